@@ -1,0 +1,68 @@
+# The commands of the project; plain `make` explains them.
+PYTHON ?= python3
+VENV ?= .venv
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+python := $(VENV)/bin/python
+pip := $(python) -m pip --disable-pip-version-check
+ready := $(VENV)/.ready
+# LAB, DATASET and FULL travel to the runner only where they are set; FULL=0 is the same as none.
+lab_options := $(if $(LAB),--lab $(LAB)) $(if $(DATASET),--dataset $(DATASET)) \
+	$(if $(filter-out 0 no false,$(FULL)),--full)
+
+.DEFAULT_GOAL := help
+.PHONY: help labs test venv jupyter lint links clean
+
+help:
+	@echo "make labs      run every lab in a fresh kernel; notebooks and pages go to build/labs/"
+	@echo "               LAB=01 only that one; FULL=1 the full knobs; DATASET=ben-ge-800 real data"
+	@echo "make test      run the quick test suite"
+	@echo "make jupyter   open JupyterLab on the same environment"
+	@echo "make lint      check style and types"
+	@echo "make venv      only create $(VENV) and install into it; the other commands do so where needed"
+	@echo "make links REPO=owner/name   write another public address into badges, setup cells and citation"
+	@echo "make clean     remove what the commands wrote, but neither data/ nor $(VENV)"
+	@echo "TORCH=cpu      with any of them, before $(VENV) exists: the small processor-only PyTorch"
+	@echo "PYTHON=...     with any of them, before $(VENV) exists: another interpreter than python3"
+
+labs: $(ready)
+	@$(python) -m tools.run_labs $(lab_options)
+
+test: $(ready)
+	@$(python) -m pytest
+
+jupyter: $(ready)
+	@$(python) -m jupyter lab
+
+lint: $(ready)
+	@$(python) -m ruff check .
+	@$(python) -m mypy
+
+# Needs no packages, so no environment either.
+links:
+	@test -n "$(REPO)" || { echo "Say which: make links REPO=owner/name"; exit 2; }
+	@$(PYTHON) tools/links.py "$(REPO)"
+
+venv: $(ready)
+
+$(python):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, and $(PYTHON) is not (or is missing)."; \
+		echo "Install one, then say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) comes without the venv module. On Debian or Ubuntu: sudo apt install python3-venv"; exit 1; }
+	@echo "Creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# Written last, so an interrupted installation is taken up again.
+$(ready): requirements.txt pyproject.toml | $(python)
+	@echo "Installing into $(VENV): some minutes and, unless TORCH=cpu, about 6 GB"
+ifeq ($(TORCH),cpu)
+	@$(pip) install "torch>=2.14" torchvision --index-url $(CPU_INDEX)
+endif
+	@$(pip) install -r requirements.txt
+	@touch $@
+
+clean:
+	rm -rf build .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	find bengelib tests tools -name __pycache__ -prune -exec rm -rf {} +

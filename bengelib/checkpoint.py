@@ -1,0 +1,115 @@
+"""Weights in a file that says what they are for: bands, statistics, units, classes and configuration, by name.
+
+The file is safetensors, which holds numbers and text only, so loading one never runs code.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bengelib.bands import WEATHER
+from bengelib.errors import CheckpointError
+from bengelib.heads import Network
+
+FORMAT = "bengelib-checkpoint-1"
+_UNITS = {"s2": "reflectance", "s1": "dB", "dem": "m", "season": "1", "lonlat": "degree"}
+
+
+def save_checkpoint(path: str | Path, model: Network, config: Mapping[str, Any] | None = None) -> None:
+    """Write the weights of `model` with its inputs by band name, their statistics and units, and its classes.
+
+    Args:
+        path: a file, customarily `.safetensors`; its folder is made.
+        model: a network with `inputs` and `outputs`.
+        config: anything that JSON can hold: dataset, seed, epochs, results.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {**_identity(model), "config": dict(config or {})}
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    partial = path.with_name(path.name + ".part")
+    save_file(state, partial, metadata={"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
+    partial.replace(path)
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and weights of a checkpoint.
+
+    Raises:
+        CheckpointError: no such file, not a checkpoint of `bengelib`, or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint {path}; save one first with save_checkpoint")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file ({error}); it may be truncated") from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a {FORMAT} file; its format says {metadata.get('format')!r}")
+    return json.loads(metadata["header"]), weights
+
+
+def load_checkpoint(path: str | Path, model: Network, heads: bool = True) -> dict[str, Any]:
+    """Load weights into `model`, in place, if they were trained for the very same inputs.
+
+    Args:
+        path: what `save_checkpoint` wrote.
+        model: a network of the same make.
+        heads: False loads the encoder alone and leaves the heads as they are, for transfer to another task.
+
+    Returns:
+        The `config` that was saved.
+
+    Raises:
+        CheckpointError: other modalities, bands, band order, statistics, units or classes; weights of another shape.
+    """
+    header, weights = read_checkpoint(path)
+    wanted = _identity(model)
+    for part in ("inputs", "units", "statistics", *(("outputs",) if heads else ())):
+        if header[part] != wanted[part]:
+            raise CheckpointError(
+                f"{path} does not fit the model: its {part} are {header[part]}, those of the model {wanted[part]}. "
+                "Build the model with the same names in the same order."
+            )
+    if not heads:
+        weights = {name: value for name, value in weights.items() if not name.startswith("heads.")}
+    state = model.state_dict()
+    expected = {name: value for name, value in state.items() if heads or not name.startswith("heads.")}
+    wrong = sorted(
+        {name for name in weights.keys() | expected.keys() if name not in weights or name not in expected}
+        | {name for name in weights.keys() & expected.keys() if weights[name].shape != expected[name].shape}
+    )
+    if wrong:
+        raise CheckpointError(
+            f"{path} does not fit the model: {len(wrong)} weights are missing, left over or of another shape, "
+            f"the first being {wrong[0]}. Build the model with the same encoder, depth and width."
+        )
+    model.load_state_dict({**state, **weights})
+    return dict(header["config"])
+
+
+def _identity(model: Network) -> dict[str, Any]:
+    """What a model's weights are for, as JSON can hold it."""
+    statistics = {
+        name: [round(number, 9) for number in values.tolist()]
+        for name, values in model.state_dict().items()
+        if ".normalize." in f".{name}" and values.dtype == torch.float32
+    }
+    units: dict[str, Any] = {key: _UNITS[key] for key in model.inputs if key in _UNITS}
+    if "weather" in model.inputs:
+        units["weather"] = [WEATHER[name].unit for name in model.inputs["weather"]]
+    return {
+        "inputs": [[key, list(bands)] for key, bands in model.inputs.items()],  # a list, for the order counts
+        "outputs": {target: list(classes) for target, classes in model.outputs.items()},
+        "statistics": statistics,
+        "units": units,
+    }

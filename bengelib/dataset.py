@@ -1,0 +1,266 @@
+"""`BENGE`: a ben-ge tree of GeoTIFFs, CSVs and JSON as a PyTorch dataset of dicts of named tensors."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from bengelib.bands import S1_BANDS, S2_BANDS
+from bengelib.errors import BandError, MissingModalityError, RasterError, SplitError
+from bengelib.rasters import RASTER_KEYS, absent_patches, modality_folder, read_patch
+from bengelib.splits import blocked_split, check_split, official_split, study_split
+from bengelib.tables import TABLE_KEYS, read_meta, read_table
+from bengelib.transforms import decode
+
+Sample = dict[str, Any]
+KEYS = (*RASTER_KEYS, *TABLE_KEYS)
+"""Every key that can be asked for as a modality or a target."""
+
+_FOLDERS = {
+    "s2": ("sentinel-2",),
+    "s1": ("sentinel-1",),
+    "dem": ("dem", "glo-30_dem"),
+    "land_cover": ("esaworldcover",),
+}
+
+
+def check_names(given: Sequence[str], known: Sequence[str], what: str) -> tuple[str, ...]:
+    """`given` as a tuple, if each name is in `known` and stands there once.
+
+    Raises:
+        BandError: a name that is unknown or repeated, or a bare string instead of a sequence.
+    """
+    if isinstance(given, str):
+        raise BandError(f"{what} must be a sequence of names; write ({given!r},) instead of {given!r}")
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise BandError(f"unknown {what} {unknown}; choose from {list(known)}")
+    if len(set(given)) != len(given):
+        raise BandError(f"{what} names something twice: {list(given)}")
+    return tuple(given)
+
+
+def select_patches(
+    root: Path, name: str, meta: pd.DataFrame, split: str | None, scheme: str, fold: int
+) -> pd.DataFrame:
+    """The rows of `meta` that belong to a split (all of them for None).
+
+    Args:
+        root: the folder that holds `splits/`.
+        name: name of the dataset, the prefix of its split files.
+        meta: the meta table of the dataset.
+        split: `"train"`, `"val"`, `"test"` or None.
+        scheme: `"official"`, `"study"` or `"blocked"`.
+        fold: test fold of the blocked split.
+
+    Raises:
+        SplitError: the split is unknown, its file is missing or foreign, or no patch belongs to it.
+    """
+    check_split(split, scheme, fold)
+    if split is None:
+        return meta
+    if scheme == "official":
+        chosen = meta.loc[official_split(root, name, split, list(meta.index))]
+    else:
+        sides = study_split(list(meta.index)) if scheme == "study" else blocked_split(list(meta["patch_id_s1"]), fold)
+        chosen = meta[sides == split]
+    if chosen.empty:
+        raise SplitError(f"no patch of {root} is in split {split!r} of scheme {scheme!r}; use a larger dataset")
+    return chosen
+
+
+def leave_out(
+    meta: pd.DataFrame, problems: Mapping[str, Mapping[str, str]], on_error: str
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Take the patches that cannot be used out of a split, loudly.
+
+    Args:
+        meta: the patches of the split.
+        problems: by key, patches and what is wrong with them.
+        on_error: `"raise"` or `"skip"`.
+
+    Returns:
+        The patches that are left, and the reason for each of the others.
+
+    Raises:
+        RasterError: a patch cannot be used and `on_error` is `"raise"`.
+        SplitError: no patch is left.
+    """
+    check_names((on_error,), ("raise", "skip"), "on_error")
+    reasons: dict[str, str] = {}
+    for key, patches in problems.items():
+        for patch_id in meta.index.intersection(list(patches)):
+            reasons.setdefault(patch_id, f"{key}: {patches[patch_id]}")
+    if not reasons:
+        return meta, reasons
+    first, reason = next(iter(reasons.items()))
+    what = f"{len(reasons)} of {len(meta)} patches cannot be used, the first being {first} ({reason})"
+    if on_error == "raise":
+        raise RasterError(f'{what}. Fetch the dataset again, or give on_error="skip" to go on without them.')
+    if len(reasons) == len(meta):
+        raise SplitError(f"{what}. None is left.")
+    warnings.warn(f"{what}. They are left out; see the attribute `skipped`.", stacklevel=3)
+    return meta.drop(index=list(reasons)), reasons
+
+
+class BENGE(Dataset[Sample]):
+    """Patches of a ben-ge tree, each a dict of the modalities and targets that were asked for, and its `patch_id`.
+
+    | key | shape, type, unit |
+    |---|---|
+    | `s2` | (len(s2_bands), 120, 120) float32, surface reflectance (DN / 10000, not clipped) |
+    | `s1` | (len(s1_bands), 120, 120) float32, dB |
+    | `dem` | (1, 120, 120) float32, metres |
+    | `weather` | (5,) float32 in the order and units of `bands.WEATHER` |
+    | `season` | () float32 in [0, 1] |
+    | `lonlat` | (2,) float32, degrees |
+    | `climate_zone` | () int64, index into `bands.CLIMATE_ZONES` |
+    | `land_cover` | (120, 120) int64, index into `bands.LAND_COVER`, 255 where there is no label |
+    | `land_cover_fractions`, `land_cover_top` | (11,) float32, () int64 |
+    | `corine` | (19,) float32 of 0 and 1, in the order of `bands.CORINE_19` |
+
+    Data: Mommert et al. 2023 (arXiv:2307.01741).
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | None = None,
+        modalities: Sequence[str] = ("s2", "s1"),
+        targets: Sequence[str] = ("climate_zone",),
+        s2_bands: Sequence[str] = S2_BANDS,
+        s1_bands: Sequence[str] = S1_BANDS,
+        transform: Callable[[Sample], Sample] | None = None,
+        *,
+        scheme: str = "official",
+        fold: int = 0,
+        acquisition: Literal["s2", "s1"] = "s2",
+        on_error: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        """Read the tables and check that every patch has its files; the rasters are read one sample at a time.
+
+        Args:
+            root: the folder that holds `<name>_meta.csv`, `sentinel-2/` and so on; `<name>` is the folder's own name.
+            split: `"train"`, `"val"`, `"test"`, or None for all patches.
+            modalities: keys to use as inputs, from `KEYS`.
+            targets: keys to predict, from `KEYS`.
+            s2_bands: Sentinel-2 bands by name, in the order wanted.
+            s1_bands: Sentinel-1 polarisations by name, in the order wanted.
+            transform: applied to each sample last.
+            scheme: `"official"` (the dataset's split files), `"study"` (60/15/25 by hash of the patch id) or
+                `"blocked"` (whole MGRS tiles apart); see `bengelib.splits`.
+            fold: which of the five folds is the test side under `"blocked"`.
+            acquisition: whether season and weather are those of the `"s2"` or of the `"s1"` acquisition.
+            on_error: `"raise"` stops at a patch that lacks a file or a value, here, or whose raster is damaged, when
+                it is read. `"skip"` reads all rasters of the split once, now, leaves such patches out with a warning,
+                and lists them with the reason in the attribute `skipped`.
+
+        Raises:
+            DatasetNotFoundError: no such folder, or no meta CSV in it.
+            MissingModalityError: the tree lacks a modality or target, or some patch has no files for it.
+            BandError: an unknown or repeated modality, target or band.
+            SplitError: an unknown or empty split, or a bad split file.
+            TableError: a malformed CSV or JSON.
+        """
+        self.root = Path(root).resolve()
+        self.modalities = check_names(modalities, KEYS, "modalities")
+        self.targets = check_names(targets, KEYS, "targets")
+        self.s2_bands = check_names(s2_bands, S2_BANDS, "s2_bands")
+        self.s1_bands = check_names(s1_bands, S1_BANDS, "s1_bands")
+        self.acquisition = check_names((acquisition,), ("s2", "s1"), "acquisition")[0]
+        self.transform = transform
+        self.keys = tuple(dict.fromkeys((*self.modalities, *self.targets)))
+        chosen = select_patches(self.root, self.root.name, read_meta(self.root), split, scheme, fold)
+        self._folders = {key: modality_folder(self.root, key) for key in self.keys if key in RASTER_KEYS}
+        problems = self._check_files(chosen) if on_error == "raise" else self._try_patches(chosen)
+        self.meta, self.skipped = leave_out(chosen, problems, on_error)
+        self.patch_ids: list[str] = list(self.meta.index)
+        self._s1_ids: list[str] = list(self.meta["patch_id_s1"])
+        self._tables = {key: torch.from_numpy(self.table(key)) for key in self.keys if key in TABLE_KEYS}
+
+    def __len__(self) -> int:
+        """Number of patches."""
+        return len(self.patch_ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample of one patch; see the class for keys, shapes and units.
+
+        Raises:
+            RasterError: a file is missing, damaged, all no-data, or holds values that are not legal.
+        """
+        stored = {key: torch.from_numpy(value[None]) for key, value in self.read_stored(index).items()}
+        sample: Sample = {key: value[0] for key, value in decode(stored, self.s2_bands).items()}
+        for key, values in self._tables.items():
+            sample[key] = values[index]
+        sample["patch_id"] = self.patch_ids[index]
+        return self.transform(sample) if self.transform else sample
+
+    def table(self, key: str) -> np.ndarray:
+        """All patches' values, (N, ...), of a key that is not a raster, such as `"climate_zone"`.
+
+        Raises:
+            BandError: the key is a raster or does not exist.
+            MissingModalityError: the tree does not hold it.
+        """
+        check_names((key,), TABLE_KEYS, "table keys")
+        return read_table(self.root, self.meta, key, self.acquisition)
+
+    def read_stored(self, index: int) -> dict[str, np.ndarray]:
+        """The rasters of one patch as they are stored, undecoded; see `bengelib.rasters` for keys and shapes."""
+        return read_patch(self._folders, self.patch_ids[index], self._s1_ids[index], self.s2_bands, self.s1_bands)
+
+    def read_batch(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> dict[str, Any]:
+        """Several patches as they are stored, stacked; `transforms.decode(batch, self.s2_bands)` makes samples of them.
+
+        Args:
+            indices: places in this dataset, (B,).
+
+        Returns:
+            The arrays of `read_stored` and the tables that were asked for, as tensors with a leading dimension B, and
+            `patch_id`, a list. `transform` is not applied.
+        """
+        places = [int(index) for index in indices]
+        stored = [self.read_stored(place) for place in places]
+        batch: dict[str, Any] = {
+            name: torch.from_numpy(np.stack([patch[name] for patch in stored]))
+            for name in (stored[0] if stored else ())
+        }
+        for key, values in self._tables.items():
+            batch[key] = values[places]
+        batch["patch_id"] = [self.patch_ids[place] for place in places]
+        return batch
+
+    def _check_files(self, meta: pd.DataFrame) -> dict[str, dict[str, str]]:
+        """See that each patch has its entry in the folder of each raster modality.
+
+        Raises:
+            MissingModalityError: some have none.
+        """
+        for key, folder in self._folders.items():
+            ids = list(meta["patch_id_s1"] if key == "s1" else meta.index)
+            absent = absent_patches(folder, key, ids)
+            if absent:
+                raise MissingModalityError(
+                    f"{len(absent)} of {len(ids)} patches have no {key!r} in {folder}, the first being "
+                    f'{ids[absent[0]]}. Fetch the dataset again, or give on_error="skip" to go on without them.'
+                )
+        return {}
+
+    def _try_patches(self, meta: pd.DataFrame) -> dict[str, dict[str, str]]:
+        """Read every raster and table value of a split; by key, the patches that fail and why."""
+        problems: dict[str, dict[str, str]] = {key: {} for key in self.keys}
+        for key in self.keys:
+            if key in TABLE_KEYS:
+                read_table(self.root, meta, key, self.acquisition, problems[key])
+        for patch_id, patch_id_s1 in zip(meta.index, meta["patch_id_s1"], strict=True):
+            for key, folder in self._folders.items():
+                try:
+                    read_patch({key: folder}, patch_id, patch_id_s1, self.s2_bands, self.s1_bands)
+                except RasterError as error:
+                    problems[key][patch_id] = str(error)
+        return problems

@@ -1,0 +1,428 @@
+"""One training loop, one evaluation, one prediction, for every model and task; devices through Hugging Face Accelerate.
+
+The same call runs on a CPU, on one GPU, or in several processes (`torchrun` or `accelerate launch`). With the same
+seed, device and number of threads and processes a run repeats exactly on a CPU; on a GPU some backward passes add
+numbers in an order that is not fixed, so runs there agree only closely.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+from torchmetrics import MeanMetric
+from tqdm import tqdm
+
+from bengelib.errors import BandError, NonFiniteLossError
+from bengelib.tasks import Task
+from bengelib.transforms import Batch, decode
+
+Augmentation = Callable[[Batch, torch.Generator], Batch]
+
+
+@dataclass
+class History:
+    """What `fit` measured: one row an epoch, `train/loss`, `val/loss` and `val/<target>/<metric>`."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
+
+    def frame(self) -> pd.DataFrame:
+        """The rows as a table indexed by epoch, from 1."""
+        return pd.DataFrame(self.rows).set_index("epoch")
+
+
+@dataclass
+class Predictions:
+    """Outputs and labels of every sample, in the order of the dataset: arrays keyed by target, first dimension N."""
+
+    patch_ids: list[str]
+    outputs: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch; call it before a model is built, so that its first weights repeat."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def choose_precision(precision: str = "auto") -> str:
+    """Resolve `"auto"` to what is fast and safe here; `"no"`, `"bf16"` and `"fp16"` stay.
+
+    A GPU computes in bf16 if it does so natively (Ampere and later), otherwise in fp16 with loss scaling. A CPU
+    computes in bf16 only where it has AMX; elsewhere bf16 on a CPU is several times slower than fp32.
+
+    Raises:
+        ValueError: another word.
+    """
+    if precision not in ("auto", "no", "bf16", "fp16"):
+        raise ValueError(f"unknown precision {precision!r}; choose 'auto', 'no' (fp32), 'bf16' or 'fp16'")
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"
+    return "bf16" if torch.cpu._is_amx_tile_supported() else "no"
+
+
+def fit(
+    model: nn.Module,
+    tasks: Sequence[Task],
+    train: Dataset[Any],
+    val: Dataset[Any] | None = None,
+    *,
+    epochs: int = 10,
+    batch_size: int = 32,
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    warmup: float = 0.1,
+    augment: Augmentation | None = None,
+    monitor: str = "loss",
+    precision: str = "auto",
+    workers: int = 0,
+    seed: int = 0,
+    progress: bool = True,
+) -> History:
+    """Train `model` in place on the sum of the tasks' losses and keep the weights of its best epoch.
+
+    AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101), with a linear warm-up and a cosine decay of the learning rate.
+
+    Args:
+        model: takes a dict batch, returns a dict of outputs keyed by target.
+        tasks: what to learn; their losses are added.
+        train: samples that are dicts of named tensors.
+        val: evaluated after each epoch; without it the last weights are kept.
+        epochs: passes over `train`.
+        batch_size: samples a step and a process.
+        lr: highest learning rate.
+        weight_decay: of AdamW.
+        warmup: share of the steps over which the learning rate rises.
+        augment: called on each decoded training batch with a seeded generator, for example `transforms.Augment(64)`.
+        monitor: the validation figure that decides which epoch is best: `"loss"` (lowest), or `"<target>/<metric>"`
+            (highest).
+        precision: see `choose_precision`.
+        workers: processes that read ahead; 0 is best for packed data.
+        seed: of the order of the samples, of the augmentation and of dropout (the weights are drawn before).
+        progress: show a bar.
+
+    Returns:
+        The history, an epoch a row.
+
+    Raises:
+        BandError: dataset and model disagree on bands.
+        NonFiniteLossError: the loss became NaN or infinite, in training or in validation.
+        ValueError: nothing to train on, an unknown `monitor` or `precision`, or a `monitor` that is NaN.
+    """
+    size = len(train)  # type: ignore[arg-type]
+    if size < 1 or epochs < 1:
+        raise ValueError(f"nothing to train on: {size} samples, {epochs} epochs")
+    if monitor != "loss" and (val is None or monitor.partition("/")[0] not in [task.target for task in tasks]):
+        raise ValueError(
+            f"cannot monitor {monitor!r}; choose 'loss', or give `val` and choose '<target>/<metric>' with a target of "
+            f"{[task.target for task in tasks]}"
+        )
+    check_bands(model, train)
+    if val is not None:
+        check_bands(model, val)
+    accelerator = _accelerator(precision)
+    torch.manual_seed(seed + accelerator.process_index)
+    order = torch.Generator().manual_seed(seed)  # the same in every process, so that they share the samples out
+    views = torch.Generator().manual_seed(seed + 1 + accelerator.process_index)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    steps = epochs * math.ceil(size / (batch_size * accelerator.num_processes))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, steps, warmup))
+    history, best, best_weights = History(), math.inf, None
+
+    silent = not (progress and accelerator.is_main_process)
+    with _handed_back(model), tqdm(total=steps, disable=silent, leave=False) as bar:
+        for epoch in range(1, epochs + 1):
+            wrapped.train()
+            total = MeanMetric().to(accelerator.device)
+            for batch in _batches(train, batch_size, accelerator, workers, order):
+                batch = augment(batch, views) if augment else batch
+                outputs = wrapped(batch)
+                losses = {task.target: task.loss(outputs, batch) for task in tasks}
+                loss = torch.stack(list(losses.values())).sum()
+                if not torch.isfinite(loss):
+                    raise _non_finite(losses, batch, epoch, lr)
+                accelerator.backward(loss)
+                optimizer.step()
+                optimizer.zero_grad()
+                schedule.step()
+                total.update(loss.detach(), weight=_count(batch))
+                bar.update()
+                bar.set_postfix(epoch=epoch, loss=f"{loss.item():.3f}", refresh=False)
+            row = {"epoch": epoch, "lr": optimizer.param_groups[0]["lr"], "train/loss": float(total.compute())}
+            _share_buffers(model, accelerator)
+            if val is not None:
+                figures = _measure(model, tasks, val, batch_size, accelerator, workers)
+                row |= {f"val/{name}": value for name, value in figures.items()}
+                score = _score(figures, monitor, epoch)
+                if score < best:
+                    best, history.best_epoch = score, epoch
+                    best_weights = {name: value.clone() for name, value in model.state_dict().items()}
+            history.rows.append(row)
+    if best_weights is not None:
+        model.load_state_dict(best_weights)
+    else:
+        history.best_epoch = epochs
+    return history
+
+
+def evaluate(
+    model: nn.Module,
+    tasks: Sequence[Task],
+    data: Dataset[Any],
+    *,
+    batch_size: int = 64,
+    precision: str = "auto",
+    workers: int = 0,
+) -> dict[str, float]:
+    """The loss and every task's metrics over all of `data`, exact however it was cut into batches and processes.
+
+    Returns:
+        `loss`, and `<target>/<metric>` for each task, such as `climate_zone/accuracy`.
+
+    Raises:
+        BandError: dataset and model disagree on bands.
+    """
+    check_bands(model, data)
+    accelerator = _accelerator(precision)
+    with _handed_back(model):
+        accelerator.prepare_model(model, evaluation_mode=True)
+        return _measure(model, tasks, data, batch_size, accelerator, workers)
+
+
+def predict(
+    model: nn.Module,
+    data: Dataset[Any],
+    *,
+    batch_size: int = 64,
+    precision: str = "auto",
+    workers: int = 0,
+) -> Predictions:
+    """Outputs of `model` for every sample of `data` in its order, and the labels beside them.
+
+    In several processes each computes its share, and all of them get the whole.
+
+    Raises:
+        BandError: dataset and model disagree on bands.
+        ValueError: nothing to predict.
+    """
+    size = len(data)  # type: ignore[arg-type]
+    if size < 1:
+        raise ValueError("nothing to predict: the dataset has no samples")
+    check_bands(model, data)
+    accelerator = _accelerator(precision)
+    parts: list[dict[tuple[str, str], np.ndarray]] = []  # one a batch, keyed by what it is and the target
+    with _handed_back(model), torch.no_grad():
+        accelerator.prepare_model(model, evaluation_mode=True)
+        model.eval()
+        for batch in _batches(data, batch_size, accelerator, workers):
+            part = {("id", ""): np.array(batch["patch_id"])} if "patch_id" in batch else {}
+            for target, output in model(batch).items():
+                part["output", target] = output.float().cpu().numpy()
+                if target in batch:
+                    part["label", target] = batch[target].cpu().numpy()
+            parts.append(part)
+    parts = gather_object(parts)  # those of the first process, then those of the second, ...
+    processes = accelerator.num_processes
+    back = np.argsort(np.concatenate([np.arange(size)[rank::processes] for rank in range(processes)]))
+    joined = {key: np.concatenate([part[key] for part in parts])[back] for key in parts[0]}
+    return Predictions(
+        patch_ids=joined.pop(("id", ""), np.array([])).tolist(),
+        outputs={target: values for (side, target), values in joined.items() if side == "output"},
+        labels={target: values for (side, target), values in joined.items() if side == "label"},
+    )
+
+
+def check_bands(model: nn.Module, data: Dataset[Any]) -> None:
+    """Refuse a dataset whose bands are not those that the model names, in the same order.
+
+    Raises:
+        BandError: naming both.
+    """
+    inputs: Mapping[str, Sequence[str]] = getattr(model, "inputs", {})
+    source = _source(data)
+    for key in ("s2", "s1"):
+        given = getattr(source, f"{key}_bands", None)
+        if key in inputs and given is not None and tuple(given) != tuple(inputs[key]):
+            raise BandError(
+                f"the model reads {key} bands {tuple(inputs[key])}, but the dataset gives {tuple(given)}; "
+                f"build the dataset with {key}_bands={tuple(inputs[key])}"
+            )
+
+
+def _accelerator(precision: str) -> Accelerator:
+    """An accelerator of the given precision, whatever precision an earlier call asked for."""
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=choose_precision(precision))
+
+
+@contextmanager
+def _handed_back(model: nn.Module) -> Iterator[None]:
+    """Take off at the end, also after an error, what Accelerate hangs on a model.
+
+    That is the forward pass of mixed precision, and a mark at which a later call would take the model for ready and
+    silently leave it in the precision of the first.
+    """
+    names = ("forward", "_original_forward", "_is_accelerate_prepared")
+    before = {name: model.__dict__[name] for name in names if name in model.__dict__}
+    try:
+        yield
+    finally:
+        for name in names:
+            model.__dict__.pop(name, None)
+        model.__dict__.update(before)
+
+
+def _share_buffers(model: nn.Module, accelerator: Accelerator) -> None:
+    """Give all processes the running statistics of the first; each of them has seen only its own batches."""
+    if accelerator.num_processes > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
+
+
+def _source(data: Dataset[Any]) -> Any:
+    """The dataset below any `torch.utils.data.Subset`: it knows the bands and how to collate."""
+    while isinstance(data, Subset):
+        data = data.dataset
+    return data
+
+
+def _score(figures: Mapping[str, float], monitor: str, epoch: int) -> float:
+    """The figure that decides which epoch is best, turned so that lower is better.
+
+    Raises:
+        NonFiniteLossError: the validation loss is NaN or infinite.
+        ValueError: there is no such figure, or it is NaN.
+    """
+    if not math.isfinite(figures["loss"]):
+        raise NonFiniteLossError(
+            f"the validation loss is {figures['loss']} in epoch {epoch}; look for non-finite values in the validation "
+            "samples, or lower lr"
+        )
+    if math.isnan(figures.get(monitor, math.nan)):
+        raise ValueError(f"cannot monitor {monitor!r}; choose a finite one of the validation figures {figures}")
+    return figures[monitor] if monitor == "loss" else -figures[monitor]
+
+
+def warm_cosine(step: int, steps: int, warmup: float) -> float:
+    """Factor on the learning rate: up in a line over the first `warmup` of the steps, then down along a cosine."""
+    rise = max(1, round(steps * warmup))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
+
+
+def _order(size: int, batch_size: int, accelerator: Accelerator, generator: torch.Generator | None) -> list[list[int]]:
+    """Indices of each batch of this process: shuffled and of equal number in training, in order and exact otherwise."""
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    if generator is None:
+        mine = list(range(size))[rank::processes]
+    else:
+        shuffled = torch.randperm(size, generator=generator).tolist()
+        share = math.ceil(size / processes)
+        mine = (shuffled + shuffled[: share * processes - size])[rank::processes]
+    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+    if generator is not None and len(batches) > 1 and len(batches[-1]) == 1:
+        last = batches.pop()  # a batch of one has no variance for BatchNorm, so it joins the batch before
+        batches[-1] = batches[-1] + last
+    return batches
+
+
+def _batches(
+    data: Dataset[Any],
+    batch_size: int,
+    accelerator: Accelerator,
+    workers: int,
+    generator: torch.Generator | None = None,
+) -> Iterator[Batch]:
+    """Decoded batches on the device; the next one is on its way while the caller computes on the one before."""
+    device = accelerator.device
+    order = _order(len(data), batch_size, accelerator, generator)  # type: ignore[arg-type]
+    bands = getattr(_source(data), "s2_bands", ())
+    loader: Iterable[Batch]
+    read_batch = None if workers else _batch_reader(data)
+    if read_batch is not None:
+        loader = (_pinned(read_batch(indices), device) for indices in order)
+    else:
+        pin = device.type == "cuda"
+        loader = DataLoader(data, batch_sampler=order, collate_fn=default_collate, num_workers=workers, pin_memory=pin)
+    ready: Batch | None = None
+    for stored in loader:
+        coming = {
+            key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for key, value in stored.items()
+        }
+        if ready is not None:
+            yield decode(ready, bands)
+        ready = coming
+    if ready is not None:
+        yield decode(ready, bands)
+
+
+def _batch_reader(data: Dataset[Any]) -> Callable[[Sequence[int]], Batch] | None:
+    """How to read many samples at once as they are stored, where the dataset can and no transform is in the way."""
+    if isinstance(data, Subset):
+        inner, chosen = _batch_reader(data.dataset), data.indices
+        return None if inner is None else lambda indices: inner([chosen[index] for index in indices])
+    return getattr(data, "read_batch", None) if getattr(data, "transform", None) is None else None
+
+
+def _pinned(batch: Batch, device: torch.device) -> Batch:
+    """The batch in page-locked memory if it goes to a GPU: from there the copy runs beside the computation."""
+    if device.type != "cuda":
+        return batch
+    return {key: value.pin_memory() if isinstance(value, Tensor) else value for key, value in batch.items()}
+
+
+def _measure(
+    model: nn.Module,
+    tasks: Sequence[Task],
+    data: Dataset[Any],
+    batch_size: int,
+    accelerator: Accelerator,
+    workers: int,
+) -> dict[str, float]:
+    model.eval()
+    loss = MeanMetric().to(accelerator.device)
+    metrics = {task.target: task.metric().to(accelerator.device) for task in tasks}
+    with torch.no_grad():
+        for batch in _batches(data, batch_size, accelerator, workers):
+            outputs = model(batch)
+            loss.update(torch.stack([task.loss(outputs, batch) for task in tasks]).sum(), weight=_count(batch))
+            for task in tasks:
+                task.update(metrics[task.target], outputs, batch)
+    figures = {"loss": float(loss.compute())}
+    for task in tasks:
+        summary = task.summary(metrics[task.target])
+        figures |= {f"{task.target}/{name}": value for name, value in summary.items()}
+    return figures
+
+
+def _count(batch: Batch) -> int:
+    """Samples in a batch."""
+    return next(len(value) for value in batch.values() if isinstance(value, Tensor))
+
+
+def _non_finite(losses: Mapping[str, Tensor], batch: Batch, epoch: int, lr: float) -> NonFiniteLossError:
+    bad = [key for key, value in batch.items() if isinstance(value, Tensor) and not torch.isfinite(value.float()).all()]
+    cause = f"the batch itself has non-finite {bad}" if bad else f"the inputs are finite, so try lr below {lr:g}"
+    parts = ", ".join(f"{target} {float(loss.detach()):.3g}" for target, loss in losses.items())
+    return NonFiniteLossError(
+        f"the loss is not finite in epoch {epoch} ({parts}); {cause}. "
+        f"First patches of the batch: {list(batch.get('patch_id', ()))[:3]}"
+    )

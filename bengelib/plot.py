@@ -1,0 +1,333 @@
+"""The figures of the labs: each function takes a sample or a result and returns a `matplotlib.figure.Figure`.
+
+Colours are Okabe-Ito or viridis/cividis, which stay apart for colour-blind readers, or those of a published legend.
+`note` is printed small in the lower corner; the labs put the source of the data there, so that a simulated figure says
+so wherever it is copied to.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
+
+from bengelib.bands import (
+    CLIMATE_ZONES,
+    CORINE_19,
+    IGNORE_INDEX,
+    LAND_COVER,
+    RGB_BANDS,
+    S1_BANDS,
+    S2_BANDS,
+    WEATHER,
+)
+from bengelib.engine import History
+from bengelib.errors import BandError
+from bengelib.intervals import Interval
+
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+FALSE_COLOUR_BANDS = ("B08", "B04", "B03")
+_DPI = 90
+
+
+def composite(
+    s2: np.ndarray, s2_bands: Sequence[str], bands: Sequence[str] = RGB_BANDS, brightest: float | None = None
+) -> np.ndarray:
+    """Three bands of a Sentinel-2 patch as a picture (H, W, 3) in [0, 1].
+
+    Args:
+        s2: (k, H, W) reflectance.
+        s2_bands: the name of each of the k bands.
+        bands: those shown as red, green and blue; if one is absent, the first band is shown in grey.
+        brightest: the reflectance shown as white; by default the 99th percentile, but at least 0.12, so that a dark
+            forest is not stretched to look like a desert.
+
+    Raises:
+        BandError: the names are not as many as the bands.
+    """
+    names = list(s2_bands)
+    _check_names("s2", s2, names)
+    chosen = [names.index(band) for band in bands] if set(bands) <= set(names) else [0, 0, 0]
+    picture = np.moveaxis(np.asarray(s2)[chosen], 0, -1)
+    white = brightest if brightest is not None else max(0.12, float(np.quantile(picture, 0.99)))
+    return np.clip(picture / white, 0, 1) ** 0.8
+
+
+def plot_sample(
+    sample: Mapping[str, Any],
+    prediction: Mapping[str, Any] | None = None,
+    s2_bands: Sequence[str] = S2_BANDS,
+    s1_bands: Sequence[str] = S1_BANDS,
+    note: str = "",
+) -> Figure:
+    """All that a sample holds: a panel for each raster, and the scalars and labels in words.
+
+    Args:
+        sample: as `BENGE` gives it; only the keys that it has are shown.
+        prediction: class index (or map) by target, shown beside the truth.
+        s2_bands: names of the bands in `sample["s2"]`.
+        s1_bands: names of the bands in `sample["s1"]`.
+        note: printed in the lower corner.
+
+    Raises:
+        BandError: the names are not as many as the bands of the sample.
+    """
+    prediction = prediction or {}
+    arrays = {key: np.asarray(value) for key, value in sample.items() if key != "patch_id"}
+    panels: list[tuple[str, Any]] = []
+    if "s2" in arrays:
+        named = {"Sentinel-2, true colour": RGB_BANDS, "Sentinel-2, near infrared as red": FALSE_COLOUR_BANDS}
+        shown = {title: bands for title, bands in named.items() if set(bands) <= set(s2_bands)}
+        panels += list((shown or {f"Sentinel-2 {s2_bands[0]}": (s2_bands[0],) * 3}).items())
+    if "s1" in arrays:
+        _check_names("s1", arrays["s1"], s1_bands)
+        panels += [(f"Sentinel-1 {name} (dB)", f"s1:{place}") for place, name in enumerate(s1_bands)]
+    panels += [("Elevation (m)", "dem")] if "dem" in arrays else []
+    panels += [("WorldCover", "land_cover")] if "land_cover" in arrays else []
+    panels += [("predicted land cover", "predicted")] if "land_cover" in prediction else []
+    panels.append(("", "words"))
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.9 * columns, 3.1 * rows), dpi=_DPI, squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat[len(panels) :]:
+        axis.axis("off")
+    for axis, (title, kind) in zip(axes.flat, panels, strict=False):
+        axis.set_title(title, fontsize=10)
+        if kind == "words":
+            _words(axis, arrays, prediction, str(sample.get("patch_id", "")))
+            continue
+        if isinstance(kind, tuple):
+            axis.imshow(composite(arrays["s2"], s2_bands, kind))
+        elif kind in ("land_cover", "predicted"):
+            _land_cover(axis, np.asarray(prediction["land_cover"]) if kind == "predicted" else arrays["land_cover"])
+        else:
+            image = arrays["dem"][0] if kind == "dem" else arrays["s1"][int(kind.split(":")[1])]
+            low, high = np.quantile(image, (0.005, 0.995))  # a few bright scatterers must not darken the rest
+            drawn = axis.imshow(image, cmap="cividis" if kind == "dem" else "gray", vmin=low, vmax=high)
+            figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.02)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        columns_shown = axis.get_images()[0].get_array().shape[1]
+        axis.set_xlabel(f"{columns_shown / 100:g} km", fontsize=8)  # 10 m a pixel
+    return _noted(figure, note)
+
+
+def plot_patches(
+    samples: Sequence[Mapping[str, Any]],
+    titles: Sequence[str] = (),
+    bands: Sequence[str] = RGB_BANDS,
+    s2_bands: Sequence[str] = S2_BANDS,
+    note: str = "",
+) -> Figure:
+    """A sheet of Sentinel-2 patches, six a row, each under its title."""
+    columns = min(6, len(samples))
+    rows = -(-len(samples) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.9 * columns, 2.15 * rows), dpi=_DPI, squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for place, (axis, sample) in enumerate(zip(axes.flat, samples, strict=False)):
+        axis.imshow(composite(np.asarray(sample["s2"]), s2_bands, bands))
+        if place < len(titles):
+            axis.set_title(titles[place], fontsize=8)
+    return _noted(figure, note)
+
+
+def plot_counts(counts: Mapping[str, Mapping[str, int]], label: str, note: str = "") -> Figure:
+    """Bars of class counts: `counts[split][class]`; classes that never occur are left out, in the order given."""
+    splits = list(counts)
+    names = dict.fromkeys(name for split in splits for name in counts[split])
+    classes = [name for name in names if any(counts[split].get(name, 0) for split in splits)]
+    figure, axis = plt.subplots(figsize=(7.5, 3.2), dpi=_DPI, layout="constrained")
+    width = 0.8 / len(splits)
+    for place, split in enumerate(splits):
+        positions = np.arange(len(classes)) + (place - (len(splits) - 1) / 2) * width
+        bars = axis.bar(positions, [counts[split].get(name, 0) for name in classes], width, label=split)
+        for bar in bars:
+            bar.set(facecolor=OKABE_ITO[place], hatch=("", "//", "..")[place % 3], edgecolor="white")
+    axis.set_xticks(np.arange(len(classes)), classes, rotation=30, ha="right")
+    axis.set_xlabel(label)
+    axis.set_ylabel("patches")
+    axis.legend(title="split")
+    return _noted(figure, note)
+
+
+def plot_map(lonlat: np.ndarray, groups: Sequence[str], title: str = "", note: str = "") -> Figure:
+    """Where the patches are: (N, 2) degrees, a colour and a marker for each of at most eight groups."""
+    figure, axis = plt.subplots(figsize=(5.6, 5.2), dpi=_DPI, layout="constrained")
+    names = np.asarray(groups)
+    for place, name in enumerate(dict.fromkeys(sorted(groups))):
+        chosen = lonlat[names == name]
+        axis.scatter(
+            chosen[:, 0],
+            chosen[:, 1],
+            s=14,
+            alpha=0.7,
+            c=OKABE_ITO[place % 8],
+            marker=MARKERS[place % 8],
+            linewidths=0,
+            label=f"{name} ({len(chosen)})",
+        )
+    axis.set_xlabel("longitude (degrees east)")
+    axis.set_ylabel("latitude (degrees north)")
+    axis.set_aspect(1 / np.cos(np.deg2rad(np.median(lonlat[:, 1]))))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8, loc="lower right")
+    axis.set_title(title, fontsize=10)
+    return _noted(figure, note)
+
+
+def plot_history(histories: Mapping[str, History], metric: str, label: str, note: str = "") -> Figure:
+    """Training (dashed) and validation loss, and a validation metric, over the epochs, one colour a model.
+
+    Args:
+        histories: name of the model to what `fit` returned.
+        metric: a column of the history such as `"val/climate_zone/accuracy"`, in [0, 1].
+        label: its name for the axis.
+        note: printed in the lower corner.
+
+    Raises:
+        ValueError: a history has no such column, for example because `fit` got no validation samples.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.3), dpi=_DPI, layout="constrained")
+    for place, (name, history) in enumerate(histories.items()):
+        table, colour = history.frame(), OKABE_ITO[place % 8]
+        if metric not in table:
+            raise ValueError(f"the history of {name!r} has no column {metric!r}; it has {list(table.columns)}")
+        left.plot(table.index, table["train/loss"], "--", color=colour, label=f"{name}, training")
+        left.plot(
+            table.index, table["val/loss"], color=colour, marker=MARKERS[place % 8], ms=4, label=f"{name}, validation"
+        )
+        right.plot(table.index, table[metric], color=colour, marker=MARKERS[place % 8], ms=4, label=name)
+        right.axvline(history.best_epoch, color=colour, lw=1, ls=":")
+    left.set(xlabel="epoch", ylabel="loss (cross-entropy, nats)")
+    right.set(xlabel="epoch (dotted: weights kept)", ylabel=label, ylim=(0, 1))
+    right.yaxis.set_major_formatter(PercentFormatter(1.0))
+    left.legend(fontsize=8)
+    if len(histories) > 1:
+        right.legend(fontsize=8)
+    return _noted(figure, note)
+
+
+def plot_confusion(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str], note: str = "") -> Figure:
+    """Confusion matrix of two (N,) index arrays: rows the truth, each row in shares, with counts written in.
+
+    Classes that neither occur nor are predicted are left out.
+    """
+    present = np.unique(np.concatenate([truth, predicted]))
+    counts = np.array([[int(((truth == row) & (predicted == column)).sum()) for column in present] for row in present])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = 2.2 + 0.55 * len(present)
+    figure, axis = plt.subplots(figsize=(size + 0.8, size), dpi=_DPI, layout="constrained")
+    drawn = axis.imshow(shares, cmap="cividis", vmin=0, vmax=1)
+    for row in range(len(present)):
+        for column in range(len(present)):
+            if counts[row, column]:
+                colour = "black" if shares[row, column] > 0.5 else "white"
+                axis.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=9)
+    names = [classes[index] for index in present]
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel="predicted", ylabel="truth")
+    figure.colorbar(drawn, ax=axis, label="share of the true class", fraction=0.046)
+    return _noted(figure, note)
+
+
+def plot_intervals(
+    results: Mapping[str, Interval], label: str, reference: tuple[str, float] | None = None, note: str = ""
+) -> Figure:
+    """Values with their 95 % intervals, one row each, and a dashed line at a named reference such as the baseline."""
+    figure, axis = plt.subplots(figsize=(7.5, 1.1 + 0.45 * len(results)), dpi=_DPI, layout="constrained")
+    for place, (name, result) in enumerate(results.items()):
+        axis.plot([result.low, result.high], [place, place], color=OKABE_ITO[0], lw=2)
+        axis.plot(result.value, place, "o", color=OKABE_ITO[0])
+        axis.annotate(
+            f"{result.value:.2f}", (result.value, place), (0, 6), textcoords="offset points", ha="center", fontsize=8
+        )
+        axis.annotate(
+            name,
+            (0, place),
+            (-6, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+        )
+    axis.set_yticks([])
+    axis.set_ylim(len(results) - 0.4, -0.7)
+    if reference:
+        axis.axvline(reference[1], color=OKABE_ITO[5], ls="--", label=reference[0])
+        axis.legend(fontsize=8, loc="best")
+    axis.set_xlabel(label)
+    axis.grid(axis="x", alpha=0.3)
+    return _noted(figure, note)
+
+
+def _check_names(key: str, values: np.ndarray, names: Sequence[str]) -> None:
+    """Refuse names that are not as many as the bands: a wrong band would be drawn under a right title.
+
+    Raises:
+        BandError: naming both.
+    """
+    if len(names) != len(values):
+        raise BandError(
+            f"{key} has {len(values)} bands, but {len(names)} names {tuple(names)} were given for them; "
+            f"give {key}_bands as the dataset has them"
+        )
+
+
+def _noted(figure: Figure, note: str) -> Figure:
+    """Write the note, and take the figure out of pyplot's hands so that a notebook shows it once."""
+    if note:
+        figure.supxlabel(note, x=0.995, ha="right", fontsize=7, color="#555555")
+    plt.close(figure)
+    return figure
+
+
+def _land_cover(axis: Axes, classes: np.ndarray) -> None:
+    """A WorldCover map with the legend of the classes that it has."""
+    colours = ListedColormap([*(entry.colour for entry in LAND_COVER), "white"])
+    shown = np.where(classes == IGNORE_INDEX, len(LAND_COVER), classes)
+    axis.imshow(shown, cmap=colours, vmin=0, vmax=len(LAND_COVER), interpolation="nearest")
+    labels = [*((entry.label, entry.colour) for entry in LAND_COVER), ("no data", "white")]
+    handles = [
+        Patch(facecolor=labels[index][1], edgecolor="black", linewidth=0.5, label=labels[index][0])
+        for index in np.unique(shown)
+    ]
+    axis.legend(handles=handles, fontsize=6, loc="lower left", framealpha=0.85)
+
+
+def _words(axis: Axes, arrays: Mapping[str, np.ndarray], prediction: Mapping[str, Any], patch_id: str) -> None:
+    """Scalars and labels of a sample, a line each."""
+    lines = []
+    if "lonlat" in arrays:
+        lines.append(f"longitude {arrays['lonlat'][0]:.3f}°, latitude {arrays['lonlat'][1]:.3f}°")
+    if "season" in arrays:
+        lines.append(f"season {float(arrays['season']):.2f} (0 December, 1 June)")
+    if "weather" in arrays:
+        lines += [
+            f"{name.replace('_', ' ')} {value:.1f} {variable.unit}"
+            for (name, variable), value in zip(WEATHER.items(), arrays["weather"], strict=True)
+        ]
+    if "climate_zone" in arrays:
+        zone = CLIMATE_ZONES[int(arrays["climate_zone"])]
+        lines.append(f"climate {zone.symbol}: {zone.label}")
+    if "climate_zone" in prediction:
+        lines.append(f"predicted: {CLIMATE_ZONES[int(prediction['climate_zone'])].symbol}")
+    if "land_cover_top" in arrays:
+        lines.append(f"mostly {LAND_COVER[int(arrays['land_cover_top'])].label.lower()}")
+    if "corine" in arrays:
+        labels = [name for name, value in zip(CORINE_19, arrays["corine"], strict=True) if value]
+        lines += ["labels:", *(f"  {name[:34]}{'…' if len(name) > 34 else ''}" for name in labels)]
+    axis.axis("off")
+    axis.set_title(patch_id.replace("_MSIL2A", ""), fontsize=7)
+    axis.text(0, 0.98, "\n".join(lines), va="top", fontsize=7.5, transform=axis.transAxes)

@@ -1,0 +1,143 @@
+"""ResNet encoders for images with any number of channels: pooled features and a pyramid of feature maps.
+
+The blocks and their names are torchvision's, so its ImageNet weights load into an encoder of full width.
+"""
+
+from collections.abc import Sequence
+from pickle import UnpicklingError
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weights
+from torchvision.models.resnet import BasicBlock, Bottleneck
+
+from bengelib.bands import RGB_BANDS
+from bengelib.errors import DownloadError
+
+
+class _Depth(NamedTuple):
+    block: type[BasicBlock] | type[Bottleneck]
+    counts: tuple[int, int, int, int]
+    weights: ResNet18_Weights | ResNet34_Weights | ResNet50_Weights
+
+
+_DEPTHS = {
+    18: _Depth(BasicBlock, (2, 2, 2, 2), ResNet18_Weights.IMAGENET1K_V1),
+    34: _Depth(BasicBlock, (3, 4, 6, 3), ResNet34_Weights.IMAGENET1K_V1),
+    50: _Depth(Bottleneck, (3, 4, 6, 3), ResNet50_Weights.IMAGENET1K_V2),
+}
+
+
+class ResNetEncoder(nn.Module):
+    """A ResNet without its classifier (He et al. 2016, arXiv:1512.03385).
+
+    Attributes:
+        feature_dim: length of the pooled feature vector.
+        channels: channels of the five maps of `pyramid`, finest first.
+    """
+
+    def __init__(self, in_channels: int, depth: int = 18, width: float = 1.0) -> None:
+        """Build the encoder with random weights (He initialisation).
+
+        Args:
+            in_channels: channels of the image.
+            depth: 18, 34 or 50 layers.
+            width: factor on the channels of every layer; 0.5 quarters the arithmetic of the middle.
+
+        Raises:
+            ValueError: another depth, or a width that leaves no channel.
+        """
+        super().__init__()
+        if depth not in _DEPTHS:
+            raise ValueError(f"no ResNet of depth {depth}; choose one of {list(_DEPTHS)}")
+        stem = round(64 * width)
+        if stem < 1 or in_channels < 1:
+            raise ValueError(f"width {width} and in_channels {in_channels} must both be positive")
+        block, counts, _ = _DEPTHS[depth]
+        self.depth, self.width, self.in_channels = depth, width, in_channels
+        self.conv1 = nn.Conv2d(in_channels, stem, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(stem)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        planes = [stem * 2**stage for stage in range(4)]
+        outputs = [plane * block.expansion for plane in planes]
+        self.layer1 = _stage(block, stem, planes[0], counts[0], stride=1)
+        self.layer2 = _stage(block, outputs[0], planes[1], counts[1], stride=2)
+        self.layer3 = _stage(block, outputs[1], planes[2], counts[2], stride=2)
+        self.layer4 = _stage(block, outputs[2], planes[3], counts[3], stride=2)
+        self.channels = (stem, *outputs)
+        self.feature_dim = outputs[3]
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def pyramid(self, image: Tensor) -> list[Tensor]:
+        """Feature maps at 1/2, 1/4, 1/8, 1/16 and 1/32 of the size of `image` (B, C, H, W), finest first."""
+        x = self.relu(self.bn1(self.conv1(image)))  # (B, stem, H/2, W/2)
+        maps = [x]
+        x = self.maxpool(x)
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = layer(x)
+            maps.append(x)
+        return maps
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Pooled features (B, feature_dim) of an image (B, in_channels, H, W) of any size."""
+        return self.pyramid(image)[-1].mean(dim=(2, 3))
+
+
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck], in_channels: int, planes: int, count: int, stride: int
+) -> nn.Sequential:
+    """`count` residual blocks, the first of which changes the resolution and the number of channels."""
+    out_channels = planes * block.expansion
+    shortcut = None
+    if stride != 1 or in_channels != out_channels:
+        shortcut = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+        )
+    first = block(in_channels, planes, stride, shortcut)
+    return nn.Sequential(first, *(block(out_channels, planes) for _ in range(count - 1)))
+
+
+def load_imagenet(encoder: ResNetEncoder, channels: Sequence[str]) -> None:
+    """Put torchvision's ImageNet weights into an encoder, in place.
+
+    The first layer knows red, green and blue only. B04, B03 and B02 take the filters of their own colour, every other
+    channel takes the mean of the three, and all are scaled so that the sum over channels keeps its size.
+
+    Args:
+        encoder: of width 1.
+        channels: the name of each input channel, such as `("B02", "B03", "B04", "VV")`.
+
+    Raises:
+        ValueError: the encoder is not of width 1, or `channels` does not name each of its channels.
+        DownloadError: the weights are not in torch's cache and cannot be downloaded, or what is there is damaged.
+    """
+    if encoder.width != 1.0:
+        raise ValueError(f"ImageNet weights exist for width 1, not {encoder.width}; build the encoder with width=1.0")
+    if len(channels) != encoder.in_channels:
+        raise ValueError(f"{len(channels)} channel names {tuple(channels)} for {encoder.in_channels} channels")
+    url = _DEPTHS[encoder.depth].weights.url
+    try:
+        state = torch.hub.load_state_dict_from_url(
+            url, map_location="cpu", check_hash=True, weights_only=True, progress=False
+        )
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        damaged = isinstance(error, EOFError | UnpicklingError)
+        cause = "the file is no weights file" if damaged else str(error) or type(error).__name__
+        raise DownloadError(
+            f"cannot download the ImageNet weights ({cause}). Fetch {url} on a machine with internet access and put it "
+            f"into {torch.hub.get_dir()}/checkpoints/, in place of a damaged one if there is one."
+        ) from error
+    state = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    state["conv1.weight"] = _inflate(state["conv1.weight"], channels)
+    encoder.load_state_dict(state)
+
+
+def _inflate(rgb_filters: Tensor, channels: Sequence[str]) -> Tensor:
+    """Filters (F, len(channels), k, k) for named channels from filters (F, 3, k, k) for red, green and blue."""
+    mean = rgb_filters.mean(dim=1)
+    filters = [rgb_filters[:, RGB_BANDS.index(name)] if name in RGB_BANDS else mean for name in channels]
+    return torch.stack(filters, dim=1) * (3 / len(channels))

@@ -1,0 +1,328 @@
+"""Which patches a simulated ben-ge has: place, date, satellites, ids, timestamps, season, climate zone, splits.
+
+`plan` lists patches one after the other, each from its own random numbers and those before it, so the first hundred of a
+thousand are the hundred that were asked for alone.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtr
+
+from bengelib.bands import PATCH_SIZE
+from bengelib.sim_noise import gaussian, hash_lattice, key_of, smooth, uniform
+from bengelib.sim_scene import TILE_PIXELS, scene
+from bengelib.sim_tiles import LANDSCAPES, TILES
+
+GRID = 91
+"""Patches along one side of a tile: columns and rows 0 to 90."""
+NEIGHBOUR_SHARE = 0.105
+REVISIT_SHARE = 0.06
+SPLIT_NAMES = ("train", "validation", "test")
+BALANCED_CODES = (10, 20, 30, 40, 50, 60, 80, 90)
+"""The eight common WorldCover classes, in the order in which ben-ge-8k was sampled."""
+_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+# How likely snow lies in a month, to share out a tile's snow among its dates.
+_SNOW_ORDER = (2, 1, 3, 12, 4, 11, 5)
+_COLUMN_LETTERS = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")
+_ROW_LETTERS = "ABCDEFGHJKLMNPQRSTUV"
+# A catalogue chunk serves so many balanced patches, from so many blocks of 8 x 8 patches.
+_CHUNK, _BLOCKS, _BLOCK = 1000, 256, 8
+
+
+class Place(NamedTuple):
+    """One patch: numbers of its tile and of the tile's date, column and row in the tile's grid."""
+
+    tile: int
+    date: int
+    column: int
+    row: int
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """One satellite pass over a tile.
+
+    Attributes:
+        prefix: beginning of the patch ids, for example `S2A_MSIL2A_20170613T101031`.
+        platform: `S2A`, `S2B`, `S1A` or `S1B`.
+        time: UTC.
+        ascending: whether the satellite flew north (always False for Sentinel-2, which looks straight down).
+        orbit: relative orbit number.
+    """
+
+    prefix: str
+    platform: str
+    time: datetime
+    ascending: bool
+    orbit: int
+
+
+def season(time: datetime) -> float:
+    """The season of ben-ge, 0 in late December and 1 in mid June, from the date alone; February always has 29 days."""
+    position = (time.month - 1 + time.day / _DAYS[time.month - 1]) / 12 + 9 / 365
+    return round(abs(float(np.sin(np.pi * position))), 5)
+
+
+def tile_origin(name: str) -> tuple[int, int, int]:
+    """EPSG code and UTM coordinates (metres) of the upper left corner of a tile's patch grid.
+
+    The grid begins at the MGRS square's edges rounded outwards to whole 60 m pixels: `floor(E / 60) * 60` and
+    `ceil(N_top / 60) * 60`.
+    """
+    zone = int(name[:2])
+    latitude = next(tile.lat for tile in TILES if tile.name == name)
+    easting = 100_000 * (_COLUMN_LETTERS[zone % 3].index(name[3]) + 1)
+    rows = _ROW_LETTERS.index(name[4]) - (5 if zone % 2 == 0 else 0)
+    rough = 110_900 * latitude
+    northing = 100_000 * (rows % 20)
+    northing += 2_000_000 * round((rough - northing) / 2_000_000)
+    return 32600 + zone, easting // 60 * 60, -(-(northing + 100_000) // 60) * 60
+
+
+def corner(place: Place) -> tuple[int, int, int]:
+    """EPSG code and UTM coordinates (metres) of a patch's upper left corner."""
+    epsg, left, top = tile_origin(TILES[place.tile].name)
+    return epsg, left + place.column * PATCH_SIZE * 10, top - place.row * PATCH_SIZE * 10
+
+
+@cache
+def window(number: int) -> tuple[int, int, int]:
+    """First column, first row and size (in patches) of the square part of a tile that ben-ge covers."""
+    from rasterio.warp import transform
+
+    tile = TILES[number]
+    epsg, left, top = tile_origin(tile.name)
+    east, north = transform("EPSG:4326", f"EPSG:{epsg}", [tile.lon], [tile.lat])
+    size = min(GRID, int(np.ceil((tile.patches / len(tile.dates)) ** 0.5)))
+    column = (east[0] - left) / 1200 - size / 2
+    row = (top - north[0]) / 1200 - size / 2
+    return int(np.clip(round(column), 0, GRID - size)), int(np.clip(round(row), 0, GRID - size)), size
+
+
+def window_pixels(number: int) -> tuple[float, float, float]:
+    """The same window as centre x, centre y and half width in pixels."""
+    column, row, size = window(number)
+    return (column + size / 2) * PATCH_SIZE, (row + size / 2) * PATCH_SIZE, size * PATCH_SIZE / 2
+
+
+def snow_share(number: int, date: int) -> float:
+    """Share of a tile's patches that lie under snow on one of its dates, from the tile's share over all dates."""
+    tile = TILES[number]
+    left = tile.snow * len(tile.dates)
+    months = [int(day[5:7]) for day in tile.dates]
+    ranked = sorted((m for m in range(len(months)) if months[m] in _SNOW_ORDER), key=lambda m: _SNOW_ORDER.index(months[m]))
+    for index in ranked:
+        share = min(left, 0.97)
+        if index == date:
+            return share
+        left -= share
+    return 0.0
+
+
+def _draw(seed: int, *parts: int) -> float:
+    """One random number in [0, 1) that belongs to (seed, parts)."""
+    return float(uniform(np.array([key_of(seed, *parts)], np.uint32))[0])
+
+
+def sentinel2_acquisitions(seed: int) -> dict[tuple[int, int], Acquisition]:
+    """The Sentinel-2 pass of every (tile, date).
+
+    As in ben-ge, two tiles of one pass would share their ids; the second gets an irregular time field, and passes before
+    ten o'clock often have five digits. The timestamp stays the true one.
+    """
+    passes: dict[tuple[int, int], Acquisition] = {}
+    used: set[str] = set()
+    for t, tile in enumerate(TILES):
+        for d, date in enumerate(tile.dates):
+            day = datetime.fromisoformat(date)
+            minutes = 11 * 60 + 3 - 4.0 * tile.lon + max(0.0, tile.lat - 55) * 4.2
+            orbit = 1 + int(143 * _draw(0, 1, int(minutes / 10), day.toordinal() % 5))
+            seconds = 31 if _draw(0, 2, day.toordinal()) < 0.6 else 21
+            time = day + timedelta(minutes=round(minutes / 10) * 10, seconds=seconds)
+            platform = "S2A" if _draw(0, 3, day.toordinal()) < 0.43 else "S2B"
+            if time.hour < 10 and _draw(0, 4, t, d) < 0.55:
+                text = f"{time.hour}{time.minute:02d}{time.second:02d}"
+            else:
+                text = f"{time:%H%M%S}"
+            prefix = f"{platform}_MSIL2A_{time:%Y%m%d}T{text}"
+            while prefix in used:
+                text = str(int(text) + 29).zfill(len(text))
+                prefix = f"{platform}_MSIL2A_{time:%Y%m%d}T{text}"
+                time += timedelta(seconds=1)
+            used.add(prefix)
+            passes[t, d] = Acquisition(prefix, platform, time, False, orbit)
+    return passes
+
+
+def sentinel1_acquisition(seed: int, place: Place) -> Acquisition:
+    """The Sentinel-1 pass that is paired with a patch: one or two scenes for a tile and date, split by column."""
+    tile = TILES[place.tile]
+    east = place.column > 20 + 50 * _draw(seed, 10, place.tile, place.date) if _draw(
+        seed, 11, place.tile, place.date
+    ) < 0.6 else False  # fmt: skip
+    parts = (place.tile, place.date, int(east))
+    gaps, shares = (0, 1, -1, 2, -2, 3, -3, 5, -6), (0.48, 0.15, 0.15, 0.10, 0.09, 0.01, 0.018, 0.001, 0.001)
+    gap = gaps[int(np.searchsorted(np.cumsum(shares)[:-1], _draw(seed, 12, *parts)))]
+    ascending = _draw(seed, 13, *parts) < 0.504
+    hours = (17.6 if ascending else 6.15) - tile.lon / 15 + 0.45 * (_draw(seed, 14, *parts) - 0.5)
+    hours = min(hours, 18.9)
+    day = datetime.fromisoformat(tile.dates[place.date]) + timedelta(days=gap)
+    time = day + timedelta(seconds=round(hours * 3600))
+    platform = "S1A" if _draw(seed, 15, *parts) < 0.6 else "S1B"
+    prefix = f"{platform}_IW_GRDH_1SDV_{time:%Y%m%dT%H%M%S}"
+    return Acquisition(prefix, platform, time, ascending, 1 + int(175 * _draw(seed, 16, *parts)))
+
+
+def climate_zone(seed: int, place: Place, relief: float) -> int:
+    """Koeppen-Geiger code of a patch on land: the tile's zones, from low to high ground with soft borders.
+
+    Args:
+        seed: of the simulation.
+        place: of the patch.
+        relief: mean of `Scene.relief` over the patch, in standard deviations.
+    """
+    zones = LANDSCAPES[TILES[place.tile].name].zones
+    x = np.array([place.column * 120.0 + 60])
+    y = np.array([place.row * 120.0 + 60])
+    region = float(smooth(key_of(seed, place.tile, 30), x, y, 2600.0)[0, 0])
+    mixed = ndtr((relief + 0.6 * region) / 1.17)
+    bounds = np.cumsum([share for _, share in zones])
+    return zones[int(np.searchsorted(bounds[:-1], mixed))][0]
+
+
+def split_of(seed: int, index: int) -> str:
+    """`train`, `validation` or `test` of the patch numbered `index`: eight, one and one of every ten, by hash."""
+    order = sorted(range(10), key=lambda i: key_of(seed, 40, index // 10, i))
+    return SPLIT_NAMES[0] if order[index % 10] < 8 else SPLIT_NAMES[1] if order[index % 10] == 8 else SPLIT_NAMES[2]
+
+
+class _Catalogue:
+    """Candidate places with coarse class fractions, from which balanced sampling draws by weight.
+
+    Chunk k serves patches 1000 k to 1000 k + 999, so that the draw of a patch does not depend on how many are asked for.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.chunk = -1
+        self.places: list[tuple[int, int, int]] = []
+        self.cumulative: dict[int, np.ndarray] = {}
+
+    def load(self, chunk: int) -> None:
+        if chunk == self.chunk:
+            return
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, 1_000_000_007 + chunk]))
+        weights = np.cumsum([tile.patches for tile in TILES]) / sum(tile.patches for tile in TILES)
+        fractions = []
+        self.places = []
+        for _ in range(_BLOCKS):
+            number = int(np.searchsorted(weights, rng.random()))
+            first_column, first_row, size = window(number)
+            side = min(_BLOCK, size)
+            column = first_column + int(rng.integers(0, size - side + 1))
+            row = first_row + int(rng.integers(0, size - side + 1))
+            steps = np.arange(side * 5) * 24.0 + 12
+            tile = TILES[number]
+            ground = scene(
+                self.seed, number, LANDSCAPES[tile.name], window_pixels(number),
+                column * PATCH_SIZE + steps, row * PATCH_SIZE + steps,
+            )  # fmt: skip
+            codes = ground.label.reshape(side, 5, side, 5)
+            shares = np.stack([(codes == code).mean((1, 3)) for code in BALANCED_CODES], -1)
+            for r in range(side):
+                for c in range(side):
+                    self.places.append((number, column + c, row + r))
+                    fractions.append(shares[r, c])
+        table = np.array(fractions)
+        self.cumulative = {k: np.cumsum(table[:, k]) for k in range(len(BALANCED_CODES))}
+        self.chunk = chunk
+
+    def draw(self, rng: np.random.Generator, group: int) -> tuple[int, int, int]:
+        cumulative = self.cumulative[group]
+        return self.places[int(np.searchsorted(cumulative, rng.random() * cumulative[-1]))]
+
+
+def plan(patches: int, seed: int, sampling: str) -> list[Place]:
+    """Choose the places and dates of `patches` patches.
+
+    Args:
+        patches: how many.
+        seed: of the simulation.
+        sampling: `natural`, every patch of ben-ge equally likely; `balanced`, patch i drawn with the fraction of class
+            i % 8 as its weight, as the authors of ben-ge sampled ben-ge-8k (whose classes come in blocks instead).
+
+    Returns:
+        distinct places; about a tenth touches an earlier one of the same acquisition and a few repeat an earlier
+        place on another date, which makes the leakage of the real set.
+    """
+    weights = np.cumsum([tile.patches for tile in TILES]) / sum(tile.patches for tile in TILES)
+    windows = [window(number) for number in range(len(TILES))]
+    catalogue = _Catalogue(seed)
+    places: list[Place] = []
+    taken: set[Place] = set()
+    for index in range(patches):
+        rng = np.random.Generator(np.random.Philox(key=[seed, index]))
+        group = index % len(BALANCED_CODES) if sampling == "balanced" else 0
+        earlier = places[group :: len(BALANCED_CODES)] if sampling == "balanced" else places
+        place = None
+        chance = rng.random()
+        if earlier and chance < NEIGHBOUR_SHARE + REVISIT_SHARE:
+            place = _relative(rng, earlier[int(rng.integers(len(earlier)))], chance < NEIGHBOUR_SHARE, taken, windows)
+        attempts = 0
+        while place is None:
+            if sampling == "balanced":
+                catalogue.load(index // _CHUNK)
+                tile, column, row = catalogue.draw(rng, group)
+            else:
+                tile = int(np.searchsorted(weights, rng.random()))
+                first_column, first_row, size = windows[tile]
+                column = first_column + int(rng.integers(size))
+                row = first_row + int(rng.integers(size))
+            candidate = Place(tile, int(rng.integers(len(TILES[tile].dates))), column, row)
+            attempts += 1
+            if candidate not in taken and (attempts > 60 or not _touches(candidate, taken)):
+                place = candidate
+        places.append(place)
+        taken.add(place)
+    return places
+
+
+def _around(place: Place) -> list[Place]:
+    steps = [(dc, dr) for dc in (-1, 0, 1) for dr in (-1, 0, 1) if (dc, dr) != (0, 0)]
+    return [place._replace(column=place.column + dc, row=place.row + dr) for dc, dr in steps]
+
+
+def _touches(place: Place, taken: set[Place]) -> bool:
+    return any(neighbour in taken for neighbour in _around(place))
+
+
+def _relative(
+    rng: np.random.Generator, parent: Place, beside: bool, taken: set[Place], windows: list[tuple[int, int, int]]
+) -> Place | None:
+    """A free place beside `parent`, or `parent` on another date; None if there is none."""
+    if not beside:
+        other = parent._replace(date=int(rng.integers(len(TILES[parent.tile].dates))))
+        return None if other in taken else other
+    first_column, first_row, size = windows[parent.tile]
+    around = _around(parent)
+    candidate = around[int(rng.integers(len(around)))]
+    inside = 0 <= candidate.column - first_column < size and 0 <= candidate.row - first_row < size
+    return candidate if inside and candidate not in taken else None
+
+
+def acquisition_noise(seed: int, place: Place, purpose: int) -> float:
+    """A normal random number of the acquisition (tile and date), the same for all its patches."""
+    node = np.zeros(1, np.int64)
+    return float(gaussian(hash_lattice(key_of(seed, 50, place.tile, place.date, purpose), node, node))[0, 0])
+
+
+def tile_pixels(place: Place, margin: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel coordinates (columns, rows) of a patch in its tile, with `margin` pixels around."""
+    steps = np.arange(-margin, PATCH_SIZE + margin, dtype=np.float64)
+    return place.column * PATCH_SIZE + steps, place.row * PATCH_SIZE + steps
+
+

@@ -1,0 +1,260 @@
+"""`simulate`: write ben-ge-sim, a simulated data set in exactly the layout of ben-ge-8k.
+
+The pixels are invented; tiles, dates, ids, tables and file formats follow the real set. See docs/simulator.md for what is
+simulated how, and how far it agrees with the real data.
+"""
+
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from bengelib.bands import LAND_COVER_NAMES
+from bengelib.errors import SettingsError
+from bengelib.sim_patch import Job, write_patch
+from bengelib.sim_places import SPLIT_NAMES, Place, corner, plan, split_of, window_pixels
+
+VERSION = 1
+"""Raised whenever the same settings would give other bytes."""
+MARKER = "simulation.json"
+"""Written last; its presence says that the tree is complete, its content how it was made."""
+SAMPLINGS = ("natural", "balanced")
+
+HEADERS: dict[str, tuple[str, ...]] = {
+    "meta": (
+        "patch_id", "patch_id_s1", "timestamp_s2", "timestamp_s1", "season_s2", "season_s1", "lon", "lat", "climatezone"
+    ),
+    "era-5": (
+        "patch_id", "patch_id_s1", "atmpressure_level", "temperature_s1", "temperature_s2", "wind-u_s2", "wind-u_s1",
+        "wind-v_s2", "wind-v_s1", "relhumidity_s2", "relhumidity_s1",
+    ),
+    "esaworldcover": ("patch_id", "filename", *LAND_COVER_NAMES),
+}  # fmt: skip
+"""Columns of the three tables, named `<root name>_<table>.csv`."""
+
+_README = """{name}: SIMULATED DATA, NOT SATELLITE DATA
+
+Every pixel, label and weather value in this folder was invented by a program (bengelib.simulate, version {version}).
+The layout, the tiles, the dates and the file formats are those of the ben-ge data set (Mommert et al. 2023,
+arXiv:2307.01741), so that programs for ben-ge run on it unchanged; statistics and difficulty imitate it.
+Nothing here may be reported as a result on real Earth observation data.
+
+Settings: patches={patches} seed={seed} sampling={sampling}
+
+  {name}_meta.csv            ids, timestamps (UTC), season, longitude and latitude, climate zone (0 = all water)
+  {name}_era-5.csv           weather: hPa, K, m/s, %
+  {name}_esaworldcover.csv   land-cover fractions
+  sentinel-2/<patch>/        12 bands, uint16, reflectance * 10000
+  sentinel-1/<patch>/        VV and VH, float32, dB
+  dem/                       int16, metres
+  esaworldcover/             uint8, WorldCover codes
+  splits/                    80 % train, 10 % validation, 10 % test
+
+Unlike in ben-ge-8k the rows are not sorted by sampling class: under balanced sampling the eight classes take turns.
+"""
+
+
+def simulate(
+    root: str | os.PathLike[str],
+    patches: int = 1000,
+    seed: int = 0,
+    sampling: str = "balanced",
+    processes: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Write a simulated ben-ge tree, or reuse the one that is there.
+
+    The same seed gives the same bytes, whatever the number of processes; patch i of 100 is patch i of 1000. The tree is
+    written beside `root` and moved there when complete, so an interrupted run leaves nothing that reads as complete.
+
+    Args:
+        root: folder of the tree; its last part is the data set's name and the prefix of its tables.
+        patches: how many patches, 1 or more; about 0.35 MB each.
+        seed: any whole number from 0 to 2**62.
+        sampling: `balanced` (each of the eight common land-cover classes in turn, drawn with its fraction as weight, as
+            the authors sampled ben-ge-8k) or `natural` (every patch of ben-ge equally likely).
+        processes: how many to use; None takes all cores, at most eight.
+        progress: whether to show a progress bar on standard error.
+
+    Returns:
+        path of the tree.
+
+    Raises:
+        SettingsError: an argument is out of range, or `root` holds something else: a tree with other settings, an
+            incomplete one, or other files. Nothing is ever overwritten.
+    """
+    root = Path(root).expanduser().resolve()
+    settings = {"version": VERSION, "patches": patches, "seed": seed, "sampling": sampling}
+    _check(settings, processes)
+    if _reusable(root, settings):
+        return root
+    if processes is None:
+        processes = min(os.cpu_count() or 1, 8)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+    try:
+        work.chmod(0o755)
+        for folder in ("sentinel-1", "sentinel-2", "dem", "esaworldcover", "splits"):
+            (work / folder).mkdir()
+        jobs = _jobs(plan(patches, seed, sampling))
+        bar = tqdm(total=patches, desc=f"simulating {root.name}", unit="patch", disable=not progress)
+        with bar:
+            rows: dict[int, dict[str, Any]] = {}
+            for row in _draw(work, seed, jobs, min(processes, -(-patches // 8))):
+                rows[row["index"]] = row
+                bar.update()
+        _write_tables(work, root.name, [rows[i] for i in range(patches)], seed)
+        (work / "README").write_text(_README.format(name=root.name, **settings), encoding="utf-8", newline="\n")
+        marker = {"simulated": True, **settings, "complete": True}
+        (work / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8", newline="\n")
+        if not _reusable(root, settings):
+            if root.is_dir():
+                root.rmdir()
+            work.rename(root)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return root
+
+
+def _check(settings: dict[str, Any], processes: int | None) -> None:
+    patches, seed, sampling = settings["patches"], settings["seed"], settings["sampling"]
+    if not isinstance(patches, int) or patches < 1:
+        raise SettingsError(f"patches={patches!r}: expected a whole number of at least 1, for example patches=1000.")
+    if not isinstance(seed, int) or not 0 <= seed <= 2**62:
+        raise SettingsError(f"seed={seed!r}: expected a whole number from 0 to 2**62, for example seed=0.")
+    if sampling not in SAMPLINGS:
+        raise SettingsError(f"sampling={sampling!r}: expected one of {', '.join(map(repr, SAMPLINGS))}.")
+    if processes is not None and (not isinstance(processes, int) or processes < 1):
+        raise SettingsError(f"processes={processes!r}: expected None or a whole number of at least 1.")
+
+
+def _reusable(root: Path, settings: dict[str, Any]) -> bool:
+    """Whether `root` is a complete tree with these settings; False if there is nothing.
+
+    Raises:
+        SettingsError: there is something else.
+    """
+    if not root.exists():
+        return False
+    if not root.is_dir():
+        raise SettingsError(f"{root} is a file, not a folder. Choose another root.")
+    if not any(root.iterdir()):
+        return False
+    try:
+        found = json.loads((root / MARKER).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(
+            f"{root} exists and is not a simulated tree (it has no {MARKER}). Choose another root; nothing was changed."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{root / MARKER} cannot be read ({error}). Choose another root, or delete {root}.") from None
+    differing = [
+        f"{name}={found.get(name)!r} instead of {value!r}" for name, value in settings.items() if found.get(name) != value
+    ]
+    if differing or not found.get("complete"):
+        raise SettingsError(
+            f"{root} holds a simulated tree with other settings: {', '.join(differing) or 'incomplete'}. "
+            "Choose another root, or delete that folder first; nothing was changed."
+        )
+    return True
+
+
+def _jobs(places: list[Place]) -> list[Job]:
+    """Places with their centres in degrees (five decimals, as in ben-ge) and the covered windows of their tiles."""
+    from rasterio.warp import transform
+
+    windows = {tile: window_pixels(tile) for tile in {place.tile for place in places}}
+    corners = [corner(place) for place in places]
+    degrees: dict[int, tuple[float, float]] = {}
+    for epsg in sorted({c[0] for c in corners}):
+        members = [i for i, c in enumerate(corners) if c[0] == epsg]
+        lon, lat = transform(
+            f"EPSG:{epsg}", "EPSG:4326", [corners[i][1] + 600 for i in members], [corners[i][2] - 600 for i in members]
+        )
+        degrees.update({i: (round(a, 5), round(b, 5)) for i, a, b in zip(members, lon, lat, strict=True)})
+    return [Job(i, place, windows[place.tile], *degrees[i]) for i, place in enumerate(places)]
+
+
+def _draw(work: Path, seed: int, jobs: list[Job], processes: int) -> Iterator[dict[str, Any]]:
+    """Write the patches, in several processes where that works, else in this one; yields their table rows."""
+    done: set[int] = set()
+    if processes > 1:
+        for row in _draw_in_workers(work, seed, jobs, processes):
+            done.add(row["index"])
+            yield row
+    for job in jobs:
+        if job.index not in done:
+            yield write_patch(work, seed, job)
+
+
+def _draw_in_workers(work: Path, seed: int, jobs: list[Job], processes: int) -> Iterator[dict[str, Any]]:
+    """Run workers as plain subprocesses: unlike `multiprocessing` that needs no `__main__` guard in a script or notebook.
+
+    A worker that cannot start or dies leaves its patches to the caller.
+    """
+    environment = dict(os.environ)
+    package = str(Path(__file__).resolve().parent.parent)
+    environment["PYTHONPATH"] = os.pathsep.join(p for p in (package, environment.get("PYTHONPATH", "")) if p)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        environment[name] = "1"
+    rows: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    workers: list[subprocess.Popen[str]] = []
+
+    def listen(worker: subprocess.Popen[str], request: str) -> None:
+        try:
+            if worker.stdin is None or worker.stdout is None:
+                return
+            worker.stdin.write(request)
+            worker.stdin.close()
+            for line in worker.stdout:
+                rows.put(json.loads(line))
+        except (OSError, ValueError):
+            pass  # the worker died; its remaining patches are drawn by the caller
+        finally:
+            rows.put(None)
+
+    try:
+        for number in range(processes):
+            request = json.dumps({"root": str(work), "seed": seed, "jobs": jobs[number::processes]})
+            try:
+                worker = subprocess.Popen(
+                    [sys.executable, "-m", "bengelib.sim_patch"],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                    env=environment,
+                )  # fmt: skip
+            except OSError:
+                break
+            workers.append(worker)
+            threading.Thread(target=listen, args=(worker, request), daemon=True).start()
+        running = len(workers)
+        while running:
+            row = rows.get()
+            if row is None:
+                running -= 1
+            else:
+                yield row
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def _write_tables(work: Path, name: str, rows: list[dict[str, Any]], seed: int) -> None:
+    for table, header in HEADERS.items():
+        lines = [",".join(header), *(",".join(str(value) for value in row[table]) for row in rows)]
+        (work / f"{name}_{table}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    members: dict[str, list[str]] = {split: [] for split in SPLIT_NAMES}
+    for row in rows:
+        members[split_of(seed, row["index"])].append(row["meta"][0])
+    for split, ids in members.items():
+        text = "".join(f"{patch_id}\n" for patch_id in ids)
+        (work / "splits" / f"{name}_{split}.csv").write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,263 @@
+"""Batched tensor operations on samples: stored numbers to physical units, normalisation by band name, geometry.
+
+All of them take a batch (a dict of named tensors with a leading dimension), run on the device where its tensors are,
+and treat the modalities of a sample as one: a flip of Sentinel-2 is the same flip of Sentinel-1 and of the labels.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bengelib.bands import (
+    DEM_MEAN_STD,
+    IGNORE_INDEX,
+    LAND_COVER,
+    PATCH_SIZE,
+    REFLECTANCE_SCALE,
+    S1,
+    S1_BANDS,
+    S2,
+    S2_BANDS,
+    WEATHER,
+)
+from bengelib.errors import BandError
+
+Batch = dict[str, Any]
+S2_GROUPS = ("s2_10m", "s2_20m", "s2_60m")
+"""Keys of Sentinel-2 as it is stored, by resolution."""
+
+SPATIAL_KEYS = ("s2", "s1", "dem", "land_cover")
+"""Keys whose last two dimensions are rows and columns on the ground."""
+
+
+def land_cover_index() -> Tensor:
+    """Look-up table (256,) int64 from WorldCover code to class index; `IGNORE_INDEX` where the legend has no class."""
+    table = torch.full((256,), IGNORE_INDEX, dtype=torch.int64)
+    for index, entry in enumerate(LAND_COVER):
+        table[entry.code] = index
+    return table
+
+
+def decode(
+    batch: Mapping[str, Any],
+    s2_bands: Sequence[str] = S2_BANDS,
+    s1_bands: Sequence[str] = S1_BANDS,
+    *,
+    normalized: bool = False,
+) -> Batch:
+    """Turn stored numbers into the units of the data contract, on the device where they are.
+
+    Args:
+        batch: `s2_10m` (B, k, 120, 120), `s2_20m` (B, m, 60, 60) and `s2_60m` (B, n, 20, 20) uint16 digital numbers,
+            each with those of `s2_bands` that have its resolution, in their order; `s1` dB; `dem` metres;
+            `land_cover` uint8 WorldCover codes. Other keys pass through, as do keys that are absent.
+        s2_bands: the bands that `s2` shall have, in this order.
+        s1_bands: the bands that `s1` has; only of interest where `normalized`.
+        normalized: whether `s2`, `s1` and `dem` shall be as `Normalize` makes them, for a model that does not do so
+            itself. It costs next to nothing here, because it is done before the 20 m and 60 m bands grow.
+
+    Returns:
+        A batch with `s2` (B, len(s2_bands), 120, 120) float32 reflectance, not clipped, the 20 m and 60 m bands
+        upsampled bilinearly; `s1` and `dem` float32; `land_cover` (B, 120, 120) int64 class indices.
+    """
+    decoded = {key: value for key, value in batch.items() if key not in S2_GROUPS}
+    groups = {key: batch[key] for key in S2_GROUPS if key in batch}
+    if groups:
+        decoded["s2"] = _decode_s2(groups, s2_bands, normalized)
+    for key, bands in (("s1", s1_bands), ("dem", ())):
+        if key in decoded:
+            decoded[key] = decoded[key].to(torch.float32)
+            if normalized:
+                mean, std = (s.view(-1, 1, 1).to(decoded[key].device) for s in statistics(key, bands))
+                decoded[key] = (decoded[key] - mean).div_(std)
+    if "land_cover" in decoded and decoded["land_cover"].dtype != torch.int64:
+        codes = decoded["land_cover"]
+        decoded["land_cover"] = land_cover_index().to(codes.device)[codes.to(torch.int64)]
+    return decoded
+
+
+def _decode_s2(groups: Mapping[str, Tensor], s2_bands: Sequence[str], normalized: bool) -> Tensor:
+    """Sentinel-2 at 10 m, (B, len(s2_bands), 120, 120) float32, from its stored parts by resolution."""
+    some = next(iter(groups.values()))
+    shape = (some.shape[0], len(s2_bands), PATCH_SIZE, PATCH_SIZE)
+    on_cpu = some.device.type == "cpu"
+    # On a CPU, numpy asks for large memory pages where torch does not, which makes new memory several times cheaper;
+    # few samples at a time stay in its cache; and a second thread gains little but waits for whatever else runs.
+    s2 = torch.from_numpy(np.empty(shape, np.float32)) if on_cpu else some.new_empty(shape, dtype=torch.float32)
+    step = 16 if on_cpu else max(1, shape[0])
+    mean, std = (s.view(-1, 1, 1).to(s2.device) for s in statistics("s2", s2_bands))
+    with _one_thread() if on_cpu else nullcontext():
+        for key, group in groups.items():
+            places = [place for place, band in enumerate(s2_bands) if key == f"s2_{S2[band].resolution}m"]
+            for start in range(0, shape[0], step):
+                values = group[start : start + step].to(torch.float32).div_(REFLECTANCE_SCALE)  # (b, k, h, w)
+                if normalized:
+                    values.sub_(mean[places]).div_(std[places])
+                if values.shape[-1] != PATCH_SIZE:
+                    values = _upsample(values)
+                for source, place, width in _runs(places):
+                    s2[start : start + step, place : place + width] = values[:, source : source + width]
+    return s2
+
+
+def _runs(places: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Runs of neighbouring numbers as (index of the first, first, length): [1, 2, 5] has (0, 1, 2) and (2, 5, 1)."""
+    runs: list[tuple[int, int, int]] = []
+    for index, place in enumerate(places):
+        if runs and place == runs[-1][1] + runs[-1][2]:
+            runs[-1] = (*runs[-1][:2], runs[-1][2] + 1)
+        else:
+            runs.append((index, place, 1))
+    return runs
+
+
+def _upsample(images: Tensor) -> Tensor:
+    """Bilinear interpolation of (b, k, n, n) float32 to (b, k, 120, 120), pixel areas aligned."""
+    exact = torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled("cpu")
+    if images.device.type == "cpu" and exact:  # two matrix products take half the time of interpolate there
+        weights = _interpolation_weights(images.shape[-1])
+        return weights.T @ (images @ weights)
+    return F.interpolate(images, size=(PATCH_SIZE, PATCH_SIZE), mode="bilinear", align_corners=False)
+
+
+def _interpolation_weights(size: int) -> Tensor:
+    """Weight of each of `size` pixels in each of 120 along one axis, (size, 120)."""
+    unit = torch.eye(size).view(size, 1, 1, size)
+    return F.interpolate(unit, size=(1, PATCH_SIZE), mode="bilinear", align_corners=False).view(size, PATCH_SIZE)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run torch operations of this thread on one core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def statistics(modality: str, bands: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, each (k,) float32, of the named bands of a modality, in its physical unit.
+
+    `bands` are names of `bands.S2`, `bands.S1` or `bands.WEATHER`; `dem`, `season` and `lonlat` take `()`.
+
+    Raises:
+        BandError: an unknown modality or band.
+    """
+    known: dict[str, dict[str, tuple[float, float]]] = {
+        "s2": {name: (band.mean, band.std) for name, band in S2.items()},
+        "s1": S1,
+        "weather": {name: (variable.mean, variable.std) for name, variable in WEATHER.items()},
+    }
+    unnamed = {"dem": [DEM_MEAN_STD], "season": [(0.5, 0.3)], "lonlat": [(11.0, 14.0), (53.0, 9.0)]}
+    if modality in unnamed:
+        pairs = unnamed[modality]
+    elif modality in known:
+        unknown = [band for band in bands if band not in known[modality]]
+        if unknown or not bands:
+            raise BandError(f"{modality} has no bands {unknown or '()'}; name some of {list(known[modality])}")
+        pairs = [known[modality][band] for band in bands]
+    else:
+        raise BandError(f"no statistics for {modality!r}; there are some for {[*known, *unnamed]}")
+    table = torch.tensor(pairs, dtype=torch.float32)  # (k, 2)
+    return table[:, 0].clone(), table[:, 1].clone()
+
+
+class Normalize(nn.Module):
+    """Physical units to values near 0 +- 1, with the statistics of each band looked up by its name.
+
+    The statistics are buffers, so they travel to the device and into checkpoints with the model that owns them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, modality: str, bands: Sequence[str] = ()) -> None:
+        """Look the statistics of `bands` of `modality` up; see `statistics` for the errors."""
+        super().__init__()
+        mean, std = statistics(modality, bands)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Normalise (B, k, H, W) images, (B, k) vectors or (B,) scalars; the shape stays.
+
+        Raises:
+            BandError: the number of channels is not that of the bands.
+        """
+        channels = values.shape[1] if values.ndim > 1 else 1
+        if channels != len(self.mean):
+            raise BandError(
+                f"got {channels} channels for {len(self.mean)} bands; give the dataset and the model the same bands"
+            )
+        shape = (1, -1, *(1 for _ in values.shape[2:])) if values.ndim > 1 else (1,)
+        return (values - self.mean.view(shape)) / self.std.view(shape)
+
+
+def flip_and_turn(batch: Batch, generator: torch.Generator) -> Batch:
+    """Apply to each sample one of the eight flips and right-angle turns of a square, chosen at random.
+
+    A patch has no preferred orientation, so its labels stay true. Every modality and mask of a sample moves alike.
+    """
+    keys = [key for key in SPATIAL_KEYS if key in batch]
+    if not keys:
+        return batch
+    turns = torch.randint(0, 8, (batch[keys[0]].shape[0],), generator=generator).tolist()
+    moved = dict(batch)
+    for key in keys:
+        samples = batch[key].unbind(0)
+        moved[key] = torch.stack([_turn(sample, turn) for sample, turn in zip(samples, turns, strict=True)])
+    return moved
+
+
+def _turn(image: Tensor, turn: int) -> Tensor:
+    """One of the eight symmetries of the square on (..., H, W): `turn % 4` quarter turns, mirrored when 4 or more."""
+    mirrored = image.flip(-1) if turn >= 4 else image
+    return mirrored.rot90(turn % 4, dims=(-2, -1))
+
+
+def random_crop(batch: Batch, size: int, generator: torch.Generator) -> Batch:
+    """Cut a window of `size` x `size` pixels out of each sample, at a random place, the same in all modalities.
+
+    Raises:
+        ValueError: `size` is larger than the patch.
+    """
+    keys = [key for key in SPATIAL_KEYS if key in batch]
+    if not keys:
+        return batch
+    count = batch[keys[0]].shape[0]
+    height, width = batch[keys[0]].shape[-2:]
+    if not 0 < size <= min(height, width):
+        raise ValueError(f"cannot crop {size} pixels from {height} x {width}; give a size of 1 to {min(height, width)}")
+    rows = torch.randint(0, height - size + 1, (count,), generator=generator).tolist()
+    columns = torch.randint(0, width - size + 1, (count,), generator=generator).tolist()
+    cropped = dict(batch)
+    for key in keys:
+        cropped[key] = torch.stack(
+            [
+                sample[..., row : row + size, column : column + size]
+                for sample, row, column in zip(batch[key].unbind(0), rows, columns, strict=True)
+            ]
+        )
+    return cropped
+
+
+class Augment:
+    """Random crop, flips and right-angle turns of a training batch: what `fit` takes as `augment`."""
+
+    def __init__(self, crop: int | None = None, turn: bool = True) -> None:
+        """Crop to `crop` pixels (None: no crop); `turn` switches flips and turns."""
+        self.crop = crop
+        self.turn = turn
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """A new batch; `generator` (on the CPU) decides, so the same seed gives the same views."""
+        if self.crop is not None:
+            batch = random_crop(batch, self.crop, generator)
+        return flip_and_turn(batch, generator) if self.turn else batch

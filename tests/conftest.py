@@ -1,0 +1,33 @@
+"""What the tests share: a small fake tree, the real patches where they are at hand, and quiet, repeatable tools."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports pyplot
+
+import pytest
+import torch
+
+from tests.fake_tree import write_fake_tree
+
+REAL_TREE = Path(__file__).parents[2] / "shared" / "real" / "ben-ge-real"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Small tensors gain nothing from threads, and sums repeat bit for bit only with a fixed number of them."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def fake_tree(tmp_path_factory) -> Path:
+    """Six patches in the complete ben-ge layout (see `tests.fake_tree`). To be read only: all tests share it."""
+    return write_fake_tree(tmp_path_factory.mktemp("data") / "ben-ge-fake")
+
+
+@pytest.fixture(scope="session")
+def real_tree() -> Path:
+    """Four real patches that stand beside the checkout; tests of them are skipped elsewhere."""
+    if not REAL_TREE.is_dir():
+        pytest.skip("the real patches are not beside this checkout")
+    return REAL_TREE

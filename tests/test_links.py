@@ -1,0 +1,90 @@
+"""The public address: one place, and every badge and setup cell agrees with it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tools import links
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted(path for path in ROOT.glob("[0-9][0-9]-*/**/*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+LABS = sorted(ROOT.glob("[0-9][0-9]-*/lab_*.ipynb"))  # the README shows these; solutions lie a folder deeper
+
+
+def sources(path: Path) -> list[str]:
+    return ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"]]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_badges_of_a_notebook_open_that_notebook(path):
+    targets = set(links.badge_targets("\n".join(sources(path))))
+    repository, own = links.declared_repository(), path.relative_to(ROOT).as_posix()
+    assert targets == {(repository, own)}
+    assert links.badges(own, repository) in "\n".join(sources(path))
+
+
+def test_badges_of_the_readme_open_files_that_exist():
+    targets = set(links.badge_targets((ROOT / "README.md").read_text()))
+    assert targets == {(links.declared_repository(), path.relative_to(ROOT).as_posix()) for path in LABS}
+
+
+@pytest.mark.parametrize("path", links.linked_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_address_agrees_with_pyproject(path):
+    assert set(links.own_addresses(path.read_text())) <= {links.declared_repository()}
+
+
+@pytest.mark.parametrize("path", links.linked_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_rewriting_to_the_declared_address_changes_nothing(path):
+    text, repository = path.read_text(), links.declared_repository()
+    assert links.rewrite(text, repository, repository) == text
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "01-topic").mkdir()
+    (tmp_path / "pyproject.toml").write_text('[project.urls]\nRepository = "https://github.com/old-owner/old.name"\n')
+    (tmp_path / "README.md").write_text(
+        f"{links.badges('01-topic/lab_t.ipynb', 'old-owner/old.name')}\n"
+        "See https://github.com/old-owner/old.name/issues, https://github.com/old-owner/old.name.\n"
+        "Others stay: https://github.com/old-owner/old.name2 and https://github.com/someone/else.\n"
+    )
+    (tmp_path / "01-topic" / "lab_t.ipynb").write_bytes(
+        b'{"cells": [{"source": ["x =  \\"bengelib @ git+https://github.com/strayed/away\\"\\n",'
+        b' "\xc3\xa9 https://mybinder.org/v2/gh/old-owner/old.name/main?urlpath=lab/tree/01-topic/lab_t.ipynb"]}]}\r\n'
+    )
+    return tmp_path
+
+
+def test_rewrite_reaches_all_and_only_own_addresses(project):
+    assert {path.name for path in links.rewrite_all("New/repo-1", project)} == {
+        "pyproject.toml",
+        "README.md",
+        "lab_t.ipynb",
+    }
+    assert links.declared_repository(project) == "New/repo-1"
+    readme = (project / "README.md").read_text()
+    assert "https://github.com/New/repo-1/issues, https://github.com/New/repo-1.\n" in readme
+    assert "old-owner/old.name2 and https://github.com/someone/else." in readme
+    assert set(links.badge_targets(readme)) == {("New/repo-1", "01-topic/lab_t.ipynb")}
+
+
+def test_rewrite_keeps_every_other_byte_of_a_notebook(project):
+    path = project / "01-topic" / "lab_t.ipynb"
+    before = path.read_bytes()
+    links.rewrite_all("n/r", project)
+    expected = before.replace(b"strayed/away", b"n/r").replace(b"old-owner/old.name", b"n/r")
+    assert path.read_bytes() == expected
+
+
+def test_second_rewrite_changes_nothing(project):
+    links.rewrite_all("n/r", project)
+    assert links.rewrite_all("n/r", project) == []
+
+
+@pytest.mark.parametrize("name", ["", "owner", "owner/", "a/b/c", "https://github.com/a/b", "a b/c"])
+def test_a_name_that_is_none_is_refused_and_changes_nothing(project, name, capsys):
+    before = (project / "README.md").read_bytes()
+    assert links.main([name], project) == 2
+    assert f"'{name}' is not of the form owner/name" in capsys.readouterr().err
+    assert (project / "README.md").read_bytes() == before

@@ -1,0 +1,223 @@
+"""The runner of the labs, on notebooks of a few cells."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from tools import clean_outputs, run_labs
+from tools.kernel_memory import MemoryWatch
+
+KNOBS = "FULL = False  # é: full knobs\nEPOCHS = 20 if FULL else 4\nDATASET: str = (\n    'ben-ge-sim'\n)"
+
+
+def write_lab(root: Path, folder: str, *sources: str, headline: str | None = None, knobs: str = KNOBS) -> Path:
+    cells = [new_markdown_cell("# A lab"), new_code_cell(knobs, metadata={"tags": ["parameters"]})]
+    cells += [new_markdown_cell("## The work"), *(new_code_cell(source) for source in sources)]
+    if headline:
+        cells.append(new_code_cell(headline, metadata={"tags": ["headline"]}))
+    path = root / folder / f"lab_{folder[3:]}.ipynb"
+    path.parent.mkdir(parents=True)
+    clean_outputs.write(new_notebook(cells=cells), path)
+    return path
+
+
+def printed(path: Path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(output.get("text", "") for cell in cells if cell.cell_type == "code" for output in cell.outputs)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A lab that was run with --commit: its root, what the run printed, and the notebook before it."""
+    root = tmp_path_factory.mktemp("good")
+    path = write_lab(
+        root,
+        "01-good",
+        "import sys\nfrom pathlib import Path\nprint(EPOCHS, DATASET, Path('lab_good.ipynb').exists())",
+        "held = bytearray(200_000_000)\nimport time\ntime.sleep(0.6)\nfor step in range(3):\n"
+        "    print(f'\\r {step}/3 50%|##', end='', file=sys.stderr)",
+        headline="print('noise')\nprint('accuracy 61 % [58, 64]')",
+    )
+    before = path.read_text()
+    with pytest.MonkeyPatch.context() as patch, (root / "log").open("w+") as log:
+        patch.setattr("sys.stdout", log)
+        assert run_labs.main(["--full", "--set", "DATASET=ben-ge-800", "--commit"], root) == 0
+        log.seek(0)
+        return root, log.read(), before
+
+
+def test_knobs_reach_what_is_computed_from_them_and_the_kernel_starts_in_the_folder(good):
+    root, _, _ = good
+    assert "20 ben-ge-800 True\n" in printed(root / "build" / "labs" / "lab_good.ipynb")
+
+
+def test_progress_and_table_are_shown(good):
+    _, log, _ = good
+    assert "cell 2 of 4, 'The work'" in log
+    lines = log.splitlines()
+    header = next(number for number, line in enumerate(lines) if line.startswith("lab "))
+    assert lines[header].split() == ["lab", "minutes", "peak", "memory", "result", "page"]
+    assert lines[header + 2].startswith("01-good/lab_good.ipynb  0.")
+    assert "  accuracy 61 % [58, 64]  " in lines[header + 2]
+    assert lines[header + 2].endswith("lab_good.html")
+
+
+def test_peak_memory_counts_what_the_kernel_held(good):
+    _, log, _ = good
+    peak = int(
+        next(line for line in log.splitlines() if " MB " in line and "accuracy" in line).split(" MB")[0].split()[-1]
+    )
+    assert 200 < peak < 500
+
+
+def test_page_is_written_and_names_no_file_of_this_machine(good):
+    root, _, _ = good
+    page = (root / "build" / "labs" / "lab_good.html").read_text()
+    assert "accuracy 61 % [58, 64]" in page
+    assert str(root) not in page
+    assert "2/3 50%|" not in page
+
+
+def test_committed_notebook_keeps_its_sources_and_gains_clean_outputs(good):
+    root, _, before = good
+    after = json.loads((root / "01-good" / "lab_good.ipynb").read_text())
+    old = json.loads(before)
+    assert [cell["source"] for cell in after["cells"]] == [cell["source"] for cell in old["cells"]]
+    assert [cell["id"] for cell in after["cells"]] == [cell["id"] for cell in old["cells"]]
+    assert [cell["execution_count"] for cell in after["cells"] if cell["cell_type"] == "code"] == [1, 2, 3, 4]
+    assert [output["name"] for cell in after["cells"] for output in cell.get("outputs", [])] == ["stdout", "stdout"]
+
+
+def test_rerun_gives_the_same_bytes(good):
+    root, _, _ = good
+    path = root / "01-good" / "lab_good.ipynb"
+    before = path.read_bytes()
+    assert run_labs.main(["--full", "--set", "DATASET=ben-ge-800", "--compare"], root) == 0
+    assert run_labs.main(["--full", "--set", "DATASET=ben-ge-800", "--commit"], root) == 0
+    assert path.read_bytes() == before
+
+
+def test_failing_cell_fails_the_run_but_not_the_other_labs(tmp_path, capsys):
+    write_lab(tmp_path, "01-bad", "1 / 0", "print('never')")
+    write_lab(tmp_path, "02-dead", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    write_lab(tmp_path, "03-fine", "print('reached')")
+    assert run_labs.main([], tmp_path) == 1
+    shown = capsys.readouterr()
+    assert "01-bad/lab_bad.ipynb: cell 2 of 3, 'The work': ZeroDivisionError: division by zero" in shown.err
+    assert "02-dead/lab_dead.ipynb: cell 2 of 2, 'The work': the kernel died" in shown.err
+    assert shown.err.count("FAILED") == 2
+    assert "reached" in printed(tmp_path / "build" / "labs" / "lab_fine.ipynb")
+    assert "never" not in printed(tmp_path / "build" / "labs" / "lab_bad.ipynb")
+
+
+def test_outputs_of_a_failed_run_are_not_committed(tmp_path, capsys):
+    path = write_lab(tmp_path, "01-warns", "import warnings\nwarnings.warn('deprecated')")
+    before = path.read_bytes()
+    assert run_labs.main(["--commit"], tmp_path) == 1
+    assert "cell [2]: printed to stderr" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_unknown_knob_and_unknown_lab_are_named(tmp_path, capsys):
+    write_lab(tmp_path, "01-good", "pass")
+    assert run_labs.main(["--set", "EPOCS=3"], tmp_path) == 1
+    assert "unknown knob EPOCS; the `parameters` cell has FULL, EPOCHS, DATASET" in capsys.readouterr().err
+    assert run_labs.main(["--lab", "07"], tmp_path) == 2
+    assert "no lab 07; the labs here: 01-good" in capsys.readouterr().err
+
+
+def test_knobs_are_replaced_in_place():
+    notebook = new_notebook(cells=[new_code_cell(KNOBS, metadata={"tags": ["parameters"]})])
+    run_labs.set_knobs(notebook, {"FULL": True, "DATASET": "ben-ge-8k", "EPOCHS": 2})
+    assert notebook.cells[0].source == (
+        "FULL = True  # é: full knobs\nEPOCHS = 2\nDATASET: str = (\n    'ben-ge-8k'\n)"
+    )
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_exactly_one_cell_of_knobs_is_needed(count):
+    cells = [new_code_cell(KNOBS, metadata={"tags": ["parameters"]}) for _ in range(count)]
+    with pytest.raises(run_labs.KnobError, match=f"{count} cells tagged"):
+        run_labs.set_knobs(new_notebook(cells=cells), {"FULL": True})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("A=3", ("A", 3)), ("A=None", ("A", None)), ("A=(1, 2)", ("A", (1, 2))), ("A=ben-ge-800", ("A", "ben-ge-800"))],
+)
+def test_knobs_of_the_command_line(text, expected):
+    assert run_labs._knob(text) == expected
+
+
+def executed(*outputs: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    return new_notebook(cells=[new_code_cell("x", execution_count=7, outputs=list(outputs))])
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (new_output("stream", text="saved to " + "/" + "home/me/model.pt\n"), "a path of this machine"),
+        (new_output("stream", text="C:" + "\\Users\\me\n"), "a path of this machine"),
+        (new_output("stream", name="stderr", text="UserWarning: old\n"), "printed to stderr: UserWarning: old"),
+        (new_output("execute_result", data={"text/plain": "<A at 0x7f00deadbeef>"}), "shown by its address"),
+        (new_output("error", ename="ValueError", evalue="bad", traceback=[]), "an error, ValueError: bad"),
+    ],
+)
+def test_what_must_not_be_committed_is_found(output, said):
+    (problem,) = clean_outputs.clean(executed(output))
+    assert said in str(problem)
+    assert str(problem).startswith("cell [1]: ")
+
+
+@pytest.mark.parametrize(
+    "text", ["data/ben-ge-sim", "../data/x", "https://host.org/data/x", "3/4 of /m2", "~/models/x"]
+)
+def test_what_is_no_path_of_a_machine_passes(text):
+    assert clean_outputs.clean(executed(new_output("stream", text=text))) == []
+
+
+def test_noise_is_dropped_and_streams_are_joined():
+    widget = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "bar"}
+    notebook = executed(
+        new_output("stream", text="a\n"),
+        new_output("stream", name="stderr", text="\r 10%|#  | 1/9 [00:01<00:09]\r100%|###| 9/9 [00:09<00:00]\n"),
+        new_output("stream", text="\x1b[31mb\x1b[0m\n"),
+        new_output("display_data", data=widget),
+    )
+    notebook.metadata.widgets = {"state": 1}
+    notebook.cells[0].metadata = {"execution": {"started": "now"}, "tags": ["headline"]}
+    assert clean_outputs.clean(notebook) == []
+    assert "".join(output.text for output in notebook.cells[0].outputs) == "a\nb\n"
+    assert notebook.cells[0].metadata == {"tags": ["headline"]}
+    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert run_labs.headline(notebook) == "b"
+
+
+def test_figures_lose_the_version_of_the_drawing_library():
+    import base64
+    import io
+
+    from matplotlib.figure import Figure
+
+    def drawn(software: str) -> str:
+        buffer = io.BytesIO()
+        Figure(figsize=(1, 1)).savefig(buffer, metadata={"Software": software})
+        return base64.b64encode(buffer.getvalue()).decode()
+
+    notebooks = [executed(new_output("display_data", data={"image/png": drawn(name)})) for name in ("one", "another")]
+    images = []
+    for notebook in notebooks:
+        clean_outputs.clean(notebook)
+        images.append(notebook.cells[0].outputs[0].data["image/png"])
+    assert drawn("one") != drawn("another")
+    assert images[0] == images[1]
+    assert base64.b64decode(images[0]).endswith(b"IEND\xaeB`\x82")
+
+
+def test_memory_of_no_process_is_unknown():
+    with MemoryWatch(lambda: None) as watch:
+        pass
+    assert watch.peak is None

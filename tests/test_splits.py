@@ -1,0 +1,146 @@
+import numpy as np
+import pytest
+
+from bengelib.errors import SplitError
+from bengelib.splits import (
+    FOLD_OF_TILE,
+    FOLDS,
+    blocked_split,
+    check_split,
+    mgrs_tile,
+    official_split,
+    study_split,
+    tile_fold,
+    unit_hash,
+)
+
+# The tiles of BigEarthNet v1 whose patches reBEN's metadata name (54 of them).
+SOME_TILES = ("29SNB", "29UPU", "31UER", "32TMT", "33UUP", "34TCR", "34WFV", "35VNJ", "35WPR", "36VVR")
+
+
+def ids(count, start=0):
+    return [f"S2A_MSIL2A_20170613T101031_{number // 91}_{number % 91}" for number in range(start, start + count)]
+
+
+def s1_id(tile, number=0):
+    return f"S1A_IW_GRDH_1SDV_20170613T165043_{tile}_{number // 91}_{number % 91}"
+
+
+def test_hash_is_the_same_on_every_machine():
+    assert unit_hash("S2A_MSIL2A_20170613T101031_87_48") == 0xbc23e9f49be2eacc / 2**64  # b2sum -l 64
+    assert 0 <= min(unit_hash(name) for name in ids(500)) < max(unit_hash(name) for name in ids(500)) < 1
+
+
+def test_study_split_has_its_shares():
+    sides = study_split(ids(8000))
+    shares = {side: float(np.mean(sides == side)) for side in ("train", "val", "test")}
+    assert shares == pytest.approx({"train": 0.60, "val": 0.15, "test": 0.25}, abs=0.02)
+
+
+def test_study_side_of_a_patch_does_not_depend_on_the_others():
+    names = ids(400)
+    whole = dict(zip(names, study_split(names), strict=True))
+    some = names[300:100:-3]
+    assert dict(zip(some, study_split(some), strict=True)) == {name: whole[name] for name in some}
+
+
+def test_blocked_split_keeps_tiles_whole():
+    tiles = [tile for tile in SOME_TILES for _ in range(3)]
+    for fold in range(FOLDS):
+        sides = blocked_split([s1_id(tile, number) for number, tile in enumerate(tiles)], fold)
+        assert all(len({side for side, of in zip(sides, tiles, strict=True) if of == tile}) == 1 for tile in SOME_TILES)
+
+
+def test_every_tile_is_tested_once_and_validated_once():
+    names = [s1_id(tile) for tile in FOLD_OF_TILE]
+    sides = np.stack([blocked_split(names, fold) for fold in range(FOLDS)])  # (folds, tiles)
+    assert ((sides == "test").sum(axis=0) == 1).all()
+    assert ((sides == "val").sum(axis=0) == 1).all()
+    assert ((sides == "train").sum(axis=0) == FOLDS - 2).all()
+
+
+def test_every_fold_has_its_share_of_tiles_and_of_latitudes():
+    assert len(FOLD_OF_TILE) == 54
+    for fold in range(FOLDS):
+        tiles = [tile for tile, of in FOLD_OF_TILE.items() if of == fold]
+        assert 8 <= len(tiles) <= 14
+        assert {tile[2] for tile in tiles} & set("ST") and {tile[2] for tile in tiles} & set("VW")  # south, north
+
+
+def test_unknown_tiles_get_a_fold_by_hash():
+    folds = [tile_fold(f"{zone}{letter}AB") for zone in range(10, 60) for letter in "NPQR"]
+    assert set(folds) == set(range(FOLDS))
+    assert tile_fold("10NAB") == tile_fold("10NAB")
+
+
+def test_tile_stands_in_the_sentinel_1_id():
+    assert mgrs_tile("S1B_IW_GRDH_1SDV_20171101T153951_35VNJ_78_77") == "35VNJ"
+
+
+@pytest.mark.parametrize("name", ["S2A_MSIL2A_20171002T094031_64_46", "", "S1A_IW_GRDH_1SDV_20170613T165043_TILE_1_2"])
+def test_id_without_a_tile_is_refused(name):
+    with pytest.raises(SplitError, match="no MGRS tile") as error:
+        mgrs_tile(name)
+    assert repr(name) in str(error.value) and "patch_id_s1" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("training", "study", 0), ["'training'", "train"]),
+        (("validation", "study", 0), ["'validation'", "val"]),
+        (("train", "random", 0), ["'random'", "blocked"]),
+        (("train", "blocked", 5), ["5", "0 to 4"]),
+        (("train", "blocked", -1), ["-1"]),
+    ],
+)
+def test_unknown_choices_are_named_with_the_known_ones(arguments, words):
+    with pytest.raises(SplitError) as error:
+        check_split(*arguments)
+    assert all(word in str(error.value) for word in words)
+
+
+class TestOfficialSplit:
+    @pytest.fixture
+    def root(self, tmp_path):
+        (tmp_path / "splits").mkdir()
+        return tmp_path
+
+    def write(self, root, suffix, lines, end="\n"):
+        (root / "splits" / f"name_{suffix}.csv").write_bytes("".join(line + end for line in lines).encode())
+
+    @pytest.mark.parametrize("suffix", ["val", "validation"])
+    def test_validation_under_both_names(self, root, suffix):
+        self.write(root, suffix, ["b", "a"])
+        assert official_split(root, "name", "val", ["a", "b", "c"]) == ["b", "a"]
+
+    def test_both_names_that_agree(self, root):
+        self.write(root, "val", ["a", "b"])
+        self.write(root, "validation", ["b", "a"])
+        assert sorted(official_split(root, "name", "val", ["a", "b"])) == ["a", "b"]
+
+    def test_both_names_that_differ(self, root):
+        self.write(root, "val", ["a"])
+        self.write(root, "validation", ["b"])
+        with pytest.raises(SplitError, match="different patches") as error:
+            official_split(root, "name", "val", ["a", "b"])
+        assert "name_val.csv" in str(error.value) and "name_validation.csv" in str(error.value)
+
+    def test_windows_line_ends_and_a_byte_order_mark(self, root):
+        self.write(root, "train", ["\ufeffa", "b"], end="\r\n")
+        assert official_split(root, "name", "train", ["a", "b"]) == ["a", "b"]
+
+    def test_missing_file_is_named_with_a_way_out(self, root):
+        with pytest.raises(SplitError, match=r"name_test\.csv") as error:
+            official_split(root, "name", "test", ["a"])
+        assert 'scheme="study"' in str(error.value)
+
+    def test_foreign_patch(self, root):
+        self.write(root, "train", ["a", "elsewhere"])
+        with pytest.raises(SplitError, match="elsewhere"):
+            official_split(root, "name", "train", ["a"])
+
+    def test_repeated_patch(self, root):
+        self.write(root, "train", ["a", "b", "b"])
+        with pytest.raises(SplitError, match="names b more than once"):
+            official_split(root, "name", "train", ["a", "b"])

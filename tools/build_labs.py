@@ -1,0 +1,143 @@
+"""Builds the notebooks of the labs from their text sources: the lab for learners, and its solutions.
+
+    python -m tools.build_labs           # write every lab whose source changed
+    python -m tools.build_labs --check   # change nothing, fail if a notebook is not what its source says
+
+A source is a Markdown file such as `01-data_fusion/lab_df.src.md`. A block that opens with ```{code-cell} is a code
+cell (`:tags: a, b` on its first lines), a line `+++` parts two text cells, everything else is text. `{{badges}}` and
+`{{setup}}` stand for what every lab opens with. Between `### BEGIN SOLUTION` and `### END SOLUTION` stands what the
+solutions keep and learners write themselves. Outputs of cells that did not change are kept.
+"""
+
+import argparse
+import hashlib
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+
+from tools.links import ROOT, badges, declared_repository
+
+SOURCE_SUFFIX = ".src.md"
+OPENING = re.compile(r"^```\{code-cell\}\s*$")
+SOLUTION = re.compile(
+    r"^(?P<indent>[ ]*)### BEGIN SOLUTION\n.*?^[ ]*### END SOLUTION[^\n]*\n?", re.DOTALL | re.MULTILINE
+)
+STUB = r"\g<indent># your code here\n\g<indent>...\n"
+MARKS = re.compile(r"^[ ]*### (BEGIN|END) SOLUTION[^\n]*\n?", re.MULTILINE)
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def sources(root: Path = ROOT) -> list[Path]:
+    """Every lab source of the project, in the order of the labs."""
+    return sorted(root.glob(f"[0-9][0-9]-*/*{SOURCE_SUFFIX}"))
+
+
+def targets(source: Path) -> dict[Path, bool]:
+    """The notebooks that a source makes, and whether each shows the solutions."""
+    name = source.name.removesuffix(SOURCE_SUFFIX) + ".ipynb"
+    made = {source.with_name(name): False}
+    if "### BEGIN SOLUTION" in source.read_text(encoding="utf-8"):
+        made[source.parent / "solutions" / name] = True
+    return made
+
+
+def build(source: Path, target: Path, solutions: bool) -> nbformat.NotebookNode:
+    """The notebook of `source`, with the outputs that `target` already has for the same cells."""
+    repository = declared_repository()
+    setup = (ROOT / "tools" / "setup_cell.py").read_text(encoding="utf-8").strip()
+    cells, seen = [], Counter[str]()
+    for kind, body, tags in parse(source.read_text(encoding="utf-8")):
+        if kind == "code":
+            body = MARKS.sub("", body) if solutions else SOLUTION.sub(STUB, body)
+        body = body.strip("\n")
+        identity = hashlib.blake2b(f"{kind}\n{body}".encode(), digest_size=6).hexdigest()
+        seen[identity] += 1
+        # After the identity is taken, so that another public address changes no cell's id.
+        body = body.replace("{{setup}}", setup).replace("{{repository}}", repository)
+        body = body.replace("{{badges}}", badges(target.relative_to(ROOT).as_posix(), repository))
+        make = nbformat.v4.new_code_cell if kind == "code" else nbformat.v4.new_markdown_cell
+        cell = make(body, id=identity if seen[identity] == 1 else f"{identity}-{seen[identity]}")
+        if tags:
+            cell.metadata["tags"] = tags
+        cells.append(cell)
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
+    notebook.nbformat_minor = 5
+    return _with_outputs(notebook, target)
+
+
+def parse(text: str) -> list[tuple[str, str, list[str]]]:
+    """Cells of a source: ("code" or "markdown", body, tags).
+
+    Raises:
+        ValueError: a code cell is not closed.
+    """
+    cells: list[tuple[str, str, list[str]]] = []
+    prose: list[str] = []
+    lines = iter(text.splitlines())
+
+    def end_prose() -> None:
+        if "".join(prose).strip():
+            cells.append(("markdown", "\n".join(prose).strip("\n"), []))
+        prose.clear()
+
+    for line in lines:
+        if line.strip() == "+++":
+            end_prose()
+        elif OPENING.match(line):
+            end_prose()
+            body: list[str] = []
+            tags: list[str] = []
+            for code in lines:
+                if code.rstrip() == "```":
+                    break
+                if code.startswith(":tags:") and not body:
+                    tags = [tag.strip() for tag in code.removeprefix(":tags:").split(",")]
+                else:
+                    body.append(code)
+            else:
+                raise ValueError("a code cell is not closed by ```")
+            cells.append(("code", "\n".join(body), tags))
+        else:
+            prose.append(line)
+    end_prose()
+    return cells
+
+
+def _with_outputs(notebook: nbformat.NotebookNode, target: Path) -> nbformat.NotebookNode:
+    """Carry over outputs of unchanged cells."""
+    if target.is_file():
+        old = {cell["id"]: cell for cell in nbformat.read(target, as_version=4).cells if cell.cell_type == "code"}
+        for cell in notebook.cells:
+            if cell.cell_type == "code" and cell["id"] in old:
+                cell["outputs"] = old[cell["id"]]["outputs"]
+                cell["execution_count"] = old[cell["id"]]["execution_count"]
+    return notebook
+
+
+def main() -> int:
+    """Build or check every lab; the exit status is 1 if a check found a stale notebook."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing, report what is not current")
+    check = parser.parse_args().check
+    stale = 0
+    for source in sources():
+        for target, solutions in targets(source).items():
+            text = nbformat.writes(build(source, target, solutions)) + "\n"
+            if target.is_file() and target.read_text(encoding="utf-8") == text:
+                continue
+            stale += 1
+            print(f"{'stale' if check else 'wrote'}: {target.relative_to(ROOT)}")
+            if not check:
+                target.parent.mkdir(exist_ok=True)
+                target.write_text(text, encoding="utf-8")
+    return 1 if check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

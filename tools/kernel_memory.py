@@ -1,0 +1,85 @@
+"""The peak memory of a process and of all that it started, sampled while it runs."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+INTERVAL = 0.2  # seconds; a peak shorter than that can be missed
+
+
+class MemoryWatch:
+    """Samples a process tree in a thread of its own, for as long as a `with` block lasts.
+
+    What counts is memory that the machine cannot take back: anonymous and shared pages, without the pages of mapped
+    files (libraries, `.npy` arrays), which the kernel drops when memory is short. Pages that several of the processes
+    share are counted once for each, so the figure errs upwards. Where the system does not tell pages apart (no /proc),
+    the resident size counts instead.
+
+    Attributes:
+        current: Bytes at the last sample; None before the first.
+        peak: The most bytes seen; None if nothing was.
+        peak_resident: The most bytes resident, mapped files included; None if nothing was seen.
+    """
+
+    def __init__(self, find_process: Callable[[], int | None]) -> None:
+        """Watches the process that `find_process` names; it may answer None as long as there is none."""
+        self.current: int | None = None
+        self.peak: int | None = None
+        self.peak_resident: int | None = None
+        self._find_process = find_process
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="memory-watch", daemon=True)
+
+    def __enter__(self) -> "MemoryWatch":
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            process = self._find_process()
+            if process is not None:
+                self._sample(process)
+            self._stop.wait(INTERVAL)
+
+    def _sample(self, process: int) -> None:
+        try:
+            top = psutil.Process(process)
+            tree = [top, *top.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return
+        sizes = [size for member in tree if (size := _size(member)) is not None]
+        if not sizes:
+            return
+        self.current = sum(unmapped for unmapped, _ in sizes)
+        self.peak = max(self.peak or 0, self.current)
+        self.peak_resident = max(self.peak_resident or 0, sum(resident for _, resident in sizes))
+
+
+def _size(process: psutil.Process) -> tuple[int, int] | None:
+    """Bytes of `process` without and with mapped files, or None if it has ended."""
+    try:
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    except OSError:
+        try:
+            resident = int(process.memory_info().rss)
+        except psutil.Error:
+            return None
+        return resident, resident
+    # A line reads "RssAnon:      1234 kB"; a process that is just ending has none of them.
+    pages = {
+        name: int(rest.split()[0]) * 1024
+        for name, _, rest in (line.partition(":") for line in lines)
+        if name in ("VmRSS", "RssAnon", "RssShmem")
+    }
+    if "VmRSS" not in pages:
+        return None
+    return pages.get("RssAnon", pages["VmRSS"]) + pages.get("RssShmem", 0), pages["VmRSS"]

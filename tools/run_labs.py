@@ -1,0 +1,298 @@
+"""Runs the labs, each in a fresh kernel, and writes the executed notebooks and their pages to build/labs/.
+
+    python -m tools.run_labs --lab 01 --dataset ben-ge-sim --set EPOCHS=2
+
+A knob is a name that the cell tagged `parameters` assigns. Its value is replaced in that very cell, so that knobs
+computed from it follow; a name that the cell does not assign is an error. The last line that the cell tagged `headline`
+shows is the lab's result in the table at the end.
+"""
+
+import argparse
+import ast
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbconvert import HTMLExporter
+from traitlets.config import Config
+
+from tools import clean_outputs
+from tools.kernel_memory import MemoryWatch
+from tools.progress import Progress
+
+ROOT = Path(__file__).resolve().parent.parent
+LAB_PATTERN = "[0-9][0-9]-*/lab_*.ipynb"
+
+
+class KnobError(ValueError):
+    """A knob that the notebook does not have, or a notebook without a cell for knobs."""
+
+
+class LabResult(NamedTuple):
+    """One lab after its run: `seconds`, peak `memory` in bytes (None if unknown), the page, the error if any."""
+
+    name: str
+    seconds: float
+    memory: int | None
+    headline: str
+    page: Path
+    error: str | None
+
+
+def find_labs(root: Path, lab: str | None = None) -> list[Path]:
+    """The notebooks of the labs under `root`, in order, or of the one whose folder starts with `lab`.
+
+    Raises:
+        FileNotFoundError: There is no such lab.
+    """
+    labs = sorted(root.glob(LAB_PATTERN))
+    chosen = [path for path in labs if lab is None or path.parent.name.startswith(f"{lab}-")]
+    if not chosen:
+        there = ", ".join(path.parent.name for path in labs) or "none"
+        raise FileNotFoundError(f"no lab {lab or LAB_PATTERN}; the labs here: {there}. LAB=01 takes the first.")
+    return chosen
+
+
+def set_knobs(notebook: nbformat.NotebookNode, knobs: Mapping[str, Any]) -> None:
+    """Replaces the values of `knobs` in the cell tagged `parameters`, in place.
+
+    Raises:
+        KnobError: The notebook has not exactly one such cell, or the cell does not assign one of the names.
+    """
+    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise KnobError(f"{len(cells)} cells tagged `parameters`; give the tag to exactly one")
+    places: dict[str, ast.expr] = {}
+    for statement in ast.parse(cells[0].source).body:
+        if isinstance(statement, ast.Assign):
+            places.update({target.id: statement.value for target in statement.targets if isinstance(target, ast.Name)})
+        elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
+            places[statement.target.id] = statement.value
+    if unknown := [name for name in knobs if name not in places]:
+        raise KnobError(f"unknown knob {', '.join(unknown)}; the `parameters` cell has {', '.join(places) or 'none'}")
+    lines = [line.encode() for line in cells[0].source.splitlines()]  # ast counts columns in bytes
+    # From the end, so that the places not yet replaced stay where they are.
+    for name in sorted(knobs, key=lambda name: (places[name].lineno, places[name].col_offset), reverse=True):
+        value = places[name]
+        first, last = value.lineno - 1, (value.end_lineno or value.lineno) - 1
+        before, after = lines[first][: value.col_offset], lines[last][value.end_col_offset :]
+        lines[first : last + 1] = [before + repr(knobs[name]).encode() + after]
+    cells[0].source = "\n".join(line.decode() for line in lines)
+
+
+class _WatchedClient(NotebookClient):
+    """A client that hands what the running cell prints to the progress display as it comes."""
+
+    progress: Progress
+
+    def process_message(self, msg: dict[str, Any], cell: Any, cell_index: int) -> Any:
+        if msg["msg_type"] == "stream":
+            self.progress.printed(msg["content"]["text"])
+        return super().process_message(msg, cell, cell_index)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a person stopped the run: the client then clears its kernel away before it notices."""
+        return getattr(self, "_async_cleanup_kernel_future", None) is not None
+
+    async def _async_cleanup_kernel(self) -> None:
+        if self.km is not None:  # else cleared away already, when the run was interrupted
+            await super()._async_cleanup_kernel()
+
+
+def run_lab(path: Path, output: Path, knobs: Mapping[str, Any], name: str) -> tuple[LabResult, nbformat.NotebookNode]:
+    """Runs one notebook in a fresh kernel, in the notebook's own folder, and writes `output`/*.ipynb and *.html.
+
+    Args:
+        path: The notebook.
+        output: Folder of what is written.
+        knobs: Values for the cell tagged `parameters`.
+        name: Shown in the progress and in the table.
+
+    Returns:
+        The result, and the executed notebook. A cell that fails ends the run and is in the result, not raised.
+
+    Raises:
+        KnobError: See `set_knobs`.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    if knobs:
+        set_knobs(notebook, knobs)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":  # else a run that stops early would show committed outputs as its own
+            cell.outputs, cell.execution_count = [], None
+    progress = Progress(name, notebook)
+    client = _WatchedClient(
+        notebook,
+        timeout=None,
+        kernel_name="python3",
+        extra_arguments=["--IPKernelApp.log_level=50"],  # else a note on the local connection at every start
+        resources={"metadata": {"path": str(path.parent)}},
+        on_cell_start=progress.cell_started,
+        on_cell_executed=progress.cell_finished,
+    )
+    client.progress = progress
+    error = None
+    started = time.monotonic()
+    # An IPython profile of the user (startup files, options) must not change what a lab shows.
+    with tempfile.TemporaryDirectory() as profile, MemoryWatch(lambda: _process(client)) as memory, progress:
+        progress.memory = memory
+        try:
+            client.execute(env={**os.environ, "IPYTHONDIR": profile})
+        except CellExecutionError as failure:
+            error = f"{progress.place}: {failure.ename}: {failure.evalue}"
+        except DeadKernelError:
+            if client.interrupted:
+                raise KeyboardInterrupt from None
+            error = (
+                f"{progress.place}: the kernel died, most likely for want of memory; "
+                f"it held {_megabytes(memory.peak)}. Close other programs or lower the knobs."
+            )
+    seconds = time.monotonic() - started
+    clean_outputs.clean(notebook)  # progress bars are for the one who waits, not for the one who reads
+    output.mkdir(parents=True, exist_ok=True)
+    clean_outputs.write(notebook, output / path.name)
+    page = output / path.with_suffix(".html").name
+    page.write_text(to_page(notebook, path), encoding="utf-8")
+    return LabResult(name, seconds, memory.peak, headline(notebook), page, error), notebook
+
+
+def _process(client: NotebookClient) -> int | None:
+    """The id of the kernel's process, once there is one."""
+    return getattr(getattr(client.km, "provisioner", None), "pid", None)
+
+
+def to_page(notebook: nbformat.NotebookNode, path: Path) -> str:
+    """The notebook as one HTML page with every figure inside; only typeset equations need the network (MathJax)."""
+    config = Config({"HTMLExporter": {"embed_images": True, "require_js_url": "", "jquery_url": ""}})
+    exporter = HTMLExporter(config=config, template_name="lab")
+    resources = {"metadata": {"name": path.stem, "path": str(path.parent)}}
+    page, _ = exporter.from_notebook_node(notebook, resources=resources)
+    return str(page).replace('<script src=""></script>\n', "")
+
+
+def headline(notebook: nbformat.NotebookNode) -> str:
+    """The last line that the cell tagged `headline` shows, or an empty string."""
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "headline" in cell.metadata.get("tags", []):
+            texts = [
+                output.text if output.output_type == "stream" else output.data.get("text/plain", "")
+                for output in cell.outputs
+                if output.output_type in ("stream", "execute_result", "display_data") and output.get("name") != "stderr"
+            ]
+            lines = [line.strip() for line in "\n".join(texts).splitlines() if line.strip()]
+            return lines[-1] if lines else ""
+    return ""
+
+
+def differences(notebook: nbformat.NotebookNode, path: Path) -> list[str]:
+    """Code cells of the executed, cleaned `notebook` that show something else than the committed ones at `path`."""
+    committed = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    rerun = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [
+        f"cell [{new.execution_count}] '{new.source.splitlines()[0]}'"
+        for new, old in zip(rerun, committed, strict=True)
+        if (new.outputs, new.execution_count) != (old.outputs, old.execution_count)
+    ]
+
+
+def commit(notebook: nbformat.NotebookNode, path: Path) -> list[clean_outputs.Problem]:
+    """Writes the outputs of the executed `notebook` back to `path`, cleaned, with the sources as they stand there.
+
+    Returns:
+        What must not be committed; `path` is written only if that is nothing.
+    """
+    for cell, source in zip(notebook.cells, nbformat.read(path, as_version=4).cells, strict=True):
+        cell.source = source.source
+    problems = clean_outputs.clean(notebook)
+    if not problems:
+        clean_outputs.write(notebook, path)
+    return problems
+
+
+def table(results: Sequence[LabResult]) -> str:
+    """The results as an aligned text table."""
+    rows = [("lab", "minutes", "peak memory", "result", "page")]
+    for result in results:
+        page = os.path.relpath(result.page)
+        shown = "FAILED" if result.error else result.headline or "-"
+        rows.append((result.name, f"{result.seconds / 60:.1f}", _megabytes(result.memory), shown, page))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def _megabytes(size: int | None) -> str:
+    return "unknown" if size is None else f"{size / 1e6:.0f} MB"
+
+
+def _knob(text: str) -> tuple[str, Any]:
+    """`NAME=VALUE` as a pair; VALUE is a Python literal, or else a string."""
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_]\w*", name):
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def main(arguments: Iterable[str] | None = None, root: Path = ROOT) -> int:
+    """Runs what the command line asks for; returns 0, 1 if a lab failed, 2 if there is none, 130 if interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m tools.run_labs", description="Run the labs in fresh kernels.")
+    parser.add_argument("--lab", help="the number of one lab, as 01; all labs if left out")
+    parser.add_argument("--dataset", help="name of the dataset, as ben-ge-800 (knob DATASET)")
+    parser.add_argument("--full", action="store_true", help="the full knobs (knob FULL)")
+    parser.add_argument("--set", action="append", type=_knob, default=[], metavar="NAME=VALUE", help="any other knob")
+    parser.add_argument("--output", type=Path, default=root / "build" / "labs", help="where notebooks and pages go")
+    parser.add_argument("--commit", action="store_true", help="write cleaned outputs back into the notebooks")
+    parser.add_argument("--compare", action="store_true", help="fail where outputs differ from the committed ones")
+    options = parser.parse_args(None if arguments is None else list(arguments))
+    knobs = dict(options.set)
+    if options.dataset:
+        knobs["DATASET"] = options.dataset
+    if options.full:
+        knobs["FULL"] = True
+    try:
+        labs = find_labs(root, options.lab)
+    except FileNotFoundError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+    results: list[LabResult] = []
+    complaints: list[str] = []
+    for path in labs:
+        name = path.relative_to(root).as_posix()
+        try:
+            result, notebook = run_lab(path, options.output, knobs, name)
+        except KnobError as error:
+            complaints.append(f"{name}: {error}")
+            continue
+        except KeyboardInterrupt:
+            print(f"{name}: interrupted", file=sys.stderr)
+            return 130
+        results.append(result)
+        if result.error:
+            complaints.append(f"{name}: {result.error}")
+        elif options.commit:
+            complaints += [f"{name} is left as it was: {problem}" for problem in commit(notebook, path)]
+        elif options.compare:
+            complaints += [f"{name} shows something new: {cell}" for cell in differences(notebook, path)]
+    if results:
+        print(f"\n{table(results)}")
+        print("Peak memory: anonymous and shared pages of the kernel and the processes it started, not mapped files.")
+    for complaint in complaints:
+        print(f"FAILED {complaint}", file=sys.stderr)
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+# Setup: a clone and Binder have everything. On Colab this installs the package and what is missing, and holds torch at
+# the installed version: another one would take minutes and might not fit the driver.
+import importlib.util
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+clone = next((folder for folder in Path.cwd().parents if (folder / "bengelib").is_dir()), None)
+if clone:
+    sys.path.insert(0, str(clone))
+elif "google.colab" in sys.modules and not importlib.util.find_spec("bengelib"):
+    Path("held.txt").write_text("\n".join(f"{name}=={version(name)}" for name in ("torch", "torchvision", "numpy")))
+    package = "bengelib @ git+https://github.com/{{repository}}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--constraint", "held.txt", package], check=True)
+    importlib.invalidate_caches()
+
+import torch
+
+import bengelib
+
+device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+print(f"bengelib {bengelib.__version__}, torch {torch.__version__}, {device}")
