@@ -7,6 +7,7 @@ numbers in an order that is not fixed, so runs there agree only closely.
 
 import math
 import random
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,8 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
@@ -26,6 +25,11 @@ from tqdm import tqdm
 from bengelib.errors import BandError, NonFiniteLossError
 from bengelib.tasks import Task
 from bengelib.transforms import Batch, decode
+
+with warnings.catch_warnings():  # tqdm's about missing widgets, which these progress bars do without
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
 
 Augmentation = Callable[[Batch, torch.Generator], Batch]
 
@@ -140,16 +144,16 @@ def fit(
     order = torch.Generator().manual_seed(seed)  # the same in every process, so that they share the samples out
     views = torch.Generator().manual_seed(seed + 1 + accelerator.process_index)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
     steps = epochs * math.ceil(size / (batch_size * accelerator.num_processes))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, steps, warmup))
     history, best, best_weights = History(), math.inf, None
 
     silent = not (progress and accelerator.is_main_process)
     with _handed_back(model), tqdm(total=steps, disable=silent, leave=False) as bar:
+        wrapped, optimizer = accelerator.prepare(model, optimizer)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, steps, warmup))
         for epoch in range(1, epochs + 1):
             wrapped.train()
-            total = MeanMetric().to(accelerator.device)
+            total = _mean(accelerator)
             for batch in _batches(train, batch_size, accelerator, workers, order):
                 batch = augment(batch, views) if augment else batch
                 outputs = wrapped(batch)
@@ -266,9 +270,12 @@ def check_bands(model: nn.Module, data: Dataset[Any]) -> None:
 
 
 def _accelerator(precision: str) -> Accelerator:
-    """An accelerator of the given precision, whatever precision an earlier call asked for."""
+    """An accelerator of the given precision, whatever precision an earlier call asked for.
+
+    Without `cpu`, Accelerate would take several processes on CPUs for strangers that train a model each.
+    """
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=choose_precision(precision))
+    return Accelerator(mixed_precision=choose_precision(precision), cpu=not torch.accelerator.is_available())
 
 
 @contextmanager
@@ -398,7 +405,7 @@ def _measure(
     workers: int,
 ) -> dict[str, float]:
     model.eval()
-    loss = MeanMetric().to(accelerator.device)
+    loss = _mean(accelerator)
     metrics = {task.target: task.metric().to(accelerator.device) for task in tasks}
     with torch.no_grad():
         for batch in _batches(data, batch_size, accelerator, workers):
@@ -411,6 +418,11 @@ def _measure(
         summary = task.summary(metrics[task.target])
         figures |= {f"{task.target}/{name}": value for name, value in summary.items()}
     return figures
+
+
+def _mean(accelerator: Accelerator) -> MeanMetric:
+    """An exact mean over batches and processes, which a NaN makes NaN (torchmetrics would leave NaNs out)."""
+    return MeanMetric(nan_strategy=math.nan).to(accelerator.device)
 
 
 def _count(batch: Batch) -> int:

@@ -54,3 +54,7 @@ class DiskSpaceError(BengeError, OSError):
 
 class SettingsError(BengeError, ValueError):
     """A simulation was asked for with impossible settings, or where something else already lies."""
+
+
+class ExerciseError(BengeError, AssertionError):
+    """An exercise is not solved, where that must not be passed over: see `bengelib.exercises`."""

@@ -1,14 +1,18 @@
-"""Encoders that turn several modalities of a patch into one feature vector: early and late fusion.
+"""Encoders that turn several modalities of a patch into one feature vector: early, feature and late fusion.
 
 An encoder takes the dict batch in physical units, normalises every modality by band name, and returns (B, feature_dim).
 `inputs` says what it reads: a dict from modality to the names of its bands, in order; modalities whose channels have
 no names (`dem`, `season`, `lonlat`) take `()`. A single-sensor model is early fusion of one modality.
+
+What happens when a modality is missing is never left to chance; `Inputs` explains it.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bengelib.bands import WEATHER
 from bengelib.errors import BandError, MissingModalityError
@@ -18,98 +22,299 @@ from bengelib.transforms import Batch, Normalize
 IMAGES = ("s2", "s1", "dem")
 """Modalities that are images; the others are vectors or scalars."""
 
+VECTOR_FEATURES = 32
+"""Length of the features that a vector modality is turned into."""
+
+Missing = Literal["error", "mean"]
+
 
 class Inputs(nn.Module):
-    """Takes the named modalities out of a batch and normalises them: the front door of every encoder."""
+    """Takes the named modalities out of a batch and normalises them: the front door of every encoder.
 
-    def __init__(self, inputs: Mapping[str, Sequence[str]]) -> None:
+    A modality is missing for a whole batch if the batch lacks its key, and for single samples if the batch has
+    `<key>_available` (B,) bool and it is False there.
+
+    * `missing="error"` (default): a missing modality is an error, unless the encoder has modality dropout.
+    * `missing="mean"`: its place is taken by the mean of the training statistics, which is 0 after normalisation. The
+      encoder is not told, so expect it to do badly: it has never seen such an input.
+    * `modality_dropout=p`: in training each modality of each sample is hidden with probability `p`, but never all of
+      them (Neverova et al. 2016, arXiv:1501.00102). The place of a hidden or missing modality is taken by the mean, and
+      an availability mask (B, modalities) tells the encoder which modalities are there, in training and in use.
+    """
+
+    def __init__(
+        self, inputs: Mapping[str, Sequence[str]], modality_dropout: float = 0.0, missing: Missing = "error"
+    ) -> None:
         """Look up the statistics of each modality's bands.
 
         Raises:
             BandError: an unknown modality or band, or no modality at all.
+            ValueError: `modality_dropout` is not in [0, 1), or needs two modalities, or `missing` is another word.
         """
         super().__init__()
         if not inputs:
             raise BandError('inputs is empty; give for example {"s2": S2_BANDS}')
+        if not 0 <= modality_dropout < 1:
+            raise ValueError(f"modality_dropout is a probability below 1, not {modality_dropout}")
+        if modality_dropout and len(inputs) < 2:
+            raise ValueError(f"modality_dropout needs two modalities or more; inputs has only {list(inputs)}")
+        if missing not in ("error", "mean"):
+            raise ValueError(f"unknown missing={missing!r}; choose 'error' or 'mean'")
         self.names = {key: tuple(bands) for key, bands in inputs.items()}
+        self.modality_dropout = modality_dropout
+        self.missing = missing
         self.normalize = nn.ModuleDict({key: Normalize(key, bands) for key, bands in self.names.items()})
+
+    @property
+    def mask_size(self) -> int:
+        """Length of the availability mask that the encoder is given: 0 without modality dropout."""
+        return len(self.names) if self.modality_dropout else 0
 
     def channels(self, key: str) -> int:
         """How many channels or values modality `key` has."""
-        normalize = self.normalize[key]
-        assert isinstance(normalize, Normalize)  # for the type checker
-        return len(normalize.mean)
+        return len(self.normalize[key].mean)  # type: ignore[arg-type]
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Normalised modalities: images (B, k, H, W), vectors and scalars (B, k).
+    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """Normalised modalities, images (B, k, H, W), vectors and scalars (B, k), and which are there (B, modalities).
 
         Raises:
-            MissingModalityError: the batch lacks one of them.
+            MissingModalityError: a modality is missing and nothing says what to do about it.
         """
+        present = [key for key in self.names if key in batch]
+        if not present:
+            raise MissingModalityError(f"the model reads {list(self.names)}, but the batch has only {sorted(batch)}")
+        some = batch[present[0]]
         values: dict[str, Tensor] = {}
-        for key, normalize in self.normalize.items():
-            if key not in batch:
-                raise MissingModalityError(
-                    f"the model reads {key!r}, but the batch has {sorted(batch)}; "
-                    f"add {key!r} to the dataset's modalities"
-                )
-            value = batch[key]
-            if key == "weather":
-                value = value[:, [list(WEATHER).index(name) for name in self.names[key]]]
-            elif value.ndim == 1:
-                value = value[:, None]
-            values[key] = normalize(value)
-        return values
+        available = torch.ones(len(some), len(self.names), dtype=torch.bool, device=some.device)
+        for column, key in enumerate(self.names):
+            if key in batch:
+                values[key] = self._normalized(key, batch[key])
+                if f"{key}_available" in batch:
+                    available[:, column] = batch[f"{key}_available"]
+            else:
+                values[key] = self._absent(key, batch, len(some), some.device)
+                available[:, column] = False
+        if self.training and self.modality_dropout:
+            available &= self._drawn(available)
+        complete = present == list(self.names) and not any(f"{key}_available" in batch for key in self.names)
+        if not complete and not self.modality_dropout and self.missing == "error" and not bool(available.all()):
+            absent = [key for column, key in enumerate(self.names) if not bool(available[:, column].all())]
+            raise MissingModalityError(
+                f"{absent} are missing from the batch, which has {sorted(batch)}. Add them to the dataset's modalities "
+                'or build the encoder with modality_dropout (it learns to do without) or missing="mean" (it does not).'
+            )
+        if complete and not (self.training and self.modality_dropout):
+            return values, available
+        masked = {
+            key: value * available[:, column].view(-1, *(1 for _ in value.shape[1:])).to(value.dtype)
+            for column, (key, value) in enumerate(values.items())
+        }
+        return masked, available
+
+    def _normalized(self, key: str, value: Tensor) -> Tensor:
+        if key == "weather":
+            value = value[:, [list(WEATHER).index(name) for name in self.names[key]]]
+        elif value.ndim == 1:
+            value = value[:, None]
+        normalized: Tensor = self.normalize[key](value)
+        return normalized
+
+    def _absent(self, key: str, batch: Batch, count: int, device: torch.device) -> Tensor:
+        """Zeros in the shape of a modality that the batch lacks."""
+        if key not in IMAGES:
+            return torch.zeros(count, self.channels(key), device=device)
+        images = [batch[other] for other in IMAGES if other in batch and other in self.names]
+        if not images:
+            raise MissingModalityError(f"no image among {sorted(batch)}; the model reads {list(self.names)}")
+        return torch.zeros(count, self.channels(key), *images[0].shape[-2:], device=device)
+
+    def _drawn(self, available: Tensor) -> Tensor:
+        """Which modalities stay in this training step: each with its probability, at least one available a sample."""
+        kept = torch.rand(available.shape, device=available.device) >= self.modality_dropout
+        nothing_left = ~(kept & available).any(dim=1)
+        kept[nothing_left] = True
+        return kept
+
+
+def planes(values: Mapping[str, Tensor], extra: Tensor | None = None) -> Tensor:
+    """Stack images (B, k, H, W) and vectors (B, k) as channels of one image; a scalar becomes an even plane."""
+    height, width = next(value.shape[2:] for value in values.values() if value.ndim == 4)
+    parts = [*values.values(), *([] if extra is None else [extra])]
+    even = [part if part.ndim == 4 else part[:, :, None, None].expand(-1, -1, height, width) for part in parts]
+    return torch.cat(even, dim=1)  # (B, C, H, W)
+
+
+def _perceptron(inputs: int, outputs: int) -> nn.Sequential:
+    """Two layers with a rectifier between."""
+    return nn.Sequential(nn.Linear(inputs, VECTOR_FEATURES), nn.ReLU(), nn.Linear(VECTOR_FEATURES, outputs))
+
+
+def _images_and_vectors(inputs: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
+    """Keys of the image modalities, of which there must be one, and of the others."""
+    images = [key for key in inputs if key in IMAGES]
+    if not images:
+        raise BandError(f"no image among the inputs {list(inputs)}; fusion needs one of {IMAGES}")
+    return images, [key for key in inputs if key not in IMAGES]
 
 
 class EarlyFusion(nn.Module):
     """One ResNet over all modalities stacked as channels; a scalar becomes a plane that has its value everywhere."""
 
-    def __init__(self, inputs: Mapping[str, Sequence[str]], depth: int = 18, width: float = 1.0) -> None:
-        """Build the encoder; see the module for `inputs` and `ResNetEncoder` for `depth` and `width`.
+    def __init__(
+        self,
+        inputs: Mapping[str, Sequence[str]],
+        depth: int = 18,
+        width: float = 1.0,
+        modality_dropout: float = 0.0,
+        missing: Missing = "error",
+    ) -> None:
+        """Build the encoder; see `Inputs` and `ResNetEncoder` for the arguments.
 
         Raises:
             BandError: an unknown modality or band, or no image among the inputs.
         """
         super().__init__()
-        self.read = Inputs(inputs)
+        self.read = Inputs(inputs, modality_dropout, missing)
         self.inputs = self.read.names
-        if not any(key in IMAGES for key in self.inputs):
-            raise BandError(f"no image among the inputs {list(self.inputs)}; early fusion needs one of {IMAGES}")
-        self.resnet = ResNetEncoder(sum(self.read.channels(key) for key in self.inputs), depth, width)
+        _images_and_vectors(self.inputs)
+        channels = sum(self.read.channels(key) for key in self.inputs) + self.read.mask_size
+        self.resnet = ResNetEncoder(channels, depth, width)
         self.feature_dim = self.resnet.feature_dim
 
     def stack(self, batch: Batch) -> Tensor:
-        """All modalities as the channels of one image, (B, C, H, W), in the order of `inputs`."""
-        values = self.read(batch)
-        height, width = next(value.shape[2:] for value in values.values() if value.ndim == 4)
-        planes = [
-            value if value.ndim == 4 else value[:, :, None, None].expand(-1, -1, height, width)
-            for value in values.values()
-        ]
-        return torch.cat(planes, dim=1)  # (B, C, H, W)
+        """All modalities as the channels of one image, (B, C, H, W), in the order of `inputs`, then the mask if any."""
+        values, available = self.read(batch)
+        return planes(values, available.float() if self.read.mask_size else None)
+
+    def pyramid(self, batch: Batch) -> list[Tensor]:
+        """Feature maps of the ResNet, finest first; see `ResNetEncoder.pyramid`."""
+        return self.resnet.pyramid(self.stack(batch))
 
     def forward(self, batch: Batch) -> Tensor:
         """Features (B, feature_dim)."""
         return self.resnet(self.stack(batch))
 
 
+class FeatureFusion(nn.Module):
+    """A ResNet for each image up to a chosen stage, where their maps are joined, and one ResNet from there on.
+
+    `how` joins the maps: `"concat"` stacks them and mixes the channels back to their number; `"sum"` adds them;
+    `"gate"` adds them with weights that each pixel chooses and that add up to 1 (see `gates`), in the manner of gated
+    multimodal units (Arevalo et al. 2017, arXiv:1702.01992). Vector modalities join at the end, through a perceptron.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Sequence[str]],
+        depth: int = 18,
+        width: float = 1.0,
+        stage: int = 2,
+        how: Literal["concat", "sum", "gate"] = "concat",
+        modality_dropout: float = 0.0,
+        missing: Missing = "error",
+    ) -> None:
+        """Build the encoders; `stage` 1 to 4 is the ResNet stage after which the maps are joined.
+
+        Raises:
+            BandError: an unknown modality or band, or no image among the inputs.
+            ValueError: another `stage` or `how`.
+        """
+        super().__init__()
+        if stage not in (1, 2, 3, 4):
+            raise ValueError(f"no stage {stage}; join after stage 1, 2, 3 or 4")
+        if how not in ("concat", "sum", "gate"):
+            raise ValueError(f"unknown how={how!r}; choose 'concat', 'sum' or 'gate'")
+        self.read = Inputs(inputs, modality_dropout, missing)
+        self.inputs = self.read.names
+        self.stage, self.how = stage, how
+        self.images, self.vectors = _images_and_vectors(self.inputs)
+        self.encoders = nn.ModuleDict()
+        for key in self.images:
+            encoder = ResNetEncoder(self.read.channels(key), depth, width)
+            for later in range(stage + 1, 5):
+                setattr(encoder, f"layer{later}", nn.Identity())
+            self.encoders[key] = encoder
+        trunk = ResNetEncoder(1, depth, width)
+        self.trunk = nn.Sequential(*(getattr(trunk, f"layer{later}") for later in range(stage + 1, 5)))
+        channels = trunk.channels[stage]
+        joined = channels * len(self.images) + self.read.mask_size
+        if how == "concat":
+            self.mix = nn.Conv2d(joined, channels, kernel_size=1)
+        elif how == "gate":
+            self.mix = nn.Conv2d(joined, len(self.images), kernel_size=1)
+        self.perceptrons = nn.ModuleDict(
+            {key: _perceptron(self.read.channels(key), VECTOR_FEATURES) for key in self.vectors}
+        )
+        self.feature_dim = trunk.feature_dim + VECTOR_FEATURES * len(self.vectors)
+
+    def _maps(self, values: Mapping[str, Tensor], available: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Each image's map (B, C, h, w) after the chosen stage, and all of them stacked, with the mask if any."""
+        maps = [self.encoders[key].pyramid(values[key])[self.stage] for key in self.images]  # type: ignore[operator]
+        there = {key: available[:, list(self.inputs).index(key), None, None, None] for key in self.images}
+        maps = [each * there[key] for key, each in zip(self.images, maps, strict=True)]
+        stacked = dict(enumerate(maps))
+        return maps, planes(stacked, available.float() if self.read.mask_size else None)  # type: ignore[arg-type]
+
+    def gates(self, batch: Batch) -> dict[str, Tensor]:
+        """The weight of each image modality at each pixel of the joined map, (B, h, w) in [0, 1], sum 1.
+
+        Raises:
+            ValueError: the encoder does not join by gates.
+        """
+        if self.how != "gate":
+            raise ValueError(f'this encoder joins by {self.how!r} and has no gates; build it with how="gate"')
+        values, available = self.read(batch)
+        _, stacked = self._maps(values, available)
+        weights = self._weights(stacked, available)  # (B, M, h, w)
+        return {key: weights[:, place] for place, key in enumerate(self.images)}
+
+    def _weights(self, stacked: Tensor, available: Tensor) -> Tensor:
+        """Softmax over the modalities that are there, (B, M, h, w)."""
+        columns = [list(self.inputs).index(key) for key in self.images]
+        absent = ~available[:, columns, None, None]
+        scores = self.mix(stacked).masked_fill(absent & ~absent.all(dim=1, keepdim=True), float("-inf"))
+        return F.softmax(scores, dim=1)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Features (B, feature_dim)."""
+        values, available = self.read(batch)
+        maps, stacked = self._maps(values, available)
+        if self.how == "concat":
+            joined = self.mix(stacked)
+        elif self.how == "sum":
+            joined = torch.stack(maps).sum(dim=0)
+        else:
+            weights = self._weights(stacked, available)
+            joined = sum(weights[:, place, None] * each for place, each in enumerate(maps))
+        features = [self.trunk(joined).mean(dim=(2, 3))]
+        features += [self.perceptrons[key](values[key]) for key in self.vectors]
+        return torch.cat(features, dim=1)
+
+
 class LateFusion(nn.Module):
-    """A ResNet for each image and a small perceptron for each vector; their features are joined end to end."""
+    """A ResNet for each image and a small perceptron for each vector; their features are joined end to end.
 
-    VECTOR_FEATURES = 32
+    The features of a missing modality are set to zero, so nothing that its encoder makes of an empty image gets on.
+    """
 
-    def __init__(self, inputs: Mapping[str, Sequence[str]], depth: int = 18, width: float = 1.0) -> None:
-        """Build one encoder a modality; see the module for `inputs` and `ResNetEncoder` for `depth` and `width`.
+    def __init__(
+        self,
+        inputs: Mapping[str, Sequence[str]],
+        depth: int = 18,
+        width: float = 1.0,
+        modality_dropout: float = 0.0,
+        missing: Missing = "error",
+    ) -> None:
+        """Build one encoder a modality; see `Inputs` and `ResNetEncoder` for the arguments.
 
         Raises:
             BandError: an unknown modality or band.
         """
         super().__init__()
-        self.read = Inputs(inputs)
+        self.read = Inputs(inputs, modality_dropout, missing)
         self.inputs = self.read.names
         self.encoders = nn.ModuleDict()
-        self.feature_dim = 0
+        self.feature_dim = self.read.mask_size
         for key in self.inputs:
             channels = self.read.channels(key)
             if key in IMAGES:
@@ -117,11 +322,113 @@ class LateFusion(nn.Module):
                 self.encoders[key] = resnet
                 self.feature_dim += resnet.feature_dim
             else:
-                size = self.VECTOR_FEATURES
-                self.encoders[key] = nn.Sequential(nn.Linear(channels, size), nn.ReLU(), nn.Linear(size, size))
-                self.feature_dim += size
+                self.encoders[key] = _perceptron(channels, VECTOR_FEATURES)
+                self.feature_dim += VECTOR_FEATURES
 
     def forward(self, batch: Batch) -> Tensor:
-        """Features (B, feature_dim), those of each modality side by side in the order of `inputs`."""
-        values = self.read(batch)
-        return torch.cat([self.encoders[key](value) for key, value in values.items()], dim=1)
+        """Features (B, feature_dim), those of each modality side by side in the order of `inputs`, then the mask."""
+        values, available = self.read(batch)
+        features = [
+            self.encoders[key](value) * available[:, column, None]
+            for column, (key, value) in enumerate(values.items())
+        ]
+        if self.read.mask_size:
+            features.append(available.float())
+        return torch.cat(features, dim=1)
+
+
+class FiLMFusion(nn.Module):
+    """One ResNet over the stacked images whose maps are scaled and shifted by what the vector modalities say.
+
+    After each stage, channel c of the map becomes (1 + gamma_c) x + beta_c, with gamma and beta from a perceptron on
+    the vectors: feature-wise linear modulation (Perez et al. 2018, arXiv:1709.07871).
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Sequence[str]],
+        depth: int = 18,
+        width: float = 1.0,
+        modality_dropout: float = 0.0,
+        missing: Missing = "error",
+    ) -> None:
+        """Build the encoder; see `Inputs` and `ResNetEncoder` for the arguments.
+
+        Raises:
+            BandError: an unknown modality or band, no image, or no vector among the inputs.
+        """
+        super().__init__()
+        self.read = Inputs(inputs, modality_dropout, missing)
+        self.inputs = self.read.names
+        self.images, self.vectors = _images_and_vectors(self.inputs)
+        if not self.vectors:
+            raise BandError(f"no vector among the inputs {list(self.inputs)}; FiLM needs one, such as 'season'")
+        self.resnet = ResNetEncoder(sum(self.read.channels(key) for key in self.images), depth, width)
+        given = sum(self.read.channels(key) for key in self.vectors) + self.read.mask_size
+        self.modulators = nn.ModuleList(_perceptron(given, 2 * channels) for channels in self.resnet.channels[1:])
+        for modulator in self.modulators:
+            last = modulator[-1]  # type: ignore[index]
+            nn.init.zeros_(last.weight)  # the ResNet starts unmodulated
+            nn.init.zeros_(last.bias)
+        self.feature_dim = self.resnet.feature_dim
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Features (B, feature_dim)."""
+        values, available = self.read(batch)
+        vectors = [values[key] for key in self.vectors]
+        if self.read.mask_size:
+            vectors.append(available.float())
+        told = torch.cat(vectors, dim=1)  # (B, v)
+        resnet = self.resnet
+        x = resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(planes({key: values[key] for key in self.images})))))
+        layers = (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4)
+        for layer, modulator in zip(layers, self.modulators, strict=True):
+            gamma, beta = modulator(told)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1) each
+            x = (1 + gamma) * layer(x) + beta
+        return x.mean(dim=(2, 3))
+
+
+class DecisionFusion(nn.Module):
+    """Networks that decide alone; their probabilities are averaged. Takes the place of a `Network`.
+
+    For single-label targets the mean of the softmax, for those in `multi_label` the mean of the sigmoid, is returned as
+    log-odds or log-probabilities, so that the usual losses apply. A network whose modality is missing has no vote.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module], multi_label: Sequence[str] = ()) -> None:
+        """Join `networks`, each under a name, that share their targets.
+
+        Raises:
+            ValueError: no network, or targets that differ.
+        """
+        super().__init__()
+        if not networks:
+            raise ValueError("no network to join")
+        outputs = [getattr(network, "outputs", {}) for network in networks.values()]
+        if any(other != outputs[0] for other in outputs):
+            raise ValueError(f"the networks answer different targets or classes: {[list(o) for o in outputs]}")
+        self.networks = nn.ModuleDict(networks)
+        self.multi_label = tuple(multi_label)
+        self.outputs: dict[str, tuple[str, ...]] = outputs[0]
+        self.inputs: dict[str, tuple[str, ...]] = {}
+        for network in networks.values():
+            self.inputs |= getattr(network, "inputs", {})
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Outputs keyed by target, (B, K): log of the mean probability, or log-odds of it for multi-label targets.
+
+        Raises:
+            MissingModalityError: no network has its modalities.
+        """
+        able = [network for network in self.networks.values() if all(key in batch for key in network.inputs)]  # type: ignore[union-attr]
+        if not able:
+            raise MissingModalityError(f"no network can decide: they read {list(self.inputs)}, given {sorted(batch)}")
+        votes = [network(batch) for network in able]
+        joined: dict[str, Tensor] = {}
+        for target in votes[0]:
+            logits = torch.stack([vote[target].float() for vote in votes])  # (M, B, K)
+            if target in self.multi_label:
+                joined[target] = torch.logit(logits.sigmoid().mean(dim=0), eps=1e-6)
+            else:
+                joined[target] = logits.softmax(dim=-1).mean(dim=0).clamp_min(1e-8).log()
+        return joined

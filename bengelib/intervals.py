@@ -9,8 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-Score = Callable[[np.ndarray, np.ndarray], float]
-"""A score from predictions (N, ...) and truth (N, ...)."""
+MIN_POSITIVES = 5
+"""Macro averages are over the classes with at least this many positives among the samples that are evaluated."""
+
+Score = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""The score of each drawing, (D,), from predictions and truth, (N, ...), and how often each patch is drawn, (D, N)."""
 
 
 class Interval(NamedTuple):
@@ -34,9 +37,49 @@ class Interval(NamedTuple):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def accuracy(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Share of equal entries of two (N,) arrays."""
-    return float((predicted == truth).mean())
+def accuracy(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Share of right answers in each drawing, (D,); predictions are class indices, (N,) or maps (N, H, W)."""
+    right = (predicted == truth).reshape(len(truth), -1).mean(axis=1)  # (N,)
+    shares: np.ndarray = counts @ right / counts.sum(axis=1)
+    return shares
+
+
+def macro_f1(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean F1 in each drawing, (D,), over the classes with five or more of the (N,) true labels, drawn or not."""
+    classes = [label for label in np.unique(truth) if (truth == label).sum() >= MIN_POSITIVES]
+    scores = []
+    for label in classes:
+        hits = counts @ ((predicted == label) & (truth == label))
+        either = counts @ ((predicted == label).astype(np.int64) + (truth == label))
+        scores.append(np.divide(2 * hits, either, out=np.zeros(len(counts)), where=either > 0))
+    return np.mean(scores, axis=0) if scores else np.full(len(counts), np.nan)
+
+
+def mean_average_precision(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean over classes of the average precision in each drawing, (D,), for scores (N, K) and labels (N, K) of 0 and 1.
+
+    Over the classes with five or more positives; a drawing without a positive of a class leaves that class out.
+    Average precision is the mean, over the positives, of the precision among all that score as high or higher.
+    """
+    scores = [
+        average_precision(predicted[:, place], truth[:, place], counts)
+        for place in range(truth.shape[1])
+        if truth[:, place].sum() >= MIN_POSITIVES
+    ]
+    return np.nanmean(scores, axis=0) if scores else np.full(len(counts), np.nan)
+
+
+def average_precision(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Average precision of one class in each drawing, (D,), NaN without a positive; scores (N,), labels (N,)."""
+    order = np.argsort(-predicted, kind="stable")
+    drawn = counts[:, order].astype(np.float64)  # (D, N), best score first
+    hits = drawn * (truth[order] > 0)
+    # Equal scores share the precision at the last of them.
+    last = np.searchsorted(-predicted[order], -predicted[order], side="right") - 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.cumsum(hits, axis=1)[:, last] / np.cumsum(drawn, axis=1)[:, last]
+        mean: np.ndarray = np.nansum(hits * precision, axis=1) / hits.sum(axis=1)
+    return mean
 
 
 def bootstrap(
@@ -52,9 +95,10 @@ def bootstrap(
     """The mean score over seeds, with a percentile interval over patches and seeds drawn again together.
 
     Args:
-        predicted: (S, N, ...) predictions of S training runs for the same N test patches; (N,) counts as one run.
+        predicted: (S, N, ...) predictions of S training runs for the same N test patches; with as many dimensions as
+            `truth` it counts as one run.
         truth: (N, ...).
-        score: computes one number from the predictions of one run and the truth.
+        score: see `Score`; `accuracy`, `macro_f1` and `mean_average_precision` are such.
         baseline: predictions (T, N, ...) of another model for the same patches. When given, the result is the
             difference of the mean scores, each draw using the same patches for both: a paired comparison.
         groups: (N,) names, such as MGRS tiles, drawn as wholes, because patches of one tile are not independent.
@@ -66,32 +110,39 @@ def bootstrap(
         The score (or difference) of the data as they are, and the interval around it.
 
     Raises:
-        ValueError: shapes that do not match.
+        ValueError: shapes that do not match, or no patches.
     """
     truth = np.asarray(truth)
-    runs, others = _runs(predicted, truth), None if baseline is None else _runs(baseline, truth)
     random = np.random.default_rng(seed)
-    members = _members(groups, len(truth))
+    counts = np.concatenate([np.ones((1, len(truth)), np.int64), _draw(random, draws, len(truth), groups)])  # (1+D, N)
+    result = _mean_over_runs(_runs(predicted, truth), truth, score, counts, random)
+    if baseline is not None:
+        result = result - _mean_over_runs(_runs(baseline, truth), truth, score, counts, random)
+    low, high = np.nanquantile(result[1:], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(result[0]), float(low), float(high))
 
-    def mean_score(of: np.ndarray, which_runs: np.ndarray, patches: np.ndarray) -> float:
-        scores = {run: score(of[run][patches], truth[patches]) for run in np.unique(which_runs)}
-        return float(np.mean([scores[run] for run in which_runs]))
 
-    def difference(draw: bool, patches: np.ndarray) -> float:
-        results = []
-        for of in (runs, others):
-            if of is not None:
-                which = random.integers(0, len(of), len(of)) if draw else np.arange(len(of))
-                results.append(mean_score(of, which, patches))
-        return results[0] if len(results) == 1 else results[0] - results[1]
+def _draw(random: np.random.Generator, draws: int, patches: int, groups: Sequence[str] | None) -> np.ndarray:
+    """How often each patch, or each whole group, falls in each drawing, (draws, patches)."""
+    if not patches:
+        raise ValueError("there are no patches to draw from")
+    if groups is not None and len(groups) != patches:
+        raise ValueError(f"{len(groups)} groups for {patches} patches")
+    names, member = np.unique(groups, return_inverse=True) if groups is not None else (range(patches), slice(None))
+    units = len(names)
+    counts: np.ndarray = random.multinomial(units, np.full(units, 1 / units), size=draws)[:, member]
+    return counts
 
-    value = difference(False, np.arange(len(truth)))
-    drawn = [
-        difference(True, np.concatenate([members[i] for i in random.integers(0, len(members), len(members))]))
-        for _ in range(draws)
-    ]
-    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
+
+def _mean_over_runs(
+    runs: np.ndarray, truth: np.ndarray, score: Score, counts: np.ndarray, random: np.random.Generator
+) -> np.ndarray:
+    """Mean score of the runs for the data as they are (first) and for each drawing, which draws runs too: (1 + D,)."""
+    scores = np.stack([score(run, truth, counts) for run in runs])  # (S, 1 + D)
+    chosen = random.integers(0, len(runs), size=scores.shape)
+    chosen[:, 0] = np.arange(len(runs))
+    mean: np.ndarray = np.take_along_axis(scores, chosen, axis=0).mean(axis=0)
+    return mean
 
 
 def _runs(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -102,13 +153,3 @@ def _runs(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     if predicted.ndim < 2 or predicted.shape[1] != len(truth):
         raise ValueError(f"predictions of shape {predicted.shape} do not fit a truth of shape {truth.shape}")
     return predicted
-
-
-def _members(groups: Sequence[str] | None, count: int) -> list[np.ndarray]:
-    """Patch indices of each unit that is drawn: single patches, or all patches of a group."""
-    if groups is None:
-        return list(np.arange(count)[:, None])
-    if len(groups) != count:
-        raise ValueError(f"{len(groups)} groups for {count} patches")
-    names = np.asarray(groups)
-    return [np.flatnonzero(names == name) for name in np.unique(names)]

@@ -48,7 +48,7 @@ def corine_labels(kind: NDArray[np.uint8], height: float, zone: int, draw: float
 
     if total(Kind.CITY) > 0.12:
         names.add("Continuous urban fabric")
-    if urban > 0.085:
+    if urban > 0.055:
         names.add("Discontinuous urban fabric")
     if total(Kind.INDUSTRY) > 0.02:
         names.add("Industrial or commercial units")
@@ -56,53 +56,53 @@ def corine_labels(kind: NDArray[np.uint8], height: float, zone: int, draw: float
         names.add("Road and rail networks and associated land")
     if total(Kind.QUARRY) > 0.03:
         names.add("Mineral extraction sites")
-    small_fields = farmland > 0.22 and 0.1 < arable < 0.75 * farmland and grass > 0.1
-    if small_fields and natural < 0.3 and draw < 0.75:
+    small_fields = farmland > 0.18 and 0.07 < arable < 0.85 * farmland and grass > 0.06
+    if small_fields and natural < 0.5 and draw < 0.85:
         names.add("Complex cultivation patterns")
-    if 0.12 < farmland < 0.62 and natural > 0.14 and (draw > 0.45 or small_fields):
+    if 0.09 < farmland < 0.75 and natural > 0.1 and (draw > 0.35 or small_fields):
         names.add("Land principally occupied by agriculture, with significant areas of natural vegetation")
-    if arable > 0.22 or (arable > 0.1 and not names):
+    if arable > 0.14 or (arable > 0.05 and not names):
         irrigated = dry and total(Kind.SUMMER_CROP) > 0.12
         names.add("Permanently irrigated land" if irrigated else "Non-irrigated arable land")
     if total(Kind.RICE) > 0.06:
         names.add("Rice fields")
-    if permanent > 0.09:
+    if permanent > 0.06:
         choices = ("Olive groves", "Vineyards", "Fruit trees and berry plantations") if dry else (
             "Vineyards", "Fruit trees and berry plantations", "Vineyards")  # fmt: skip
         names.add(choices[int(3 * draw)])
-    if grass > 0.27:
+    if grass > 0.24:
         names.add("Natural grassland" if height > 900 else "Pastures")
     if wild_grass > 0.3:
         names.add("Pastures" if draw < 0.3 else "Natural grassland" if draw > 0.9 else "Non-irrigated arable land")
-    if dry and total(Kind.OAK) > 0.05 and wild_grass > 0.1:
+    if dry and total(Kind.OAK) > 0.03 and wild_grass > 0.06:
         names.add("Agro-forestry areas")
-    if conifer > 0.16:
+    if conifer > 0.07:
         names.add("Coniferous forest")
-    if broadleaf > 0.13 or (dry and total(Kind.OAK) > 0.2):
+    if broadleaf > 0.1 or (dry and total(Kind.OAK) > 0.2):
         names.add("Broad-leaved forest")
-    if mixed > 0.15 or min(conifer, broadleaf) > 0.1:
+    if mixed > 0.06 or min(conifer, broadleaf) > 0.05:
         names.add("Mixed forest")
-    if young > 0.11 or (total(Kind.SHRUB) > 0.12 and draw < 0.6):
+    if young > 0.07 or (total(Kind.SHRUB) > 0.12 and draw < 0.6):
         names.add("Transitional woodland/shrub")
     if total(Kind.SHRUB) > 0.25 and draw >= 0.4:
         names.add("Sclerophyllous vegetation" if dry else "Transitional woodland/shrub")
-    if total(Kind.HEATH) > 0.14:
+    if total(Kind.HEATH) > 0.12:
         names.add("Moors and heathland")
     if total(Kind.ROCK) > 0.18:
         names.add("Bare rock")
     if 0.08 < total(Kind.ROCK) <= 0.18 or total(Kind.MOSS) > 0.1:
         names.add("Sparsely vegetated areas")
-    if total(Kind.SAND) > 0.05 and total(Kind.SEA) > 0:
+    if total(Kind.SAND) > 0.02 and total(Kind.SEA) > 0:
         names.add("Beaches, dunes, sands")
-    if total(Kind.MIRE) > 0.1:
+    if total(Kind.MIRE) > 0.05:
         names.add("Peatbogs")
     if total(Kind.MARSH) > 0.07:
         names.add("Salt marshes" if total(Kind.SEA) > 0 else "Inland marshes")
     if total(Kind.GLACIER) > 0.3:
         names.add("Bare rock")
-    if total(Kind.LAKE) > 0.06:
+    if total(Kind.LAKE) > 0.02:
         names.add("Water bodies")
-    if total(Kind.RIVER) > 0.06:
+    if total(Kind.RIVER) > 0.03:
         names.add("Water courses")
     if total(Kind.SEA) > 0.01:
         names.add("Sea and ocean")

@@ -6,12 +6,13 @@ y to the south). Only element-wise operations are used (no BLAS), so the number 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Ints = NDArray[np.uint32]
 
 # Standard deviation of a cubic B-spline surface with unit-variance coefficients, mean over the cell.
@@ -62,7 +63,7 @@ def gaussian(hashed: Ints) -> Array:
     return (total.astype(np.float32) - np.float32(510.0)) * np.float32(1 / 147.8)
 
 
-def _taps(position: NDArray[np.float64]) -> tuple[NDArray[np.int64], list[Array]]:
+def _taps(position: NDArray[np.float64]) -> tuple[NDArray[np.int64], list[NDArray[Any]]]:
     """First of the four B-spline nodes around each position, and their weights."""
     base = np.floor(position)
     f = (position - base).astype(np.float32)

@@ -20,33 +20,35 @@ MARGIN = 8
 """Pixels around a patch that blur, slopes and shadows need."""
 
 # Digital numbers, bands B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12.
-_SOIL = (520, 700, 960, 1240, 1560, 1720, 1830, 1980, 2120, 2180, 2550, 2150)
-_LITTER = (430, 560, 820, 1040, 1430, 1740, 1940, 2140, 2340, 2400, 2900, 2100)
-_BARK = (230, 280, 400, 480, 720, 1080, 1250, 1400, 1540, 1600, 1650, 1000)
-_GRASS = (210, 230, 620, 270, 1180, 3700, 4550, 4750, 4980, 4900, 2200, 1000)
+_SOIL = (490, 690, 960, 1240, 1560, 1720, 1830, 1980, 2120, 2180, 2550, 2150)
+_LITTER = (380, 530, 820, 1040, 1430, 1740, 1940, 2140, 2340, 2400, 2900, 2100)
+_BARK = (210, 250, 350, 400, 620, 1000, 1180, 1320, 1450, 1510, 1400, 820)
+_GRASS = (190, 220, 620, 270, 1180, 3700, 4550, 4750, 4980, 4900, 2200, 1000)
 _CROP = (210, 220, 580, 240, 1020, 3550, 4400, 4650, 4800, 4700, 1950, 880)
-_CONIFER = (120, 125, 280, 165, 470, 1600, 1980, 2120, 2220, 2260, 870, 410)
+_CONIFER = (120, 125, 280, 165, 470, 1620, 2000, 2140, 2240, 2280, 800, 370)
 _MIXED = (140, 145, 345, 190, 610, 2150, 2680, 2830, 2950, 2960, 1180, 520)
 _BROADLEAF = (160, 165, 430, 200, 820, 2850, 3600, 3780, 3930, 3900, 1620, 690)
 _EVERGREEN = (150, 175, 370, 260, 660, 1700, 2050, 2230, 2340, 2390, 1200, 590)
 _OAK = (190, 230, 430, 380, 800, 1650, 1920, 2110, 2260, 2320, 1560, 900)
 _YOUNG = (180, 205, 450, 300, 850, 2250, 2780, 2940, 3080, 3080, 1650, 780)
-_SHRUB = (200, 240, 450, 390, 820, 1800, 2120, 2310, 2460, 2510, 1700, 940)
+_SHRUB = (230, 280, 510, 450, 900, 1850, 2150, 2350, 2500, 2550, 1850, 1080)
 _HEATH = (190, 225, 420, 360, 780, 1620, 1880, 2040, 2180, 2240, 1520, 850)
 _MIRE = (170, 205, 420, 370, 820, 1820, 2150, 2300, 2440, 2460, 1500, 740)
 _PEAT = (240, 320, 480, 610, 900, 1200, 1350, 1480, 1620, 1680, 1700, 1000)
-_ROOFS = (760, 920, 1110, 1280, 1440, 1600, 1720, 1860, 1920, 1960, 2080, 1850)
-_CITY = (840, 960, 1100, 1190, 1290, 1390, 1480, 1590, 1630, 1650, 1720, 1620)
+_ROOFS = (860, 1080, 1340, 1530, 1700, 1840, 1960, 2110, 2170, 2200, 2380, 2150)
+_CITY = (940, 1110, 1270, 1380, 1490, 1600, 1700, 1830, 1870, 1890, 1980, 1860)
 _HALLS = (1250, 1450, 1650, 1760, 1830, 1900, 1960, 2050, 2080, 2060, 2150, 1950)
-_ASPHALT = (640, 760, 920, 1040, 1190, 1340, 1440, 1560, 1620, 1660, 1800, 1600)
+_ASPHALT = (750, 920, 1130, 1290, 1470, 1640, 1760, 1910, 1980, 2020, 2200, 1950)
 _ROCK = (780, 920, 1120, 1270, 1400, 1520, 1590, 1680, 1740, 1770, 2000, 1750)
 _SAND = (1250, 1550, 2000, 2400, 2620, 2750, 2850, 2980, 3080, 3110, 3500, 3100)
 _GRAVEL = (1150, 1380, 1720, 1990, 2150, 2260, 2330, 2420, 2480, 2500, 2800, 2450)
-_SEA = (300, 270, 225, 115, 100, 78, 75, 70, 62, 66, 48, 36)
+_SEA = (270, 255, 225, 120, 105, 85, 82, 76, 68, 70, 52, 38)
 _LAKE = (70, 105, 115, 88, 90, 98, 106, 112, 104, 88, 80, 56)
 _RIVER = (220, 270, 390, 290, 330, 260, 250, 235, 205, 190, 110, 80)
 _SNOW = (7600, 7700, 7600, 7550, 7450, 7350, 7250, 7100, 6950, 6600, 850, 650)
 _CLOUD = (6200, 6000, 5900, 6000, 6100, 6200, 6250, 6300, 6300, 5200, 4000, 3100)
+_VISIBLE = np.array((1, 1, 0.8, 1, 0.7, 0.1, 0, 0, 0, 0, 0, 0), np.float32)
+_SHORT_WAVE = np.array((0, 0, 0, 0.2, 0.2, 0, 0, 0, 0, 0, 0.7, 1), np.float32)
 _HAZE = (1.25, 1.0, 0.72, 0.52, 0.42, 0.33, 0.28, 0.23, 0.21, 0.2, 0.08, 0.05)
 
 # Green cover through the year at 47 degrees north: (day of year, share) knots, read as a circle.
@@ -64,8 +66,12 @@ _CALENDARS: dict[str, tuple[tuple[float, float], ...]] = {
     "rapeseed": (
         (15, 0.35), (80, 0.45), (115, 0.8), (150, 0.82), (180, 0.4), (200, 0.12), (240, 0.18), (270, 0.36), (310, 0.44)
     ),
-    "spring cereal": ((95, 0.05), (120, 0.14), (150, 0.74), (175, 0.88), (200, 0.52), (220, 0.16), (245, 0.1), (300, 0.07)),
-    "summer crop": ((110, 0.04), (135, 0.09), (165, 0.5), (190, 0.88), (225, 0.86), (255, 0.45), (275, 0.13), (300, 0.06)),
+    "spring cereal": (
+        (95, 0.05), (120, 0.14), (150, 0.74), (175, 0.88), (200, 0.52), (220, 0.16), (245, 0.1), (300, 0.07)
+    ),
+    "summer crop": (
+        (110, 0.04), (135, 0.09), (165, 0.5), (190, 0.88), (225, 0.86), (255, 0.45), (275, 0.13), (300, 0.06)
+    ),
     "root crop": ((110, 0.04), (150, 0.3), (180, 0.83), (240, 0.78), (275, 0.42), (300, 0.08)),
     "permanent": ((80, 0.2), (130, 0.4), (180, 0.46), (250, 0.42), (310, 0.25)),
     "shrub": ((20, 0.5), (110, 0.62), (150, 0.6), (230, 0.45), (320, 0.5)),
@@ -101,7 +107,7 @@ class _Cover:
 
 
 _COVERS: dict[Kind, _Cover] = {
-    Kind.SEA: _Cover(_SEA, _SEA, "none", 0, 0.02, 0, 0.25),
+    Kind.SEA: _Cover(_SEA, _SEA, "none", 0, 0.03, 0, 0.8),
     Kind.LAKE: _Cover(_LAKE, _LAKE, "none", 0, 0.02, 0, 0.8),
     Kind.RIVER: _Cover(_RIVER, _RIVER, "none", 0, 0.04, 0, 0.35),
     Kind.CONIFER: _Cover(_CONIFER, _BARK, "evergreen", 0.05, 0.15, 0.10, 0.10),
@@ -249,9 +255,16 @@ def sentinel2(
     soiled = (kind >= Kind.PASTURE) & (kind <= Kind.RICE)
     soil = np.where(soiled, soil, np.exp(0.5 * _VARY[kind] * gaussian(rehash(ground.unit, 63))))
     bright = np.exp(_ROUGH[kind] * grain + 0.5 * _VARY[kind] * gaussian(rehash(ground.unit, 64)))
-    picture = _LEAF.T[:, kind] * green + _GROUND.T[:, kind] * ((1 - green) * soil)
-    # Roof and surface materials differ between bands, canopies less.
-    picture *= bright
+    picture: Array = _LEAF.T[:, kind] * green + _GROUND.T[:, kind] * ((1 - green) * soil)
+    water = kind <= Kind.RIVER
+    murk = 0.22 * gaussian(np.array([key_of(date_key, 5)], np.uint32))[0] + 0.16 * smooth(
+        key_of(date_key, 6), x, y, 260.0
+    )
+    bright = bright * np.where(water, np.exp(murk + 0.05 * patchy), 1)
+    # Pigments and water content differ from field to field: visible and short-wave bands vary on their own.
+    tint = 0.8 * _VARY[kind] * gaussian(rehash(ground.unit, 65)) + 0.35 * _ROUGH[kind] * patchy
+    dryness = 0.9 * _VARY[kind] * gaussian(rehash(ground.unit, 66))
+    picture *= bright * np.exp(_VISIBLE[:, None, None] * tint + _SHORT_WAVE[:, None, None] * dryness)
 
     zenith, azimuth = sun_position(conditions.time, conditions.lon, conditions.lat)
     slope_south, slope_east = np.gradient(ground.height, 10.0)
@@ -264,15 +277,15 @@ def sentinel2(
 
     picture = _snow(picture, ground, conditions, date_key, x, y)
     wavelength = np.array(_HAZE, np.float32)[:, None, None]
-    veil = 38 + 62 * conditions.haze + 14 * smooth(key_of(date_key, 3), x, y, 500.0)
-    picture += wavelength * np.maximum(veil, -70)
+    veil = 5 + 48 * conditions.haze + 12 * smooth(key_of(date_key, 3), x, y, 500.0)
+    picture += wavelength * np.maximum(veil, -60)
     if conditions.cloudy > 0:
         picture = _clouds(picture, conditions, date_key, x, y, zenith, azimuth)
 
     inner = slice(MARGIN, MARGIN + PATCH_SIZE)
     bands: dict[str, NDArray[np.uint16]] = {}
     for i, (name, band) in enumerate(S2.items()):
-        sharp = gaussian_filter(picture[i], 0.62, truncate=3.0)[inner, inner]
+        sharp = gaussian_filter(picture[i], 0.55, truncate=3.0)[inner, inner]
         factor = band.resolution // 10
         side = PATCH_SIZE // factor
         if factor > 1:
@@ -295,8 +308,15 @@ def _snow(
     depth = 1 / (1 + np.exp(-(field / np.float32(1.08) - _above(conditions.snow)) / np.float32(0.12)))
     holes = fractal(key_of(date_key, 2), x, y, (40.0, 14.0, 5.0), 0.8)
     late = conditions.time.month in (4, 5, 11, 12)
-    cover = np.clip(depth * (1.0 + 0.5 * (holes - (1.3 if late else 0.4))), 0, 1) * _SNOW_SHOWN[ground.kind]
-    age = 0.55 + 0.12 * holes
+    melt = 1.0 if late else -0.6
+    holes = holes + 0.5 * gaussian(rehash(ground.unit, 67))
+    patches = 1 / (1 + np.exp(-(holes - melt) / np.float32(0.2)))
+    ice = ground.kind <= Kind.RIVER
+    # Lakes freeze in midwinter and open in May; the sea carries floes.
+    frozen = {1: 0.6, 2: 0.75, 3: 0.75, 4: 0.5}.get(conditions.time.month, 0.0)
+    floes = np.where(ground.kind == Kind.SEA, 1 / (1 + np.exp(-(holes - 0.9) / np.float32(0.1))), 1)
+    cover = depth * np.where(ice, frozen * floes, patches) * _SNOW_SHOWN[ground.kind]
+    age = 0.5 + 0.05 * holes * ~ice
     return picture * (1 - cover) + np.array(_SNOW, np.float32)[:, None, None] * (cover * np.clip(age, 0.3, 0.9))
 
 
@@ -314,5 +334,3 @@ def _clouds(
     picture = picture * (1 - 0.55 * np.clip((shade - threshold) / 0.35, 0, 1))
     veil = np.clip((fractal(key_of(date_key, 4), x, y, sizes, 0.62) - threshold) / 0.5, 0, 1)
     return picture * (1 - veil) + np.array(_CLOUD, np.float32)[:, None, None] * veil
-
-

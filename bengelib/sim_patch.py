@@ -40,7 +40,7 @@ from bengelib.sim_weather import pressure_level, weather
 class Job(NamedTuple):
     """What it takes to draw one patch: its place, the covered window of its tile in pixels, its centre in degrees."""
 
-    index: int
+    number: int
     place: Place
     window: tuple[float, float, float]
     lon: float
@@ -65,7 +65,7 @@ def write_patch(root: Path, seed: int, job: Job) -> dict[str, Any]:
         job: the patch.
 
     Returns:
-        `index` and the patch's rows of the three tables, as lists of values.
+        `number` and the patch's rows of the three tables, as lists of values.
     """
     place = job.place
     tile = TILES[place.tile]
@@ -144,7 +144,7 @@ def write_patch(root: Path, seed: int, job: Job) -> dict[str, Any]:
 
     shares = fractions(label)
     return {
-        "index": job.index,
+        "number": job.number,
         "meta": [
             patch_id, patch_id_s1, _text(optical_pass.time), _text(radar_pass.time), season(optical_pass.time),
             season(radar_pass.time), job.lon, job.lat, zone,
@@ -162,8 +162,8 @@ def main() -> None:
     """Draw the jobs that come as JSON on standard input; one line of JSON per patch on standard output."""
     request = json.load(sys.stdin)
     root = Path(request["root"])
-    for index, place, window, lon, lat in request["jobs"]:
-        job = Job(index, Place(*place), tuple(window), lon, lat)
+    for number, place, window, lon, lat in request["jobs"]:
+        job = Job(number, Place(*place), tuple(window), lon, lat)
         print(json.dumps(write_patch(root, request["seed"], job)), flush=True)
 
 

@@ -1,7 +1,7 @@
 """Which patches a simulated ben-ge has: place, date, satellites, ids, timestamps, season, climate zone, splits.
 
-`plan` lists patches one after the other, each from its own random numbers and those before it, so the first hundred of a
-thousand are the hundred that were asked for alone.
+`plan` lists patches one after the other, each from its own random numbers and the patches before it, so the first
+hundred of a thousand are the hundred that were asked for alone.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from scipy.special import ndtr
 
 from bengelib.bands import PATCH_SIZE
 from bengelib.sim_noise import gaussian, hash_lattice, key_of, smooth, uniform
-from bengelib.sim_scene import TILE_PIXELS, scene
+from bengelib.sim_scene import scene
 from bengelib.sim_tiles import LANDSCAPES, TILES
 
 GRID = 91
@@ -114,7 +114,8 @@ def snow_share(number: int, date: int) -> float:
     tile = TILES[number]
     left = tile.snow * len(tile.dates)
     months = [int(day[5:7]) for day in tile.dates]
-    ranked = sorted((m for m in range(len(months)) if months[m] in _SNOW_ORDER), key=lambda m: _SNOW_ORDER.index(months[m]))
+    snowy = [m for m in range(len(months)) if months[m] in _SNOW_ORDER]
+    ranked = sorted(snowy, key=lambda m: _SNOW_ORDER.index(months[m]))
     for index in ranked:
         share = min(left, 0.97)
         if index == date:
@@ -131,8 +132,8 @@ def _draw(seed: int, *parts: int) -> float:
 def sentinel2_acquisitions(seed: int) -> dict[tuple[int, int], Acquisition]:
     """The Sentinel-2 pass of every (tile, date).
 
-    As in ben-ge, two tiles of one pass would share their ids; the second gets an irregular time field, and passes before
-    ten o'clock often have five digits. The timestamp stays the true one.
+    As in ben-ge, two tiles of one pass would share their ids; the second gets an irregular time field, and passes
+    before ten o'clock often have five digits. The timestamp stays the true one.
     """
     passes: dict[tuple[int, int], Acquisition] = {}
     used: set[str] = set()
@@ -197,13 +198,13 @@ def climate_zone(seed: int, place: Place, relief: float) -> int:
 def split_of(seed: int, index: int) -> str:
     """`train`, `validation` or `test` of the patch numbered `index`: eight, one and one of every ten, by hash."""
     order = sorted(range(10), key=lambda i: key_of(seed, 40, index // 10, i))
-    return SPLIT_NAMES[0] if order[index % 10] < 8 else SPLIT_NAMES[1] if order[index % 10] == 8 else SPLIT_NAMES[2]
+    return SPLIT_NAMES[max(0, order[index % 10] - 7)]
 
 
 class _Catalogue:
     """Candidate places with coarse class fractions, from which balanced sampling draws by weight.
 
-    Chunk k serves patches 1000 k to 1000 k + 999, so that the draw of a patch does not depend on how many are asked for.
+    Chunk k serves patches 1000 k to 1000 k + 999, so that a draw does not depend on how many patches are asked for.
     """
 
     def __init__(self, seed: int) -> None:
@@ -225,7 +226,7 @@ class _Catalogue:
             side = min(_BLOCK, size)
             column = first_column + int(rng.integers(0, size - side + 1))
             row = first_row + int(rng.integers(0, size - side + 1))
-            steps = np.arange(side * 5) * 24.0 + 12
+            steps = np.arange(side * 5, dtype=np.float64) * 24 + 12
             tile = TILES[number]
             ground = scene(
                 self.seed, number, LANDSCAPES[tile.name], window_pixels(number),
@@ -324,5 +325,3 @@ def tile_pixels(place: Place, margin: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Pixel coordinates (columns, rows) of a patch in its tile, with `margin` pixels around."""
     steps = np.arange(-margin, PATCH_SIZE + margin, dtype=np.float64)
     return place.column * PATCH_SIZE + steps, place.row * PATCH_SIZE + steps
-
-

@@ -13,19 +13,19 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import gammaincinv, ndtr
 
 from bengelib.bands import PATCH_SIZE
-from bengelib.sim_noise import Array, fractal, gaussian, key_of, rehash, smooth, uniform, white
+from bengelib.sim_noise import Array, fractal, gaussian, key_of, rehash, smooth, white
 from bengelib.sim_optical import MARGIN
 from bengelib.sim_scene import TILE_PIXELS, Kind, Scene
 
-LOOKS = 4.6
+LOOKS = 4.3
 """Equivalent number of looks of the speckle."""
-_BLUR = 0.9
+_BLUR = 1.0
 # VV and VH in dB without leaves; change of VV and VH at full green cover; sensitivity to moisture; texture in dB.
 _COVERS: dict[Kind, tuple[float, float, float, float, float, float]] = {
     Kind.SEA: (0, 0, 0, 0, 0, 0), Kind.LAKE: (0, 0, 0, 0, 0, 0), Kind.RIVER: (0, 0, 0, 0, 0, 0),
-    Kind.CONIFER: (-11.2, -17.0, 0.6, 1.0, 0.4, 0.9), Kind.MIXED: (-10.8, -16.7, 0.6, 1.3, 0.4, 0.9),
-    Kind.BROADLEAF: (-10.2, -16.8, 0.2, 1.3, 0.4, 0.9), Kind.EVERGREEN: (-10.6, -16.6, 0.4, 0.8, 0.4, 1.0),
-    Kind.YOUNG: (-11.5, -17.9, 0.5, 1.2, 0.6, 0.9), Kind.CLEARCUT: (-12.2, -19.2, 0.6, 1.2, 1.0, 0.8),
+    Kind.CONIFER: (-9.8, -15.6, 0.6, 1.0, 0.4, 1.1), Kind.MIXED: (-9.5, -15.4, 0.6, 1.3, 0.4, 1.1),
+    Kind.BROADLEAF: (-9.0, -15.6, 0.2, 1.3, 0.4, 1.1), Kind.EVERGREEN: (-9.6, -15.3, 0.4, 0.8, 0.4, 1.1),
+    Kind.YOUNG: (-10.8, -17.0, 0.5, 1.2, 0.6, 1.1), Kind.CLEARCUT: (-12.2, -19.2, 0.6, 1.2, 1.0, 0.9),
     Kind.OAK: (-10.6, -16.9, 0.3, 0.5, 0.6, 1.0), Kind.SHRUB: (-11.3, -18.0, 0.4, 1.0, 0.8, 0.9),
     Kind.HEATH: (-12.0, -18.9, 0.4, 0.8, 1.0, 0.7), Kind.PASTURE: (-12.6, -19.8, 0.9, 1.6, 1.2, 0.6),
     Kind.MEADOW: (-12.6, -19.9, 0.9, 1.6, 1.2, 0.7), Kind.DRY_GRASS: (-12.8, -20.4, 0.9, 1.8, 1.3, 0.7),
@@ -43,7 +43,7 @@ _COVERS: dict[Kind, tuple[float, float, float, float, float, float]] = {
 }  # fmt: skip
 _TABLE: Array = np.array([_COVERS[kind] for kind in Kind], np.float32)
 _FIELD_SPREAD: Array = np.array(
-    [1.1 if Kind.WINTER_CEREAL <= kind <= Kind.RICE else 0.5 if kind > Kind.RIVER else 0 for kind in Kind], np.float32
+    [1.7 if Kind.WINTER_CEREAL <= kind <= Kind.RICE else 0.9 if kind > Kind.RIVER else 0 for kind in Kind], np.float32
 )
 
 
@@ -66,7 +66,7 @@ class RadarConditions:
 
 @lru_cache(maxsize=1)
 def _speckle_curve() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Speckle in dB as a function of a standard normal number: the quantiles of a gamma distribution of `LOOKS` looks."""
+    """Speckle in dB over a standard normal number: quantiles of the gamma distribution of `LOOKS` looks."""
     normal = np.linspace(-4.5, 4.5, 361)
     return normal, 10 * np.log10(gammaincinv(LOOKS, ndtr(normal)) / LOOKS)
 
@@ -105,25 +105,25 @@ def sentinel1(
     incidence = 32.0 + 12.0 * (across if conditions.ascending else 1 - across)
     frozen = np.clip((272.5 - conditions.temperature) / 4, 0, 1)
     table = _TABLE[kind]
-    structure = fractal(key_of(key, 11), x, y, (16.0, 7.0, 3.0), 0.9)
-    shared = 0.8 * table[..., 5] * structure + _FIELD_SPREAD[kind] * gaussian(rehash(ground.unit, 70))
+    structure = fractal(key_of(key, 11), x, y, (50.0, 20.0, 8.0, 3.5), 0.85)
+    shared = 1.25 * table[..., 5] * structure + _FIELD_SPREAD[kind] * gaussian(rehash(ground.unit, 70))
     # Corner reflectors: few very bright pixels among walls and roofs.
     built = np.isin(kind, (Kind.CITY, Kind.HOUSES, Kind.INDUSTRY))
-    corner = uniform(rehash(ground.unit, 71) ^ np.uint32(0)) * 0 + white(key_of(key, 12), x, y)
+    corner = white(key_of(key, 12), x, y)
     shared = shared + np.where(built, 2.6 * corner + 9.0 * (corner > 1.9), 0)
     shared = shared + table[..., 4] * conditions.moisture - 0.12 * (incidence - 38) - frozen * np.where(built, 0, 2.2)
 
     _, slope_east = np.gradient(ground.height, 10.0)
     facing = slope_east if conditions.ascending else -slope_east
     tilt = np.degrees(np.arctan(np.clip(facing, -0.7, 0.7)))
-    shared = shared + np.clip(0.16 * tilt, -4, 5)
+    shared = shared + np.clip(0.24 * tilt, -5, 6)
 
     water = kind <= Kind.RIVER
     waves = 0.6 * smooth(key_of(date_key, 13), x, y, 90.0) + 0.3 * smooth(key_of(date_key, 14), x, y, 18.0)
     shelter = np.where(kind == Kind.SEA, 0.0, np.where(kind == Kind.LAKE, -1.6, -2.4))
     roughness = np.clip(1.15 * conditions.wind + shelter + waves, 0, 14)
-    sea_vv = -25.5 + 0.95 * roughness - 0.25 * (incidence - 38)
-    sea_vh = -30.0 + 0.62 * roughness - 0.05 * (incidence - 38)
+    sea_vv = -25.0 + 0.95 * roughness - 0.25 * (incidence - 38)
+    sea_vh = -32.0 + 0.62 * roughness - 0.05 * (incidence - 38)
 
     inner = slice(MARGIN, MARGIN + PATCH_SIZE)
     bands: dict[str, NDArray[np.float32]] = {}
@@ -132,7 +132,7 @@ def sentinel1(
         level = level + own * table[..., 5] * fractal(key_of(key, 15 + channel), x, y, (9.0, 4.0), 0.9)
         level = np.where(water, sea, level)
         power = gaussian_filter(10 ** (np.clip(level, -38, 22) / 10), 0.7, truncate=3.0)
-        floor = 10**-3.15 if name == "VH" else 10**-2.85
+        floor = 10**-3.3 if name == "VH" else 10**-2.85
         decibels = 10 * np.log10(power + floor) + speckle(key_of(date_key, 20 + channel), x, y)
         bands[name] = decibels[inner, inner].astype(np.float32)
     return bands

@@ -1,7 +1,7 @@
 """The simulated land: what lies at every pixel of a tile, as a function of (seed, tile, column, row) and nothing else.
 
-Every rule looks at one pixel at a time (noise, distance to a line, membership of a polygon), never at its neighbours in the
-array. So a patch can be asked for alone, on a coarse grid or with a margin, and always shows the same ground.
+Every rule looks at one pixel at a time (noise, distance to a line, membership of a polygon), never at its neighbours
+in the array. So a patch can be asked for alone, on a coarse grid or with a margin, and always shows the same ground.
 """
 
 from dataclasses import dataclass
@@ -119,9 +119,7 @@ def _line_distance(
     return np.abs(here) / np.maximum(np.hypot(east, south), np.float32(0.25 / sizes[0]))
 
 
-def _fields(
-    key: int, landscape: Landscape, x: Array, y: Array
-) -> tuple[Ints, Ints, Array, Array]:
+def _fields(key: int, landscape: Landscape, x: Array, y: Array) -> tuple[Ints, Ints, Array, Array]:
     """Farmland parcels: strips within Voronoi blocks, each block with its own direction and field size.
 
     Returns:
@@ -211,7 +209,9 @@ def scene(
     # Terrain
     broad = fractal(key(4), x, y, (1500.0, 650.0, 300.0), 0.6)
     fine = fractal(key(5), x, y, (140.0, 64.0, 30.0, 13.0), 0.52)
-    height = land.base + land.relief * ((np.exp(0.42 * broad) - 1) / 0.45 + 0.24 * fine * np.exp(0.3 * broad))
+    gully = 0.8 - np.abs(smooth(key(29), x, y, 75.0)) - 0.45 * np.abs(smooth(key(30), x, y, 34.0))
+    rough = land.relief * np.exp(0.3 * broad) * (0.2 * fine - 0.17 * gully)
+    height = land.base + land.relief * (np.exp(0.42 * broad) - 1) / 0.45 + rough
     height = np.maximum(height, 2 + 0.4 * fine)
 
     block, parcel, block_border, parcel_border = _fields(key(6), land, bent_x, bent_y)
@@ -254,7 +254,10 @@ def scene(
     straight = uniform(rehash(block, 10)) < 0.65
     wooded = wooded + 0.5 * broad + np.where(straight, 0.42 * gaussian(rehash(parcel, 5)) + 0.1 * ragged, 0.42 * ragged)
     forest = wooded / np.float32(1.2) > _above(land.forest)
-    stand, _, stand_border, _, _ = cells(key(14), bent_x / np.float32(34), bent_y / np.float32(34))
+    wiggle = np.float32(2.2) * smooth(key(31), x, y, 11.0)
+    stand, stand_edge, stand_border, _, _ = cells(
+        key(14), (bent_x + wiggle) / np.float32(34), (bent_y - wiggle) / np.float32(34), 1.0
+    )
     leaf = fractal(key(15), x, y, (320.0, 90.0, 30.0), 0.65) + 0.5 * gaussian(rehash(stand, 1)) + 0.4 * broad
     leaf = leaf / np.float32(1.19)
     pure, some = _above(land.conifer * 0.7), _above(min(land.conifer * 1.25, 1.0))
@@ -264,7 +267,7 @@ def scene(
     turnover = 0.4 + 0.6 * land.conifer + 0.5 * land.evergreen
     trees = np.where(age < 0.2 * turnover, Kind.YOUNG, trees)
     trees = np.where(age < 0.07 * turnover, Kind.CLEARCUT, trees)
-    trees = np.where((stand_border < 0.014) & (age > 0.55), Kind.TRACK, trees)
+    trees = np.where((stand_border < 0.016) & (uniform(rehash(stand_edge, 1)) < 0.22), Kind.TRACK, trees)
     kind = np.where(forest, trees, kind).astype(np.uint8)
     unit = np.where(forest, stand, parcel)
 
@@ -290,9 +293,9 @@ def scene(
 
     # Water
     width = land.river * (0.6 + 0.5 * np.abs(smooth(key(21), x, y, 300.0)))
-    river = _line_distance(key(22), x, y, (1100.0, 260.0, 70.0), 0.33)
+    river = _line_distance(key(22), x, y, (1000.0, 320.0, 110.0), 0.36)
     if land.river:
-        bank = (river > width / 2) & (river < width / 2 + 2.2 + 1.2 * worn)
+        bank = (river > width / 2) & (river < width / 2 + 1.4 + 1.6 * worn)
         sandy = land.savanna > 0
         kind = np.where(bank & (wild > -0.2), Kind.SAND if sandy else Kind.BROADLEAF, kind)
         kind = np.where(river < width / 2, Kind.RIVER, kind)
@@ -307,17 +310,18 @@ def scene(
     is_lake = lake > shore
     kind = np.where((lake > shore - 0.13) & (worn > 0.9), Kind.MARSH, kind)
     kind = np.where(is_lake, Kind.LAKE, kind)
-    height = np.where(is_lake | (kind == Kind.RIVER), height - 0.24 * land.relief * fine * np.exp(0.3 * broad), height)
+    flat = np.minimum(np.maximum(river - width / 2, 0) / 7 if land.river else 9.0, np.maximum(shore - lake, 0) / 0.1)
+    height = height - rough * np.exp(-flat)
 
     coast = sea_distance(seed, number, landscape, window, x, y)
     if coast is not None:
-        sandy = (smooth(key(27), x, y, 150.0) > 0.5) & (coast > -3.5 - worn)
-        kind = np.where(sandy, Kind.SAND, kind)
+        beach = (smooth(key(27), x, y, 150.0) > 0.5) & (coast > -3.5 - worn)
+        kind = np.where(beach, Kind.SAND, kind)
         kind = np.where((coast > -5) & (smooth(key(28), x, y, 120.0) > 1.3), Kind.MARSH, kind)
         kind = np.where(coast > 0, Kind.SEA, kind)
         height = np.where(coast > 0, 0, 1 + (height - 1) * (1 - np.exp(np.minimum(coast, 0) / 70)))
     kind = kind.astype(np.uint8)
-    label = _label(kind, unit, speck, wild)
+    label = _label(kind, unit, speck, wild, forest)
     return Scene(kind, label, height.astype(np.float32), unit, broad)
 
 
@@ -328,8 +332,8 @@ def _settlements(
     """Draw towns, villages, farmsteads and roads over the open land and the forest."""
     spacing = 250.0
     town, _, _, dx, dy = cells(key_of(key, 1), bent_x / np.float32(spacing), bent_y / np.float32(spacing), 0.7)
-    exists = uniform(rehash(town, 1)) < 0.55 * land.towns
-    size = (6 + 46 * uniform(rehash(town, 2)) ** 2.5) * min(1.0, 0.6 + 0.4 * land.towns) * exists
+    exists = uniform(rehash(town, 1)) < 1.05 * land.towns
+    size = (8 + 75 * uniform(rehash(town, 2)) ** 2.6) * min(1.0, 0.7 + 0.3 * land.towns) * exists
     lumps = fractal(key_of(key, 2), x, y, (48.0, 20.0, 8.0), 0.7)
     radius = np.hypot(dx, dy) * spacing * (1 + 0.34 * lumps)
     angle = uniform(rehash(town, 3)) * np.float32(np.pi)
@@ -352,7 +356,9 @@ def _settlements(
     hall = cell_hash(9.0, 6.0, 5)
     sector = (u > 0.3 * size) & (np.abs(v) < 0.55 * size) & (size > 16)
     works = sector & (radius > 0.75 * size) & (radius < 1.25 * size)
-    kind = np.where(works & (uniform(hall) < 0.75), np.where(uniform(rehash(hall, 1)) < 0.6, Kind.INDUSTRY, Kind.ROAD), kind)
+    kind = np.where(
+        works & (uniform(hall) < 0.75), np.where(uniform(rehash(hall, 1)) < 0.6, Kind.INDUSTRY, Kind.ROAD), kind
+    )
 
     farm, _, _, fx, fy = cells(key_of(key, 3), bent_x / np.float32(46), bent_y / np.float32(46))
     yard = np.hypot(fx, fy) * 46
@@ -374,7 +380,9 @@ def _settlements(
     return kind.astype(np.uint8)
 
 
-def _label(kind: NDArray[np.uint8], unit: Ints, speck: Array, wild: Array) -> NDArray[np.uint8]:
+def _label(
+    kind: NDArray[np.uint8], unit: Ints, speck: Array, wild: Array, is_forest: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
     """WorldCover codes, with the confusions of a real map: whole parcels, not pixels, are wrong."""
     label = CODE_OF_KIND[kind]
     draw = uniform(rehash(unit, 40))
@@ -389,5 +397,5 @@ def _label(kind: NDArray[np.uint8], unit: Ints, speck: Array, wild: Array) -> ND
     label = np.where((kind == Kind.MIRE) & (draw > 0.85), 10, label)
     label = np.where((kind == Kind.GARDEN) & (speck < 0.2), 50, label)
     label = np.where((kind == Kind.QUARRY) & (draw < 0.4), 50, label)
-    label = np.where((kind == Kind.TRACK) & (draw < 0.5), 40, label)
+    label = np.where((kind == Kind.TRACK) & (draw < 0.8), np.where(is_forest, 10, 40), label)
     return label.astype(np.uint8)

@@ -1,7 +1,8 @@
 """Where and when ben-ge looks: its MGRS tiles, their few dates, and a sketch of the landscape of each.
 
 Names, dates, patch counts and snow shares of the 54 tiles are facts, from the published BigEarthNet v2 metadata (Clasen
-et al. 2024, arXiv:2407.03653) of the patches that ben-ge holds. The landscapes are a sketch of what is there, tuned so that the whole has the land-cover fractions of ben-ge; no real map went into them.
+et al. 2024, arXiv:2407.03653) of the patches that ben-ge holds. The landscapes are a sketch of what is there, tuned so
+that the whole has the land-cover fractions of ben-ge; no real map went into them.
 """
 
 from typing import NamedTuple
@@ -163,13 +164,13 @@ _LAPLAND = _FINLAND._replace(
 _OSTROBOTHNIA = _FINLAND._replace(base=45, relief=14, lake=0.012, forest=0.72, crop=0.6, wetland=0.04, parcel=10)
 
 LANDSCAPES: dict[str, Landscape] = {
-    "29SNB": _PORTUGAL._replace(sea=(225, 0.17, 420), relief=90, shrub=0.42, zones=((9, 0.06), (8, 0.92), (7, 0.02))),
-    "29SNC": _PORTUGAL._replace(sea=(270, 0.10, 420), base=90, relief=50, savanna=0.5),
+    "29SNB": _PORTUGAL._replace(sea=(225, 0.17, 350), relief=90, shrub=0.42, zones=((9, 0.06), (8, 0.92), (7, 0.02))),
+    "29SNC": _PORTUGAL._replace(sea=(270, 0.12, 300), base=90, relief=50, savanna=0.5),
     "29SND": _PORTUGAL._replace(sea=(280, 0.04, 300), forest=0.36, evergreen=0.75, zones=((9, 0.14), (8, 0.86))),
     "29UNB": _IRELAND._replace(sea=(335, 0.35, 450), relief=110, heath=0.25, zones=((15, 0.88), (16, 0.12))),
     "29UPA": _IRELAND,
     "29UPB": _IRELAND._replace(sea=(20, 0.40, 450), relief=80, heath=0.15),
-    "29UPU": _IRELAND._replace(sea=(120, 0.20, 300), crop=0.25),
+    "29UPU": _IRELAND._replace(sea=(120, 0.22, 250), crop=0.25),
     "29UPV": _IRELAND._replace(sea=(80, 0.18, 250), towns=0.6),
     "31UER": _BELGIUM,
     "31UGR": _BELGIUM._replace(base=380, relief=70, forest=0.48, crop=0.4, towns=0.6),
@@ -219,9 +220,9 @@ LANDSCAPES: dict[str, Landscape] = {
     "34TFN": _SERBIA._replace(base=750, relief=260, forest=0.55, crop=0.25),
     "34UDG": _LITHUANIA._replace(base=12, relief=8, sea=(270, 0.7, 40)),
     "34UEG": _LITHUANIA._replace(base=60, relief=22, sea=(270, 0.06, 30)),
-    "34VDM": _FINLAND._replace(base=10, relief=10, sea=(200, 0.82, 1500), forest=0.6, zones=((26, 0.95), (27, 0.05))),
-    "34VDN": _FINLAND._replace(base=8, relief=8, sea=(240, 0.85, 1500), forest=0.6, zones=((26, 0.9), (27, 0.1))),
-    "34VDR": _OSTROBOTHNIA._replace(base=10, relief=6, sea=(300, 0.70, 1200)),
+    "34VDM": _FINLAND._replace(base=10, relief=10, sea=(200, 0.88, 1100), forest=0.6, zones=((26, 0.95), (27, 0.05))),
+    "34VDN": _FINLAND._replace(base=8, relief=8, sea=(240, 0.88, 1100), forest=0.6, zones=((26, 0.9), (27, 0.1))),
+    "34VDR": _OSTROBOTHNIA._replace(base=10, relief=6, sea=(300, 0.74, 900)),
     "34VER": _OSTROBOTHNIA._replace(sea=(320, 0.30, 700)),
     "34WFS": _OSTROBOTHNIA._replace(sea=(310, 0.27, 400), wetland=0.07),
     "34WFT": _OSTROBOTHNIA._replace(sea=(240, 0.45, 400), wetland=0.07),

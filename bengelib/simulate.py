@@ -1,7 +1,7 @@
 """`simulate`: write ben-ge-sim, a simulated data set in exactly the layout of ben-ge-8k.
 
-The pixels are invented; tiles, dates, ids, tables and file formats follow the real set. See docs/simulator.md for what is
-simulated how, and how far it agrees with the real data.
+The pixels are invented; tiles, dates, ids, tables and file formats follow the real set. See docs/simulator.md for what
+is simulated how, and how far it agrees with the real data.
 """
 
 import json
@@ -110,7 +110,7 @@ def simulate(
         with bar:
             rows: dict[int, dict[str, Any]] = {}
             for row in _draw(work, seed, jobs, min(processes, -(-patches // 8))):
-                rows[row["index"]] = row
+                rows[row["number"]] = row
                 bar.update()
         _write_tables(work, root.name, [rows[i] for i in range(patches)], seed)
         (work / "README").write_text(_README.format(name=root.name, **settings), encoding="utf-8", newline="\n")
@@ -156,9 +156,13 @@ def _reusable(root: Path, settings: dict[str, Any]) -> bool:
             f"{root} exists and is not a simulated tree (it has no {MARKER}). Choose another root; nothing was changed."
         ) from None
     except (OSError, ValueError) as error:
-        raise SettingsError(f"{root / MARKER} cannot be read ({error}). Choose another root, or delete {root}.") from None
+        raise SettingsError(
+            f"{root / MARKER} cannot be read ({error}). Choose another root, or delete {root}."
+        ) from None
     differing = [
-        f"{name}={found.get(name)!r} instead of {value!r}" for name, value in settings.items() if found.get(name) != value
+        f"{name}={found.get(name)!r} instead of {value!r}"
+        for name, value in settings.items()
+        if found.get(name) != value
     ]
     if differing or not found.get("complete"):
         raise SettingsError(
@@ -189,15 +193,15 @@ def _draw(work: Path, seed: int, jobs: list[Job], processes: int) -> Iterator[di
     done: set[int] = set()
     if processes > 1:
         for row in _draw_in_workers(work, seed, jobs, processes):
-            done.add(row["index"])
+            done.add(row["number"])
             yield row
     for job in jobs:
-        if job.index not in done:
+        if job.number not in done:
             yield write_patch(work, seed, job)
 
 
 def _draw_in_workers(work: Path, seed: int, jobs: list[Job], processes: int) -> Iterator[dict[str, Any]]:
-    """Run workers as plain subprocesses: unlike `multiprocessing` that needs no `__main__` guard in a script or notebook.
+    """Write the patches in plain subprocesses, which unlike `multiprocessing` need no `__main__` guard in a script.
 
     A worker that cannot start or dies leaves its patches to the caller.
     """
@@ -254,7 +258,7 @@ def _write_tables(work: Path, name: str, rows: list[dict[str, Any]], seed: int) 
         (work / f"{name}_{table}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
     members: dict[str, list[str]] = {split: [] for split in SPLIT_NAMES}
     for row in rows:
-        members[split_of(seed, row["index"])].append(row["meta"][0])
+        members[split_of(seed, row["number"])].append(row["meta"][0])
     for split, ids in members.items():
         text = "".join(f"{patch_id}\n" for patch_id in ids)
         (work / "splits" / f"{name}_{split}.csv").write_text(text, encoding="utf-8", newline="\n")

@@ -1,7 +1,7 @@
-"""Measure a ben-ge tree against published statistics of BigEarthNet and ben-ge: `python -m tests.calibration --root DIR`.
+"""Measure a ben-ge tree against published statistics of BigEarthNet and ben-ge.
 
-Prints a table of quantity, measured value and target. The targets come from the data-set statistics in `bengelib.bands` and
-from real patches; they are not fitted to the simulator.
+`python -m tests.calibration --root DIR` prints a table of quantity, measured value and target. The targets come from
+the data-set statistics in `bengelib.bands` and from real patches; they are not fitted to the simulator.
 """
 
 import argparse

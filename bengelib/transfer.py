@@ -1,0 +1,175 @@
+"""Downloads one file over HTTP so that a cut, a stall or a kill costs what was under way and not what was there."""
+
+import errno
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tqdm.auto import tqdm
+
+from bengelib.errors import DiskSpaceError, DownloadError
+
+_PIECE = 2**18
+"""Bytes read at a time."""
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+"""Answers after which to try again: the server is busy, or ill for a while."""
+_LONGEST_WAIT = 60.0
+"""Seconds; a server that asks for more is asked again earlier."""
+
+_Result = TypeVar("_Result")
+
+
+class _TryAgainError(Exception):
+    """Something went wrong that may well go right the next time, `wait` seconds from now if the server says so."""
+
+    def __init__(self, reason: str, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.wait = wait
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How to download: patience with a server, and whether to show a progress bar.
+
+    Attributes:
+        attempts: failures in a row, without a byte gained, after which to give up.
+        wait: seconds before the second attempt; doubled before each further one.
+        timeout: seconds without a byte that count as a failure.
+        progress: whether to show a progress bar.
+    """
+
+    attempts: int = 6
+    wait: float = 1.0
+    timeout: float = 30.0
+    progress: bool = True
+
+    def file(self, url: str, part: Path, size: int | None = None) -> None:
+        """Bring `part` to the whole of what `url` holds, going on from the bytes that are there already.
+
+        Args:
+            url: the address.
+            part: the file to write; after an error it stays, for the next call to go on with.
+            size: bytes that the file shall have, None where nobody says.
+
+        Raises:
+            DownloadError: the server refuses, does not have it, sends a web page instead, or fails again and again.
+            DiskSpaceError: the disk is full.
+        """
+        if size is not None and _bytes_in(part) > size:
+            part.unlink()
+        name = part.name.removesuffix(".part")
+        with tqdm(total=size, unit="B", unit_scale=True, desc=name, disable=not self.progress) as bar:
+            self._persist(url, lambda: self._stream(url, part, size, bar), lambda: _bytes_in(part))
+
+    def json(self, url: str) -> Any:
+        """What the JSON document at `url` says.
+
+        Raises:
+            DownloadError: the server does not give it, or it is no JSON.
+        """
+
+        def read() -> bytes:
+            with self._open(url, {}) as answer:
+                return self._piece(answer, -1)
+
+        data = self._persist(url, read, lambda: 0)
+        try:
+            return json.loads(data)
+        except ValueError:
+            raise DownloadError(f"{url} answered with something that is no JSON: {data[:60]!r}") from None
+
+    def _persist(self, url: str, action: Callable[[], _Result], gained: Callable[[], int]) -> _Result:
+        """Do `action` until it succeeds, or fails too often in a row without a gain."""
+        failures = 0
+        while True:
+            before = gained()
+            try:
+                return action()
+            except _TryAgainError as failure:
+                failures = 1 if gained() > before else failures + 1
+                if failures >= self.attempts:
+                    raise DownloadError(f"{url}: {failure}; gave up after {failures} attempts") from failure
+                time.sleep(min(_LONGEST_WAIT, max(failure.wait, self.wait * 2 ** (failures - 1))))
+
+    def _stream(self, url: str, part: Path, size: int | None, bar: Any) -> None:
+        """Ask once for what is missing of a file, and write what comes."""
+        have = _bytes_in(part)
+        if size is not None and have == size:
+            bar.update(have - bar.n)
+            return
+        with self._open(url, {"Range": f"bytes={have}-"} if have else {}) as answer:
+            if answer.status != 206:
+                have = 0  # the server begins anew: it does not know Range
+            elif not (answer.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
+                part.unlink()
+                raise _TryAgainError("the server went on from another place than it was asked to")
+            if answer.headers.get_content_type() == "text/html":
+                raise _web_page(url)
+            length = answer.headers.get("Content-Length")
+            end = size if size is not None else have + int(length) if length else None
+            with part.open("ab" if have else "wb") as file:
+                bar.update(have - bar.n)
+                while end is None or have < end:
+                    piece = self._piece(answer, _PIECE if end is None else min(_PIECE, end - have))
+                    if not piece:
+                        break
+                    if have == 0 and piece.lstrip()[:9].lower() in (b"<!doctype", b"<html>", b"<html lan"):
+                        raise _web_page(url)
+                    _write(file, piece)
+                    have += len(piece)
+                    bar.update(len(piece))
+        if end is not None and have < end:
+            raise _TryAgainError(f"the connection ended after {have} of {end} bytes")
+
+    def _open(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+        """The answer of the server, if it is one to read from."""
+        request = urllib.request.Request(
+            url, headers={"User-Agent": "bengelib", "Accept-Encoding": "identity", **headers}
+        )
+        try:
+            answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=self.timeout)
+        except urllib.error.HTTPError as error:
+            if error.code in _PASSING:
+                after = error.headers.get("Retry-After", "")
+                wait = float(after) if after.isdigit() else 0.0
+                raise _TryAgainError(f"the server answered {error.code} {error.reason}", wait) from error
+            raise DownloadError(f"{url}: the server answered {error.code} {error.reason}") from error
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+            reason = getattr(error, "reason", error)
+            raise _TryAgainError(f"no answer ({reason})") from error
+        return answer
+
+    def _piece(self, answer: http.client.HTTPResponse, size: int) -> bytes:
+        """The next bytes, b"" at the end."""
+        try:
+            return answer.read(size) if size >= 0 else answer.read()
+        except TimeoutError as error:
+            raise _TryAgainError(f"no byte came for {self.timeout:g} s") from error
+        except (http.client.HTTPException, OSError) as error:
+            raise _TryAgainError(f"the connection broke ({error})") from error
+
+
+def _bytes_in(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _web_page(url: str) -> DownloadError:
+    return DownloadError(f"{url} answered with a web page instead of the file")
+
+
+def _write(file: Any, piece: bytes) -> None:
+    try:
+        file.write(piece)
+        file.flush()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskSpaceError(
+            f"the disk of {file.name} is full. Make room and call fetch again: it goes on where it stopped."
+        ) from error

@@ -1,0 +1,225 @@
+"""How hard a ben-ge tree is to learn from: the models of the calibration table. Slow; see `tests.calibration`."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from bengelib.bands import LAND_COVER, S1, S2
+from bengelib.splits import FOLDS, mgrs_tile, study_split, tile_fold
+from tests.calibration import Row, Tree
+
+PIXELS_PER_PATCH = 40
+
+
+def upsample(band: np.ndarray) -> np.ndarray:
+    """Any band to 120 pixels a side by repetition."""
+    factor = 120 // len(band)
+    return band.repeat(factor, 0).repeat(factor, 1)
+
+
+def sample_pixels(tree: Tree, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Random pixels: (n, 14) features (S2 then S1), (n,) WorldCover codes, (n,) folds of their tiles."""
+    rng = np.random.default_rng(seed)
+    features, labels, folds = [], [], []
+    for row in tree.meta:
+        at = rng.integers(0, 120, (2, PIXELS_PER_PATCH))
+        features.append(np.stack([upsample(tree.band(row, name))[at[0], at[1]] for name in (*S2, *S1)], 1))
+        labels.append(tree.land_cover(row)[at[0], at[1]])
+        folds.append(np.full(PIXELS_PER_PATCH, tile_fold(mgrs_tile(row["patch_id_s1"]))))
+    return np.concatenate(features).astype(np.float64), np.concatenate(labels), np.concatenate(folds)
+
+
+def measure_logistic_regression(tree: Tree, seed: int = 0) -> list[Row]:
+    """Land cover per pixel, mean macro-F1 over the classes present in the test fold, five blocked folds."""
+    features, labels, folds = sample_pixels(tree, seed)
+    chosen = {"S2": slice(0, 12), "S1": slice(12, 14), "S1+S2": slice(0, 14)}
+    scores = {}
+    for name, columns in chosen.items():
+        values = []
+        for fold in range(FOLDS):
+            scaler = StandardScaler().fit(features[folds != fold][:, columns])
+            model = LogisticRegression(max_iter=300)
+            model.fit(scaler.transform(features[folds != fold][:, columns]), labels[folds != fold])
+            truth = labels[folds == fold]
+            predicted = model.predict(scaler.transform(features[folds == fold][:, columns]))
+            present = [cover.code for cover in LAND_COVER if (truth == cover.code).sum() >= 5]
+            values.append(f1_score(truth, predicted, labels=present, average="macro", zero_division=0))
+        scores[name] = float(np.mean(values))
+    return [
+        Row("land cover per pixel, logistic regression S2", scores["S2"], 0.40, 0.85),
+        Row("the same, S1", scores["S1"], 0.0, scores["S2"] - 0.05),
+        Row("the same, S1 and S2", scores["S1+S2"], max(scores["S1"], scores["S2"]), 1.0),
+    ]
+
+
+class SmallResNet(nn.Module):
+    """ResNet-18 of half width."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        from torchvision.models.resnet import BasicBlock, ResNet
+
+        class Half(ResNet):
+            def __init__(self) -> None:
+                super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=classes)
+                self.inplanes = 32
+                self.conv1 = nn.Conv2d(channels, 32, 7, 2, 3, bias=False)
+                self.bn1 = nn.BatchNorm2d(32)
+                self.layer1 = self._make_layer(BasicBlock, 32, 2)
+                self.layer2 = self._make_layer(BasicBlock, 64, 2, stride=2)
+                self.layer3 = self._make_layer(BasicBlock, 128, 2, stride=2)
+                self.layer4 = self._make_layer(BasicBlock, 256, 2, stride=2)
+                self.fc = nn.Linear(256, classes)
+
+        self.net = Half()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
+
+
+def load_images(tree: Tree, names: tuple[str, ...]) -> torch.Tensor:
+    """(N, C, 120, 120) float16, standardised with the data set's own statistics."""
+    images = torch.empty(len(tree.meta), len(names), 120, 120, dtype=torch.float16)
+    for i, row in enumerate(tree.meta):
+        for j, name in enumerate(names):
+            mean, std = (S2[name].mean * 1e4, S2[name].std * 1e4) if name in S2 else S1[name]
+            images[i, j] = torch.from_numpy((upsample(tree.band(row, name)).astype(np.float32) - mean) / std)
+    return images
+
+
+def augment(batch: torch.Tensor, crop: int, generator: torch.Generator) -> torch.Tensor:
+    """One random crop and flip for the whole batch."""
+    size = batch.shape[-1]
+    top, left = (int(torch.randint(size - crop + 1, (1,), generator=generator)) for _ in range(2))
+    batch = batch[..., top : top + crop, left : left + crop]
+    flips = [dim for dim in (-1, -2) if torch.rand(1, generator=generator) < 0.5]
+    return batch.flip(flips) if flips else batch
+
+
+def train_classifier(
+    images: torch.Tensor, labels: torch.Tensor, train: np.ndarray, test: np.ndarray, epochs: int, seed: int = 0
+) -> float:
+    """Accuracy on `test` after training on 64-pixel crops with AdamW and a one-cycle learning rate."""
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    model = SmallResNet(images.shape[1], int(labels.max()) + 1)
+    steps = epochs * -(-len(train) // 32)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    indices = torch.from_numpy(train)
+    model.train()
+    for _ in range(epochs):
+        for part in indices[torch.randperm(len(indices), generator=generator)].split(32):
+            if len(part) == 1:
+                schedule.step()
+                continue
+            loss = nn.functional.cross_entropy(model(augment(images[part].float(), 64, generator)), labels[part])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    model.eval()
+    with torch.inference_mode():
+        predicted = torch.cat([model(images[part].float()).argmax(1) for part in torch.from_numpy(test).split(64)])
+    return float((predicted == labels[torch.from_numpy(test)]).float().mean())
+
+
+def measure_climate_zone(tree: Tree, epochs: int = 20, folds: int = FOLDS) -> list[Row]:
+    """Climate zone from S2 with a half-width ResNet-18, under the study split and under the blocked folds."""
+    images = load_images(tree, tuple(S2))
+    zones = sorted({int(row["climatezone"]) for row in tree.meta})
+    labels = torch.tensor([zones.index(int(row["climatezone"])) for row in tree.meta])
+    sides = study_split([row["patch_id"] for row in tree.meta])
+    train, test = np.flatnonzero(sides == "train"), np.flatnonzero(sides == "test")
+    majority = float((labels[test] == labels[train].mode().values).float().mean())
+    random_accuracy = train_classifier(images, labels, train, test, epochs)
+    fold_of = np.array([tile_fold(mgrs_tile(row["patch_id_s1"])) for row in tree.meta])
+    blocked = [
+        train_classifier(images, labels, np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold), epochs)
+        for fold in range(folds)
+    ]
+    print("majority", round(majority, 3), "blocked folds", np.round(blocked, 3))
+    return [
+        Row("climate zone from S2, ResNet-18, random split", random_accuracy, majority + 0.15, 0.92),
+        Row("the same, blocked", float(np.mean(blocked)), 0.0, random_accuracy - 1e-9),
+    ]
+
+
+class SmallUNet(nn.Module):
+    """A four-level U-Net for sim-to-real segmentation."""
+
+    def __init__(self, channels: int, classes: int, width: int = 24) -> None:
+        super().__init__()
+        widths = [width, 2 * width, 4 * width, 6 * width]
+
+        def block(before: int, after: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(),
+                nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(),
+            )  # fmt: skip
+
+        self.down = nn.ModuleList(block(a, b) for a, b in zip([channels, *widths[:-1]], widths, strict=True))
+        self.up = nn.ModuleList(block(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.head = nn.Conv2d(width, classes, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        skips = []
+        for i, block in enumerate(self.down):
+            x = block(x if i == 0 else nn.functional.max_pool2d(x, 2))
+            skips.append(x)
+        for block, skip in zip(self.up, skips[-2::-1], strict=True):
+            x = block(torch.cat([nn.functional.interpolate(x, scale_factor=2.0), skip], 1))
+        return self.head(x)
+
+
+def measure_sim_to_real(tree: Tree, real: Path, epochs: int = 8) -> list[Row]:
+    """Train land cover on the simulated tree alone; find the lake of a real Finnish patch.
+
+    The reference is B08 below 500 DN in the real patch.
+    """
+    rows = []
+    patch = next((real / "sentinel-2").glob("*_69_24")).name
+    patch_s1 = next((real / "sentinel-1").glob("*_69_24")).name
+    lookup = torch.full((256,), 255)
+    for i, cover in enumerate(LAND_COVER):
+        lookup[cover.code] = i
+    labels = torch.stack([lookup[torch.from_numpy(tree.land_cover(row).astype(np.int64))] for row in tree.meta])
+    from tests.calibration import read
+
+    truth = read(real / "sentinel-2" / patch / f"{patch}_B08.tif") < 500
+    for sensor, names, goal in (("S2", tuple(S2), 0.8), ("S1", tuple(S1), 0.6)):
+        torch.manual_seed(0)
+        generator = torch.Generator().manual_seed(0)
+        images = load_images(tree, names)
+        model = SmallUNet(len(names), len(LAND_COVER))
+        steps = epochs * -(-len(images) // 16)
+        optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+        model.train()
+        for _ in range(epochs):
+            for part in torch.randperm(len(images), generator=generator).split(16):
+                both = torch.cat([images[part].float(), labels[part][:, None].float()], 1)
+                both = augment(both, 64, generator)
+                target = both[:, -1].long()
+                loss = nn.functional.cross_entropy(model(both[:, :-1]), target, ignore_index=255)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+        model.eval()
+        bands = []
+        for name in names:
+            folder, prefix = ("sentinel-2", patch) if name in S2 else ("sentinel-1", patch_s1)
+            mean, std = (S2[name].mean * 1e4, S2[name].std * 1e4) if name in S2 else S1[name]
+            band = upsample(read(real / folder / prefix / f"{prefix}_{name}.tif")).astype(np.float32)
+            bands.append(torch.from_numpy((band - mean) / std))
+        with torch.inference_mode():
+            found = model(torch.stack(bands)[None]).argmax(1)[0].numpy() == 7
+        overlap = float((found & truth).sum() / (found | truth).sum())
+        rows.append(Row(f"real lake found by a U-Net trained on simulated {sensor}, IoU", overlap, goal, 1.0))
+    return rows

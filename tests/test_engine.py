@@ -1,0 +1,492 @@
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+import bengelib
+from bengelib import engine
+from bengelib.dataset import BENGE
+from bengelib.engine import check_bands, choose_precision, evaluate, fit, predict, seed_everything
+from bengelib.errors import BandError, NonFiniteLossError
+from bengelib.fusion import EarlyFusion
+from bengelib.heads import ClassificationHead, Network
+from bengelib.tasks import Classification
+from bengelib.transforms import Augment
+
+CLASSES = ("dark", "bright", "striped")
+TASKS = (Classification("kind", CLASSES),)
+BANDS = ("VV", "VH")
+
+
+class Patches(Dataset):
+    """Small Sentinel-1 images of three kinds that one can tell apart but for some noise."""
+
+    def __init__(self, count, seed=0, s1_bands=BANDS):
+        random = np.random.default_rng(seed)
+        self.s1_bands = s1_bands
+        self.labels = random.integers(0, 3, count)
+        self.images = random.normal(-15, 4, (count, 2, 24, 24)).astype(np.float32)
+        self.images[self.labels == 1] += 5
+        self.images[self.labels == 2, :, ::2] += 10
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        label = torch.tensor(self.labels[index])
+        return {"s1": torch.from_numpy(self.images[index]), "kind": label, "patch_id": f"patch {index}"}
+
+
+def make_model(seed=0, bands=BANDS):
+    seed_everything(seed)
+    encoder = EarlyFusion({"s1": bands}, width=0.0625)
+    return Network(encoder, {"kind": ClassificationHead(encoder.feature_dim, CLASSES)})
+
+
+def quick_fit(model, train=None, **options):
+    options = {"epochs": 1, "batch_size": 16, "precision": "no", "progress": False} | options
+    return fit(model, options.pop("tasks", TASKS), Patches(48) if train is None else train, **options)
+
+
+def weights_of(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def same_weights(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+# ------------------------------------------------------------------------------------------------------------- learning
+
+
+def test_a_small_problem_is_learnt():
+    model, val = make_model(), Patches(60, seed=1)
+    before = evaluate(model, TASKS, val, precision="no")
+    history = quick_fit(model, Patches(240), val=val, epochs=6, lr=3e-3)
+    after = evaluate(model, TASKS, val, precision="no")
+    assert before["kind/accuracy"] < 0.6 and after["kind/accuracy"] > 0.95
+    table = history.frame()
+    assert list(table.index) == [1, 2, 3, 4, 5, 6]
+    assert {"lr", "train/loss", "val/loss", "val/kind/accuracy", "val/kind/macro_f1"} == set(table.columns)
+    assert table["train/loss"].iloc[-1] < 0.5 * table["train/loss"].iloc[0]
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_same_seed_same_numbers_bit_for_bit(precision):
+    runs = []
+    for seed in (1, 1, 2):
+        model = make_model(seed)
+        torch.rand(17)  # what happens between must not matter
+        history = quick_fit(
+            model, val=Patches(20, seed=1), epochs=2, seed=seed, augment=Augment(crop=20), precision=precision
+        )
+        runs.append((weights_of(model), history.rows, history.best_epoch))
+    (first, rows, best), (again, rows_again, best_again), (other, *_) = runs
+    assert same_weights(first, again) and rows == rows_again and best == best_again
+    assert not same_weights(first, other)
+
+
+def test_seed_everything_repeats_first_weights():
+    assert same_weights(weights_of(make_model(5)), weights_of(make_model(5)))
+    seed_everything(3)
+    numpy_first = np.random.rand()
+    seed_everything(3)
+    assert np.random.rand() == numpy_first
+
+
+def test_learning_rate_rises_then_falls():
+    rates = [engine.warm_cosine(step, 100, 0.1) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
+    assert rates[10] == 1.0 and all(later < earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+    assert rates[-1] < 0.001
+    assert rates[55] == pytest.approx(0.5, abs=0.02)
+
+
+def test_best_weights_are_kept():
+    """The validation labels are wrong on purpose, so that more training makes the validation worse."""
+    val = Patches(60, seed=1)
+    val.labels = (val.labels + 1) % 3
+    model = make_model()
+    history = quick_fit(model, Patches(120), val=val, epochs=4, lr=3e-3)
+    losses = history.frame()["val/loss"]
+    assert history.best_epoch == losses.idxmin() and losses.iloc[-1] > losses.min() + 0.1
+    assert evaluate(model, TASKS, val, precision="no")["loss"] == pytest.approx(losses.min(), rel=1e-5)
+
+
+def test_monitoring_a_metric_keeps_its_highest():
+    model, val = make_model(), Patches(60, seed=1)
+    history = quick_fit(model, Patches(120), val=val, epochs=4, lr=3e-3, monitor="kind/accuracy")
+    accuracies = history.frame()["val/kind/accuracy"]
+    assert history.best_epoch == accuracies.idxmax()  # the first of equals
+    assert evaluate(model, TASKS, val, precision="no")["kind/accuracy"] == pytest.approx(accuracies.max())
+
+
+def test_without_validation_the_last_weights_are_kept():
+    model = make_model()
+    history = quick_fit(model, epochs=2)
+    assert history.best_epoch == 2 and set(history.rows[0]) == {"epoch", "lr", "train/loss"}
+
+
+def test_training_loss_is_the_mean_over_samples_not_over_batches():
+    """50 samples in batches of 16: the last two must not weigh as much as sixteen."""
+    seen = []
+
+    class Watched(Classification):
+        def loss(self, outputs, batch):
+            loss = super().loss(outputs, batch)
+            if torch.is_grad_enabled():
+                seen.append((loss.item(), len(batch["kind"])))
+            return loss
+
+    history = quick_fit(make_model(), Patches(50), tasks=[Watched("kind", CLASSES)])
+    assert [count for _, count in seen] == [16, 16, 16, 2]
+    assert history.rows[0]["train/loss"] == pytest.approx(sum(loss * count for loss, count in seen) / 50)
+
+
+def test_a_last_batch_of_one_joins_the_one_before():
+    """BatchNorm cannot take the variance of a single sample."""
+    counts = []
+    quick_fit(make_model(), Patches(33), augment=lambda batch, _: counts.append(len(batch["kind"])) or batch)
+    assert counts == [16, 17]
+
+
+def test_every_sample_is_seen_once_an_epoch_in_another_order():
+    orders = []
+    quick_fit(make_model(), Patches(30), epochs=2, augment=lambda batch, _: orders.append(batch["patch_id"]) or batch)
+    first, second = (sum(orders[start : start + 2], []) for start in (0, 2))
+    assert sorted(first) == sorted(second) == sorted(f"patch {number}" for number in range(30))
+    assert first != second
+
+
+def test_validation_is_not_augmented_and_does_not_train():
+    class Watched(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.seen = nn.Linear(2, 3), []
+
+        def forward(self, batch):
+            self.seen.append((self.training, torch.is_grad_enabled(), batch["s1"].shape[-1]))
+            return {"kind": self.layer(batch["s1"].mean(dim=(2, 3)))}
+
+    model = Watched()
+    quick_fit(model, val=Patches(16, seed=1), epochs=2, augment=Augment(crop=20))
+    assert model.seen == 2 * (3 * [(True, True, 20)] + [(False, False, 24)])
+
+
+def test_losses_of_several_tasks_are_added():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(2, 3)
+
+        def forward(self, batch):
+            logits = self.layer(batch["s1"].mean(dim=(2, 3)))
+            return {"kind": logits, "again": logits}
+
+    class Twice(Patches):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return sample | {"again": sample["kind"]}
+
+    model, data = Two(), Twice(40)
+    both = evaluate(model, [*TASKS, Classification("again", CLASSES)], data, precision="no")
+    assert both["loss"] == pytest.approx(2 * evaluate(model, TASKS, data, precision="no")["loss"], rel=1e-5)
+    assert both["kind/accuracy"] == both["again/accuracy"]
+
+
+# ----------------------------------------------------------------------------------------------- evaluation, prediction
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_evaluation_is_exact_whatever_the_batches(batch_size):
+    model, data = make_model(), Patches(50)
+    quick_fit(model, data)
+    figures = evaluate(model, TASKS, data, batch_size=batch_size, precision="no")
+    model.eval()
+    with torch.no_grad():
+        logits = model(next(iter(DataLoader(data, batch_size=50))))["kind"]
+    labels = torch.tensor(data.labels)
+    assert figures["loss"] == pytest.approx(float(nn.functional.cross_entropy(logits, labels)), rel=1e-5)
+    assert figures["kind/accuracy"] == pytest.approx(accuracy_score(labels, logits.argmax(dim=1)))
+
+
+def test_prediction_is_in_the_order_of_the_dataset():
+    model, data = make_model(), Patches(23)
+    predictions = predict(model, data, batch_size=5, precision="no")
+    assert predictions.patch_ids == [f"patch {number}" for number in range(23)]
+    assert predictions.outputs["kind"].shape == (23, 3) and predictions.outputs["kind"].dtype == np.float32
+    np.testing.assert_array_equal(predictions.labels["kind"], data.labels)
+    accuracy = (predictions.outputs["kind"].argmax(axis=1) == data.labels).mean()
+    assert evaluate(model, TASKS, data, precision="no")["kind/accuracy"] == pytest.approx(accuracy)
+
+
+def test_prediction_needs_neither_labels_nor_ids():
+    class Images(Patches):
+        def __getitem__(self, index):
+            return {"s1": super().__getitem__(index)["s1"]}
+
+    predictions = predict(make_model(), Images(9), batch_size=4, precision="no")
+    assert predictions.outputs["kind"].shape == (9, 3)
+    assert predictions.labels == {} and predictions.patch_ids == []
+
+
+def test_evaluation_and_prediction_leave_the_weights_alone():
+    model, data = make_model(), Patches(20)
+    before = weights_of(model)
+    evaluate(model, TASKS, data, precision="no")
+    predict(model, data, precision="no")
+    assert same_weights(before, weights_of(model))
+
+
+def test_worker_processes_change_nothing():
+    results = [predict(make_model(), Patches(20), batch_size=6, workers=workers, precision="no") for workers in (0, 1)]
+    np.testing.assert_array_equal(results[0].outputs["kind"], results[1].outputs["kind"])
+    assert results[0].patch_ids == results[1].patch_ids
+
+
+def test_stored_integers_are_decoded_on_the_way():
+    """A dataset that reads a whole batch at once, with Sentinel-2 by resolution."""
+
+    class Stored(Dataset):
+        s2_bands = ("B05", "B02")
+
+        def __len__(self):
+            return 5
+
+        def read_batch(self, indices):
+            numbers = torch.tensor(indices)[:, None, None, None] + 100
+            s2_10m = numbers.expand(-1, 1, 120, 120).to(torch.uint16)
+            return {"s2_10m": s2_10m, "s2_20m": 2 * numbers.expand(-1, 1, 60, 60).to(torch.int32)}
+
+    class Means(nn.Module):
+        def forward(self, batch):
+            return {"mean": batch["s2"].mean(dim=(2, 3))}
+
+    expected = np.array([[2 * (100 + index), 100 + index] for index in range(5)]) / 10_000
+    for data, rows in ((Stored(), slice(None)), (Subset(Stored(), [4, 1]), [4, 1])):
+        found = predict(Means(), data, batch_size=2, precision="no").outputs["mean"]
+        np.testing.assert_allclose(found, expected[rows], rtol=1e-4)
+
+
+def test_the_fake_tree_trains(fake_tree):
+    """From GeoTIFFs to metrics in one go, on the names that the package itself offers."""
+    train, val = (bengelib.BENGE(fake_tree, split, s2_bands=("B02", "B8A", "B01")) for split in ("train", "val"))
+    encoder = EarlyFusion({"s2": train.s2_bands, "s1": train.s1_bands}, width=0.0625)
+    zones = tuple(zone.symbol for zone in bengelib.bands.CLIMATE_ZONES)
+    model = Network(encoder, {"climate_zone": ClassificationHead(encoder.feature_dim, zones)})
+    tasks = [Classification("climate_zone", zones)]
+    history = bengelib.fit(model, tasks, train, val, epochs=1, batch_size=2, augment=Augment(64), progress=False)
+    assert math.isfinite(history.rows[0]["val/loss"])
+    assert bengelib.predict(model, val).patch_ids == val.patch_ids
+    assert set(bengelib.evaluate(model, tasks, val)) == {"loss", "climate_zone/accuracy", "climate_zone/macro_f1"}
+
+
+# -------------------------------------------------------------------------------------------------- devices, precision
+
+
+class Precision(nn.Module):
+    """Notes the type in which its layer computed."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.seen = nn.Linear(2, 3), set()
+
+    def forward(self, batch):
+        logits = self.layer(batch["s1"].mean(dim=(2, 3)))
+        self.seen.add(logits.dtype)
+        return {"kind": logits}
+
+
+def test_every_call_computes_in_the_precision_that_it_asks_for():
+    """Accelerate marks a model as prepared and would leave it in the precision of the first call."""
+    model, data = Precision(), Patches(16)
+    calls = (
+        lambda precision: quick_fit(model, data, val=data, precision=precision),
+        lambda precision: evaluate(model, TASKS, data, precision=precision),
+        lambda precision: predict(model, data, precision=precision),
+    )
+    for precision, expected in (("no", torch.float32), ("bf16", torch.bfloat16)) * 2:
+        for call in calls:
+            model.seen.clear()
+            call(precision)
+            assert model.seen == {expected}
+
+
+def test_outputs_and_weights_stay_in_single_precision():
+    model, data = Precision(), Patches(16)
+    quick_fit(model, data, precision="bf16")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert predict(model, data, precision="bf16").outputs["kind"].dtype == np.float32
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_is_handed_back_as_it_was(fails):
+    model, data = Precision(), Patches(16)
+    attributes = set(model.__dict__)
+    if fails:
+        data.images[3] = np.nan
+        with pytest.raises(NonFiniteLossError):
+            quick_fit(model, data, precision="bf16")
+    else:
+        quick_fit(model, data, precision="bf16")
+    assert set(model.__dict__) == attributes
+    model.seen.clear()
+    model(data[0] | {"s1": data[0]["s1"][None]})
+    assert model.seen == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("amx", "capability", "expected"),
+    [(True, None, "bf16"), (False, None, "no"), (False, (7, 5), "fp16"), (False, (8, 0), "bf16"), (True, (7, 0), "fp16")],
+)
+def test_precision_is_chosen_for_the_device(monkeypatch, amx, capability, expected):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: capability is not None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert choose_precision() == choose_precision("auto") == expected
+    assert [choose_precision(word) for word in ("no", "bf16", "fp16")] == ["no", "bf16", "fp16"]
+
+
+# -------------------------------------------------------------------------------------------------------- wrong requests
+
+
+def test_nan_in_the_data_is_named_with_the_patches():
+    data = Patches(16)
+    data.images[:] = np.nan
+    with pytest.raises(NonFiniteLossError, match="epoch 1") as error:
+        quick_fit(make_model(), data)
+    assert "'s1'" in str(error.value) and "patch " in str(error.value)
+
+
+def test_divergence_is_named_with_the_learning_rate():
+    class Explodes(Classification):
+        def loss(self, outputs, batch):
+            return super().loss(outputs, batch) * math.inf
+
+    with pytest.raises(NonFiniteLossError, match="lr below 0.001") as error:
+        quick_fit(make_model(), tasks=[Explodes("kind", CLASSES)])
+    assert "kind inf" in str(error.value)
+
+
+def test_nan_in_the_validation_is_not_overlooked():
+    val = Patches(48, seed=1)
+    val.images[:16] = np.nan  # the first batch alone
+    with pytest.raises(NonFiniteLossError, match="validation loss is nan in epoch 1"):
+        quick_fit(make_model(), val=val)
+
+
+def test_a_metric_that_cannot_be_computed_cannot_decide():
+    """Too few samples of each class: the macro F1 is NaN, and no epoch is better than another."""
+    with pytest.raises(ValueError, match="kind/macro_f1"):
+        quick_fit(make_model(), val=Patches(6, seed=1), monitor="kind/macro_f1")
+
+
+@pytest.mark.parametrize("monitor", ["accuracy", "val/loss", "other/accuracy"])
+def test_unknown_monitor_is_refused_before_training(monitor):
+    model = make_model()
+    before = weights_of(model)
+    with pytest.raises(ValueError, match=f"cannot monitor '{monitor}'") as error:
+        quick_fit(model, val=Patches(16), monitor=monitor)
+    assert "kind" in str(error.value) and same_weights(before, weights_of(model))
+
+
+def test_monitor_needs_a_validation_and_a_known_metric():
+    with pytest.raises(ValueError, match="val"):
+        quick_fit(make_model(), monitor="kind/accuracy")
+    with pytest.raises(ValueError, match="kind/accuracy"):
+        quick_fit(make_model(), val=Patches(16), monitor="kind/acc")
+
+
+@pytest.mark.parametrize("options", [{"precision": "half"}, {"epochs": 0}, {"train": Subset(Patches(3), [])}])
+def test_other_impossible_requests(options):
+    with pytest.raises(ValueError, match=r"'half'|nothing to train on"):
+        quick_fit(make_model(), **options)
+
+
+def test_nothing_to_predict():
+    with pytest.raises(ValueError, match="no samples"):
+        predict(make_model(), Subset(Patches(3), []))
+
+
+@pytest.mark.parametrize("call", ["fit", "val", "evaluate", "predict"])
+@pytest.mark.parametrize("wrap", [lambda data: data, lambda data: Subset(data, range(8))], ids=["plain", "subset"])
+def test_other_band_order_is_refused_naming_both(call, wrap):
+    model, wrong = make_model(), wrap(Patches(16, s1_bands=("VH", "VV")))
+    calls = {
+        "fit": lambda: quick_fit(model, wrong),
+        "val": lambda: quick_fit(model, val=wrong),
+        "evaluate": lambda: evaluate(model, TASKS, wrong),
+        "predict": lambda: predict(model, wrong),
+    }
+    with pytest.raises(BandError, match=r"\('VV', 'VH'\).*\('VH', 'VV'\)") as error:
+        calls[call]()
+    assert "s1_bands=('VV', 'VH')" in str(error.value)
+
+
+def test_bands_of_the_dataset_are_checked(fake_tree):
+    encoder = EarlyFusion({"s2": ("B04", "B03", "B02")}, width=0.0625)
+    model = Network(encoder, {"climate_zone": ClassificationHead(encoder.feature_dim, "abc")})
+    check_bands(model, BENGE(fake_tree, s2_bands=("B04", "B03", "B02")))
+    with pytest.raises(BandError, match="s2_bands="):
+        check_bands(model, BENGE(fake_tree, s2_bands=("B02", "B03", "B04")))
+
+
+# ------------------------------------------------------------------------------------------------------ two processes
+
+SCRIPT = """
+import sys, torch, json
+import numpy as np
+from bengelib.engine import evaluate, fit, predict
+from tests.test_engine import TASKS, Patches, make_model, weights_of
+
+torch.set_num_threads(1)
+rank, folder = int(__import__("os").environ["RANK"]), sys.argv[1]
+model, val = make_model(), Patches(25, seed=1)
+seen = []
+history = fit(model, TASKS, Patches(37), val, epochs=2, batch_size=4, precision="no", progress=False,
+              augment=lambda batch, _: seen.extend(batch["patch_id"]) or batch)
+figures = evaluate(model, TASKS, val, batch_size=4, precision="no")
+predictions = predict(model, val, batch_size=4, precision="no")
+torch.save({"weights": weights_of(model), "rows": history.rows, "best": history.best_epoch, "figures": figures,
+            "ids": predictions.patch_ids, "outputs": predictions.outputs["kind"].tolist(), "seen": seen},
+           f"{folder}/{rank}.pt")
+"""
+
+
+def test_two_processes_give_exact_figures_on_ragged_data(tmp_path):
+    """25 validation samples in batches of 4 are four batches for one process and three for the other."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    environment = os.environ | {
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run([*command, script, tmp_path], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+
+    assert same_weights(first["weights"], second["weights"])  # the running statistics of BatchNorm too
+    for key in ("rows", "best", "figures", "ids", "outputs"):
+        assert first[key] == second[key], key
+    assert len(first["seen"]) == len(second["seen"]) == 2 * 19
+    assert set(first["seen"][:19] + second["seen"][:19]) == {f"patch {number}" for number in range(37)}
+
+    model, val = make_model(), Patches(25, seed=1)
+    model.load_state_dict(first["weights"])
+    alone = evaluate(model, TASKS, val, precision="no")
+    assert first["figures"] == pytest.approx(alone, rel=1e-5)
+    best = first["rows"][first["best"] - 1]
+    assert best["val/loss"] == pytest.approx(alone["loss"], rel=1e-5)
+    assert best["val/kind/accuracy"] == pytest.approx(alone["kind/accuracy"])
+    assert first["ids"] == [f"patch {number}" for number in range(25)]
+    np.testing.assert_allclose(first["outputs"], predict(model, val, precision="no").outputs["kind"], atol=1e-5)
