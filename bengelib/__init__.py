@@ -1,11 +1,14 @@
 """Data-efficient deep learning for Earth observation on the multi-modal ben-ge dataset.
 
-The names below are the ones that most users need; everything else is imported from its module. They are loaded on
-first use, so `import bengelib` is quick.
+The names below are the ones that most users need; everything else is imported from its module. Most are loaded
+on first use, so `import bengelib` is quick.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+# At once, and it is light: loaded later, the module would put itself under the name of its function.
+from bengelib.simulate import simulate
 
 __version__ = "0.1.0"
 
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from bengelib.loading import load as load
     from bengelib.packed import PackedBENGE as PackedBENGE
     from bengelib.packing import pack as pack
-    from bengelib.simulate import simulate as simulate
 
 _HOMES = {
     "BENGE": "dataset",
@@ -29,7 +31,6 @@ _HOMES = {
     "load": "loading",
     "pack": "packing",
     "predict": "engine",
-    "simulate": "simulate",
 }
 __all__ = [
     "BENGE",
@@ -46,9 +47,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
-        value = getattr(import_module(f"bengelib.{_HOMES[name]}"), name)
-        globals()[name] = value  # importing a module `simulate` had put the module under the function's name
-        return value
+        return getattr(import_module(f"bengelib.{_HOMES[name]}"), name)
     try:
         return import_module(f"bengelib.{name}")
     except ModuleNotFoundError as error:

@@ -71,10 +71,15 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 def _pack(options: argparse.Namespace) -> None:
-    from bengelib.packing import pack, verify
+    from bengelib.manifest import verify
+    from bengelib.packing import pack
 
-    on_error = "skip" if options.skip else "raise"
-    folder = pack(options.root, options.destination, processes=options.processes, on_error=on_error)
+    folder = pack(
+        options.root,
+        options.destination,
+        processes=options.processes,
+        on_error="skip" if options.skip else "raise",
+    )
     if options.verify:
         verify(folder)
     print(folder)

@@ -196,7 +196,7 @@ class BENGE(Dataset[Sample]):
         stored = {key: torch.from_numpy(value[None]) for key, value in self.read_stored(index).items()}
         sample: Sample = {key: value[0] for key, value in decode(stored, self.s2_bands).items()}
         for key, values in self._tables.items():
-            sample[key] = values[index]
+            sample[key] = values[index].clone()  # the transform may work in place
         sample["patch_id"] = self.patch_ids[index]
         return self.transform(sample) if self.transform else sample
 

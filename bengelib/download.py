@@ -4,22 +4,22 @@ Data: Mommert et al. 2023 (arXiv:2307.01741), on Zenodo; the Sentinel images of 
 (Sumbul et al. 2019 and 2021).
 """
 
-import errno
-import os
+import gzip
 import re
 import shutil
 import tarfile
 import warnings
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import pooch
-from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from bengelib.errors import BandError, ChecksumError, DiskSpaceError, DownloadError
+from bengelib.errors import BandError, ChecksumError, DiskSpaceError, DownloadError, TableError
+from bengelib.files import disk_space, locked
 from bengelib.tables import META_COLUMNS, read_csv
 from bengelib.transfer import Transfer
 
@@ -99,8 +99,8 @@ def fetch(
         The folder of the dataset.
 
     Raises:
-        DownloadError: the server fails or refuses, or the archive is not safe to unpack or does not hold the dataset;
-            with the address and folder for a download by hand.
+        DownloadError: the server fails or refuses, the archive is not safe to unpack or does not hold the dataset, or
+            `root/name` holds something else; with the address and folder for a download by hand.
         ChecksumError: what came is not what was published.
         DiskSpaceError: too little room, asked before the first byte.
         BandError: an unknown name or part.
@@ -115,13 +115,237 @@ def fetch(
     downloads = root / "downloads"
     transfer = transfer or Transfer(progress=progress)
     wanted = [source for source in SOURCES[name] if source.part is None or parts is None or source.part in parts]
-    if _complete(folder, wanted):
+    meta = folder / f"{name}_meta.csv"
+    if meta.is_file() and all(_has(folder, source) for source in wanted):
         return folder
+    if not known and folder.is_dir() and any(folder.iterdir()):
+        raise DownloadError(
+            f"{folder} exists and has no {meta.name}, so it is not {name} and left alone. Remove it, or fetch "
+            "into another root."
+        )
     downloads.mkdir(parents=True, exist_ok=True)
-    with _Lock(root / f".{name}.lock", f"Waiting for another process that fetches {name} ...", progress):
+    waiting = f"Waiting for another process that fetches {name} ..." if progress else None
+    with locked(root / f".{name}.lock", waiting):
         for source in wanted:
-            if not _complete(folder, [source]):
+            if not _has(folder, source):
                 _fetch_source(name, source, folder, downloads, mirror, transfer)
-        if known and not (folder / f"{name}_meta.csv").is_file():
+        if known and not meta.is_file():
             _fetch_meta(folder, downloads, f"{mirror or GITHUB}/{FULL_META}", transfer)
     return folder
+
+
+def _has(folder: Path, source: Source) -> bool:
+    """Whether what this source holds is in `folder`."""
+    return (folder / (f".fetched-{source.part}" if source.part else f"{folder.name}_meta.csv")).is_file()
+
+
+def _fetch_source(
+    name: str, source: Source, folder: Path, downloads: Path, mirror: str | None, transfer: Transfer
+) -> None:
+    """Download one archive and put what it holds into its place."""
+    page = f"{mirror or ZENODO}/records/{source.record}"
+    try:
+        file, url, size, checksum = _resolve(source, downloads, mirror or ZENODO, transfer)
+        page = url
+        archive = _download(url, downloads, file, size, checksum, transfer, source.growth)
+        work = folder.with_name(f".{name}.unpacking")
+        shutil.rmtree(work, ignore_errors=True)
+        try:
+            with disk_space(folder, "call fetch again: what is downloaded is kept"):
+                unpack(archive, work, by_name=source.part is not None, progress=transfer.progress)
+                _settle(work, folder, source, archive)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        archive.unlink()
+    except DownloadError as error:
+        raise DownloadError(
+            f"{error}. To do it by hand, download {page} into {downloads} and call fetch again."
+        ) from error
+
+
+def _resolve(
+    source: Source, downloads: Path, server: str, transfer: Transfer
+) -> tuple[str, str, int | None, str | None]:
+    """Name, address, size and hash of an archive, as the record that it belongs to states them.
+
+    Raises:
+        DownloadError: the record cannot be had (and the archive was not put there by hand), or lacks the archive.
+    """
+    try:
+        record = transfer.json(f"{server}/api/records/{source.record}")
+    except DownloadError:
+        if source.file is None or not (downloads / source.file).is_file():
+            raise
+        if source.checksum is None:
+            warnings.warn(f"{source.file} cannot be checked: its record cannot be reached", stacklevel=2)
+        url = f"{server}/records/{source.record}/files/{source.file}?download=1"
+        return source.file, url, None, source.checksum
+    try:
+        files: list[dict[str, Any]] = record["files"]
+        entry = next(
+            (f for f in files if (f["key"] == source.file if source.file else f["key"].endswith(".tar.gz"))), None
+        )
+        if entry is None:
+            raise DownloadError(
+                f"record {source.record} of {server} has no {source.file or 'file that ends in .tar.gz'}; it has "
+                f"{[f['key'] for f in files]}"
+            )
+        file = PurePosixPath(entry["key"]).name
+        return file, entry["links"]["self"], int(entry["size"]), source.checksum or entry["checksum"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DownloadError(f"record {source.record} of {server} is not as expected ({error!r})") from error
+
+
+def _download(
+    url: str, downloads: Path, file: str, size: int | None, checksum: str | None, transfer: Transfer, growth: float
+) -> Path:
+    """The archive in `downloads`, with the right hash.
+
+    Raises:
+        ChecksumError: the hash is wrong, also after a download from scratch.
+    """
+    part = downloads / f"{file}.part"
+    have = max((path.stat().st_size for path in (part, downloads / file) if path.is_file()), default=0)
+    if size is not None:
+        needed = max(0, size - have) + int(growth * size)
+        free = shutil.disk_usage(downloads).free
+        if needed > free:
+            raise DiskSpaceError(
+                f"{file} needs {needed / 1e9:.2f} GB more, to download and unpack, and the disk of {downloads} has "
+                f"{free / 1e9:.2f} GB free. Make room, or give another root."
+            )
+
+    def downloader(url: str, output: str, _: Any) -> None:
+        transfer.file(url, part, size)
+        part.replace(output)
+
+    pooch.get_logger().setLevel("WARNING")  # its lines would stand between the progress bars
+    registry = pooch.create(downloads, base_url="", registry={file: checksum}, urls={file: url})
+    resumed = part.is_file()
+    try:
+        return Path(registry.fetch(file, downloader=downloader))
+    except ValueError as error:  # pooch's word for a wrong hash
+        if resumed:  # what was there may have been of another version: once more, from the first byte
+            return _download(url, downloads, file, size, checksum, transfer, growth)
+        raise ChecksumError(
+            f"{url} is not what was published: {error} Try again later; or download it by hand into {downloads}, which "
+            "is checked in the same way, and call fetch again."
+        ) from error
+
+
+def unpack(archive: Path, target: Path, *, by_name: bool = False, progress: bool = True) -> None:
+    """Unpack a tar archive into the new folder `target`; plain files and folders only, and none outside of it.
+
+    Args:
+        archive: a `.tar` or `.tar.gz`.
+        target: the folder to write.
+        by_name: put each file where its name belongs in a ben-ge tree, whatever folders are around it in the archive,
+            and leave out what does not belong there.
+        progress: whether to show a progress bar.
+
+    Raises:
+        DownloadError: a member is a link, a device, or leads out of `target`; or the archive is damaged.
+        DiskSpaceError: a member needs more room than there is.
+    """
+    target.mkdir(parents=True)
+    size = archive.stat().st_size
+    try:
+        with (
+            archive.open("rb") as file,
+            tarfile.open(fileobj=file, mode="r:*") as tar,
+            tqdm(total=size, unit="B", unit_scale=True, desc=f"unpacking {archive.name}", disable=not progress) as bar,
+        ):
+            for member in tar:
+                inside = _safe_path(member, archive)
+                path = _place(inside) if by_name else inside
+                if not member.isreg() or path is None:
+                    continue
+                if member.size > shutil.disk_usage(target).free:
+                    raise DiskSpaceError(
+                        f"{member.name} of {archive} needs {member.size / 1e9:.2f} GB, more than there is free. "
+                        "Make room and call fetch again: what is downloaded is kept."
+                    )
+                (target / path).parent.mkdir(parents=True, exist_ok=True)
+                source = tar.extractfile(member)
+                if source is not None:
+                    with (target / path).open("wb") as output:
+                        shutil.copyfileobj(source, output)
+                bar.update(min(file.tell(), size) - bar.n)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DownloadError(f"{archive} is not a readable tar archive ({error})") from error
+
+
+def _safe_path(member: tarfile.TarInfo, archive: Path) -> PurePosixPath:
+    """The path of a member within the archive, if it is a plain file or a folder and stays inside.
+
+    Raises:
+        DownloadError: it is or does not.
+    """
+    path = PurePosixPath(member.name)
+    outside = path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name
+    if outside or not (member.isreg() or member.isdir()):
+        what = "leads out of its folder" if outside else "is a link or a device"
+        raise DownloadError(f"{archive} is not safe to unpack: its member {member.name!r} {what}")
+    return path
+
+
+def _place(path: PurePosixPath) -> PurePosixPath | None:
+    """Where a file of the full set belongs, None for one that does not."""
+    for pattern, folder in _PLACES:
+        if match := pattern.fullmatch(path.name):
+            return PurePosixPath(folder.format(match[1])) / path.name
+    return None
+
+
+def _settle(work: Path, folder: Path, source: Source, archive: Path) -> None:
+    """Move what was unpacked to its place.
+
+    Raises:
+        DownloadError: it is not what was to be fetched.
+    """
+    if source.part is None:
+        name = folder.name
+        found = [path.parent for depth in ("", "*/", "*/*/") for path in work.glob(f"{depth}{name}_meta.csv")]
+        if not found:
+            raise DownloadError(f"{archive} holds no {name}_meta.csv but {_sample(work)}")
+        read_csv(found[0] / f"{name}_meta.csv", META_COLUMNS)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        found[0].rename(folder)
+        return
+    what = {"s2": "sentinel-2", "s1": "sentinel-1", "dem": "dem", "land_cover": "esaworldcover"}
+    expected = what.get(source.part, f"{folder.name}_era-5.csv")
+    if not (work / expected).exists():
+        raise DownloadError(f"{archive} holds nothing that belongs into {expected} but {_sample(work)}")
+    folder.mkdir(exist_ok=True)
+    for entry in work.iterdir():
+        if entry.is_dir() and (folder / entry.name).is_dir():
+            for child in entry.iterdir():
+                if (folder / entry.name / child.name).is_dir():  # of an earlier call that was killed here
+                    shutil.rmtree(folder / entry.name / child.name)
+                child.replace(folder / entry.name / child.name)
+        else:
+            entry.replace(folder / entry.name)
+    (folder / f".fetched-{source.part}").touch()
+
+
+def _sample(folder: Path) -> str:
+    """Some names in a folder, for a message."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*"))
+    return f"{names[:5]}{' ...' if len(names) > 5 else ''}" if names else "nothing of use"
+
+
+def _fetch_meta(folder: Path, downloads: Path, url: str, transfer: Transfer) -> None:
+    """The meta table of the full set; last, because a folder counts as a dataset once it has one."""
+    part = downloads / f"{folder.name}_meta.csv.part"
+    try:
+        transfer.file(url, part)
+    except DownloadError as error:
+        raise DownloadError(f"{error}. To do it by hand, download {url} into {folder}.") from error
+    try:
+        read_csv(part, META_COLUMNS)
+    except TableError as error:
+        part.unlink()
+        raise DownloadError(f"{url} is not the meta table ({error})") from error
+    folder.mkdir(exist_ok=True)
+    part.replace(folder / f"{folder.name}_meta.csv")

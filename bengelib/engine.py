@@ -213,13 +213,15 @@ def predict(
     model: nn.Module,
     data: Dataset[Any],
     *,
+    change: Callable[[Batch], Batch] | None = None,
     batch_size: int = 64,
     precision: str = "auto",
     workers: int = 0,
 ) -> Predictions:
     """Outputs of `model` for every sample of `data` in its order, and the labels beside them.
 
-    In several processes each computes its share, and all of them get the whole.
+    In several processes each computes its share, and all of them get the whole. `change` is called on each decoded
+    batch first, to paint clouds over it or to take a sensor away.
 
     Raises:
         BandError: dataset and model disagree on bands.
@@ -236,6 +238,7 @@ def predict(
         model.eval()
         for batch in _batches(data, batch_size, accelerator, workers):
             part = {("id", ""): np.array(batch["patch_id"])} if "patch_id" in batch else {}
+            batch = change(batch) if change else batch
             for target, output in model(batch).items():
                 part["output", target] = output.float().cpu().numpy()
                 if target in batch:

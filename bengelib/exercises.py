@@ -5,9 +5,9 @@
     [not yet] Exercise 1.1: ...  a hint that names the mistake
 
 A lab has a module of checks (`exercises_fusion` for Lab 1), each a function that takes the reader's function, calls it
-through a `Submission` on inputs made to reveal the usual mistakes, and hands its findings to `report`. A check leaves the
-random numbers of the notebook as they were. Where the environment variable BENGELIB_STRICT is 1, everything but `[ok]`
-raises `ExerciseError`, for runs of the solutions.
+through a `Submission` on inputs made to reveal the usual mistakes, and hands its findings to `report`. A check leaves
+the random numbers of the notebook as they were. Where the environment variable BENGELIB_STRICT is 1, everything but
+`[ok]` raises `ExerciseError`: that is how the solutions are tested.
 """
 
 import copy
@@ -16,7 +16,7 @@ import linecache
 import os
 import random
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,12 +44,12 @@ class NotYet(Exception):
 class Submission:
     """A reader's function, called so that whatever it does becomes `Untouched`, `NotYet` or a result."""
 
-    def __init__(self, function: Any, explain: Callable[[Exception], str] | None = None) -> None:
+    def __init__(self, function: Any, explain: Callable[[str], str] | None = None) -> None:
         """Take the function.
 
         Args:
             function: what the reader gave to the check.
-            explain: a hint for an exception that the function raised; an empty string if it knows none.
+            explain: a hint for the message of an exception that the function raised; empty if it knows none.
 
         Raises:
             NotYet: it is not a function.
@@ -69,7 +69,8 @@ class Submission:
             Untouched: the function returned None or Ellipsis.
             NotYet: it raised an exception, or changed one of its arguments in place.
         """
-        given = copy.deepcopy(arguments)
+        data = {name: value for name, value in arguments.items() if isinstance(value, Tensor | np.ndarray | Mapping)}
+        given = arguments | copy.deepcopy(data)
         try:
             result = self.function(*given.values())
         except KeyboardInterrupt:
@@ -80,12 +81,12 @@ class Submission:
             raise NotYet(self._failure(error, arguments)) from error
         if result is None or result is Ellipsis:
             raise Untouched
-        for name, value in arguments.items():
-            if isinstance(value, Tensor | np.ndarray | Mapping) and not _same(value, given[name]):
-                raise NotYet(
-                    f"your function changes its argument `{name}` in place, so the caller's data are changed too. "
-                    f"Compute new values instead of assigning into `{name}`."
-                )
+        for name, value in data.items():
+            expect(
+                _same(value, given[name]),
+                f"your function changes its argument `{name}` in place, so the caller's data are changed too. "
+                f"Compute new values instead of assigning into `{name}`.",
+            )
         return result
 
     def _failure(self, error: BaseException, arguments: Mapping[str, Any]) -> str:
@@ -94,7 +95,7 @@ class Submission:
         if line := self._line(error):
             said += f", in `{line}`"
         said += "."
-        hint = self.explain(error) if self.explain and isinstance(error, Exception) else ""
+        hint = self.explain(_message(error)) if self.explain else ""
         if not hint:
             called = ", ".join(f"{name}: {_describe(value)}" for name, value in arguments.items())
             hint = f"Call it yourself on such inputs, a line at a time, to see where ({called})."
@@ -171,6 +172,19 @@ def numbers(result: Any, shape: tuple[int, ...], meaning: str) -> np.ndarray:
     return array
 
 
+def things(result: Any, count: int, meaning: str) -> Sequence[Any]:
+    """What the function returned, as a sequence of `count` things.
+
+    Raises:
+        NotYet: it is one thing, or another number of them.
+    """
+    several = isinstance(result, tuple | list) or (isinstance(result, Tensor | np.ndarray) and result.ndim > 0)
+    found = list(result) if several else []
+    returned = f"{len(found)}" if isinstance(result, tuple | list) else _describe(result)
+    expect(len(found) == count, f"your function must return {count} things, {meaning}; it returned {returned}.")
+    return found
+
+
 def pick(candidates: Mapping[str, np.ndarray | float], result: np.ndarray, tolerance: float = 1e-4) -> str | None:
     """The name of the first candidate that equals `result` wherever both are finite: which mistake gives this?"""
     for name, candidate in candidates.items():
@@ -185,7 +199,7 @@ def pick(candidates: Mapping[str, np.ndarray | float], result: np.ndarray, toler
 def _random_numbers_kept() -> Iterator[None]:
     """Put the global random numbers of Python, NumPy and torch back to where they were."""
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:

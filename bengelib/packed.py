@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, default_collate
 from bengelib.bands import S1_BANDS, S2, S2_BANDS
 from bengelib.dataset import KEYS, Sample, check_names, leave_out, select_patches
 from bengelib.errors import ChecksumError, DatasetNotFoundError, MissingModalityError
-from bengelib.packing import ARRAYS, TIMED_KEYS, read_manifest, reason_stale
+from bengelib.manifest import ARRAYS, TIMED_KEYS, read_manifest, reason_stale
 from bengelib.tables import META_COLUMNS, TABLE_KEYS, read_csv, read_meta
 from bengelib.transforms import decode
 

@@ -82,6 +82,7 @@ def plot_sample(
     arrays = {key: np.asarray(value) for key, value in sample.items() if key != "patch_id"}
     panels: list[tuple[str, Any]] = []
     if "s2" in arrays:
+        _check_names("s2", arrays["s2"], s2_bands)
         named = {"Sentinel-2, true colour": RGB_BANDS, "Sentinel-2, near infrared as red": FALSE_COLOUR_BANDS}
         shown = {title: bands for title, bands in named.items() if set(bands) <= set(s2_bands)}
         panels += list((shown or {f"Sentinel-2 {s2_bands[0]}": (s2_bands[0],) * 3}).items())
@@ -127,7 +128,12 @@ def plot_patches(
     s2_bands: Sequence[str] = S2_BANDS,
     note: str = "",
 ) -> Figure:
-    """A sheet of Sentinel-2 patches, six a row, each under its title."""
+    """A sheet of Sentinel-2 patches, six a row, each under its title.
+
+    Raises:
+        BandError: `s2_bands` are not as many as the bands of a sample.
+    """
+    pictures = [composite(np.asarray(sample["s2"]), s2_bands, bands) for sample in samples]
     columns = min(6, len(samples))
     rows = -(-len(samples) // columns)
     figure, axes = plt.subplots(
@@ -135,8 +141,8 @@ def plot_patches(
     )
     for axis in axes.flat:
         axis.axis("off")
-    for place, (axis, sample) in enumerate(zip(axes.flat, samples, strict=False)):
-        axis.imshow(composite(np.asarray(sample["s2"]), s2_bands, bands))
+    for place, (axis, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
+        axis.imshow(picture)
         if place < len(titles):
             axis.set_title(titles[place], fontsize=8)
     return _noted(figure, note)
@@ -162,27 +168,39 @@ def plot_counts(counts: Mapping[str, Mapping[str, int]], label: str, note: str =
 
 
 def plot_map(lonlat: np.ndarray, groups: Sequence[str], title: str = "", note: str = "") -> Figure:
-    """Where the patches are: (N, 2) degrees, a colour and a marker for each of at most eight groups."""
-    figure, axis = plt.subplots(figsize=(5.6, 5.2), dpi=_DPI, layout="constrained")
+    """Where the patches are: all of them, and beside them the densest tenth of a degree enlarged.
+
+    Args:
+        lonlat: (N, 2) degrees.
+        groups: (N,) names, at most eight different ones, each with a colour and a marker.
+        title: above the left map.
+        note: printed in the lower corner.
+    """
     names = np.asarray(groups)
-    for place, name in enumerate(dict.fromkeys(sorted(groups))):
-        chosen = lonlat[names == name]
-        axis.scatter(
-            chosen[:, 0],
-            chosen[:, 1],
-            s=14,
-            alpha=0.7,
-            c=OKABE_ITO[place % 8],
-            marker=MARKERS[place % 8],
-            linewidths=0,
-            label=f"{name} ({len(chosen)})",
-        )
-    axis.set_xlabel("longitude (degrees east)")
-    axis.set_ylabel("latitude (degrees north)")
-    axis.set_aspect(1 / np.cos(np.deg2rad(np.median(lonlat[:, 1]))))
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, loc="lower right")
-    axis.set_title(title, fontsize=10)
+    near = np.abs(lonlat[:, None] - lonlat[None]).max(axis=2) < 0.1 if len(lonlat) <= 5000 else np.eye(1, dtype=bool)
+    centre = lonlat[int(near.sum(axis=1).argmax())]
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), dpi=_DPI, layout="constrained")
+    for axis, size in zip(axes, (12, 90), strict=True):
+        for place, name in enumerate(sorted(set(groups))):
+            chosen = lonlat[names == name]
+            axis.scatter(
+                chosen[:, 0],
+                chosen[:, 1],
+                s=size,
+                alpha=0.75,
+                c=OKABE_ITO[place % 8],
+                marker=MARKERS[place % 8],
+                linewidths=0,
+                label=f"{name} ({len(chosen)})",
+            )
+        axis.set_xlabel("longitude (degrees east)")
+        axis.set_ylabel("latitude (degrees north)")
+        axis.set_aspect(1 / np.cos(np.deg2rad(centre[1])))
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8, loc="lower right")
+    axes[0].set_title(title, fontsize=10)
+    axes[1].set(xlim=(centre[0] - 0.1, centre[0] + 0.1), ylim=(centre[1] - 0.1, centre[1] + 0.1))
+    axes[1].set_title("enlarged: a patch is about one marker wide", fontsize=10)
     return _noted(figure, note)
 
 
@@ -198,11 +216,13 @@ def plot_history(histories: Mapping[str, History], metric: str, label: str, note
     Raises:
         ValueError: a history has no such column, for example because `fit` got no validation samples.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.3), dpi=_DPI, layout="constrained")
-    for place, (name, history) in enumerate(histories.items()):
-        table, colour = history.frame(), OKABE_ITO[place % 8]
+    tables = {name: history.frame() for name, history in histories.items()}
+    for name, table in tables.items():
         if metric not in table:
             raise ValueError(f"the history of {name!r} has no column {metric!r}; it has {list(table.columns)}")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.3), dpi=_DPI, layout="constrained")
+    for place, (name, history) in enumerate(histories.items()):
+        table, colour = tables[name], OKABE_ITO[place % 8]
         left.plot(table.index, table["train/loss"], "--", color=colour, label=f"{name}, training")
         left.plot(
             table.index, table["val/loss"], color=colour, marker=MARKERS[place % 8], ms=4, label=f"{name}, validation"
@@ -283,6 +303,87 @@ def _check_names(key: str, values: np.ndarray, names: Sequence[str]) -> None:
             f"{key} has {len(values)} bands, but {len(names)} names {tuple(names)} were given for them; "
             f"give {key}_bands as the dataset has them"
         )
+
+
+def plot_curves(
+    curves: Mapping[str, Mapping[float, Interval]],
+    xlabel: str,
+    ylabel: str,
+    reference: tuple[str, float] | None = None,
+    note: str = "",
+) -> Figure:
+    """A value against a condition, one line a model with its 95 % band: `curves[model][x]`."""
+    figure, axis = plt.subplots(figsize=(7.5, 4), dpi=_DPI, layout="constrained")
+    for place, (name, curve) in enumerate(curves.items()):
+        x = sorted(curve)
+        colour = OKABE_ITO[place % 8]
+        axis.plot(x, [curve[at].value for at in x], color=colour, marker=MARKERS[place % 8], ms=5, label=name)
+        axis.fill_between(x, [curve[at].low for at in x], [curve[at].high for at in x], color=colour, alpha=0.15, lw=0)
+    if reference:
+        axis.axhline(reference[1], color="black", ls="--", lw=1, label=reference[0])
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return _noted(figure, note)
+
+
+def plot_bars(bars: Mapping[str, Mapping[str, Interval]], label: str, note: str = "") -> Figure:
+    """Horizontal bars with intervals: `bars[group][name]`, a row a name, a colour and a hatch a group."""
+    groups = list(bars)
+    names = list(dict.fromkeys(name for group in bars.values() for name in group))
+    figure, axis = plt.subplots(
+        figsize=(8.5, 0.9 + len(names) * (0.16 + 0.16 * len(groups))), dpi=_DPI, layout="constrained"
+    )
+    height = 0.8 / len(groups)
+    for place, group in enumerate(groups):
+        shown = [(row, bars[group][name]) for row, name in enumerate(names) if name in bars[group]]
+        at = [row + (place - (len(groups) - 1) / 2) * height for row, _ in shown]
+        axis.barh(
+            at,
+            [interval.value for _, interval in shown],
+            height,
+            xerr=[
+                [interval.value - interval.low for _, interval in shown],
+                [interval.high - interval.value for _, interval in shown],
+            ],
+            label=group,
+            facecolor=OKABE_ITO[place % 8],
+            hatch=("", "//", "..", "xx")[place % 4],
+            edgecolor="white",
+            error_kw={"lw": 1},
+        )
+    axis.axvline(0, color="black", lw=0.8)
+    short = [f"{name[:44]}{'…' if len(name) > 44 else ''}" for name in names]
+    axis.set_yticks(range(len(names)), short, fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel(label)
+    axis.legend(fontsize=8)
+    return _noted(figure, note)
+
+
+def plot_gates(
+    sample: Mapping[str, Any],
+    gates: Mapping[str, np.ndarray],
+    s2_bands: Sequence[str] = S2_BANDS,
+    s1_bands: Sequence[str] = S1_BANDS,
+    note: str = "",
+) -> Figure:
+    """A patch in both sensors and the weight (h, w) in [0, 1] that the gates give to each modality at each place."""
+    figure, axes = plt.subplots(
+        1, 2 + len(gates), figsize=(2.7 * (2 + len(gates)), 2.9), dpi=_DPI, layout="constrained"
+    )
+    axes[0].imshow(composite(np.asarray(sample["s2"]), s2_bands))
+    axes[0].set_title("Sentinel-2", fontsize=10)
+    axes[1].imshow(np.asarray(sample["s1"])[0], cmap="gray")
+    axes[1].set_title(f"Sentinel-1 {s1_bands[0]} (dB)", fontsize=10)
+    for axis, (key, weights) in zip(axes[2:], gates.items(), strict=True):
+        drawn = axis.imshow(np.asarray(weights), cmap="viridis", vmin=0, vmax=1, extent=(0, 120, 120, 0))
+        axis.set_title(f"weight of {key}", fontsize=10)
+    figure.colorbar(drawn, ax=axes[-1], fraction=0.046)
+    for axis in axes:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    return _noted(figure, note)
 
 
 def _noted(figure: Figure, note: str) -> Figure:

@@ -11,6 +11,7 @@ A patch's rasters in the form in which they are stored are, by key:
 """
 
 import struct
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -205,8 +206,10 @@ def _read_with_rasterio(path: Path) -> np.ndarray:
     import rasterio  # takes half a second to import, and plain files do without
 
     try:
-        with rasterio.open(path) as raster:
-            pixels: np.ndarray = raster.read(1) if raster.count == 1 else raster.read()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # pixels are all that is wanted
+            with rasterio.open(path) as raster:
+                pixels: np.ndarray = raster.read(1) if raster.count == 1 else raster.read()
     except (rasterio.errors.RasterioError, ValueError, OSError) as error:
         raise RasterError(f"{path} is not a readable GeoTIFF ({error}). Fetch it again.") from error
     return pixels

@@ -30,12 +30,20 @@ def mix(value: Ints) -> Ints:
 
 def key_of(*parts: int) -> int:
     """Fold integers (seed, tile, purpose, ...) into one 32-bit key."""
-    key = np.zeros(1, np.uint32)
+    key = 0
     for part in parts:
-        low = np.array([part & 0xFFFFFFFF], np.uint32)
-        high = np.array([(part >> 32) & 0xFFFFFFFF], np.uint32)
-        key = mix(mix(key * np.uint32(0x9E3779B1) + low) + high)
-    return int(key[0])
+        key = _mix_one((key * 0x9E3779B1 + part) & 0xFFFFFFFF)
+        key = _mix_one((key + (part >> 32)) & 0xFFFFFFFF)
+    return key
+
+
+def _mix_one(value: int) -> int:
+    """`mix` of one Python integer."""
+    value ^= value >> 16
+    value = (value * 0x7FEB352D) & 0xFFFFFFFF
+    value ^= value >> 15
+    value = (value * 0x846CA68B) & 0xFFFFFFFF
+    return value ^ (value >> 16)
 
 
 def hash_lattice(key: int, x: NDArray[np.int64], y: NDArray[np.int64]) -> Ints:

@@ -20,11 +20,11 @@ MARGIN = 8
 """Pixels around a patch that blur, slopes and shadows need."""
 
 # Digital numbers, bands B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12.
-_SOIL = (490, 690, 960, 1240, 1560, 1720, 1830, 1980, 2120, 2180, 2550, 2150)
-_LITTER = (380, 530, 820, 1040, 1430, 1740, 1940, 2140, 2340, 2400, 2900, 2100)
-_BARK = (210, 250, 350, 400, 620, 1000, 1180, 1320, 1450, 1510, 1400, 820)
-_GRASS = (190, 220, 620, 270, 1180, 3700, 4550, 4750, 4980, 4900, 2200, 1000)
-_CROP = (210, 220, 580, 240, 1020, 3550, 4400, 4650, 4800, 4700, 1950, 880)
+_SOIL = (470, 690, 960, 1240, 1560, 1720, 1830, 1980, 2120, 2180, 2550, 2150)
+_LITTER = (350, 530, 820, 1040, 1430, 1740, 1940, 2140, 2340, 2400, 2900, 2100)
+_BARK = (190, 250, 350, 400, 620, 1000, 1180, 1320, 1450, 1510, 1400, 820)
+_GRASS = (170, 220, 610, 265, 1150, 3600, 4450, 4650, 4800, 4700, 2150, 980)
+_CROP = (180, 215, 580, 240, 1010, 3500, 4300, 4550, 4650, 4550, 1930, 870)
 _CONIFER = (120, 125, 280, 165, 470, 1620, 2000, 2140, 2240, 2280, 800, 370)
 _MIXED = (140, 145, 345, 190, 610, 2150, 2680, 2830, 2950, 2960, 1180, 520)
 _BROADLEAF = (160, 165, 430, 200, 820, 2850, 3600, 3780, 3930, 3900, 1620, 690)
@@ -110,14 +110,14 @@ _COVERS: dict[Kind, _Cover] = {
     Kind.SEA: _Cover(_SEA, _SEA, "none", 0, 0.03, 0, 0.8),
     Kind.LAKE: _Cover(_LAKE, _LAKE, "none", 0, 0.02, 0, 0.8),
     Kind.RIVER: _Cover(_RIVER, _RIVER, "none", 0, 0.04, 0, 0.35),
-    Kind.CONIFER: _Cover(_CONIFER, _BARK, "evergreen", 0.05, 0.15, 0.10, 0.10),
-    Kind.MIXED: _Cover(_MIXED, _BARK, "half", 0.1, 0.14, 0.09, 0.14),
-    Kind.BROADLEAF: _Cover(_BROADLEAF, _BARK, "deciduous", 0.15, 0.12, 0.09, 0.2),
-    Kind.EVERGREEN: _Cover(_EVERGREEN, _BARK, "evergreen", 0.3, 0.17, 0.12, 0.2),
-    Kind.YOUNG: _Cover(_YOUNG, _BARK, "half", 0.5, 0.13, 0.14, 0.35),
+    Kind.CONIFER: _Cover(_CONIFER, _BARK, "evergreen", 0.05, 0.21, 0.13, 0.10),
+    Kind.MIXED: _Cover(_MIXED, _BARK, "half", 0.1, 0.19, 0.12, 0.14),
+    Kind.BROADLEAF: _Cover(_BROADLEAF, _BARK, "deciduous", 0.15, 0.17, 0.11, 0.2),
+    Kind.EVERGREEN: _Cover(_EVERGREEN, _BARK, "evergreen", 0.3, 0.22, 0.14, 0.2),
+    Kind.YOUNG: _Cover(_YOUNG, _BARK, "half", 0.5, 0.18, 0.16, 0.35),
     Kind.CLEARCUT: _Cover(_GRASS, _BARK, "wild", 0.6, 0.12, 0.14, 0.7),
     Kind.OAK: _Cover(_OAK, _SOIL, "evergreen", 0.5, 0.12, 0.10, 0.3),
-    Kind.SHRUB: _Cover(_SHRUB, _SOIL, "shrub", 0.55, 0.15, 0.10, 0.5),
+    Kind.SHRUB: _Cover(_SHRUB, _SOIL, "shrub", 0.55, 0.2, 0.13, 0.5),
     Kind.HEATH: _Cover(_HEATH, _PEAT, "shrub", 0.35, 0.10, 0.08, 0.8),
     Kind.PASTURE: _Cover(_GRASS, _SOIL, "grass", 0.6, 0.045, 0.13, 1.0),
     Kind.MEADOW: _Cover(_GRASS, _SOIL, "grass", 0.75, 0.07, 0.16, 1.0),
@@ -138,7 +138,7 @@ _COVERS: dict[Kind, _Cover] = {
     Kind.ROCK: _Cover(_GRASS, _ROCK, "wild", 0.1, 0.13, 0.08, 0.9),
     Kind.SAND: _Cover(_SAND, _SAND, "none", 0, 0.06, 0.06, 0.9),
     Kind.QUARRY: _Cover(_GRAVEL, _GRAVEL, "none", 0, 0.14, 0.12, 0.9),
-    Kind.MIRE: _Cover(_MIRE, _PEAT, "wild", 0.3, 0.08, 0.10, 0.9),
+    Kind.MIRE: _Cover(_MIRE, _PEAT, "wild", 0.3, 0.14, 0.14, 0.9),
     Kind.MARSH: _Cover(_GRASS, _PEAT, "wild", 0.4, 0.09, 0.10, 0.9),
     Kind.GLACIER: _Cover(_SNOW, _SNOW, "none", 0, 0.05, 0, 1.0),
     Kind.MOSS: _Cover(_HEATH, _ROCK, "shrub", 0.2, 0.08, 0.08, 1.0),
@@ -251,7 +251,7 @@ def sentinel2(
     grain = grain + 0.5 * fractal(key_of(key, 3), x, y, (24.0, 9.0), 0.8)
     patchy = fractal(key_of(key, 4), x, y, (60.0, 22.0, 8.0), 0.75)
     green = np.clip(green * (1 + 0.5 * _VARY[kind] * patchy), 0, 1)
-    soil = np.exp(0.26 * gaussian(rehash(ground.unit, 63)) + 0.08 * patchy - 0.14 * conditions.moisture)
+    soil = np.exp(0.34 * gaussian(rehash(ground.unit, 63)) + 0.1 * patchy - 0.14 * conditions.moisture)
     soiled = (kind >= Kind.PASTURE) & (kind <= Kind.RICE)
     soil = np.where(soiled, soil, np.exp(0.5 * _VARY[kind] * gaussian(rehash(ground.unit, 63))))
     bright = np.exp(_ROUGH[kind] * grain + 0.5 * _VARY[kind] * gaussian(rehash(ground.unit, 64)))
@@ -270,10 +270,10 @@ def sentinel2(
     slope_south, slope_east = np.gradient(ground.height, 10.0)
     toward = slope_south * np.cos(azimuth) - slope_east * np.sin(azimuth)
     lit = (np.cos(zenith) + np.sin(zenith) * toward) / np.sqrt(1 + slope_south**2 + slope_east**2) / np.cos(zenith)
-    lit = 1 + 0.6 * (np.clip(lit, 0.15, 2.2) - 1)
+    lit = 1 + 0.75 * (np.clip(lit, 0.15, 2.2) - 1)
     # Long shadows of trees and houses darken rough surfaces when the sun is low.
     low_sun = np.clip((np.degrees(zenith) - 45) / 40, -0.6, 1)
-    picture *= (lit * (1 - np.minimum(1.3 * _ROUGH[kind], 0.2) * low_sun)).astype(np.float32)
+    picture *= (lit * (1 - np.minimum(_ROUGH[kind], 0.2) * low_sun)).astype(np.float32)
 
     picture = _snow(picture, ground, conditions, date_key, x, y)
     wavelength = np.array(_HAZE, np.float32)[:, None, None]

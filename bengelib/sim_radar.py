@@ -43,7 +43,7 @@ _COVERS: dict[Kind, tuple[float, float, float, float, float, float]] = {
 }  # fmt: skip
 _TABLE: Array = np.array([_COVERS[kind] for kind in Kind], np.float32)
 _FIELD_SPREAD: Array = np.array(
-    [1.7 if Kind.WINTER_CEREAL <= kind <= Kind.RICE else 0.9 if kind > Kind.RIVER else 0 for kind in Kind], np.float32
+    [2.1 if Kind.WINTER_CEREAL <= kind <= Kind.RICE else 0.9 if kind > Kind.RIVER else 0 for kind in Kind], np.float32
 )
 
 

@@ -210,7 +210,7 @@ def scene(
     broad = fractal(key(4), x, y, (1500.0, 650.0, 300.0), 0.6)
     fine = fractal(key(5), x, y, (140.0, 64.0, 30.0, 13.0), 0.52)
     gully = 0.8 - np.abs(smooth(key(29), x, y, 75.0)) - 0.45 * np.abs(smooth(key(30), x, y, 34.0))
-    rough = land.relief * np.exp(0.3 * broad) * (0.2 * fine - 0.17 * gully)
+    rough = land.relief * np.exp(0.3 * broad) * (0.2 * fine - 0.24 * gully)
     height = land.base + land.relief * (np.exp(0.42 * broad) - 1) / 0.45 + rough
     height = np.maximum(height, 2 + 0.4 * fine)
 
@@ -303,9 +303,9 @@ def scene(
     long_x = (grid_x * np.cos(turn) + grid_y * np.sin(turn)) / np.float32(2.3)
     long_y = grid_y * np.cos(turn) - grid_x * np.sin(turn)
     lake = smooth_at(key(24), long_x / np.float32(120), long_y / np.float32(120))
-    lake = lake + 0.6 * smooth_at(key(25), long_x / np.float32(50), long_y / np.float32(50))
-    lake = lake + 0.34 * fractal(key(26), x, y, (42.0, 18.0, 8.0), 0.6) - 0.3 * broad
-    lake = lake / np.float32(1.25)
+    lake = lake + 0.65 * smooth_at(key(25), long_x / np.float32(50), long_y / np.float32(50))
+    lake = lake + 0.42 * fractal(key(26), x, y, (42.0, 18.0, 8.0), 0.7) - 0.3 * broad
+    lake = lake / np.float32(1.3)
     shore = _above(land.lake)
     is_lake = lake > shore
     kind = np.where((lake > shore - 0.13) & (worn > 0.9), Kind.MARSH, kind)
@@ -334,8 +334,8 @@ def _settlements(
     town, _, _, dx, dy = cells(key_of(key, 1), bent_x / np.float32(spacing), bent_y / np.float32(spacing), 0.7)
     exists = uniform(rehash(town, 1)) < 1.05 * land.towns
     size = (8 + 75 * uniform(rehash(town, 2)) ** 2.6) * min(1.0, 0.7 + 0.3 * land.towns) * exists
-    lumps = fractal(key_of(key, 2), x, y, (48.0, 20.0, 8.0), 0.7)
-    radius = np.hypot(dx, dy) * spacing * (1 + 0.34 * lumps)
+    lumps = fractal(key_of(key, 2), x, y, (60.0, 24.0, 9.0), 0.75)
+    radius = np.hypot(dx, dy) * spacing * np.exp(0.42 * lumps)
     angle = uniform(rehash(town, 3)) * np.float32(np.pi)
     u = (dx * np.cos(angle) + dy * np.sin(angle)) * np.float32(spacing)
     v = (dy * np.cos(angle) - dx * np.sin(angle)) * np.float32(spacing)
@@ -393,8 +393,8 @@ def _label(
     label = np.where((kind == Kind.YOUNG) & (draw < 0.35), 30, label)
     label = np.where((kind == Kind.CLEARCUT) & (draw < 0.35), 10, label)
     label = np.where((kind == Kind.HEATH) & (wild > 1.4), 20, label)
-    label = np.where((kind == Kind.MIRE) & (draw < 0.4), 30, label)
-    label = np.where((kind == Kind.MIRE) & (draw > 0.85), 10, label)
+    label = np.where((kind == Kind.MIRE) & (wild < -0.3), 30, label)
+    label = np.where((kind == Kind.MIRE) & (wild > 1.1), 10, label)
     label = np.where((kind == Kind.GARDEN) & (speck < 0.2), 50, label)
     label = np.where((kind == Kind.QUARRY) & (draw < 0.4), 50, label)
     label = np.where((kind == Kind.TRACK) & (draw < 0.8), np.where(is_forest, 10, 40), label)

@@ -125,7 +125,7 @@ class Landscape(NamedTuple):
 
 
 _PORTUGAL = Landscape(
-    base=130, relief=70, lake=0.01, river=2.5, forest=0.23, conifer=0.15, evergreen=0.85, crop=0.2,
+    base=130, relief=85, lake=0.01, river=2.5, forest=0.23, conifer=0.15, evergreen=0.85, crop=0.2,
     crops=(4, 0.1, 1, 1, 0.4, 4, 0.8), shrub=0.3, savanna=0.35, wetland=0.001, towns=0.35, roads=0.4, parcel=22,
     hedges=0.05, bare=0.012, zones=((9, 0.05), (8, 0.95)),
 )  # fmt: skip
@@ -154,7 +154,7 @@ _LITHUANIA = Landscape(
     wetland=0.02, towns=0.4, roads=0.6, parcel=22, hedges=0.12, zones=((26, 1.0),),
 )  # fmt: skip
 _FINLAND = Landscape(
-    base=110, relief=26, lake=0.10, river=2, forest=0.80, forest_scale=0.8, conifer=0.72, crop=0.42,
+    base=110, relief=26, lake=0.11, river=2, forest=0.80, forest_scale=0.8, conifer=0.72, crop=0.42,
     crops=(0.6, 0.2, 0, 6, 0.3, 0, 0), wetland=0.03, towns=0.18, roads=0.35, parcel=13, hedges=0.1,
     zones=((27, 1.0),),
 )  # fmt: skip
@@ -170,7 +170,7 @@ LANDSCAPES: dict[str, Landscape] = {
     "29UNB": _IRELAND._replace(sea=(335, 0.35, 450), relief=110, heath=0.25, zones=((15, 0.88), (16, 0.12))),
     "29UPA": _IRELAND,
     "29UPB": _IRELAND._replace(sea=(20, 0.40, 450), relief=80, heath=0.15),
-    "29UPU": _IRELAND._replace(sea=(120, 0.22, 250), crop=0.25),
+    "29UPU": _IRELAND._replace(sea=(120, 0.24, 250), crop=0.25),
     "29UPV": _IRELAND._replace(sea=(80, 0.18, 250), towns=0.6),
     "31UER": _BELGIUM,
     "31UGR": _BELGIUM._replace(base=380, relief=70, forest=0.48, crop=0.4, towns=0.6),
@@ -224,7 +224,7 @@ LANDSCAPES: dict[str, Landscape] = {
     "34VDN": _FINLAND._replace(base=8, relief=8, sea=(240, 0.88, 1100), forest=0.6, zones=((26, 0.9), (27, 0.1))),
     "34VDR": _OSTROBOTHNIA._replace(base=10, relief=6, sea=(300, 0.74, 900)),
     "34VER": _OSTROBOTHNIA._replace(sea=(320, 0.30, 700)),
-    "34WFS": _OSTROBOTHNIA._replace(sea=(310, 0.27, 400), wetland=0.07),
+    "34WFS": _OSTROBOTHNIA._replace(sea=(310, 0.30, 400), wetland=0.07),
     "34WFT": _OSTROBOTHNIA._replace(sea=(240, 0.45, 400), wetland=0.07),
     "34WFU": _LAPLAND._replace(base=90),
     "34WFV": _LAPLAND,

@@ -90,23 +90,22 @@ def _rows(
     A patch without a row, or with a value that is no number, is an error; or, where `problems` is given, noted there
     and has the value 0.
     """
+    numbers = table[list(columns)].apply(pd.to_numeric, errors="coerce").reindex(meta.index)
+    values = numbers.to_numpy(dtype=np.float64)
+    bad = ~np.isfinite(values).all(axis=1)
     if problems is not None:
-        numbers = table[list(columns)].apply(pd.to_numeric, errors="coerce").reindex(meta.index)
-        values = numbers.to_numpy(dtype=np.float64)
-        bad = ~np.isfinite(values).all(axis=1)
         for patch_id in meta.index[bad]:
             problems[patch_id] = f"{path} has no row with numbers in {list(columns)}"
         return np.where(bad[:, None], 0.0, values)
     absent = meta.index.difference(table.index)
     if len(absent):
         raise TableError(f"{path} has no row for {len(absent)} patches of the meta CSV, the first being {absent[0]}")
-    try:
-        values = table.loc[meta.index, list(columns)].to_numpy(dtype=np.float64)
-    except ValueError as error:
-        raise TableError(f"{path}: a value of {list(columns)} is not a number ({error})") from error
-    bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
-        raise TableError(f"{path}: empty or non-finite value of {list(columns)} for patch {meta.index[bad][0]}")
+        patch_id = meta.index[bad][0]
+        given = table.loc[patch_id, list(columns)].tolist()
+        raise TableError(
+            f"{path} has a value in {list(columns)} that is empty, not a number or not finite: {given} for {patch_id}"
+        )
     return values
 
 
@@ -165,7 +164,7 @@ def corine_multi_hot(path: Path) -> np.ndarray:
     if not path.is_file():
         raise MissingModalityError(f"'corine' was asked for, but there is no {path}. Leave 'corine' out, or add it.")
     try:
-        labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
+        labels = [str(label) for label in json.loads(path.read_text(encoding="utf-8"))["labels"]]
     except (ValueError, KeyError, TypeError) as error:
         raise TableError(f"cannot read the labels in {path}: {error!r}") from error
     unknown = sorted(set(labels) - set(CORINE_43))

@@ -1,6 +1,5 @@
 """Downloads one file over HTTP so that a cut, a stall or a kill costs what was under way and not what was there."""
 
-import errno
 import http.client
 import json
 import time
@@ -13,7 +12,8 @@ from typing import Any, TypeVar
 
 from tqdm.auto import tqdm
 
-from bengelib.errors import DiskSpaceError, DownloadError
+from bengelib.errors import DownloadError
+from bengelib.files import disk_space
 
 _PIECE = 2**18
 """Bytes read at a time."""
@@ -101,6 +101,7 @@ class Transfer:
         """Ask once for what is missing of a file, and write what comes."""
         have = _bytes_in(part)
         if size is not None and have == size:
+            part.touch()
             bar.update(have - bar.n)
             return
         with self._open(url, {"Range": f"bytes={have}-"} if have else {}) as answer:
@@ -119,9 +120,11 @@ class Transfer:
                     piece = self._piece(answer, _PIECE if end is None else min(_PIECE, end - have))
                     if not piece:
                         break
-                    if have == 0 and piece.lstrip()[:9].lower() in (b"<!doctype", b"<html>", b"<html lan"):
+                    if have == 0 and piece.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
                         raise _web_page(url)
-                    _write(file, piece)
+                    with disk_space(part, "call fetch again: it goes on where it stopped"):
+                        file.write(piece)
+                        file.flush()
                     have += len(piece)
                     bar.update(len(piece))
         if end is not None and have < end:
@@ -129,6 +132,8 @@ class Transfer:
 
     def _open(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         """The answer of the server, if it is one to read from."""
+        if not url.startswith(("https://", "http://")):  # urllib would read local files as well
+            raise DownloadError(f"{url} is no web address")
         request = urllib.request.Request(
             url, headers={"User-Agent": "bengelib", "Accept-Encoding": "identity", **headers}
         )
@@ -148,7 +153,7 @@ class Transfer:
     def _piece(self, answer: http.client.HTTPResponse, size: int) -> bytes:
         """The next bytes, b"" at the end."""
         try:
-            return answer.read(size) if size >= 0 else answer.read()
+            return answer.read1(size) if size >= 0 else answer.read()  # read1 does not wait for all of `size`
         except TimeoutError as error:
             raise _TryAgainError(f"no byte came for {self.timeout:g} s") from error
         except (http.client.HTTPException, OSError) as error:
@@ -161,15 +166,3 @@ def _bytes_in(path: Path) -> int:
 
 def _web_page(url: str) -> DownloadError:
     return DownloadError(f"{url} answered with a web page instead of the file")
-
-
-def _write(file: Any, piece: bytes) -> None:
-    try:
-        file.write(piece)
-        file.flush()
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DiskSpaceError(
-            f"the disk of {file.name} is full. Make room and call fetch again: it goes on where it stopped."
-        ) from error

@@ -153,7 +153,7 @@ def measure_climate_zone(tree: Tree, epochs: int = 20, folds: int = FOLDS) -> li
 class SmallUNet(nn.Module):
     """A four-level U-Net for sim-to-real segmentation."""
 
-    def __init__(self, channels: int, classes: int, width: int = 24) -> None:
+    def __init__(self, channels: int, classes: int, width: int = 16) -> None:
         super().__init__()
         widths = [width, 2 * width, 4 * width, 6 * width]
 

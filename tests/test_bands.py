@@ -7,8 +7,9 @@ from bengelib import bands
 
 # Index of each of the 43 level-3 classes among the 19 (BigEarthNet; the dropped ones are absent).
 INDEX_19_OF_43 = {
-    0: 0, 1: 0, 2: 1, 11: 2, 12: 2, 13: 2, 14: 3, 15: 3, 16: 3, 18: 3, 17: 4, 19: 5, 20: 6, 21: 7, 22: 8, 23: 9, 24: 10,
-    25: 11, 31: 11, 26: 12, 27: 12, 28: 13, 29: 14, 33: 15, 34: 15, 35: 16, 36: 16, 38: 17, 39: 17, 40: 18, 41: 18, 42: 18,
+    0: 0, 1: 0, 2: 1, 11: 2, 12: 2, 13: 2, 14: 3, 15: 3, 16: 3, 18: 3, 17: 4, 19: 5, 20: 6, 21: 7, 22: 8, 23: 9,
+    24: 10, 25: 11, 31: 11, 26: 12, 27: 12, 28: 13, 29: 14, 33: 15, 34: 15, 35: 16, 36: 16, 38: 17, 39: 17, 40: 18,
+    41: 18, 42: 18,
 }  # fmt: skip
 # BigEarthNet v1 in digital numbers and decibels, as published with SSL4EO-S12 and bigearthnet_common.
 PUBLISHED_S2 = {

@@ -1,3 +1,4 @@
+import itertools
 import shutil
 
 import numpy as np
@@ -181,7 +182,7 @@ def test_splits_share_the_patches_out(fake_tree, scheme):
     parts = {split: BENGE(fake_tree, split, scheme=scheme).patch_ids for split in ("train", "val", "test")}
     for patch in range(PATCHES):
         assert fake.patch_ids(patch)[0] in parts[fake.side(patch)]
-    assert sorted(sum(parts.values(), [])) == sorted(BENGE(fake_tree).patch_ids)
+    assert sorted(itertools.chain(*parts.values())) == sorted(BENGE(fake_tree).patch_ids)
 
 
 def test_official_split_with_the_other_name_of_validation(tmp_path):

@@ -1,3 +1,4 @@
+import itertools
 import math
 import os
 import subprocess
@@ -105,7 +106,7 @@ def test_seed_everything_repeats_first_weights():
 def test_learning_rate_rises_then_falls():
     rates = [engine.warm_cosine(step, 100, 0.1) for step in range(100)]
     assert rates[:10] == pytest.approx([0.1 * step for step in range(1, 11)])
-    assert rates[10] == 1.0 and all(later < earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+    assert rates[10] == 1.0 and all(later < earlier for earlier, later in itertools.pairwise(rates[10:]))
     assert rates[-1] < 0.001
     assert rates[55] == pytest.approx(0.5, abs=0.02)
 
@@ -161,7 +162,7 @@ def test_a_last_batch_of_one_joins_the_one_before():
 def test_every_sample_is_seen_once_an_epoch_in_another_order():
     orders = []
     quick_fit(make_model(), Patches(30), epochs=2, augment=lambda batch, _: orders.append(batch["patch_id"]) or batch)
-    first, second = (sum(orders[start : start + 2], []) for start in (0, 2))
+    first, second = ([*orders[start], *orders[start + 1]] for start in (0, 2))
     assert sorted(first) == sorted(second) == sorted(f"patch {number}" for number in range(30))
     assert first != second
 
@@ -345,7 +346,13 @@ def test_the_model_is_handed_back_as_it_was(fails):
 
 @pytest.mark.parametrize(
     ("amx", "capability", "expected"),
-    [(True, None, "bf16"), (False, None, "no"), (False, (7, 5), "fp16"), (False, (8, 0), "bf16"), (True, (7, 0), "fp16")],
+    [
+        (True, None, "bf16"),
+        (False, None, "no"),
+        (False, (7, 5), "fp16"),
+        (False, (8, 0), "bf16"),
+        (True, (7, 0), "fp16"),
+    ],
 )
 def test_precision_is_chosen_for_the_device(monkeypatch, amx, capability, expected):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
@@ -355,7 +362,7 @@ def test_precision_is_chosen_for_the_device(monkeypatch, amx, capability, expect
     assert [choose_precision(word) for word in ("no", "bf16", "fp16")] == ["no", "bf16", "fp16"]
 
 
-# -------------------------------------------------------------------------------------------------------- wrong requests
+# ------------------------------------------------------------------------------------------------------- wrong requests
 
 
 def test_nan_in_the_data_is_named_with_the_patches():
@@ -371,7 +378,7 @@ def test_divergence_is_named_with_the_learning_rate():
         def loss(self, outputs, batch):
             return super().loss(outputs, batch) * math.inf
 
-    with pytest.raises(NonFiniteLossError, match="lr below 0.001") as error:
+    with pytest.raises(NonFiniteLossError, match=r"lr below 0\.001") as error:
         quick_fit(make_model(), tasks=[Explodes("kind", CLASSES)])
     assert "kind inf" in str(error.value)
 

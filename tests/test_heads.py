@@ -23,11 +23,17 @@ def test_classification_head_is_one_linear_layer():
 
 
 def test_network_answers_with_a_dict_keyed_by_target():
-    heads = {"climate_zone": ClassificationHead(2, ("a", "b", "c")), "land_cover_top": ClassificationHead(2, ("x", "y"))}
+    heads = {
+        "climate_zone": ClassificationHead(2, ("a", "b", "c")),
+        "land_cover_top": ClassificationHead(2, ("x", "y")),
+    }
     model = Network(Mean(), heads)
     batch = {"s1": torch.randn(3, 2, 4, 4)}
     outputs = model(batch)
-    assert {target: output.shape for target, output in outputs.items()} == {"climate_zone": (3, 3), "land_cover_top": (3, 2)}
+    assert {target: output.shape for target, output in outputs.items()} == {
+        "climate_zone": (3, 3),
+        "land_cover_top": (3, 2),
+    }
     torch.testing.assert_close(outputs["land_cover_top"], heads["land_cover_top"](batch["s1"].mean(dim=(2, 3))))
 
 
@@ -35,7 +41,9 @@ def test_heads_share_one_pass_of_the_encoder():
     calls = []
     encoder = Mean()
     encoder.register_forward_hook(lambda *_: calls.append(1))
-    Network(encoder, {"a": ClassificationHead(2, "xy"), "b": ClassificationHead(2, "xy")})({"s1": torch.zeros(1, 2, 2, 2)})
+    Network(encoder, {"a": ClassificationHead(2, "xy"), "b": ClassificationHead(2, "xy")})(
+        {"s1": torch.zeros(1, 2, 2, 2)}
+    )
     assert len(calls) == 1
 
 

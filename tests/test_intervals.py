@@ -110,7 +110,9 @@ def test_one_group_gives_no_spread():
 
 def drawn(random, patches, draws=4):
     """Multiplicities of a few drawings (D, N), the first being the data as they are."""
-    return np.concatenate([np.ones((1, patches), int), random.multinomial(patches, np.full(patches, 1 / patches), draws)])
+    return np.concatenate(
+        [np.ones((1, patches), int), random.multinomial(patches, np.full(patches, 1 / patches), draws)]
+    )
 
 
 def test_macro_f1_of_each_drawing_is_that_of_the_repeated_patches():

@@ -27,7 +27,9 @@ def test_same_numbers_as_torchvision(depth, training):
             torch.nn.init.normal_(module.running_mean, std=0.1)
             torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
     encoder = ResNetEncoder(3, depth)
-    encoder.load_state_dict(without_classifier(peer.state_dict()))  # names and shapes are torchvision's, none is left over
+    encoder.load_state_dict(
+        without_classifier(peer.state_dict())
+    )  # names and shapes are torchvision's, none is left over
     peer.fc = torch.nn.Identity()
     image = torch.randn(2, 3, 72, 64)
     with torch.no_grad():
@@ -99,7 +101,7 @@ def test_impossible_encoders_are_refused(arguments, words):
     assert all(word in str(error.value) for word in words)
 
 
-# ------------------------------------------------------------------------------------------------------ ImageNet weights
+# ----------------------------------------------------------------------------------------------------- ImageNet weights
 
 
 @pytest.fixture
@@ -151,12 +153,14 @@ def test_other_channels_take_the_mean_filter_and_the_sum_keeps_its_size(imagenet
 def test_imagenet_needs_full_width_and_a_name_for_each_channel(imagenet):
     with pytest.raises(ValueError, match=r"width 1, not 0\.5"):
         load_imagenet(ResNetEncoder(3, width=0.5), ("B04", "B03", "B02"))
-    with pytest.raises(ValueError, match="2 channel names .* 3 channels"):
+    with pytest.raises(ValueError, match=r"2 channel names .* 3 channels"):
         load_imagenet(ResNetEncoder(3), ("B04", "B03"))
     assert not imagenet[1]  # refused before anything is downloaded
 
 
-@pytest.mark.parametrize("error", [urllib.error.URLError("no route"), RuntimeError("invalid hash value"), TimeoutError()])
+@pytest.mark.parametrize(
+    "error", [urllib.error.URLError("no route"), RuntimeError("invalid hash value"), TimeoutError()]
+)
 def test_failing_download_is_explained(monkeypatch, error):
     def fail(*_, **__):
         raise error
@@ -192,6 +196,6 @@ def test_damaged_file_in_the_cache_is_explained(monkeypatch, tmp_path):
     path.parent.mkdir(parents=True)
     for content in (b"", b"<html>please log in</html>", b"PK\x03\x04 and no more"):
         path.write_bytes(content)
-        with pytest.raises(DownloadError, match="resnet18-f37072fd.* damaged") as caught:
+        with pytest.raises(DownloadError, match=r"resnet18-f37072fd.* damaged") as caught:
             load_imagenet(ResNetEncoder(3), ("B04", "B03", "B02"))
         assert "weights_only" not in str(caught.value)  # torch's advice to load the file all the same is a bad one

@@ -27,7 +27,7 @@ def s1_id(tile, number=0):
 
 
 def test_hash_is_the_same_on_every_machine():
-    assert unit_hash("S2A_MSIL2A_20170613T101031_87_48") == 0xbc23e9f49be2eacc / 2**64  # b2sum -l 64
+    assert unit_hash("S2A_MSIL2A_20170613T101031_87_48") == 0xBC23E9F49BE2EACC / 2**64  # b2sum -l 64
     assert 0 <= min(unit_hash(name) for name in ids(500)) < max(unit_hash(name) for name in ids(500)) < 1
 
 

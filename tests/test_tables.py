@@ -90,7 +90,7 @@ def test_byte_order_mark_and_windows_line_ends(root):
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     meta = read_meta(root)
     assert list(meta.index) == ["a", "b", "c"]
-    assert list(meta.columns)[0] == "patch_id"
+    assert meta.columns[0] == "patch_id"
 
 
 def labels_file(path, labels):
@@ -173,7 +173,7 @@ def test_repeated_patch_is_named(root):
 
 def test_patch_without_a_row_is_named(root):
     write_csv(root / "tiny_era-5.csv", ["patch_id", *WEATHER_COLUMNS], [["a", *range(9)], ["c", *range(9)]])
-    with pytest.raises(TableError, match="1 patches .* first being b"):
+    with pytest.raises(TableError, match=r"1 patches .* first being b"):
         read(root, "weather")
 
 

@@ -42,7 +42,9 @@ def test_figures_are_those_of_scikit_learn_whatever_the_batches(batch_size):
             "macro_f1": f1_score(labels, predicted, labels=counted, average="macro"),
         }
     )
-    assert figures["macro_f1"] != pytest.approx(f1_score(labels, predicted, average="macro"))  # the rare class counts there
+    assert figures["macro_f1"] != pytest.approx(
+        f1_score(labels, predicted, average="macro")
+    )  # the rare class counts there
 
 
 def test_errors_into_a_rare_class_still_count():
@@ -110,7 +112,9 @@ def test_metrics_of_two_tasks_do_not_mix():
     assert task.summary(first)["accuracy"] == 1 and task.summary(second)["accuracy"] == 0
 
 
-@pytest.mark.parametrize(("outputs", "batch", "where"), [({}, {"y": 0, "s2": 0}, "outputs"), ({"y": 0}, {"s2": 0}, "batch")])
+@pytest.mark.parametrize(
+    ("outputs", "batch", "where"), [({}, {"y": 0, "s2": 0}, "outputs"), ({"y": 0}, {"s2": 0}, "batch")]
+)
 def test_missing_target_is_named_with_what_is_there(outputs, batch, where):
     with pytest.raises(MissingModalityError, match="'y'") as error:
         Classification("y", CLASSES).loss(outputs, batch)

@@ -100,7 +100,9 @@ def test_augmentation_repeats_with_the_seed():
 def test_augmentation_can_be_turned_off():
     batch = coordinate_batch()
     assert Augment(turn=False)(batch, seeded()) == batch
-    assert Augment(crop=8)({"season": torch.zeros(3)}, seeded())["season"].shape == (3,)  # nothing spatial: nothing to do
+    assert Augment(crop=8)({"season": torch.zeros(3)}, seeded())["season"].shape == (
+        3,
+    )  # nothing spatial: nothing to do
 
 
 def test_every_raster_of_the_contract_is_moved():

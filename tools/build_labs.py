@@ -14,6 +14,7 @@ import hashlib
 import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -47,20 +48,33 @@ def targets(source: Path) -> dict[Path, bool]:
     return made
 
 
-def build(source: Path, target: Path, solutions: bool) -> nbformat.NotebookNode:
-    """The notebook of `source`, with the outputs that `target` already has for the same cells."""
+def build(source: Path, target: Path, solutions: bool, root: Path = ROOT) -> nbformat.NotebookNode:
+    """The notebook of `source`, with the outputs that `target` already has for the same cells.
+
+    Args:
+        source: The text that it is made from.
+        target: Where it will stand; its outputs are kept where the cell is the same.
+        solutions: Whether it shows the solutions or leaves them to be written.
+        root: The folder of the project, to which the badges are relative.
+
+    Raises:
+        ValueError: A code cell is not closed, or a mark of a solution has no partner.
+    """
     repository = declared_repository()
     setup = (ROOT / "tools" / "setup_cell.py").read_text(encoding="utf-8").strip()
     cells, seen = [], Counter[str]()
     for kind, body, tags in parse(source.read_text(encoding="utf-8")):
         if kind == "code":
-            body = MARKS.sub("", body) if solutions else SOLUTION.sub(STUB, body)
+            stub = SOLUTION.sub(STUB, body)
+            if unpaired := MARKS.search(stub):  # else what stands after it would be shown to learners
+                raise ValueError(f"{source.name}: '{unpaired.group().strip()}' has no partner in its cell")
+            body = MARKS.sub("", body) if solutions else stub
         body = body.strip("\n")
         identity = hashlib.blake2b(f"{kind}\n{body}".encode(), digest_size=6).hexdigest()
         seen[identity] += 1
         # After the identity is taken, so that another public address changes no cell's id.
         body = body.replace("{{setup}}", setup).replace("{{repository}}", repository)
-        body = body.replace("{{badges}}", badges(target.relative_to(ROOT).as_posix(), repository))
+        body = body.replace("{{badges}}", badges(target.relative_to(root).as_posix(), repository))
         make = nbformat.v4.new_code_cell if kind == "code" else nbformat.v4.new_markdown_cell
         cell = make(body, id=identity if seen[identity] == 1 else f"{identity}-{seen[identity]}")
         if tags:
@@ -120,19 +134,19 @@ def _with_outputs(notebook: nbformat.NotebookNode, target: Path) -> nbformat.Not
     return notebook
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """Build or check every lab; the exit status is 1 if a check found a stale notebook."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing, report what is not current")
-    check = parser.parse_args().check
+    check = parser.parse_args(arguments).check
     stale = 0
-    for source in sources():
+    for source in sources(root):
         for target, solutions in targets(source).items():
-            text = nbformat.writes(build(source, target, solutions)) + "\n"
+            text = nbformat.writes(build(source, target, solutions, root)) + "\n"
             if target.is_file() and target.read_text(encoding="utf-8") == text:
                 continue
             stale += 1
-            print(f"{'stale' if check else 'wrote'}: {target.relative_to(ROOT)}")
+            print(f"{'stale' if check else 'wrote'}: {target.relative_to(root)}")
             if not check:
                 target.parent.mkdir(exist_ok=True)
                 target.write_text(text, encoding="utf-8")

@@ -18,7 +18,8 @@ REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+")
 DECLARED = re.compile(r'^Repository = "https://github\.com/([^/"]+/[^/"]+)"$', re.MULTILINE)
 # Wherever these stand, the address after them is the project's own, whatever it is at the moment.
 OWN_ADDRESS = re.compile(
-    r"((?:colab\.research\.google\.com/github|mybinder\.org/v2/gh|bengelib @ git\+https://github\.com)/)"
+    r"((?:colab\.research\.google\.com/github|mybinder\.org/v2/gh|bengelib @ git\+https://github\.com"
+    r"|raw\.githubusercontent\.com)/)"
     r"([A-Za-z0-9-]+/[A-Za-z0-9._-]+?)(?=\.git\b|[^A-Za-z0-9._-]|$)"
 )
 BADGE = re.compile(

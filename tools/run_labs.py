@@ -5,6 +5,10 @@
 A knob is a name that the cell tagged `parameters` assigns. Its value is replaced in that very cell, so that knobs
 computed from it follow; a name that the cell does not assign is an error. The last line that the cell tagged `headline`
 shows is the lab's result in the table at the end.
+
+    python -m tools.run_labs --lab 01 --solutions
+
+runs the notebook with the solutions instead, strictly: a check of an exercise that does not answer [ok] ends the run.
 """
 
 import argparse
@@ -30,6 +34,8 @@ from tools.progress import Progress
 
 ROOT = Path(__file__).resolve().parent.parent
 LAB_PATTERN = "[0-9][0-9]-*/lab_*.ipynb"
+SOLUTIONS_PATTERN = "[0-9][0-9]-*/solutions/lab_*.ipynb"
+STRICT = "BENGELIB_STRICT"  # as `bengelib.exercises` has it, which is not imported: it takes torch a while to load
 
 
 class KnobError(ValueError):
@@ -47,17 +53,23 @@ class LabResult(NamedTuple):
     error: str | None
 
 
-def find_labs(root: Path, lab: str | None = None) -> list[Path]:
+def find_labs(root: Path, lab: str | None = None, solutions: bool = False) -> list[Path]:
     """The notebooks of the labs under `root`, in order, or of the one whose folder starts with `lab`.
 
+    Args:
+        root: The folder of the project.
+        lab: Its number, as "01"; all labs if None.
+        solutions: Whether to take the notebooks with the solutions.
+
     Raises:
-        FileNotFoundError: There is no such lab.
+        FileNotFoundError: There is no such lab, or it has no solutions.
     """
-    labs = sorted(root.glob(LAB_PATTERN))
-    chosen = [path for path in labs if lab is None or path.parent.name.startswith(f"{lab}-")]
+    pattern = SOLUTIONS_PATTERN if solutions else LAB_PATTERN
+    folders = {path: path.relative_to(root).parts[0] for path in sorted(root.glob(pattern))}
+    chosen = [path for path, folder in folders.items() if lab is None or folder.startswith(f"{lab}-")]
     if not chosen:
-        there = ", ".join(path.parent.name for path in labs) or "none"
-        raise FileNotFoundError(f"no lab {lab or LAB_PATTERN}; the labs here: {there}. LAB=01 takes the first.")
+        there, having = ", ".join(folders.values()) or "none", " with solutions" if solutions else ""
+        raise FileNotFoundError(f"no lab {lab or pattern}{having}; the labs here: {there}. LAB=01 takes the first.")
     return chosen
 
 
@@ -108,7 +120,9 @@ class _WatchedClient(NotebookClient):
             await super()._async_cleanup_kernel()
 
 
-def run_lab(path: Path, output: Path, knobs: Mapping[str, Any], name: str) -> tuple[LabResult, nbformat.NotebookNode]:
+def run_lab(
+    path: Path, output: Path, knobs: Mapping[str, Any], name: str, strict: bool = False
+) -> tuple[LabResult, nbformat.NotebookNode]:
     """Runs one notebook in a fresh kernel, in the notebook's own folder, and writes `output`/*.ipynb and *.html.
 
     Args:
@@ -116,6 +130,7 @@ def run_lab(path: Path, output: Path, knobs: Mapping[str, Any], name: str) -> tu
         output: Folder of what is written.
         knobs: Values for the cell tagged `parameters`.
         name: Shown in the progress and in the table.
+        strict: Whether a check of an exercise that does not answer [ok] ends the run.
 
     Returns:
         The result, and the executed notebook. A cell that fails ends the run and is in the result, not raised.
@@ -142,11 +157,11 @@ def run_lab(path: Path, output: Path, knobs: Mapping[str, Any], name: str) -> tu
     client.progress = progress
     error = None
     started = time.monotonic()
-    # An IPython profile of the user (startup files, options) must not change what a lab shows.
+    # Neither an IPython profile of the user (startup files, options) nor a switch set outside must change what shows.
     with tempfile.TemporaryDirectory() as profile, MemoryWatch(lambda: _process(client)) as memory, progress:
         progress.memory = memory
         try:
-            client.execute(env={**os.environ, "IPYTHONDIR": profile})
+            client.execute(env={**os.environ, "IPYTHONDIR": profile, STRICT: str(int(strict))})
         except CellExecutionError as failure:
             error = f"{progress.place}: {failure.ename}: {failure.evalue}"
         except DeadKernelError:
@@ -252,6 +267,7 @@ def main(arguments: Iterable[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--dataset", help="name of the dataset, as ben-ge-800 (knob DATASET)")
     parser.add_argument("--full", action="store_true", help="the full knobs (knob FULL)")
     parser.add_argument("--set", action="append", type=_knob, default=[], metavar="NAME=VALUE", help="any other knob")
+    parser.add_argument("--solutions", action="store_true", help="the notebooks with the solutions, strictly")
     parser.add_argument("--output", type=Path, default=root / "build" / "labs", help="where notebooks and pages go")
     parser.add_argument("--commit", action="store_true", help="write cleaned outputs back into the notebooks")
     parser.add_argument("--compare", action="store_true", help="fail where outputs differ from the committed ones")
@@ -262,17 +278,18 @@ def main(arguments: Iterable[str] | None = None, root: Path = ROOT) -> int:
     if options.full:
         knobs["FULL"] = True
     try:
-        labs = find_labs(root, options.lab)
+        labs = find_labs(root, options.lab, options.solutions)
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 2
 
+    output = options.output / "solutions" if options.solutions else options.output
     results: list[LabResult] = []
     complaints: list[str] = []
     for path in labs:
         name = path.relative_to(root).as_posix()
         try:
-            result, notebook = run_lab(path, options.output, knobs, name)
+            result, notebook = run_lab(path, output, knobs, name, strict=options.solutions)
         except KnobError as error:
             complaints.append(f"{name}: {error}")
             continue

@@ -1,0 +1,85 @@
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import bengelib
+
+ROOT = Path(__file__).parents[1]
+NAMES = ("BENGE", "PackedBENGE", "simulate", "fetch", "pack", "fit", "evaluate", "predict")
+
+
+def python(code):
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_import_takes_less_than_three_seconds():
+    def seconds():
+        start = time.perf_counter()
+        python("import bengelib")
+        return time.perf_counter() - start
+
+    assert statistics.median(seconds() for _ in range(3)) < 3
+
+
+def test_import_loads_nothing_heavy():
+    loaded = python("import sys, bengelib; print(*sys.modules)").split()
+    assert not {"torch", "pandas", "rasterio", "matplotlib", "accelerate", "torchvision", "sklearn"} & set(loaded)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_public_names_are_there_and_can_be_called(name):
+    assert name in bengelib.__all__ and name in dir(bengelib)
+    assert callable(getattr(bengelib, name)) and callable(getattr(bengelib, name))  # the second time too
+    assert getattr(bengelib, name).__doc__
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import bengelib.simulate",
+        "from bengelib.simulate import simulate",
+        "import bengelib; bengelib.simulate",
+        "import bengelib.loading",  # a module that imports it
+    ],
+)
+def test_a_function_and_a_module_of_one_name_do_not_take_each_others_place(first):
+    assert python(f"{first}\nfrom bengelib import simulate\nprint(callable(simulate))") == "True"
+
+
+def test_no_other_function_has_the_name_of_a_module():
+    modules = {path.stem for path in (ROOT / "bengelib").glob("*.py")}
+    assert set(bengelib.__all__) & modules <= {"simulate"}
+
+
+def test_every_promised_name_exists_and_nothing_else_is_promised():
+    assert set(bengelib.__all__) == {*bengelib._HOMES, "simulate"}
+    assert set(NAMES) <= set(bengelib.__all__)
+    for name in bengelib.__all__:
+        assert getattr(bengelib, name) is not None
+
+
+def test_unknown_name_is_an_attribute_error_that_lists_the_known_ones():
+    with pytest.raises(AttributeError, match="BENGE"):
+        _ = bengelib.Benge
+    assert not hasattr(bengelib, "nothing")
+
+
+def test_version_is_a_version():
+    assert re.fullmatch(r"\d+\.\d+\.\d+", bengelib.__version__)
+
+
+def test_modules_import_only_those_above_them():
+    """No cycles: each module can be read, and copied, after those that it imports."""
+    for path in sorted((ROOT / "bengelib").glob("*.py")):
+        text = path.read_text()
+        imported = set(re.findall(r"^from (?:bengelib)?\.(\w+) import", text, re.MULTILINE))
+        for other in imported:
+            back = (ROOT / "bengelib" / f"{other}.py").read_text()
+            assert not re.search(rf"^from (?:bengelib)?\.{path.stem} import", back, re.MULTILINE), (path.stem, other)
