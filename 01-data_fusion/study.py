@@ -4,14 +4,14 @@
     python 01-data_fusion/study.py --list     # the configurations, with what is done
     python 01-data_fusion/study.py --table    # only write results.csv from the runs that are there
 
-Every configuration differs from the base, Sentinel-2 alone, in the factor that its experiment is about. A run trains one
-network with two heads, climate zone and the 19 BigEarthNet labels, on the sum of their losses: one run answers for
+Every configuration differs from the base, Sentinel-2 alone, in the factor that its experiment is about. A run trains
+one network with two heads, climate zone and the 19 BigEarthNet labels, on the sum of their losses: one run answers for
 both targets, which halves the time (Lab 2 asks what sharing does). There is no choice among epochs or settings: the
-weights after the last step of a cosine schedule are tested, once. Runs are kept in build/studies/ and never repeated.
+weights after the last step of a cosine schedule are tested, once. Runs are kept in build/studies/, never repeated.
 
-Main comparisons, named before any run: on the random split with all labels, S2 against S2 + S1 early, feature (gate) and
-late, on both targets; early against late at equal numbers of weights; the same at a tenth of the labels; with S2 under
-clouds, early against early with modality dropout. Everything else is exploration and called so.
+Main comparisons, named before any run: on the random split with all labels, S2 against S2 + S1 early, feature (gate)
+and late, on both targets; early against late at equal numbers of weights; the same at a tenth of the labels; with S2
+under clouds, early against early with modality dropout. Everything else is exploration and called so.
 """
 
 import argparse
@@ -38,15 +38,16 @@ from bengelib.fusion import EarlyFusion, FeatureFusion, FiLMFusion, LateFusion  
 from bengelib.heads import ClassificationHead, Network, count_parameters  # noqa: E402
 from bengelib.intervals import (  # noqa: E402
     MIN_POSITIVES,
-    Interval,
     accuracy,
-    bootstrap,
+    average_precision,
+    draw_patches,
     macro_f1,
-    mean_average_precision,
+    pool,
+    score_runs,
 )
 from bengelib.loading import load  # noqa: E402
 from bengelib.packed import PackedBENGE  # noqa: E402
-from bengelib.results import fingerprint, interval_rows, write_results  # noqa: E402
+from bengelib.results import POOLED, fingerprint, interval_rows, write_results  # noqa: E402
 from bengelib.splits import mgrs_tile, unit_hash  # noqa: E402
 from bengelib.tasks import Classification, MultiLabel  # noqa: E402
 from bengelib.transforms import Augment, Batch  # noqa: E402
@@ -56,10 +57,8 @@ RUNS = ROOT / "build" / "studies" / "data_fusion"
 BANDS: dict[str, tuple[str, ...]] = {"s2": S2_BANDS, "s1": S1_BANDS, "weather": tuple(WEATHER)}
 ENCODERS = {"early": EarlyFusion, "feature": FeatureFusion, "late": LateFusion, "film": FiLMFusion}
 TARGETS = {"climate_zone": CLIMATE_ZONE_SYMBOLS, "corine": CORINE_19}
-SCORES = {
-    "climate_zone": {"accuracy": accuracy, "macro_f1": macro_f1},
-    "corine": {"map": mean_average_precision},
-}
+METRICS = {"climate_zone": ("accuracy", "macro_f1"), "corine": ("map",)}
+DRAWS = 500
 COVERS = (0.1, 0.25, 0.5, 0.75, 1.0)
 CLEAR = "clear"
 
@@ -113,6 +112,7 @@ OTHERS = (
 SHORTCUTS = ("S2 + season plane", "S2 + weather, MLP")
 DECISION = "S2 + S1, decision"
 """Decision fusion trains nothing: it averages the probabilities of the S1 and the S2 run of the same seed."""
+MAJORITY = "majority class"
 
 
 def configurations() -> list[Run]:
@@ -240,13 +240,18 @@ class Table:
         self.tiles = np.array([mgrs_tile(patch) for patch in everything.meta["patch_id_s1"]])
         self.stored = {run: np.load(run_path(run)) for run in runs}
         self.rows: list[dict[str, Any]] = []
+        self._scores: dict[Any, np.ndarray] = {}
 
     def of(self, experiment: str, model: str) -> list[Run]:
         """The runs of one model in one experiment, by seed."""
         return [run for run in self.runs if run.experiment == experiment and run.model == model]
 
-    def predicted(self, runs: list[Run], target: str, condition: str = CLEAR) -> np.ndarray:
+    def predicted(self, runs: list[Run], target: str, condition: str = CLEAR, model: str = "") -> np.ndarray:
         """What is scored, (S, N) classes or (S, N, 19) logits; the folds of a blocked run follow each other."""
+        if model == DECISION:
+            return self.decision(target)
+        if model == MAJORITY:
+            return self.majority(target, runs)
         logits = [self.stored[run][f"{condition}|{target}"] for run in runs]
         made = [values.argmax(axis=1) if target == "climate_zone" else values for values in logits]
         return np.concatenate(made)[None] if runs[0].scheme == "blocked" else np.stack(made)
@@ -256,149 +261,141 @@ class Table:
         of = runs if runs[0].scheme == "blocked" else runs[:1]
         return np.array([self.place[str(patch)] for run in of for patch in self.stored[run]["patch_ids"]])
 
-    def add(
+    def scores(self, runs: list[Run], metric: str, condition: str = CLEAR, model: str = "") -> np.ndarray:
+        """Score of each run in each drawing of test patches (tiles when blocked), (S, 1 + D), computed once.
+
+        `metric` is `accuracy`, `macro_f1`, `map`, or the name of one of the 19 labels for its average precision;
+        `model` is given for what is not the runs' own prediction (decision fusion, the majority class).
+        """
+        key = (tuple(runs), metric, condition, model)
+        if key not in self._scores:
+            where = self.patches(runs)
+            counts = draw_patches(len(where), self.tiles[where] if runs[0].scheme == "blocked" else None, DRAWS)
+            if metric == "map":
+                by_class = [self.scores(runs, name, condition, model) for name in self.counted(where)]
+                self._scores[key] = np.nanmean(by_class, axis=0)
+            elif metric in CORINE_19:
+                column = CORINE_19.index(metric)
+                predicted = self.predicted(runs, "corine", condition, model)[:, :, column]
+                truth = self.labels["corine"][where, column]
+                self._scores[key] = score_runs(predicted, truth, average_precision, counts)
+            else:
+                predicted = self.predicted(runs, "climate_zone", condition, model)
+                score = accuracy if metric == "accuracy" else macro_f1
+                self._scores[key] = score_runs(predicted, self.labels["climate_zone"][where], score, counts)
+        return self._scores[key]
+
+    def counted(self, where: np.ndarray) -> list[str]:
+        """The labels with five or more positives among some patches."""
+        positives = self.labels["corine"][where].sum(axis=0)
+        return [name for name, count in zip(CORINE_19, positives, strict=True) if count >= MIN_POSITIVES]
+
+    def row(self, run: Run, **columns: Any) -> dict[str, Any]:
+        """The columns that follow from a run, and others."""
+        return {
+            "dataset": run.dataset,
+            "experiment": run.experiment,
+            "model": run.model,
+            "split": run.split,
+            "label_fraction": run.label_fraction,
+            "condition": CLEAR,
+            "config": fingerprint(replace(run, seed=0, fold=0)),
+        } | columns
+
+    def add(self, runs: list[Run], condition: str = CLEAR, model: str = "") -> None:
+        """Rows of each seed, and the pooled interval, of one model under one condition."""
+        for target, metrics in METRICS.items():
+            if target == "climate_zone" and "lonlat" in runs[0].inputs:
+                continue  # the place is a look-up table for the climate zone, so that number would teach nothing
+            for metric in metrics:
+                row = self.row(runs[0], target=target, metric=metric, condition=condition)
+                row |= {"model": model} if model else {}
+                scores = self.scores(runs, metric, condition, model)
+                self.rows += interval_rows(row, pool(scores))
+                seeds = ["folds"] if runs[0].scheme == "blocked" else [run.seed for run in runs]
+                self.rows += [
+                    {**row, "seed": seed, "value": values[0]} for seed, values in zip(seeds, scores, strict=True)
+                ]
+
+    def compare(
         self,
         runs: list[Run],
+        reference: list[Run],
+        end: str,
         condition: str = CLEAR,
-        reference: list[Run] | None = None,
         reference_condition: str = CLEAR,
-        predictions: dict[str, np.ndarray] | None = None,
         model: str = "",
-        metric_end: str = "",
     ) -> None:
-        """Rows of each seed and pooled intervals of one model, or of its paired difference to `reference`."""
-        run, where = runs[0], self.patches(runs)
-        groups = self.tiles[where] if run.scheme == "blocked" else None
-        for target, scores in SCORES.items():
-            if target == "climate_zone" and "lonlat" in run.inputs:
-                continue  # the place is a look-up table for the climate zone, so that number would teach nothing
-            truth = self.labels[target][where]
-            predicted = predictions[target] if predictions else self.predicted(runs, target, condition)
-            baseline = None if reference is None else self.predicted(reference, target, reference_condition)
-            for metric, score in scores.items():
-                row = {
-                    "dataset": run.dataset,
-                    "experiment": run.experiment,
-                    "model": model or run.model,
-                    "target": target,
-                    "metric": metric + metric_end,
-                    "split": run.split,
-                    "label_fraction": run.label_fraction,
-                    "condition": condition,
-                    "config": fingerprint(replace(run, seed=0, fold=0)),
-                }
-                interval = bootstrap(predicted, truth, score, baseline, groups)
-                self.rows += interval_rows(row, interval)
-                if reference is None:
-                    self._seeds(row, runs, predicted, truth, score)
+        """The pooled interval of the paired difference to `reference`, under the metric's name and `end`."""
+        for target, metrics in METRICS.items():
+            if target == "climate_zone" and "lonlat" in runs[0].inputs:
+                continue
+            for metric in metrics:
+                row = self.row(runs[0], target=target, metric=metric + end, condition=condition)
+                row |= {"model": model} if model else {}
+                of = self.scores(runs, metric, condition, model)
+                against = self.scores(reference, metric, reference_condition)
+                self.rows += interval_rows(row, pool(of, against))
 
-    def _seeds(
-        self, row: dict[str, Any], runs: list[Run], predicted: np.ndarray, truth: np.ndarray, score: Any
-    ) -> None:
-        """A row for each seed; the five folds of a blocked run are one."""
-        once = np.ones((1, len(truth)), dtype=np.int64)
-        seeds = ["folds"] if runs[0].scheme == "blocked" else [run.seed for run in runs]
-        self.rows += [
-            {**row, "seed": seed, "value": score(values, truth, once)[0]}
-            for seed, values in zip(seeds, predicted, strict=True)
+    def decision(self, target: str) -> np.ndarray:
+        """Decision fusion of the S1 and S2 runs: classes (S, N) or mean probabilities (S, N, 19)."""
+        votes = [
+            np.stack([self.stored[run][f"{CLEAR}|{target}"] for run in self.of("strategies", model)])
+            for model in ("S1", "S2")
         ]
+        if target == "climate_zone":
+            return np.mean([_softmax(logits) for logits in votes], axis=0).argmax(axis=2)
+        return np.mean([1 / (1 + np.exp(-logits)) for logits in votes], axis=0)
 
-    def decision(self) -> dict[str, np.ndarray]:
-        """Decision fusion of the S1 and S2 runs: predictions by target."""
-        pairs = [self.of("strategies", "S1"), self.of("strategies", "S2")]
-        votes = [[self.stored[run] for run in runs] for runs in pairs]
-        zones = [[_softmax(one[f"{CLEAR}|climate_zone"]) for one in side] for side in votes]
-        labels = [[1 / (1 + np.exp(-one[f"{CLEAR}|corine"])) for one in side] for side in votes]
-        return {"climate_zone": np.mean(zones, axis=0).argmax(axis=2), "corine": np.mean(labels, axis=0)}
+    def majority(self, target: str, runs: list[Run]) -> np.ndarray:
+        """The most frequent class of the patches that are not tested, or the same score for every label."""
+        where = self.patches(runs)
+        if target == "corine":
+            return np.zeros((1, len(where), len(CORINE_19)))
+        rest = np.setdiff1d(np.arange(len(self.place)), where)
+        return np.full((1, len(where)), np.bincount(self.labels["climate_zone"][rest]).argmax())
 
     def by_class(self, runs: list[Run], reference: list[Run]) -> None:
         """Difference in average precision for each of the 19 labels that has enough positives."""
-        where = self.patches(runs)
-        truth = self.labels["corine"][where]
-        first, second = (self.predicted(of, "corine") for of in (runs, reference))
-        for place, name in enumerate(CORINE_19):
-            if truth[:, place].sum() < MIN_POSITIVES:
-                continue
-            column = slice(place, place + 1)
-            interval = bootstrap(
-                first[:, :, column], truth[:, column], mean_average_precision, second[:, :, column]
+        for name in self.counted(self.patches(runs)):
+            row = self.row(
+                runs[0], experiment="by class", target="corine", metric="average_precision_minus_s2", condition=name
             )
-            row = {
-                "dataset": runs[0].dataset,
-                "experiment": "by class",
-                "model": runs[0].model,
-                "target": "corine",
-                "metric": "average_precision_minus_s2",
-                "split": runs[0].split,
-                "label_fraction": 1.0,
-                "condition": name,
-                "config": fingerprint(replace(runs[0], seed=0, fold=0)),
-            }
-            self.rows += interval_rows(row, interval)
-
-    def majority(self) -> None:
-        """The most frequent class of the training side, and a constant score for every label, on the random split."""
-        run = MAIN[1]
-        where = self.patches(self.of("strategies", "S2"))
-        rest = np.setdiff1d(np.arange(len(self.place)), where)
-        zone = np.bincount(self.labels["climate_zone"][rest]).argmax()
-        constant = {
-            "climate_zone": np.full((1, len(where)), zone),
-            "corine": np.zeros((1, len(where), len(CORINE_19))),
-        }
-        self.add([run], predictions=constant, model="majority class")
+            self.rows += interval_rows(row, pool(self.scores(runs, name), self.scores(reference, name)))
 
     def parameters(self) -> None:
         """Number of weights of each model of the random split."""
         for run in {(run.experiment, run.model): run for run in self.runs if run.scheme == "study"}.values():
-            self.rows.append(
-                {
-                    "dataset": run.dataset,
-                    "experiment": run.experiment,
-                    "model": run.model,
-                    "target": "",
-                    "metric": "parameters",
-                    "split": run.split,
-                    "label_fraction": run.label_fraction,
-                    "condition": CLEAR,
-                    "seed": "all",
-                    "value": float(self.stored[run]["parameters"]),
-                    "config": fingerprint(replace(run, seed=0, fold=0)),
-                }
-            )
+            weights = float(self.stored[run]["parameters"])
+            self.rows.append(self.row(run, target="", metric="parameters", seed=POOLED, value=weights))
 
 
 def tabulate(runs: list[Run]) -> list[dict[str, Any]]:
     """Every row of results.csv."""
     table = Table(runs)
     s2 = table.of("strategies", "S2")
+    early, late = (table.of("strategies", f"S2 + S1, {name}") for name in ("early", "late"))
     for experiment, model in dict.fromkeys((run.experiment, run.model) for run in runs):
         group = table.of(experiment, model)
         for condition in conditions(group[0]):
             table.add(group, condition)
-            if condition != CLEAR:  # what the condition costs, the same patches and seeds
-                table.add(group, condition, reference=group, metric_end="_minus_clear")
+            if condition != CLEAR:  # what the condition costs, on the same patches and seeds
+                table.compare(group, group, "_minus_clear", condition)
         if experiment in ("strategies", "noise floor", "capacity") and model != "S2":
-            table.add(group, reference=s2, metric_end="_minus_s2")
+            table.compare(group, s2, "_minus_s2")
         if experiment in ("labels", "blocked") and model != "S2":
-            table.add(group, reference=table.of(experiment, "S2"), metric_end="_minus_s2")
+            table.compare(group, table.of(experiment, "S2"), "_minus_s2")
         if experiment == "modality dropout":
             plain = table.of("strategies", model.removesuffix(", dropout"))
             for condition in conditions(group[0]):
-                table.add(group, condition, plain, condition, metric_end="_minus_no_dropout")
-    joined = table.decision()
-    table.add(s2, predictions=joined, model=DECISION)
-    table.add(s2, predictions=joined, model=DECISION, reference=s2, metric_end="_minus_s2")
-    matched = table.of("capacity", "S2 + S1, late, width-matched")
-    table.add(matched, reference=table.of("strategies", "S2 + S1, early"), metric_end="_minus_early")
-    table.add(
-        table.of("strategies", "S2 + S1, late"),
-        reference=table.of("strategies", "S2 + S1, early"),
-        metric_end="_minus_early",
-    )
+                table.compare(group, plain, "_minus_no_dropout", condition, condition)
+    table.add(s2, model=DECISION)
+    table.compare(s2, s2, "_minus_s2", model=DECISION)
+    for group in (late, table.of("capacity", "S2 + S1, late, width-matched")):
+        table.compare(group, early, "_minus_early")
     for model in ("S1", "S2 + S1, early", "S2 + elevation, early", "S2 + weather, MLP"):
         table.by_class(table.of("strategies", model), s2)
-    table.majority()
+    table.add(s2[:1], model=MAJORITY)
     table.parameters()
     return table.rows
 
@@ -407,11 +404,6 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
     return shares
-
-
-def summary(interval: Interval) -> str:
-    """One line about a difference."""
-    return f"{interval} {'decided' if interval.excludes_zero else 'undecided'}"
 
 
 def main() -> None:

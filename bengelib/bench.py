@@ -1,10 +1,12 @@
 """Measures how fast data are read, method beside method in one run: `python -m bengelib bench loader --root DIR`.
 
 Methods are timed in turn, round after round, so that whatever else the machine does falls on all of them; the table
-gives the median and the range over the rounds. Torch runs on one thread, and no worker processes are used.
+gives the median and the range over the rounds. Torch runs on one thread, because several wait for each other as soon as
+anything else runs, and no worker processes are used.
 """
 
 import gc
+import itertools
 import statistics
 import tempfile
 import time
@@ -23,17 +25,17 @@ import torch
 from safetensors.torch import load, save
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset, Subset, default_collate
+from torch.utils.data import default_collate
 from tqdm.auto import tqdm
 
-from bengelib.bands import CLIMATE_ZONE_SYMBOLS, CLIMATE_ZONES, S1_BANDS, S2, S2_BANDS
+from bengelib.bands import CLIMATE_ZONES, S1_BANDS, S2, S2_BANDS
+from bengelib.batches import batches
 from bengelib.dataset import BENGE
-from bengelib.engine import fit
+from bengelib.devices import make_accelerator
 from bengelib.packed import PackedBENGE
 from bengelib.packing import pack
 from bengelib.resnet import ResNetEncoder
-from bengelib.tasks import Classification
-from bengelib.transforms import Batch, Normalize, decode
+from bengelib.transforms import Batch, Normalize, decode, one_thread
 
 Reader = Callable[[Sequence[int]], Any]
 """Reads the patches with these numbers and gives them as one batch."""
@@ -96,14 +98,9 @@ def bench_loader(root: str | Path, *, batch_size: int = 32, rounds: int = 7, pro
         `bytes/sample` of what is handed over, `x band by band`, and `of memory copy` (rate over the rate at which
         memory copies as many bytes).
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ExitStack() as stack:
-            methods = _methods(Path(root), batch_size, stack, progress)
-            _measure(methods, batch_size, rounds, progress)
-    finally:
-        torch.set_num_threads(before)
+    with one_thread(), ExitStack() as stack:
+        methods = _methods(Path(root), batch_size, stack, progress)
+        _measure(methods, batch_size, rounds, progress)
     base = methods[0].rate
     copies = next(method for method in methods if method.name == COPY)
     copied_bytes_per_second = copies.rate * copies.bytes_per_sample
@@ -168,7 +165,9 @@ def _methods(root: Path, batch_size: int, stack: ExitStack, progress: bool) -> l
             reader = _lmdb(packed, folder / name.replace(" ", "-"), stack, grouped)
             methods.append(Method(f"LMDB + safetensors, integers, {name}", reader, small, count))
     if _installed("litdata"):
-        methods.append(Method("litdata, integers", _litdata(packed, folder / "litdata", batch_size), small, count))
+        for name, shuffle in (("shuffled", True), ("in the order of the disk", False)):
+            reader = _litdata(packed, folder / name.replace(" ", "-"), batch_size, shuffle)
+            methods.append(Method(f"litdata, integers, {name}", reader, small, count))
     return methods
 
 
@@ -224,7 +223,7 @@ def _lmdb(packed: PackedBENGE, folder: Path, stack: ExitStack, grouped: bool) ->
     environment = stack.enter_context(lmdb.open(str(folder), map_size=size, readahead=False))
     with environment.begin(write=True) as transaction:
         for index in range(len(packed)):
-            record = {}
+            record: dict[str, torch.Tensor] = {}
             for key, values in packed.read_batch([index]).items():
                 if isinstance(values, torch.Tensor):
                     parts = {key: values[0]} if grouped or values.ndim < 4 else dict(_named(key, values[0]))
@@ -243,8 +242,8 @@ def _named(key: str, bands: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
     return ((f"{key}_{number}", band) for number, band in enumerate(bands))
 
 
-def _litdata(packed: PackedBENGE, folder: Path, batch_size: int) -> Reader:
-    """The stored integers of a patch as one sample of a litdata set on the local disk, read in its own order."""
+def _litdata(packed: PackedBENGE, folder: Path, batch_size: int, shuffle: bool) -> Reader:
+    """The stored integers of a patch as one sample of a litdata set on the local disk, read in an order of its own."""
     litdata = import_module("litdata")
     cache = import_module("litdata.streaming").Cache(str(folder), chunk_bytes="64MB")
     for index in range(len(packed)):
@@ -252,7 +251,8 @@ def _litdata(packed: PackedBENGE, folder: Path, batch_size: int) -> Reader:
         cache[index] = {key: value[0].numpy() for key, value in batch.items() if isinstance(value, torch.Tensor)}
     cache.done()
     cache.merge()
-    loader = litdata.StreamingDataLoader(litdata.StreamingDataset(str(folder), shuffle=True), batch_size=batch_size)
+    streaming = litdata.StreamingDataset(str(folder), shuffle=shuffle)
+    loader = litdata.StreamingDataLoader(streaming, batch_size=batch_size)
     batches = iter(loader)
 
     def read(indices: Sequence[int]) -> Any:
@@ -266,80 +266,75 @@ def _litdata(packed: PackedBENGE, folder: Path, batch_size: int) -> Reader:
     return read
 
 
-class _Ready(Dataset[Batch]):
-    """Decoded batches that lie in memory already, handed to `fit` whatever it asks for: the bound for any loader."""
-
-    def __init__(self, packed: PackedBENGE, batch_size: int) -> None:
-        self.s2_bands, self.s1_bands = packed.s2_bands, packed.s1_bands
-        self.size, self.turn = len(packed), 0
-        starts = range(0, len(packed), batch_size)
-        self.batches = [
-            decode(packed.read_batch(range(start, min(start + batch_size, len(packed)))), packed.s2_bands)
-            for start in starts
-        ]
-
-    def __len__(self) -> int:
-        return self.size
-
-    def read_batch(self, indices: Sequence[int]) -> Batch:
-        self.turn += 1
-        return self.batches[(self.turn - 1) % len(self.batches)]
-
-
 class _Classifier(nn.Module):
     """ResNet-18 on Sentinel-2, climate zone out."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.inputs = {"s2": S2_BANDS}
         self.normalize = Normalize("s2", S2_BANDS)
         self.encoder = ResNetEncoder(len(S2_BANDS))
         self.head = nn.Linear(self.encoder.feature_dim, len(CLIMATE_ZONES))
 
-    def forward(self, batch: Batch) -> Batch:
-        return {"climate_zone": self.head(self.encoder(self.normalize(batch["s2"])))}
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return self.head(self.encoder(self.normalize(batch["s2"])))
 
 
-def bench_train(
-    root: str | Path, *, patches: int = 256, batch_size: int = 32, rounds: int = 5, progress: bool = True
-) -> pd.DataFrame:
-    """Time `fit` on ResNet-18, fed by `PackedBENGE` and fed with decoded batches that lie in memory already.
+def bench_train(root: str | Path, *, batch_size: int = 32, rounds: int = 7, progress: bool = True) -> pd.DataFrame:
+    """Time training steps of ResNet-18 on batches as `fit` reads them, beside steps on one batch that is in memory.
+
+    The two take turns, step by step on a CPU and 20 steps at a time on a GPU, where copies run beside computation.
 
     Args:
         root: a ben-ge tree; packed first if it is not.
-        patches: how many patches make an epoch.
         batch_size: samples a step.
-        rounds: how many epochs of each are timed, in turn, after one that is not.
+        rounds: a quarter of the turns of each that are timed, after some that are not.
         progress: whether to show progress bars.
 
     Returns:
-        A row a source: `samples/s` (median), `lowest`, `highest`, and `of in memory`, the median over the rounds of
+        A row a source: `samples/s` (median), `lowest`, `highest`, and `of in memory`, the median over the turns of
         the ratio of the two rates.
     """
     pack(root, progress=progress)
     packed = PackedBENGE(root, modalities=("s2",))
-    chosen = Subset(packed, range(min(patches, len(packed))))
-    ready = _Ready(packed, batch_size)
-    ready.size = len(chosen)
-    model, tasks = _Classifier(), [Classification("climate_zone", CLIMATE_ZONE_SYMBOLS)]
-    seconds: dict[str, list[float]] = {"in memory, decoded": [], "PackedBENGE": []}
-    for number in tqdm(range(rounds + 1), desc="measuring", unit="round", disable=not progress):
-        for name, data in zip(seconds, (ready, chosen), strict=True):
-            start = time.perf_counter()
-            fit(model, tasks, data, epochs=1, batch_size=batch_size, progress=False)
-            if number > 0:
-                seconds[name].append(time.perf_counter() - start)
+    accelerator = make_accelerator("auto")
+    device = accelerator.device
+    turns, block = 4 * rounds, 20 if device.type == "cuda" else 1
+    model = accelerator.prepare_model(_Classifier())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def fed() -> Iterator[Batch]:
+        order = torch.Generator().manual_seed(0)
+        while True:
+            yield from (batch for batch in batches(packed, batch_size, accelerator, 0, order) if full(batch))
+
+    def full(batch: Batch) -> bool:
+        return len(batch["climate_zone"]) == min(batch_size, len(packed))
+
+    ready = next(fed())
+    sources = {"in memory, decoded": itertools.repeat(ready), "PackedBENGE": fed()}
+    seconds: dict[str, list[float]] = {name: [] for name in sources}
+    with one_thread(), tqdm(total=turns + 2, desc="measuring", unit="turn", disable=not progress) as bar:
+        for turn in range(turns + 2):
+            for name, source in sources.items():
+                start = time.perf_counter()
+                for batch in itertools.islice(source, block):
+                    loss = F.cross_entropy(model(batch), batch["climate_zone"])
+                    accelerator.backward(loss)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+                if turn >= 2:
+                    seconds[name].append((time.perf_counter() - start) / block / min(batch_size, len(packed)))
+            bar.update()
     base, ours = seconds.values()
-    ratios = {
-        "in memory, decoded": 1.0,
-        "PackedBENGE": statistics.median(a / b for a, b in zip(base, ours, strict=True)),
-    }
+    ratio = statistics.median(a / b for a, b in zip(base, ours, strict=True))
     return pd.DataFrame(
         {
-            "samples/s": {name: len(chosen) / statistics.median(values) for name, values in seconds.items()},
-            "lowest": {name: len(chosen) / max(values) for name, values in seconds.items()},
-            "highest": {name: len(chosen) / min(values) for name, values in seconds.items()},
-            "of in memory": ratios,
+            "samples/s": {name: 1 / statistics.median(values) for name, values in seconds.items()},
+            "lowest": {name: 1 / max(values) for name, values in seconds.items()},
+            "highest": {name: 1 / min(values) for name, values in seconds.items()},
+            "of in memory": {"in memory, decoded": 1.0, "PackedBENGE": ratio},
         }
     ).rename_axis("source")
 
@@ -359,7 +354,7 @@ def describe(table: pd.DataFrame) -> str:
 
     machine = torch.backends.cpu.get_cpu_capability()
     line = (
-        f"bengelib {__version__}, torch {torch.__version__} ({machine}), {torch.get_num_threads()} threads in training"
+        f"bengelib {__version__}, torch {torch.__version__} ({machine}), one thread"
     )
     formats = {
         "samples/s": "{:,.0f}",

@@ -1,6 +1,6 @@
 """Drawings that explain: where modalities meet in each fusion strategy.
 
-Every panel of `draw_fusion` uses the same rows (images, early stages, late stages, features, head, answer), so that what
+Every panel of `draw_fusion` has the same rows (input, stages of the encoder, features, head, answer), so that what
 differs between two panels is where the dark box stands.
 """
 
@@ -20,7 +20,7 @@ TEXT, SMALL = 9.0, 8.0  # points
 
 
 class _Rows(NamedTuple):
-    """Heights of the middles of the rows of a panel above its bottom, in inches; the gaps are where sensors can meet."""
+    """Heights of the middles of the rows, and of the gaps where sensors can meet, in inches above a panel's bottom."""
 
     images: float = 3.50
     pixels: float = 3.02
@@ -47,7 +47,7 @@ def draw_fusion() -> Figure:
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set(xlim=(0, 10.0), ylim=(0, 9.4))
     axis.axis("off")
-    for top, heading in ((9.22, "Two sensors on one grid: where do they meet?"), (4.57, "A vector beside an image")):
+    for top, heading in ((9.22, "Two sensors: where do they meet?"), (4.57, "A vector beside an image")):
         axis.text(0.12, top, heading, fontsize=11, fontweight="bold", va="center")
     for bottom, right in ((5.02, 9.9), (0.37, 7.62)):
         _row_names(axis, bottom, right)
@@ -144,7 +144,7 @@ def _trunk(axis: Axes, x: float, bottom: float, colour: str, first: float = ROWS
 
 
 def _branches(axis: Axes, x: float, bottom: float, until: float) -> None:
-    """Sentinel-2 at the left and Sentinel-1 at the right, each with an encoder of its own down to the height `until`."""
+    """Sentinel-2 at the left and Sentinel-1 at the right, each with an encoder of its own down to height `until`."""
     for place, colour, name, bands in ((x - 0.52, S2_COLOUR, "S2", 3), (x + 0.52, S1_COLOUR, "S1", 2)):
         _image(axis, place, bottom + ROWS.images, colour, name, bands)
         if until < ROWS.early:
@@ -158,7 +158,7 @@ def _branches(axis: Axes, x: float, bottom: float, until: float) -> None:
 
 
 def _early(axis: Axes, x: float, bottom: float) -> None:
-    _title(axis, x, bottom, "Early fusion", "compares the sensors pixel by pixel")
+    _title(axis, x, bottom, "Early fusion", "compares pixel with pixel")
     _branches(axis, x, bottom, ROWS.images)
     for side in (-0.52, 0.52):
         _down(axis, x + side, bottom, ROWS.images - 0.2, ROWS.pixels + 0.11, x + side / 2)
@@ -170,7 +170,7 @@ def _early(axis: Axes, x: float, bottom: float) -> None:
 
 
 def _feature(axis: Axes, x: float, bottom: float) -> None:
-    _title(axis, x, bottom, "Feature (mid) fusion", "compares what was found at a place")
+    _title(axis, x, bottom, "Feature (mid) fusion", "compares place with place")
     _branches(axis, x, bottom, ROWS.maps)
     for side in (-0.52, 0.52):
         _down(axis, x + side, bottom, ROWS.early - 0.2, ROWS.maps + 0.11, x + side * 0.8)
@@ -194,7 +194,7 @@ def _late(axis: Axes, x: float, bottom: float) -> None:
 
 
 def _decision(axis: Axes, x: float, bottom: float) -> None:
-    _title(axis, x, bottom, "Decision fusion", "two networks that never see each other")
+    _title(axis, x, bottom, "Decision fusion", "two networks, one vote each")
     _branches(axis, x, bottom, ROWS.features)
     for side in (-0.52, 0.52):
         _down(axis, x + side, bottom, ROWS.features - 0.06, ROWS.head + 0.115)
@@ -213,12 +213,14 @@ def _vector(axis: Axes, x: float, y: float) -> None:
 
 def _planes(axis: Axes, x: float, bottom: float) -> None:
     _title(axis, x, bottom, "Planes", "early fusion of a vector")
-    _image(axis, x - 0.52, bottom + ROWS.images, S2_COLOUR, "image")
-    _image(axis, x + 0.62, bottom + ROWS.images, VECTOR_COLOUR, "plane", 3)
-    axis.text(x + 0.62, bottom + 3.06, "each value at\nevery pixel", fontsize=SMALL, ha="left", va="center")
-    for side, to in ((-0.52, -0.3), (0.5, 0.3)):
+    _image(axis, x - 0.62, bottom + ROWS.images, S2_COLOUR, "S2")
+    _vector(axis, x + 0.05, bottom + ROWS.images - 0.05)
+    _arrow(axis, (x + 0.27, bottom + ROWS.images - 0.05), (x + 0.53, bottom + ROWS.images - 0.05))
+    _image(axis, x + 0.75, bottom + ROWS.images, VECTOR_COLOUR, "", 3)
+    axis.text(x + 0.7, bottom + ROWS.pixels, "each value\nat all pixels", fontsize=SMALL, ha="left", va="center")
+    for side, to in ((-0.62, -0.3), (0.65, 0.3)):
         _down(axis, x + side, bottom, ROWS.images - 0.2, ROWS.pixels + 0.11, x + to)
-    _meet(axis, x - 0.06, bottom + ROWS.pixels, "stack channels")
+    _meet(axis, x, bottom + ROWS.pixels, "stack channels")
     _trunk(axis, x, bottom, BOTH_COLOUR, ROWS.pixels - 0.11)
     _cells(axis, x, bottom + ROWS.features, [BOTH_COLOUR] * 4)
     _down(axis, x, bottom, ROWS.features - 0.06, ROWS.head + 0.115)
@@ -227,7 +229,7 @@ def _planes(axis: Axes, x: float, bottom: float) -> None:
 
 def _perceptron(axis: Axes, x: float, bottom: float) -> None:
     _title(axis, x, bottom, "Perceptron (MLP)", "late fusion of a vector")
-    _image(axis, x - 0.52, bottom + ROWS.images, S2_COLOUR, "image")
+    _image(axis, x - 0.52, bottom + ROWS.images, S2_COLOUR, "S2")
     _trunk(axis, x - 0.52, bottom, S2_COLOUR, ROWS.images - 0.2)
     _cells(axis, x - 0.52, bottom + ROWS.features, [S2_COLOUR] * 4)
     _vector(axis, x + 0.52, bottom + ROWS.images - 0.05)
@@ -243,9 +245,9 @@ def _perceptron(axis: Axes, x: float, bottom: float) -> None:
 
 
 def _modulated(axis: Axes, x: float, bottom: float) -> None:
-    _title(axis, x, bottom, "FiLM", "the vector tunes how the image is read")
+    _title(axis, x, bottom, "FiLM", "tunes how the image is read")
     left, right = x - 0.45, x + 0.62
-    _image(axis, left, bottom + ROWS.images, S2_COLOUR, "image")
+    _image(axis, left, bottom + ROWS.images, S2_COLOUR, "S2")
     _down(axis, left, bottom, ROWS.images - 0.2, ROWS.early + 0.2)
     _stages(axis, left, bottom + ROWS.early, S2_COLOUR, (0.9, 0.76))
     _down(axis, left, bottom, ROWS.early - 0.2, ROWS.maps + 0.115)
@@ -258,9 +260,17 @@ def _modulated(axis: Axes, x: float, bottom: float) -> None:
     _vector(axis, right, bottom + ROWS.images - 0.05)
     _down(axis, right, bottom, ROWS.images - 0.11, ROWS.early + 0.115)
     _box(axis, right, bottom + ROWS.early, "small MLP", VECTOR_COLOUR, 0.76)
-    axis.text(right - 0.02, bottom + ROWS.maps, "scale γ\nshift β", fontsize=SMALL, ha="center", va="center", zorder=4)
+    axis.text(
+        right - 0.02,
+        bottom + ROWS.maps,
+        "scale $\\gamma$\nshift $\\beta$",
+        fontsize=SMALL,
+        ha="center",
+        va="center",
+        zorder=4,
+    )
     _down(axis, right, bottom, ROWS.early - 0.115, ROWS.maps + 0.17)
-    _meet(axis, left, bottom + ROWS.maps, "(1 + γ) · map + β", 1.2)
+    _meet(axis, left, bottom + ROWS.maps, "$(1 + \\gamma) \\cdot \\mathrm{map} + \\beta$", 1.2)
     _arrow(axis, (right - 0.25, bottom + ROWS.maps), (left + 0.6, bottom + ROWS.maps))
 
 
@@ -290,4 +300,10 @@ def _key(axis: Axes, x: float, top: float) -> None:
     axis.text(x + 0.55, top - 2.8, "a vector: one number a cell", fontsize=SMALL, va="center")
     _box(axis, x + 0.22, top - 3.15, "head", "white", 0.44)
     axis.text(x + 0.55, top - 3.15, "turns features into an\nanswer", fontsize=SMALL, va="center")
-    axis.text(x, top - 3.62, "γ and β: one number for each\nchannel of the map", fontsize=SMALL, va="center")
+    axis.text(
+        x,
+        top - 3.62,
+        "$\\gamma$ and $\\beta$: one number for each\nchannel, after every stage",
+        fontsize=SMALL,
+        va="center",
+    )

@@ -124,8 +124,10 @@ def fetch(
             "into another root."
         )
     downloads.mkdir(parents=True, exist_ok=True)
-    waiting = f"Waiting for another process that fetches {name} ..." if progress else None
-    with locked(root / f".{name}.lock", waiting):
+    waiting = f"Waiting for another process that fetches data into {root} ..." if progress else None
+    with locked(root / ".fetch.lock", waiting):
+        for rest in downloads.glob("tmp*"):  # pooch's, of a call that was killed
+            rest.unlink()
         for source in wanted:
             if not _has(folder, source):
                 _fetch_source(name, source, folder, downloads, mirror, transfer)

@@ -7,29 +7,23 @@ numbers in an order that is not fixed, so runs there agree only closely.
 
 import math
 import random
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from accelerate.utils import gather_object
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+from torch.utils.data import Dataset
 from torchmetrics import MeanMetric
 from tqdm import tqdm
 
-from bengelib.errors import BandError, NonFiniteLossError
+from bengelib.batches import batches, check_bands
+from bengelib.devices import Accelerator, gather_object, handed_back, make_accelerator, share_buffers
+from bengelib.errors import NonFiniteLossError
 from bengelib.tasks import Task
-from bengelib.transforms import Batch, decode
-
-with warnings.catch_warnings():  # tqdm's about missing widgets, which these progress bars do without
-    warnings.filterwarnings("ignore", message="IProgress not found")
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
+from bengelib.transforms import Batch
 
 Augmentation = Callable[[Batch, torch.Generator], Batch]
 
@@ -60,24 +54,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def choose_precision(precision: str = "auto") -> str:
-    """Resolve `"auto"` to what is fast and safe here; `"no"`, `"bf16"` and `"fp16"` stay.
-
-    A GPU computes in bf16 if it does so natively (Ampere and later), otherwise in fp16 with loss scaling. A CPU
-    computes in bf16 only where it has AMX; elsewhere bf16 on a CPU is several times slower than fp32.
-
-    Raises:
-        ValueError: another word.
-    """
-    if precision not in ("auto", "no", "bf16", "fp16"):
-        raise ValueError(f"unknown precision {precision!r}; choose 'auto', 'no' (fp32), 'bf16' or 'fp16'")
-    if precision != "auto":
-        return precision
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"
-    return "bf16" if torch.cpu._is_amx_tile_supported() else "no"
 
 
 def fit(
@@ -139,7 +115,7 @@ def fit(
     check_bands(model, train)
     if val is not None:
         check_bands(model, val)
-    accelerator = _accelerator(precision)
+    accelerator = make_accelerator(precision)
     torch.manual_seed(seed + accelerator.process_index)
     order = torch.Generator().manual_seed(seed)  # the same in every process, so that they share the samples out
     views = torch.Generator().manual_seed(seed + 1 + accelerator.process_index)
@@ -148,13 +124,13 @@ def fit(
     history, best, best_weights = History(), math.inf, None
 
     silent = not (progress and accelerator.is_main_process)
-    with _handed_back(model), tqdm(total=steps, disable=silent, leave=False) as bar:
+    with handed_back(model), tqdm(total=steps, disable=silent, leave=False) as bar:
         wrapped, optimizer = accelerator.prepare(model, optimizer)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, steps, warmup))
         for epoch in range(1, epochs + 1):
             wrapped.train()
             total = _mean(accelerator)
-            for batch in _batches(train, batch_size, accelerator, workers, order):
+            for batch in batches(train, batch_size, accelerator, workers, order):
                 batch = augment(batch, views) if augment else batch
                 outputs = wrapped(batch)
                 losses = {task.target: task.loss(outputs, batch) for task in tasks}
@@ -169,7 +145,7 @@ def fit(
                 bar.update()
                 bar.set_postfix(epoch=epoch, loss=f"{loss.item():.3f}", refresh=False)
             row = {"epoch": epoch, "lr": optimizer.param_groups[0]["lr"], "train/loss": float(total.compute())}
-            _share_buffers(model, accelerator)
+            share_buffers(model, accelerator)
             if val is not None:
                 figures = _measure(model, tasks, val, batch_size, accelerator, workers)
                 row |= {f"val/{name}": value for name, value in figures.items()}
@@ -203,8 +179,8 @@ def evaluate(
         BandError: dataset and model disagree on bands.
     """
     check_bands(model, data)
-    accelerator = _accelerator(precision)
-    with _handed_back(model):
+    accelerator = make_accelerator(precision)
+    with handed_back(model):
         accelerator.prepare_model(model, evaluation_mode=True)
         return _measure(model, tasks, data, batch_size, accelerator, workers)
 
@@ -231,12 +207,12 @@ def predict(
     if size < 1:
         raise ValueError("nothing to predict: the dataset has no samples")
     check_bands(model, data)
-    accelerator = _accelerator(precision)
+    accelerator = make_accelerator(precision)
     parts: list[dict[tuple[str, str], np.ndarray]] = []  # one a batch, keyed by what it is and the target
-    with _handed_back(model), torch.no_grad():
+    with handed_back(model), torch.no_grad():
         accelerator.prepare_model(model, evaluation_mode=True)
         model.eval()
-        for batch in _batches(data, batch_size, accelerator, workers):
+        for batch in batches(data, batch_size, accelerator, workers):
             part = {("id", ""): np.array(batch["patch_id"])} if "patch_id" in batch else {}
             batch = change(batch) if change else batch
             for target, output in model(batch).items():
@@ -253,63 +229,6 @@ def predict(
         outputs={target: values for (side, target), values in joined.items() if side == "output"},
         labels={target: values for (side, target), values in joined.items() if side == "label"},
     )
-
-
-def check_bands(model: nn.Module, data: Dataset[Any]) -> None:
-    """Refuse a dataset whose bands are not those that the model names, in the same order.
-
-    Raises:
-        BandError: naming both.
-    """
-    inputs: Mapping[str, Sequence[str]] = getattr(model, "inputs", {})
-    source = _source(data)
-    for key in ("s2", "s1"):
-        given = getattr(source, f"{key}_bands", None)
-        if key in inputs and given is not None and tuple(given) != tuple(inputs[key]):
-            raise BandError(
-                f"the model reads {key} bands {tuple(inputs[key])}, but the dataset gives {tuple(given)}; "
-                f"build the dataset with {key}_bands={tuple(inputs[key])}"
-            )
-
-
-def _accelerator(precision: str) -> Accelerator:
-    """An accelerator of the given precision, whatever precision an earlier call asked for.
-
-    Without `cpu`, Accelerate would take several processes on CPUs for strangers that train a model each.
-    """
-    AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=choose_precision(precision), cpu=not torch.accelerator.is_available())
-
-
-@contextmanager
-def _handed_back(model: nn.Module) -> Iterator[None]:
-    """Take off at the end, also after an error, what Accelerate hangs on a model.
-
-    That is the forward pass of mixed precision, and a mark at which a later call would take the model for ready and
-    silently leave it in the precision of the first.
-    """
-    names = ("forward", "_original_forward", "_is_accelerate_prepared")
-    before = {name: model.__dict__[name] for name in names if name in model.__dict__}
-    try:
-        yield
-    finally:
-        for name in names:
-            model.__dict__.pop(name, None)
-        model.__dict__.update(before)
-
-
-def _share_buffers(model: nn.Module, accelerator: Accelerator) -> None:
-    """Give all processes the running statistics of the first; each of them has seen only its own batches."""
-    if accelerator.num_processes > 1:
-        for buffer in model.buffers():
-            torch.distributed.broadcast(buffer, 0)
-
-
-def _source(data: Dataset[Any]) -> Any:
-    """The dataset below any `torch.utils.data.Subset`: it knows the bands and how to collate."""
-    while isinstance(data, Subset):
-        data = data.dataset
-    return data
 
 
 def _score(figures: Mapping[str, float], monitor: str, epoch: int) -> float:
@@ -337,68 +256,6 @@ def warm_cosine(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
 
 
-def _order(size: int, batch_size: int, accelerator: Accelerator, generator: torch.Generator | None) -> list[list[int]]:
-    """Indices of each batch of this process: shuffled and of equal number in training, in order and exact otherwise."""
-    rank, processes = accelerator.process_index, accelerator.num_processes
-    if generator is None:
-        mine = list(range(size))[rank::processes]
-    else:
-        shuffled = torch.randperm(size, generator=generator).tolist()
-        share = math.ceil(size / processes)
-        mine = (shuffled + shuffled[: share * processes - size])[rank::processes]
-    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
-    if generator is not None and len(batches) > 1 and len(batches[-1]) == 1:
-        last = batches.pop()  # a batch of one has no variance for BatchNorm, so it joins the batch before
-        batches[-1] = batches[-1] + last
-    return batches
-
-
-def _batches(
-    data: Dataset[Any],
-    batch_size: int,
-    accelerator: Accelerator,
-    workers: int,
-    generator: torch.Generator | None = None,
-) -> Iterator[Batch]:
-    """Decoded batches on the device; the next one is on its way while the caller computes on the one before."""
-    device = accelerator.device
-    order = _order(len(data), batch_size, accelerator, generator)  # type: ignore[arg-type]
-    bands = getattr(_source(data), "s2_bands", ())
-    loader: Iterable[Batch]
-    read_batch = None if workers else _batch_reader(data)
-    if read_batch is not None:
-        loader = (_pinned(read_batch(indices), device) for indices in order)
-    else:
-        pin = device.type == "cuda"
-        loader = DataLoader(data, batch_sampler=order, collate_fn=default_collate, num_workers=workers, pin_memory=pin)
-    ready: Batch | None = None
-    for stored in loader:
-        coming = {
-            key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-            for key, value in stored.items()
-        }
-        if ready is not None:
-            yield decode(ready, bands)
-        ready = coming
-    if ready is not None:
-        yield decode(ready, bands)
-
-
-def _batch_reader(data: Dataset[Any]) -> Callable[[Sequence[int]], Batch] | None:
-    """How to read many samples at once as they are stored, where the dataset can and no transform is in the way."""
-    if isinstance(data, Subset):
-        inner, chosen = _batch_reader(data.dataset), data.indices
-        return None if inner is None else lambda indices: inner([chosen[index] for index in indices])
-    return getattr(data, "read_batch", None) if getattr(data, "transform", None) is None else None
-
-
-def _pinned(batch: Batch, device: torch.device) -> Batch:
-    """The batch in page-locked memory if it goes to a GPU: from there the copy runs beside the computation."""
-    if device.type != "cuda":
-        return batch
-    return {key: value.pin_memory() if isinstance(value, Tensor) else value for key, value in batch.items()}
-
-
 def _measure(
     model: nn.Module,
     tasks: Sequence[Task],
@@ -411,7 +268,7 @@ def _measure(
     loss = _mean(accelerator)
     metrics = {task.target: task.metric().to(accelerator.device) for task in tasks}
     with torch.no_grad():
-        for batch in _batches(data, batch_size, accelerator, workers):
+        for batch in batches(data, batch_size, accelerator, workers):
             outputs = model(batch)
             loss.update(torch.stack([task.loss(outputs, batch) for task in tasks]).sum(), weight=_count(batch))
             for task in tasks:

@@ -72,13 +72,15 @@ def mean_average_precision(predicted: np.ndarray, truth: np.ndarray, counts: np.
 def average_precision(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Average precision of one class in each drawing, (D,), NaN without a positive; scores (N,), labels (N,)."""
     order = np.argsort(-predicted, kind="stable")
-    drawn = counts[:, order].astype(np.float64)  # (D, N), best score first
-    hits = drawn * (truth[order] > 0)
-    # Equal scores share the precision at the last of them.
-    last = np.searchsorted(-predicted[order], -predicted[order], side="right") - 1
+    ranked = predicted[order]
+    drawn = counts[:, order].astype(np.float32)  # (D, N), best score first
+    positive = truth[order] > 0
+    hits, above = np.cumsum(drawn * positive, axis=1), np.cumsum(drawn, axis=1)
+    # Equal scores share the precision at the last of them. Only the ranks of positives count.
+    last = (np.searchsorted(-ranked, -ranked, side="right") - 1)[positive]
     with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.cumsum(hits, axis=1)[:, last] / np.cumsum(drawn, axis=1)[:, last]
-        mean: np.ndarray = np.nansum(hits * precision, axis=1) / hits.sum(axis=1)
+        precision = np.nan_to_num(hits[:, last] / above[:, last])  # 0 / 0: nothing so high was drawn
+        mean: np.ndarray = (drawn[:, positive] * precision).sum(axis=1) / hits[:, -1]
     return mean
 
 
@@ -113,34 +115,53 @@ def bootstrap(
         ValueError: shapes that do not match, or no patches.
     """
     truth = np.asarray(truth)
-    random = np.random.default_rng(seed)
-    counts = np.concatenate([np.ones((1, len(truth)), np.int64), _draw(random, draws, len(truth), groups)])  # (1+D, N)
-    result = _mean_over_runs(_runs(predicted, truth), truth, score, counts, random)
-    if baseline is not None:
-        result = result - _mean_over_runs(_runs(baseline, truth), truth, score, counts, random)
-    low, high = np.nanquantile(result[1:], [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(result[0]), float(low), float(high))
+    counts = draw_patches(len(truth), groups, draws, seed)
+    of, against = (None if p is None else score_runs(p, truth, score, counts) for p in (predicted, baseline))
+    return pool(np.asarray(of), against, level, seed)
 
 
-def _draw(random: np.random.Generator, draws: int, patches: int, groups: Sequence[str] | None) -> np.ndarray:
-    """How often each patch, or each whole group, falls in each drawing, (draws, patches)."""
+def draw_patches(patches: int, groups: Sequence[str] | None = None, draws: int = 1000, seed: int = 0) -> np.ndarray:
+    """How often each patch falls in each drawing, (1 + draws, patches); the first row is the data as they are.
+
+    Raises:
+        ValueError: no patches, or not a group for each.
+    """
     if not patches:
         raise ValueError("there are no patches to draw from")
     if groups is not None and len(groups) != patches:
         raise ValueError(f"{len(groups)} groups for {patches} patches")
     names, member = np.unique(groups, return_inverse=True) if groups is not None else (range(patches), slice(None))
     units = len(names)
-    counts: np.ndarray = random.multinomial(units, np.full(units, 1 / units), size=draws)[:, member]
-    return counts
+    counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=draws)[:, member]
+    return np.concatenate([np.ones((1, patches), counts.dtype), counts])
 
 
-def _mean_over_runs(
-    runs: np.ndarray, truth: np.ndarray, score: Score, counts: np.ndarray, random: np.random.Generator
-) -> np.ndarray:
-    """Mean score of the runs for the data as they are (first) and for each drawing, which draws runs too: (1 + D,)."""
-    scores = np.stack([score(run, truth, counts) for run in runs])  # (S, 1 + D)
-    chosen = random.integers(0, len(runs), size=scores.shape)
-    chosen[:, 0] = np.arange(len(runs))
+def score_runs(predicted: np.ndarray, truth: np.ndarray, score: Score, counts: np.ndarray) -> np.ndarray:
+    """Score of each run in each drawing, (S, 1 + D); arguments as for `bootstrap`, `counts` from `draw_patches`."""
+    return np.stack([score(run, truth, counts) for run in _runs(predicted, truth)])
+
+
+def pool(scores: np.ndarray, baseline: np.ndarray | None = None, level: float = 0.95, seed: int = 0) -> Interval:
+    """The interval of the mean over runs, or of its difference to a baseline in the same drawings of patches.
+
+    Args:
+        scores: (S, 1 + D) from `score_runs`; each drawing of patches gets a drawing of runs as well.
+        baseline: (T, 1 + D), likewise.
+        level: share of the draws inside the interval.
+        seed: of the drawing of runs.
+    """
+    random = np.random.default_rng((seed, 1))  # other numbers than those that drew the patches
+    result = _mean_over_runs(scores, random)
+    if baseline is not None:
+        result = result - _mean_over_runs(baseline, random)
+    low, high = np.nanquantile(result[1:], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(result[0]), float(low), float(high))
+
+
+def _mean_over_runs(scores: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Mean over all runs in the first column, and over runs drawn with replacement in the others, (1 + D,)."""
+    chosen = random.integers(0, len(scores), size=scores.shape)
+    chosen[:, 0] = np.arange(len(scores))
     mean: np.ndarray = np.take_along_axis(scores, chosen, axis=0).mean(axis=0)
     return mean
 

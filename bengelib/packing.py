@@ -203,8 +203,8 @@ def _write_tables(
             if bad and on_error == "raise":
                 patch_id, reason = next(iter(bad.items()))
                 raise TableError(
-                    f"{len(bad)} of {len(meta)} patches have no good {key}, the first being {patch_id} ({reason}). Fetch "
-                    'the file again, or give on_error="skip" to pack without them.'
+                    f"{len(bad)} of {len(meta)} patches have no good {key}, the first being {patch_id} ({reason}). "
+                    'Fetch the file again, or give on_error="skip" to pack without them.'
                 )
             name = f"{key}_{acquisition}" if key in TIMED_KEYS else key
             np.save(partial / f"{name}.npy", values)

@@ -168,7 +168,7 @@ def plot_counts(counts: Mapping[str, Mapping[str, int]], label: str, note: str =
 
 
 def plot_map(lonlat: np.ndarray, groups: Sequence[str], title: str = "", note: str = "") -> Figure:
-    """Where the patches are: all of them, and beside them the densest tenth of a degree enlarged.
+    """Where the patches are: all of them, and beside them the fullest fifth of a degree enlarged.
 
     Args:
         lonlat: (N, 2) degrees.
@@ -177,8 +177,8 @@ def plot_map(lonlat: np.ndarray, groups: Sequence[str], title: str = "", note: s
         note: printed in the lower corner.
     """
     names = np.asarray(groups)
-    near = np.abs(lonlat[:, None] - lonlat[None]).max(axis=2) < 0.1 if len(lonlat) <= 5000 else np.eye(1, dtype=bool)
-    centre = lonlat[int(near.sum(axis=1).argmax())]
+    _, member, sizes = np.unique(np.round(lonlat * 5), axis=0, return_inverse=True, return_counts=True)
+    centre = lonlat[member.ravel() == sizes.argmax()].mean(axis=0)  # of the fullest fifth of a degree
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), dpi=_DPI, layout="constrained")
     for axis, size in zip(axes, (12, 90), strict=True):
         for place, name in enumerate(sorted(set(groups))):
@@ -343,8 +343,8 @@ def plot_bars(bars: Mapping[str, Mapping[str, Interval]], label: str, note: str 
             [interval.value for _, interval in shown],
             height,
             xerr=[
-                [interval.value - interval.low for _, interval in shown],
-                [interval.high - interval.value for _, interval in shown],
+                [max(0.0, interval.value - interval.low) for _, interval in shown],
+                [max(0.0, interval.high - interval.value) for _, interval in shown],
             ],
             label=group,
             facecolor=OKABE_ITO[place % 8],

@@ -277,7 +277,7 @@ def sentinel2(
 
     picture = _snow(picture, ground, conditions, date_key, x, y)
     wavelength = np.array(_HAZE, np.float32)[:, None, None]
-    veil = 5 + 48 * conditions.haze + 12 * smooth(key_of(date_key, 3), x, y, 500.0)
+    veil = 48 * conditions.haze + 12 * smooth(key_of(date_key, 3), x, y, 500.0)
     picture += wavelength * np.maximum(veil, -60)
     if conditions.cloudy > 0:
         picture = _clouds(picture, conditions, date_key, x, y, zenith, azimuth)
@@ -327,7 +327,7 @@ def _clouds(
     """Draw fair-weather clouds and, away from the sun, their shadows."""
     from bengelib.sim_scene import _above
 
-    sizes = (420.0, 170.0, 70.0, 28.0, 11.0)
+    sizes = (150.0, 64.0, 27.0, 11.0)
     reach = 120.0 * np.tan(min(zenith, 1.3))
     threshold = _above(conditions.cloudy)
     shade = fractal(key_of(date_key, 4), x + reach * np.sin(azimuth), y - reach * np.cos(azimuth), sizes, 0.62)

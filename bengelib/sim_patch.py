@@ -97,7 +97,7 @@ def write_patch(root: Path, seed: int, job: Job) -> dict[str, Any]:
     optical = Conditions(
         time=optical_pass.time, lon=job.lon, lat=job.lat, zone=land_zone,
         vigour=acquisition_noise(seed, place, 2), moisture=wetness, haze=acquisition_noise(seed, place, 3),
-        cloudy=max(0.0, 0.012 * (acquisition_noise(seed, place, 4) - 0.2)), snow=snow_share(place.tile, place.date),
+        cloudy=max(0.0, 0.008 * (acquisition_noise(seed, place, 4) - 0.2)), snow=snow_share(place.tile, place.date),
     )  # fmt: skip
     radar = RadarConditions(
         ascending=radar_pass.ascending, moisture=0.7 * wetness + 0.5 * acquisition_noise(seed, place, 5),

@@ -20,7 +20,6 @@ from bengelib.sim_tiles import LANDSCAPES, TILES
 
 GRID = 91
 """Patches along one side of a tile: columns and rows 0 to 90."""
-NEIGHBOUR_SHARE = 0.105
 REVISIT_SHARE = 0.06
 SPLIT_NAMES = ("train", "validation", "test")
 BALANCED_CODES = (10, 20, 30, 40, 50, 60, 80, 90)
@@ -169,9 +168,11 @@ def sentinel1_acquisition(seed: int, place: Place) -> Acquisition:
     parts = (place.tile, place.date, int(east))
     gaps, shares = (0, 1, -1, 2, -2, 3, -3, 5, -6), (0.48, 0.15, 0.15, 0.10, 0.09, 0.01, 0.018, 0.001, 0.001)
     gap = gaps[int(np.searchsorted(np.cumsum(shares)[:-1], _draw(seed, 12, *parts)))]
-    ascending = _draw(seed, 13, *parts) < 0.504
-    hours = (17.6 if ascending else 6.15) - tile.lon / 15 + 0.45 * (_draw(seed, 14, *parts) - 0.5)
-    hours = min(hours, 18.9)
+    # Passes at about six in the morning and evening by the sun; BigEarthNet has hardly any between 17 and 18 hours UTC.
+    evening = 17.75 - tile.lon / 15
+    ascending = _draw(seed, 13, *parts) < 0.504 and not 17 < evening < 18
+    hours = (evening if ascending else 6.15 - tile.lon / 15) + 0.4 * (_draw(seed, 14, *parts) - 0.5)
+    hours = min(max(hours, 4.02), 18.9)
     day = datetime.fromisoformat(tile.dates[place.date]) + timedelta(days=gap)
     time = day + timedelta(seconds=round(hours * 3600))
     platform = "S1A" if _draw(seed, 15, *parts) < 0.6 else "S1B"
@@ -198,8 +199,13 @@ def climate_zone(seed: int, place: Place, relief: float) -> int:
 
 def split_of(seed: int, index: int) -> str:
     """`train`, `validation` or `test` of the patch numbered `index`: eight, one and one of every ten, by hash."""
-    order = sorted(range(10), key=lambda i: key_of(seed, 40, index // 10, i))
-    return SPLIT_NAMES[max(0, order[index % 10] - 7)]
+    return SPLIT_NAMES[max(0, _ranks(seed, index // 10)[index % 10] - 7)]
+
+
+@lru_cache(maxsize=256)
+def _ranks(seed: int, ten: int) -> tuple[int, ...]:
+    """A shuffled order of ten patches: ranks 0 to 7 are for training, 8 for validation, 9 for testing."""
+    return tuple(sorted(range(10), key=lambda i: key_of(seed, 40, ten, i)))
 
 
 @lru_cache(maxsize=4)
@@ -216,8 +222,8 @@ def _catalogue(seed: int, chunk: int) -> tuple[list[tuple[int, int, int]], NDArr
     weights = np.cumsum([tile.patches for tile in TILES]) / sum(tile.patches for tile in TILES)
     places: list[tuple[int, int, int]] = []
     fractions: list[NDArray[np.float64]] = []
-    for _ in range(_BLOCKS):
-        number = int(np.searchsorted(weights, rng.random()))
+    for block in range(_BLOCKS):
+        number = int(np.searchsorted(weights, _even(seed, block + chunk * _BLOCKS)))
         first_column, first_row, size = window(number)
         side = min(_BLOCK, size)
         column = first_column + int(rng.integers(0, size - side + 1))
@@ -245,36 +251,66 @@ def plan(patches: int, seed: int, sampling: str) -> list[Place]:
         distinct places; about a tenth touches an earlier one of the same acquisition and a few repeat an earlier
         place on another date, which makes the leakage of the real set.
     """
-    weights = np.cumsum([tile.patches for tile in TILES]) / sum(tile.patches for tile in TILES)
+    dates = [(number, date) for number, tile in enumerate(TILES) for date in range(len(tile.dates))]
+    weights = np.cumsum([TILES[number].patches / len(TILES[number].dates) for number, _ in dates])
     windows = [window(number) for number in range(len(TILES))]
+    groups = len(BALANCED_CODES) if sampling == "balanced" else 1
     places: list[Place] = []
     taken: set[Place] = set()
+    earlier: dict[tuple[str, int], list[Place]] = {}
     for index in range(patches):
         rng = np.random.Generator(np.random.Philox(key=[seed, index]))
-        group = index % len(BALANCED_CODES) if sampling == "balanced" else 0
-        earlier = places[group :: len(BALANCED_CODES)] if sampling == "balanced" else places
+        group = index % groups
+        kin = _kinship(seed, index)
+        parents = earlier.get((kin[1], group)) if kin else None
         place = None
-        chance = rng.random()
-        if earlier and chance < NEIGHBOUR_SHARE + REVISIT_SHARE:
-            place = _relative(rng, earlier[int(rng.integers(len(earlier)))], chance < NEIGHBOUR_SHARE, taken, windows)
+        if kin and parents:
+            place = _relative(rng, parents[int(rng.integers(len(parents)))], kin[0] == "beside", taken, windows)
+        # Taking acquisitions in even steps keeps their shares near the true ones in small sets too.
+        even = _even(seed, index) * weights[-1]
         attempts = 0
         while place is None:
             if sampling == "balanced":
                 candidates, running = _catalogue(seed, index // _CHUNK)
                 at = np.searchsorted(running[:, group], rng.random() * running[-1, group])
                 tile, column, row = candidates[int(at)]
+                date = int(rng.integers(len(TILES[tile].dates)))
             else:
-                tile = int(np.searchsorted(weights, rng.random()))
+                tile, date = dates[int(np.searchsorted(weights, even))]
                 first_column, first_row, size = windows[tile]
                 column = first_column + int(rng.integers(size))
                 row = first_row + int(rng.integers(size))
-            candidate = Place(tile, int(rng.integers(len(TILES[tile].dates))), column, row)
+            candidate = Place(tile, date, column, row)
             attempts += 1
             if candidate not in taken and (attempts > 60 or not _touches(candidate, taken)):
                 place = candidate
         places.append(place)
         taken.add(place)
+        earlier.setdefault((split_of(seed, index), group), []).append(place)
     return places
+
+
+def _even(seed: int, index: int) -> float:
+    """The `index`-th of a sequence of numbers in [0, 1) that fills the interval evenly from the start."""
+    return (_draw(seed, 61) + index * 0.6180339887498949) % 1.0
+
+
+def _kinship(seed: int, index: int) -> tuple[str, str] | None:
+    """Whether a patch lies `beside` an earlier one or shows it `again` on another date, and the split of that one.
+
+    In every ten patches one lies beside an earlier one. Over 25 such tens, two test patches lie beside a training patch
+    and two training patches beside a test patch: 16 % of the test patches touch a training patch, and likewise of the
+    validation patches. Drawing this at random would make the share jump between small sets.
+    """
+    ten = index // 10
+    turn = (ten + int(25 * _draw(seed, 62))) % 25
+    child, parent = {0: 2, 12: 2, 3: 1, 15: 1}.get(turn, 0), {6: 2, 18: 2, 9: 1, 21: 1}.get(turn, 0)
+    ranks = _ranks(seed, ten)
+    if ranks[index % 10] == (0, 8, 9)[child]:
+        return "beside", SPLIT_NAMES[parent]
+    if index % 10 == int(10 * _draw(seed, 63, ten)) and _draw(seed, 64, ten) < REVISIT_SHARE * 11:
+        return "again", SPLIT_NAMES[0]
+    return None
 
 
 def _around(place: Place) -> list[Place]:

@@ -6,6 +6,7 @@ in the array. So a patch can be asked for alone, on a coarse grid or with a marg
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,16 +168,32 @@ def sea_distance(
         x: (W,) pixel coordinates.
         y: (H,) pixel coordinates.
     """
-    bearing, share, ragged = landscape.sea
-    if share <= 0:
+    if landscape.sea[1] <= 0:
         return None
+    return _seaward(seed, number, landscape.sea, window, x, y) - _shoreline(seed, number, landscape.sea, window)
+
+
+def _seaward(
+    seed: int, number: int, sea: tuple[float, float, float], window: tuple[float, float, float],
+    x: NDArray[np.float64], y: NDArray[np.float64],
+) -> Array:  # fmt: skip
+    """Pixels in the direction of the open sea from the window's centre, with the raggedness of the coast added."""
+    bearing, _, ragged = sea
     east, south = np.sin(np.radians(bearing)), -np.cos(np.radians(bearing))
-    centre_x, centre_y, half = window
-    seaward = (x[None, :] - centre_x) * east + (y[:, None] - centre_y) * south
-    reach = half * (abs(east) + abs(south)) * 0.85
-    sizes = tuple(s for s in (ragged, ragged * 0.4, ragged * 0.16, 40.0, 16.0, 6.0) if s >= 6)
-    rough = fractal(key_of(seed, number, 20), x, y, sizes, 0.55)
-    return (seaward - (1 - 2 * share) * reach + 0.6 * ragged * rough).astype(np.float32)
+    straight = (x[None, :] - window[0]) * east + (y[:, None] - window[1]) * south
+    sizes = [size for size in (ragged, ragged * 0.4, ragged * 0.16, 40.0, 16.0, 6.0) if size >= 6]
+    return (straight + 0.6 * ragged * fractal(key_of(seed, number, 20), x, y, sizes, 0.55)).astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def _shoreline(
+    seed: int, number: int, sea: tuple[float, float, float], window: tuple[float, float, float]
+) -> np.float32:
+    """The value of `_seaward` beyond which the wanted share of the window lies."""
+    steps = np.linspace(-window[2], window[2], 60)
+    return np.float32(
+        np.quantile(_seaward(seed, number, sea, window, window[0] + steps, window[1] + steps), 1 - sea[1])
+    )
 
 
 def scene(

@@ -91,7 +91,7 @@ def _decode_s2(groups: Mapping[str, Tensor], s2_bands: Sequence[str], normalized
     s2 = torch.from_numpy(np.empty(shape, np.float32)) if on_cpu else some.new_empty(shape, dtype=torch.float32)
     step = 32 if on_cpu else max(1, shape[0])
     mean, std = (s.view(-1, 1, 1).to(s2.device) * REFLECTANCE_SCALE for s in statistics("s2", s2_bands))
-    with _one_thread() if on_cpu else nullcontext():
+    with one_thread() if on_cpu else nullcontext():
         for key, group in groups.items():
             places = [place for place, band in enumerate(s2_bands) if key == f"s2_{S2[band].resolution}m"]
             weights = _interpolation_weights(group.shape[-1]) if on_cpu else None
@@ -144,7 +144,7 @@ def _interpolation_weights(size: int) -> Tensor:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Run torch operations of this thread on one core."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -211,7 +211,7 @@ class Normalize(nn.Module):
                 f"got {channels} channels for {len(self.mean)} bands; give the dataset and the model the same bands"
             )
         shape = (1, -1, *(1 for _ in values.shape[2:])) if values.ndim > 1 else (1,)
-        return (values - self.mean.view(shape)) / self.std.view(shape)
+        return (values - self.mean.view(shape)).div_(self.std.view(shape))  # in place: one large temporary less
 
 
 def flip_and_turn(batch: Batch, generator: torch.Generator) -> Batch:

@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from bengelib.bands import LAND_COVER, S1, S2
+from bengelib.resnet import ResNetEncoder
 from bengelib.splits import FOLDS, mgrs_tile, study_split, tile_fold
 from tests.calibration import Row, Tree
 
@@ -57,29 +58,43 @@ def measure_logistic_regression(tree: Tree, seed: int = 0) -> list[Row]:
     ]
 
 
-class SmallResNet(nn.Module):
+class Classifier(nn.Module):
     """ResNet-18 of half width."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
-        from torchvision.models.resnet import BasicBlock, ResNet
+        self.encoder = ResNetEncoder(channels, 18, 0.5)
+        self.head = nn.Linear(self.encoder.feature_dim, classes)
 
-        class Half(ResNet):
-            def __init__(self) -> None:
-                super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=classes)
-                self.inplanes = 32
-                self.conv1 = nn.Conv2d(channels, 32, 7, 2, 3, bias=False)
-                self.bn1 = nn.BatchNorm2d(32)
-                self.layer1 = self._make_layer(BasicBlock, 32, 2)
-                self.layer2 = self._make_layer(BasicBlock, 64, 2, stride=2)
-                self.layer3 = self._make_layer(BasicBlock, 128, 2, stride=2)
-                self.layer4 = self._make_layer(BasicBlock, 256, 2, stride=2)
-                self.fc = nn.Linear(256, classes)
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.head(self.encoder(image))
 
-        self.net = Half()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.net(x)
+class UNet(nn.Module):
+    """A U-Net decoder on the feature maps of a half-width ResNet-18, and a shallow path for the full resolution."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.encoder = ResNetEncoder(channels, 18, 0.5)
+        self.shallow = block(channels, 16)
+        deep, *skips = self.encoder.channels[::-1]
+        outputs = (128, 64, 32, 32)
+        self.up = nn.ModuleList()
+        for skip, output in zip(skips, outputs, strict=True):
+            self.up.append(block(deep + skip, output))
+            deep = output
+        self.head = nn.Sequential(block(deep + 16, 24), nn.Conv2d(24, classes, 1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        *skips, x = self.encoder.pyramid(image)
+        for step, skip in zip(self.up, skips[::-1], strict=True):
+            x = step(torch.cat([nn.functional.interpolate(x, size=skip.shape[-2:]), skip], 1))
+        return self.head(torch.cat([nn.functional.interpolate(x, size=image.shape[-2:]), self.shallow(image)], 1))
+
+
+def block(before: int, after: int) -> nn.Sequential:
+    """One convolution, normalised."""
+    return nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
 
 
 def load_images(tree: Tree, names: tuple[str, ...]) -> torch.Tensor:
@@ -107,7 +122,7 @@ def train_classifier(
     """Accuracy on `test` after training on 64-pixel crops with AdamW and a one-cycle learning rate."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    model = SmallResNet(images.shape[1], int(labels.max()) + 1)
+    model = Classifier(images.shape[1], int(labels.max()) + 1)
     steps = epochs * -(-len(train) // 32)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
@@ -150,33 +165,6 @@ def measure_climate_zone(tree: Tree, epochs: int = 20, folds: int = FOLDS) -> li
     ]
 
 
-class SmallUNet(nn.Module):
-    """A four-level U-Net for sim-to-real segmentation."""
-
-    def __init__(self, channels: int, classes: int, width: int = 16) -> None:
-        super().__init__()
-        widths = [width, 2 * width, 4 * width, 6 * width]
-
-        def block(before: int, after: int) -> nn.Sequential:
-            return nn.Sequential(
-                nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(),
-                nn.Conv2d(after, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU(),
-            )  # fmt: skip
-
-        self.down = nn.ModuleList(block(a, b) for a, b in zip([channels, *widths[:-1]], widths, strict=True))
-        self.up = nn.ModuleList(block(a + b, b) for a, b in zip(widths[:0:-1], widths[-2::-1], strict=True))
-        self.head = nn.Conv2d(width, classes, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        skips = []
-        for i, block in enumerate(self.down):
-            x = block(x if i == 0 else nn.functional.max_pool2d(x, 2))
-            skips.append(x)
-        for block, skip in zip(self.up, skips[-2::-1], strict=True):
-            x = block(torch.cat([nn.functional.interpolate(x, scale_factor=2.0), skip], 1))
-        return self.head(x)
-
-
 def measure_sim_to_real(tree: Tree, real: Path, epochs: int = 8) -> list[Row]:
     """Train land cover on the simulated tree alone; find the lake of a real Finnish patch.
 
@@ -196,7 +184,7 @@ def measure_sim_to_real(tree: Tree, real: Path, epochs: int = 8) -> list[Row]:
         torch.manual_seed(0)
         generator = torch.Generator().manual_seed(0)
         images = load_images(tree, names)
-        model = SmallUNet(len(names), len(LAND_COVER))
+        model = UNet(len(names), len(LAND_COVER))
         steps = epochs * -(-len(images) // 16)
         optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)

@@ -390,6 +390,7 @@ def test_a_killed_download_goes_on_and_has_the_same_bytes(server, tree, archive,
     assert not (tmp_path / NAME).exists()
     assert contents(get(server, tmp_path)) == contents(tree)
     assert server.ranges(ARCHIVE) == [None, "bytes=40000-"]
+    assert list((tmp_path / "downloads").iterdir()) == []
 
 
 def test_what_a_call_that_was_killed_while_unpacking_left_is_no_harm(server, tree, archive, tmp_path):

@@ -14,8 +14,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 import bengelib
 from bengelib import engine
+from bengelib.batches import check_bands
 from bengelib.dataset import BENGE
-from bengelib.engine import check_bands, choose_precision, evaluate, fit, predict, seed_everything
+from bengelib.devices import choose_precision
+from bengelib.engine import evaluate, fit, predict, seed_everything
 from bengelib.errors import BandError, NonFiniteLossError
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import ClassificationHead, Network

@@ -1,22 +1,29 @@
 """The labs themselves: their setup cell, and the whole notebook on knobs so small that only its mechanics show."""
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from tools import links, run_labs
 
 ROOT = Path(__file__).parents[1]
-# Knobs of the quick run, by notebook; each notebook has its own.
+# Knobs of the quick run, by the folder of the lab; each lab has its own.
 REDUCED: dict[str, dict[str, object]] = {
-    "01-data_fusion/lab_df.ipynb": {"PATCHES": 120, "EPOCHS": 1, "SEEDS": (0, 1)},
+    "01-data_fusion": {"PATCHES": 120, "EPOCHS": 1, "SEEDS": (0, 1)},
 }
-NOTEBOOKS = sorted(path for path in ROOT.glob(run_labs.LAB_PATTERN))
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+LABS = sorted(ROOT.glob(run_labs.LAB_PATTERN))
+SOLUTIONS = sorted(ROOT.glob(run_labs.SOLUTIONS_PATTERN))
+each_lab = pytest.mark.parametrize("path", LABS, ids=lambda path: path.name)
+each_solution = pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.name)
+each_notebook = pytest.mark.parametrize(
+    "path", LABS + SOLUTIONS, ids=lambda path: path.relative_to(ROOT).as_posix().partition("/")[2]
+)
 
 # A Colab without the package, and a pip that only says what it was asked for.
 COLAB = """
@@ -42,14 +49,61 @@ def setup_cell(path: Path) -> str:
     return source
 
 
-@each_notebook
-def test_notebook_runs_on_reduced_knobs(path, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("BENGE_DATA", str(tmp_path / "data"))
+def run(path: Path, output: Path, strict: bool) -> nbformat.NotebookNode:
+    """Runs a notebook on reduced knobs, and looks at what every run must have."""
     name = path.relative_to(ROOT).as_posix()
-    result, _ = run_labs.run_lab(path, tmp_path / "labs", REDUCED[name], name)
+    result, notebook = run_labs.run_lab(path, output / "labs", REDUCED[name.split("/")[0]], name, strict)
     assert result.error is None
     assert result.headline
     assert result.page.is_file()
+    return notebook
+
+
+def code_cells(path: Path) -> list[nbformat.NotebookNode]:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def answers(notebook: nbformat.NotebookNode) -> list[str]:
+    """The mark that each check of an exercise printed."""
+    checks = [cell for cell in notebook.cells if cell.cell_type == "code" and "exercises.check_" in cell.source]
+    return ["".join(output.get("text", "") for output in cell.outputs).split("]")[0] + "]" for cell in checks]
+
+
+@each_lab
+def test_lab_runs_on_reduced_knobs_with_every_exercise_untouched(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENGE_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv(run_labs.STRICT, "1")  # is for solutions only
+    assert set(answers(run(path, tmp_path, strict=False))) <= {"[todo]"}
+
+
+@each_solution
+def test_solutions_pass_strictly(path):
+    """The exercises alone, after setup and imports: all other cells are those of the lab, which runs above."""
+    student, solved = code_cells(path.parents[1] / path.name), code_cells(path)
+    knobs = next(place for place, cell in enumerate(student) if "parameters" in cell.metadata.get("tags", []))
+    exercises = [
+        place
+        for place, cell in enumerate(student)
+        if "# your code here" in cell.source or "exercises.check_" in cell.source
+    ]
+    other = [place for place, cell in enumerate(student) if cell.source != solved[place].source]
+    assert set(other) <= set(exercises)
+    shown = subprocess.run(
+        [sys.executable, "-c", "\n".join(solved[place].source for place in [*range(knobs), *exercises])],
+        cwd=path.parent,
+        env={**os.environ, run_labs.STRICT: "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.count("[ok] Exercise ") == len(exercises) / 2 >= 4
+
+
+@pytest.mark.slow
+@each_solution
+def test_solutions_run_strictly_on_reduced_knobs(path, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENGE_DATA", str(tmp_path / "data"))
+    assert set(answers(run(path, tmp_path, strict=True))) == {"[ok]"}
 
 
 @each_notebook

@@ -574,3 +574,26 @@ def test_one_patch_reads_the_same_from_everywhere(packed_tree):
     folders = {"s2": packed_tree / "sentinel-2"}
     stored = read_patch(folders, *fake.patch_ids(2), s2_bands=("B09", "B11"))
     assert set(stored) == {"s2_20m", "s2_60m"}
+
+
+def test_decoding_is_exact_whatever_precision_is_set_for_training(packed_tree):
+    packed = PackedBENGE(packed_tree, modalities=("s2",))
+    batch = packed.read_batch(range(6))
+    expected = decode(batch)["s2"]
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(decode(batch)["s2"], expected, rtol=0, atol=1e-6)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        torch.testing.assert_close(decode(batch)["s2"], expected, rtol=0, atol=1e-6)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_decoding_leaves_the_number_of_threads_alone(packed_tree):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        PackedBENGE(packed_tree)[0]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -18,7 +18,7 @@ def write_lab(root: Path, folder: str, *sources: str, headline: str | None = Non
     cells += [new_markdown_cell("## The work"), *(new_code_cell(source) for source in sources)]
     if headline:
         cells.append(new_code_cell(headline, metadata={"tags": ["headline"]}))
-    path = root / folder / f"lab_{folder[3:]}.ipynb"
+    path = root / folder / f"lab_{folder.split('/')[0][3:]}.ipynb"
     path.parent.mkdir(parents=True)
     clean_outputs.write(new_notebook(cells=cells), path)
     return path
@@ -127,6 +127,21 @@ def test_unknown_knob_and_unknown_lab_are_named(tmp_path, capsys):
     assert "unknown knob EPOCS; the `parameters` cell has FULL, EPOCHS, DATASET" in capsys.readouterr().err
     assert run_labs.main(["--lab", "07"], tmp_path) == 2
     assert "no lab 07; the labs here: 01-good" in capsys.readouterr().err
+
+
+def test_solutions_run_strictly_and_apart_from_the_labs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(run_labs.STRICT, "1")
+    look = "import os\nfrom pathlib import Path\nprint(os.environ['BENGELIB_STRICT'], Path.cwd().name)"
+    write_lab(tmp_path, "01-good", look)
+    assert run_labs.main(["--solutions", "--lab", "01"], tmp_path) == 2
+    assert "no lab 01 with solutions; the labs here: none" in capsys.readouterr().err
+    write_lab(tmp_path, "01-good/solutions", look)
+    assert run_labs.main(["--lab", "01"], tmp_path) == 0
+    assert run_labs.main(["--solutions", "--lab", "01"], tmp_path) == 0
+    assert "01-good/solutions/lab_good.ipynb  0." in capsys.readouterr().out
+    output = tmp_path / "build" / "labs"
+    assert printed(output / "lab_good.ipynb") == "0 01-good\n"
+    assert printed(output / "solutions" / "lab_good.ipynb") == "1 solutions\n"
 
 
 def test_knobs_are_replaced_in_place():

@@ -1,0 +1,101 @@
+"""From a dataset to decoded batches on the device, in an order that a seed fixes, shared out among the processes."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+
+from bengelib.devices import Accelerator
+from bengelib.errors import BandError
+from bengelib.transforms import Batch, decode
+
+
+def source_dataset(data: Dataset[Any]) -> Any:
+    """The dataset below any `torch.utils.data.Subset`: it knows the bands and how to collate."""
+    while isinstance(data, Subset):
+        data = data.dataset
+    return data
+
+
+def check_bands(model: nn.Module, data: Dataset[Any]) -> None:
+    """Refuse a dataset whose bands are not those that the model names, in the same order.
+
+    Raises:
+        BandError: naming both.
+    """
+    inputs: Mapping[str, Sequence[str]] = getattr(model, "inputs", {})
+    source = source_dataset(data)
+    for key in ("s2", "s1"):
+        given = getattr(source, f"{key}_bands", None)
+        if key in inputs and given is not None and tuple(given) != tuple(inputs[key]):
+            raise BandError(
+                f"the model reads {key} bands {tuple(inputs[key])}, but the dataset gives {tuple(given)}; "
+                f"build the dataset with {key}_bands={tuple(inputs[key])}"
+            )
+
+
+def batch_order(
+    size: int, batch_size: int, accelerator: Accelerator, generator: torch.Generator | None
+) -> list[list[int]]:
+    """Indices of each batch of this process: shuffled and of equal number in training, in order and exact otherwise."""
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    if generator is None:
+        mine = list(range(size))[rank::processes]
+    else:
+        shuffled = torch.randperm(size, generator=generator).tolist()
+        share = math.ceil(size / processes)
+        mine = (shuffled + shuffled[: share * processes - size])[rank::processes]
+    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+    if generator is not None and len(batches) > 1 and len(batches[-1]) == 1:
+        last = batches.pop()  # a batch of one has no variance for BatchNorm, so it joins the batch before
+        batches[-1] = batches[-1] + last
+    return batches
+
+
+def batches(
+    data: Dataset[Any],
+    batch_size: int,
+    accelerator: Accelerator,
+    workers: int,
+    generator: torch.Generator | None = None,
+) -> Iterator[Batch]:
+    """Decoded batches on the device; the next one is on its way while the caller computes on the one before."""
+    device = accelerator.device
+    order = batch_order(len(data), batch_size, accelerator, generator)  # type: ignore[arg-type]
+    bands = getattr(source_dataset(data), "s2_bands", ())
+    loader: Iterable[Batch]
+    read_batch = None if workers else _batch_reader(data)
+    if read_batch is not None:
+        loader = (_pinned(read_batch(indices), device) for indices in order)
+    else:
+        pin = device.type == "cuda"
+        loader = DataLoader(data, batch_sampler=order, collate_fn=default_collate, num_workers=workers, pin_memory=pin)
+    ready: Batch | None = None
+    for stored in loader:
+        coming = {
+            key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for key, value in stored.items()
+        }
+        if ready is not None:
+            yield decode(ready, bands)
+        ready = coming
+    if ready is not None:
+        yield decode(ready, bands)
+
+
+def _batch_reader(data: Dataset[Any]) -> Callable[[Sequence[int]], Batch] | None:
+    """How to read many samples at once as they are stored, where the dataset can and no transform is in the way."""
+    if isinstance(data, Subset):
+        inner, chosen = _batch_reader(data.dataset), data.indices
+        return None if inner is None else lambda indices: inner([chosen[index] for index in indices])
+    return getattr(data, "read_batch", None) if getattr(data, "transform", None) is None else None
+
+
+def _pinned(batch: Batch, device: torch.device) -> Batch:
+    """The batch in page-locked memory if it goes to a GPU: from there the copy runs beside the computation."""
+    if device.type != "cuda":
+        return batch
+    return {key: value.pin_memory() if isinstance(value, Tensor) else value for key, value in batch.items()}
