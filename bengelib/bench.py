@@ -161,13 +161,16 @@ def _methods(root: Path, batch_size: int, stack: ExitStack, progress: bool) -> l
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bengelib-bench-")))
     methods.append(Method("(idea) 10 m uint16, normalised on the CPU", _full_resolution(packed, folder), large, count))
     if _installed("lmdb"):
-        for name, grouped in (("a tensor a band", False), ("a tensor a resolution", True)):
-            reader = _lmdb(packed, folder / name.replace(" ", "-"), stack, grouped)
-            methods.append(Method(f"LMDB + safetensors, integers, {name}", reader, small, count))
+        by_band, grouped = (_lmdb(packed, folder / f"lmdb-{g}", stack, grouped=g) for g in (False, True))
+        methods += [
+            Method("LMDB + safetensors, a tensor a band, upsampled", lambda i: _upsampled(by_band(i)), large, count),
+            Method("LMDB + safetensors, a tensor a band", lambda i: default_collate(by_band(i)), small, count),
+            Method("LMDB + safetensors, a tensor a resolution", lambda i: default_collate(grouped(i)), small, count),
+        ]
     if _installed("litdata"):
         for name, shuffle in (("shuffled", True), ("in the order of the disk", False)):
             reader = _litdata(packed, folder / name.replace(" ", "-"), batch_size, shuffle)
-            methods.append(Method(f"litdata, integers, {name}", reader, small, count))
+            methods.append(Method(f"litdata, {name}", reader, small, count))
     return methods
 
 
@@ -213,8 +216,10 @@ def _full_resolution(packed: PackedBENGE, folder: Path) -> Reader:
     return read
 
 
-def _lmdb(packed: PackedBENGE, folder: Path, stack: ExitStack, grouped: bool) -> Reader:
-    """The stored integers of a patch as one safetensors record in an LMDB.
+def _lmdb(
+    packed: PackedBENGE, folder: Path, stack: ExitStack, grouped: bool
+) -> Callable[[Sequence[int]], list[dict[str, torch.Tensor]]]:
+    """The stored integers of a patch as one safetensors record in an LMDB; what is returned reads some of them.
 
     With a tensor a band, as the BigEarthNet tool rico-hdl writes it, or, `grouped`, with those of a resolution in one.
     """
@@ -230,11 +235,27 @@ def _lmdb(packed: PackedBENGE, folder: Path, stack: ExitStack, grouped: bool) ->
                     record |= {name: part.contiguous() for name, part in parts.items()}
             transaction.put(str(index).encode(), save(record))
 
-    def read(indices: Sequence[int]) -> Any:
+    def read(indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
         with environment.begin() as transaction:
-            return default_collate([load(transaction.get(str(index).encode())) for index in indices])
+            return [load(transaction.get(str(index).encode())) for index in indices]
 
     return read
+
+
+def _upsampled(records: list[dict[str, torch.Tensor]]) -> Any:
+    """A batch of reflectances at 10 m, as training code makes it of such records, a sample and a band at a time."""
+    samples = []
+    for record in records:
+        bands = []
+        for band in S2_BANDS:
+            same = [name for name in S2_BANDS if S2[name].resolution == S2[band].resolution]
+            image = record[f"s2_{S2[band].resolution}m_{same.index(band)}"].to(torch.float32)[None, None]
+            if image.shape[-1] != 120:
+                image = F.interpolate(image, size=(120, 120), mode="bilinear", align_corners=False)
+            bands.append(image[0, 0] / 10_000)
+        s1 = torch.stack([record[f"s1_{place}"] for place in range(2)]).to(torch.float32)
+        samples.append({"s2": torch.stack(bands), "s1": s1, "climate_zone": record["climate_zone"]})
+    return default_collate(samples)
 
 
 def _named(key: str, bands: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
@@ -353,9 +374,7 @@ def describe(table: pd.DataFrame) -> str:
     from bengelib import __version__
 
     machine = torch.backends.cpu.get_cpu_capability()
-    line = (
-        f"bengelib {__version__}, torch {torch.__version__} ({machine}), one thread"
-    )
+    line = f"bengelib {__version__}, torch {torch.__version__} ({machine}), one thread"
     formats = {
         "samples/s": "{:,.0f}",
         "lowest": "{:,.0f}",

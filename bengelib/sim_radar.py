@@ -23,14 +23,14 @@ _BLUR = 1.0
 # VV and VH in dB without leaves; change of VV and VH at full green cover; sensitivity to moisture; texture in dB.
 _COVERS: dict[Kind, tuple[float, float, float, float, float, float]] = {
     Kind.SEA: (0, 0, 0, 0, 0, 0), Kind.LAKE: (0, 0, 0, 0, 0, 0), Kind.RIVER: (0, 0, 0, 0, 0, 0),
-    Kind.CONIFER: (-9.8, -15.6, 0.6, 1.0, 0.4, 1.1), Kind.MIXED: (-9.5, -15.4, 0.6, 1.3, 0.4, 1.1),
-    Kind.BROADLEAF: (-9.0, -15.6, 0.2, 1.3, 0.4, 1.1), Kind.EVERGREEN: (-9.6, -15.3, 0.4, 0.8, 0.4, 1.1),
+    Kind.CONIFER: (-9.6, -15.2, 0.6, 1.0, 0.4, 1.1), Kind.MIXED: (-9.3, -15.0, 0.6, 1.3, 0.4, 1.1),
+    Kind.BROADLEAF: (-9.0, -15.3, 0.2, 1.3, 0.4, 1.1), Kind.EVERGREEN: (-9.6, -15.3, 0.4, 0.8, 0.4, 1.1),
     Kind.YOUNG: (-10.8, -17.0, 0.5, 1.2, 0.6, 1.1), Kind.CLEARCUT: (-12.2, -19.2, 0.6, 1.2, 1.0, 0.9),
     Kind.OAK: (-10.6, -16.9, 0.3, 0.5, 0.6, 1.0), Kind.SHRUB: (-11.3, -18.0, 0.4, 1.0, 0.8, 0.9),
-    Kind.HEATH: (-12.0, -18.9, 0.4, 0.8, 1.0, 0.7), Kind.PASTURE: (-12.6, -19.8, 0.9, 1.6, 1.2, 0.6),
-    Kind.MEADOW: (-12.6, -19.9, 0.9, 1.6, 1.2, 0.7), Kind.DRY_GRASS: (-12.8, -20.4, 0.9, 1.8, 1.3, 0.7),
-    Kind.WINTER_CEREAL: (-11.2, -19.3, -2.8, -0.8, 1.8, 0.6), Kind.RAPESEED: (-11.4, -19.2, 1.0, 3.6, 1.6, 0.6),
-    Kind.SUMMER_CROP: (-11.4, -19.6, 1.4, 3.2, 1.8, 0.6), Kind.SPRING_CEREAL: (-11.3, -19.3, -2.4, -0.6, 1.8, 0.6),
+    Kind.HEATH: (-12.0, -18.9, 0.4, 0.8, 1.0, 0.7), Kind.PASTURE: (-12.6, -20.5, 0.9, 1.6, 1.2, 0.6),
+    Kind.MEADOW: (-12.6, -20.6, 0.9, 1.6, 1.2, 0.7), Kind.DRY_GRASS: (-12.8, -20.9, 0.9, 1.8, 1.3, 0.7),
+    Kind.WINTER_CEREAL: (-11.4, -20.0, -2.8, -0.8, 1.8, 0.6), Kind.RAPESEED: (-11.4, -19.2, 1.0, 3.6, 1.6, 0.6),
+    Kind.SUMMER_CROP: (-11.5, -20.2, 1.4, 3.2, 1.8, 0.6), Kind.SPRING_CEREAL: (-11.5, -20.0, -2.4, -0.6, 1.8, 0.6),
     Kind.ROOT_CROP: (-11.0, -19.2, 1.4, 3.2, 1.8, 0.6), Kind.PERMANENT_CROP: (-11.2, -18.3, 0.3, 1.2, 1.2, 0.9),
     Kind.RICE: (-13.5, -21.5, 2.5, 4.5, 1.0, 0.6), Kind.CITY: (-4.0, -12.2, 0, 0, 0.1, 3.4),
     Kind.HOUSES: (-6.6, -13.8, 0, 0, 0.2, 3.0), Kind.GARDEN: (-10.3, -16.8, 0.3, 0.8, 0.5, 1.6),
@@ -125,6 +125,11 @@ def sentinel1(
     sea_vv = -25.0 + 0.95 * roughness - 0.25 * (incidence - 38)
     sea_vh = -32.0 + 0.62 * roughness - 0.05 * (incidence - 38)
 
+    # Thermal noise, which hides calm water in VH; it has a ripple across the three sub-swaths and differs between passes.
+    floor = (
+        -27.2 + 1.4 * np.sin(6 * np.pi * across) + 1.3 * float(gaussian(np.array([key_of(date_key, 16)], np.uint32))[0])
+    )
+
     inner = slice(MARGIN, MARGIN + PATCH_SIZE)
     bands: dict[str, NDArray[np.float32]] = {}
     for channel, (name, sea, own) in enumerate((("VV", sea_vv, 0.35), ("VH", sea_vh, 0.35))):
@@ -132,7 +137,6 @@ def sentinel1(
         level = level + own * table[..., 5] * fractal(key_of(key, 15 + channel), x, y, (9.0, 4.0), 0.9)
         level = np.where(water, sea, level)
         power = gaussian_filter(10 ** (np.clip(level, -38, 22) / 10), 0.7, truncate=3.0)
-        floor = 10**-3.3 if name == "VH" else 10**-2.85
-        decibels = 10 * np.log10(power + floor) + speckle(key_of(date_key, 20 + channel), x, y)
+        decibels = 10 * np.log10(power + 10 ** (floor / 10)) + speckle(key_of(date_key, 20 + channel), x, y)
         bands[name] = decibels[inner, inner].astype(np.float32)
     return bands

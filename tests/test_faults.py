@@ -4,9 +4,11 @@ The table in `docs/data.md` names these tests. Faults of downloads stand in `tes
 """
 
 import json
+import re
 import shutil
 import struct
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -375,3 +377,14 @@ def test_land_cover_without_any_label_is_all_ignored(tree):
     pack(tree, progress=False)
     for kind in (BENGE, PackedBENGE):
         assert (kind(tree, targets=("land_cover",))[BAD]["land_cover"] == IGNORE_INDEX).all()
+
+
+def test_the_table_of_faults_names_tests_and_cases_that_exist():
+    here = Path(__file__).parent
+    text = (here.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in here.glob("test_*.py"))
+    named = set(re.findall(r"`(test_\w+)`", text))
+    assert len(named) > 30
+    assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
+    patch_table = text.partition("### A patch")[2].partition("###")[0]
+    assert [name for name in DAMAGES if name not in patch_table] == []

@@ -1,4 +1,4 @@
-"""The simulated set has the statistics and the difficulty of the real one (slow; see docs/simulator.md for the table)."""
+"""The simulated set has the statistics and the difficulty of the real one (slow; the table is in docs/simulator.md)."""
 
 from pathlib import Path
 
