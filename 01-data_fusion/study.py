@@ -364,7 +364,10 @@ class Table:
             self.rows += interval_rows(row, pool(self.scores(runs, name), self.scores(reference, name)))
 
     def parameters(self) -> None:
-        """Number of weights of each model of the random split."""
+        """Number of weights of each model of the random split, and how many patches tested them."""
+        s2 = self.of("strategies", "S2")
+        tested = len(self.patches(s2))
+        self.rows.append(self.row(s2[0], target="", metric="test_patches", seed=POOLED, value=tested))
         for run in {(run.experiment, run.model): run for run in self.runs if run.scheme == "study"}.values():
             weights = float(self.stored[run]["parameters"])
             self.rows.append(self.row(run, target="", metric="parameters", seed=POOLED, value=weights))

@@ -135,7 +135,7 @@ def _methods(root: Path, batch_size: int, stack: ExitStack, progress: bool) -> l
         return default_collate([read_band_by_band(root, tree.meta, ids[index]) for index in indices])
 
     def from_tree(indices: Sequence[int]) -> Any:
-        return default_collate([tree[index] for index in indices])
+        return default_collate(list(tree.__getitems__(indices)))
 
     buffers = {key: torch.empty_like(value[:batch_size]) for key, value in stored.items()}
     place = 0

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.errors import BandError, MissingModalityError, RasterError, SplitError
@@ -108,6 +108,24 @@ def leave_out(
     return meta.drop(index=list(reasons)), reasons
 
 
+class SampleBatch(Sequence[Sample]):
+    """Samples that lie in one batch of stacked tensors: `batch` is that dict, and each item a view of one sample."""
+
+    def __init__(self, batch: dict[str, Any]) -> None:
+        """Wrap a dict of tensors with a leading dimension and `patch_id`, a list."""
+        self.batch = batch
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.batch["patch_id"])
+
+    def __getitem__(self, index: Any) -> Any:
+        """One sample."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return {key: value[index] for key, value in self.batch.items()}
+
+
 class BENGE(Dataset[Sample]):
     """Patches of a ben-ge tree, each a dict of the modalities and targets that were asked for, and its `patch_id`.
 
@@ -193,12 +211,19 @@ class BENGE(Dataset[Sample]):
         Raises:
             RasterError: a file is missing, damaged, all no-data, or holds values that are not legal.
         """
-        stored = {key: torch.from_numpy(value[None]) for key, value in self.read_stored(index).items()}
-        sample: Sample = {key: value[0] for key, value in decode(stored, self.s2_bands).items()}
-        for key, values in self._tables.items():
-            sample[key] = values[index].clone()  # the transform may work in place
-        sample["patch_id"] = self.patch_ids[index]
-        return self.transform(sample) if self.transform else sample
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"patch {index} of {len(self)}")
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
+        """The samples of several patches, decoded together; `torch.utils.data.DataLoader` calls this."""
+        samples = SampleBatch(decode(self.read_batch(indices), self.s2_bands))
+        return [self.transform(sample) for sample in samples] if self.transform else samples
+
+    @staticmethod
+    def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+        """For `DataLoader(..., collate_fn=dataset.collate)`: the batch that `__getitems__` read, as it is."""
+        return samples.batch if isinstance(samples, SampleBatch) else default_collate(list(samples))
 
     def table(self, key: str) -> np.ndarray:
         """All patches' values, (N, ...), of a key that is not a raster, such as `"climate_zone"`.

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from bengelib.bands import S1_BANDS, S2, S2_BANDS
-from bengelib.dataset import KEYS, Sample, check_names, leave_out, select_patches
+from bengelib.dataset import BENGE, KEYS, Sample, SampleBatch, check_names, leave_out, select_patches
 from bengelib.errors import ChecksumError, DatasetNotFoundError, MissingModalityError
 from bengelib.manifest import ARRAYS, TIMED_KEYS, read_manifest, reason_stale
 from bengelib.tables import META_COLUMNS, TABLE_KEYS, read_csv, read_meta
@@ -18,24 +18,6 @@ from bengelib.transforms import decode
 
 _SAMPLE_OF_SOURCES = 64
 """Patches whose files are compared with the pack when it is opened; `pack` compares all."""
-
-
-class Batch(Sequence[Sample]):
-    """Samples that lie in one batch of stacked tensors: `batch` is that dict, and each item a view of one sample."""
-
-    def __init__(self, batch: dict[str, Any]) -> None:
-        """Wrap a dict of tensors with a leading dimension and `patch_id`, a list."""
-        self.batch = batch
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self.batch["patch_id"])
-
-    def __getitem__(self, index: Any) -> Any:
-        """One sample."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return {key: value[index] for key, value in self.batch.items()}
 
 
 class PackedBENGE(Dataset[Sample]):
@@ -131,13 +113,10 @@ class PackedBENGE(Dataset[Sample]):
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """The samples of several patches, read and decoded together; `torch.utils.data.DataLoader` calls this."""
         batch = self.read_batch(indices)
-        samples = Batch(decode(batch, self.s2_bands) if self.decoded else batch)
+        samples = SampleBatch(decode(batch, self.s2_bands) if self.decoded else batch)
         return [self.transform(sample) for sample in samples] if self.transform else samples
 
-    @staticmethod
-    def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-        """For `DataLoader(..., collate_fn=dataset.collate)`: the batch that `__getitems__` read, as it is."""
-        return samples.batch if isinstance(samples, Batch) else default_collate(list(samples))
+    collate = staticmethod(BENGE.collate)
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
         """Several patches as they are stored, stacked; `transforms.decode(batch, self.s2_bands)` makes samples of them.

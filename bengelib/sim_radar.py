@@ -125,10 +125,9 @@ def sentinel1(
     sea_vv = -25.0 + 0.95 * roughness - 0.25 * (incidence - 38)
     sea_vh = -32.0 + 0.62 * roughness - 0.05 * (incidence - 38)
 
-    # Thermal noise, which hides calm water in VH; it has a ripple across the three sub-swaths and differs between passes.
-    floor = (
-        -27.2 + 1.4 * np.sin(6 * np.pi * across) + 1.3 * float(gaussian(np.array([key_of(date_key, 16)], np.uint32))[0])
-    )
+    # Thermal noise hides calm water in VH; it ripples across the three sub-swaths and differs between passes.
+    offset = float(gaussian(np.array([key_of(date_key, 16)], np.uint32))[0])
+    floor = -28.0 + 1.4 * np.sin(6 * np.pi * across) + 1.6 * offset
 
     inner = slice(MARGIN, MARGIN + PATCH_SIZE)
     bands: dict[str, NDArray[np.float32]] = {}

@@ -304,7 +304,8 @@ def scene(
     kind = np.where(~forest & ~is_crop & (worn + 0.4 * wild > 1.08 * _above(land.bare * 1.5)), Kind.ROCK, kind)
     pit, _, _, pit_x, pit_y = cells(key(18), bent_x / np.float32(420), bent_y / np.float32(420))
     pit_size = (6 + 22 * uniform(rehash(pit, 1))) * (uniform(rehash(pit, 2)) < 0.12 + 4 * land.bare)
-    kind = np.where(np.hypot(pit_x, pit_y) * 420 * (1 + 0.25 * worn) < pit_size, Kind.QUARRY, kind)
+    outline = np.hypot(pit_x, 1.4 * pit_y) * 420 * np.exp(0.45 * smooth(key(32), x, y, 14.0))
+    kind = np.where(outline < pit_size, Kind.QUARRY, kind)
 
     kind = _settlements(key(19), land, x, y, bent_x, bent_y, speck, kind)
 

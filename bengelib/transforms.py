@@ -65,10 +65,9 @@ def decode(
         A batch with `s2` (B, len(s2_bands), 120, 120) float32 reflectance, not clipped, the 20 m and 60 m bands
         upsampled bilinearly; `s1` and `dem` float32; `land_cover` (B, 120, 120) int64 class indices.
     """
-    decoded = {key: value for key, value in batch.items() if key not in S2_GROUPS}
     groups = {key: batch[key] for key in S2_GROUPS if key in batch}
-    if groups:
-        decoded["s2"] = _decode_s2(groups, s2_bands, normalized)
+    decoded: Batch = {"s2": _decode_s2(groups, s2_bands, normalized)} if groups else {}
+    decoded |= {key: value for key, value in batch.items() if key not in S2_GROUPS}
     for key, bands in (("s1", s1_bands), ("dem", ())):
         if key in decoded:
             decoded[key] = decoded[key].to(torch.float32)
@@ -90,14 +89,20 @@ def _decode_s2(groups: Mapping[str, Tensor], s2_bands: Sequence[str], normalized
     # few samples at a time stay in its cache; and a second thread gains little but waits for whatever else runs.
     s2 = torch.from_numpy(np.empty(shape, np.float32)) if on_cpu else some.new_empty(shape, dtype=torch.float32)
     step = 32 if on_cpu else max(1, shape[0])
-    mean, std = (s.view(-1, 1, 1).to(s2.device) * REFLECTANCE_SCALE for s in statistics("s2", s2_bands))
+    moments = None
+    if normalized:
+        moments = [s.view(-1, 1, 1).to(s2.device) * REFLECTANCE_SCALE for s in statistics("s2", s2_bands)]
     with one_thread() if on_cpu else nullcontext():
         for key, group in groups.items():
             places = [place for place, band in enumerate(s2_bands) if key == f"s2_{S2[band].resolution}m"]
             weights = _interpolation_weights(group.shape[-1]) if on_cpu else None
             for start in range(0, shape[0], step):
                 values = group[start : start + step].to(torch.float32)  # (b, k, n, n)
-                values = values.sub_(mean[places]).div_(std[places]) if normalized else values.div_(REFLECTANCE_SCALE)
+                if moments is not None:
+                    mean, std = (moment[places] for moment in moments)
+                    values.sub_(mean).div_(std)
+                else:
+                    values.div_(REFLECTANCE_SCALE)
                 for source, place, width in _runs(places):
                     target = s2[start : start + step, place : place + width]
                     _upsample(values[:, source : source + width], target, weights)

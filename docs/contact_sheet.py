@@ -18,12 +18,12 @@ from bengelib.sim_places import Place, window_pixels
 from bengelib.sim_tiles import TILES
 
 SEED = 0
-# Tile, index of its date, real patch, and two simulated places with something of the same kind in them.
+# Tile, index of its date, real patch, and two simulated places, searched for a similar share of each land-cover class.
 ROWS = (
-    ("33UUP", 0, "87_48", "Austria, June", ((61, 40), (40, 52))),
-    ("29UPU", 0, "4_55", "Ireland, June", ((30, 55), (33, 40))),
-    ("35VPK", 1, "69_24", "Finland, September", ((50, 30), (60, 41))),
-    ("29SND", 2, "56_35", "Portugal, December", ((56, 35), (40, 62))),
+    ("33UUP", 0, "87_48", "Austria, June", ((55, 30), (80, 50))),
+    ("29UPU", 0, "4_55", "Ireland, June", ((58, 34), (11, 27))),
+    ("35VPK", 1, "69_24", "Finland, September", ((71, 11), (14, 38))),
+    ("29SND", 2, "56_35", "Portugal, December", ((41, 70), (38, 33))),
 )
 PANELS = ("real: colour", "infrared", "VV", "simulated: colour", "infrared", "VV", "land cover", "another: colour",
           "infrared", "VV", "land cover")  # fmt: skip
@@ -64,7 +64,8 @@ def main() -> None:
             folders = [next((real / s).glob(f"*_{patch}")).name for s in ("sentinel-2", "sentinel-1")]
             images = panels(real, *folders)
             for column, row in places:
-                job = Job(0, Place(number, date, column, row), window_pixels(number), TILES[number].lon, TILES[number].lat)
+                place = Place(number, date, column, row)
+                job = Job(0, place, window_pixels(number), TILES[number].lon, TILES[number].lat)
                 ids = write_patch(root, SEED, job)["meta"][:2]
                 images += panels(root, *ids)
                 images.append(palette[read(root / "esaworldcover" / f"{ids[0]}_esaworldcover.tif").astype(int)])
@@ -78,7 +79,7 @@ def main() -> None:
     figure.tight_layout(pad=0.3)
     target = Path(__file__).parent / "images" / "simulator.png"
     target.parent.mkdir(exist_ok=True)
-    figure.savefig(target, dpi=100)
+    figure.savefig(target, dpi=88)
 
 
 if __name__ == "__main__":

@@ -201,18 +201,41 @@ def describe(tree: Tree) -> None:
         print(column, *np.round([values.min(), values.mean(), values.std(), values.max()], 1))
 
 
-def report(rows: list[Row]) -> None:
+def report(rows: list[Row], markdown: bool = False) -> None:
     """Print rows; a mark shows what misses its target."""
+    if markdown:
+        print("| quantity | measured | accepted |\n|---|---|---|")
     for row in rows:
+        if markdown:
+            missed = "" if row.passed else " **missed**"
+            print(
+                f"| {row.name} | {row.value:.4g}{missed} | {max(row.low, 0.0) if row.low > -1 else row.low:.4g} to {row.high:.4g} |"
+            )
+            continue
         mark = "" if row.passed else "  <-- MISSED"
         print(f"{row.name:45s} {row.value:11.4f}   [{row.low:.3f}, {row.high:.3f}]{mark}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, required=True)
-    tree = Tree(parser.parse_args().root.resolve())
-    report([*measure_tables(tree), *measure_land_cover(tree), *measure_pixels(tree), *measure_texture(tree)])
+    parser.add_argument("--root", type=Path, required=True, help="a tree of 1000 patches of natural sampling")
+    parser.add_argument("--balanced", type=Path, help="one of balanced sampling, for the pixel classifier")
+    parser.add_argument("--real", type=Path, help="the tree of real patches, for the simulated-to-real test")
+    parser.add_argument("--models", action="store_true", help="train the classifiers too (some ten minutes)")
+    parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
+    arguments = parser.parse_args()
+    tree = Tree(arguments.root.resolve())
+    rows = [*measure_tables(tree), *measure_land_cover(tree), *measure_pixels(tree), *measure_texture(tree)]
+    if arguments.models or arguments.balanced or arguments.real:
+        from tests import calibration_models as models
+
+        if arguments.balanced:
+            rows += models.measure_logistic_regression(Tree(arguments.balanced.resolve()))
+        if arguments.models:
+            rows += models.measure_climate_zone(tree)
+        if arguments.real:
+            rows += models.measure_sim_to_real(tree, arguments.real)
+    report(rows, arguments.markdown)
     describe(tree)
 
 
