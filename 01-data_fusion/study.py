@@ -79,8 +79,8 @@ class Run:
     fold: int = 0
     seed: int = 0
     dataset: str = "ben-ge-sim"
-    patches: int = 4000
-    epochs: int = 3
+    patches: int = 2500
+    epochs: int = 4
     batch_size: int = 32
     lr: float = 2e-3
     crop: int = 64
@@ -122,7 +122,7 @@ def configurations() -> list[Run]:
     runs += [replace(MAIN[1], experiment="noise floor", model="S2 again", seed=seed) for seed in range(3, 6)]
     narrow = replace(MAIN[3], experiment="capacity", model="S2 + S1, late, width-matched", width=0.352)
     runs += [replace(narrow, seed=seed) for seed in seeds]
-    few = [replace(run, experiment="labels", label_fraction=0.1, epochs=15) for run in MAIN]
+    few = [replace(run, experiment="labels", label_fraction=0.1, epochs=20) for run in MAIN]
     runs += [replace(run, seed=seed) for run in few for seed in seeds]
     for run in MAIN[2:]:
         dropped = replace(run, experiment="modality dropout", model=f"{run.model}, dropout", modality_dropout=0.3)
