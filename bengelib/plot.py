@@ -271,7 +271,7 @@ def plot_intervals(
         axis.plot([result.low, result.high], [place, place], color=OKABE_ITO[0], lw=2)
         axis.plot(result.value, place, "o", color=OKABE_ITO[0])
         axis.annotate(
-            f"{result.value:.2f}", (result.value, place), (0, 6), textcoords="offset points", ha="center", fontsize=8
+            f"{result.value:.3f}", (result.value, place), (0, 6), textcoords="offset points", ha="center", fontsize=8
         )
         axis.annotate(
             name,

@@ -207,10 +207,9 @@ def report(rows: list[Row], markdown: bool = False) -> None:
         print("| quantity | measured | accepted |\n|---|---|---|")
     for row in rows:
         if markdown:
+            low = 0.0 if -1 < row.low < 0 else row.low
             missed = "" if row.passed else " **missed**"
-            print(
-                f"| {row.name} | {row.value:.4g}{missed} | {max(row.low, 0.0) if row.low > -1 else row.low:.4g} to {row.high:.4g} |"
-            )
+            print(f"| {row.name} | {row.value:.4g}{missed} | {low:.4g} to {row.high:.4g} |")
             continue
         mark = "" if row.passed else "  <-- MISSED"
         print(f"{row.name:45s} {row.value:11.4f}   [{row.low:.3f}, {row.high:.3f}]{mark}")
