@@ -75,6 +75,8 @@ def batches(
         loader = DataLoader(data, batch_sampler=order, collate_fn=default_collate, num_workers=workers, pin_memory=pin)
     ready: Batch | None = None
     for stored in loader:
+        if device.type == "mps":  # Apple's GPUs have no unsigned 16-bit integers
+            stored = decode(stored, bands)
         coming = {
             key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
             for key, value in stored.items()
