@@ -11,6 +11,7 @@ lab_options := $(if $(LAB),--lab $(LAB)) $(if $(DATASET),--dataset $(DATASET)) \
 	$(if $(filter-out 0 no false,$(FULL)),--full)
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:  # half an environment would pass for a whole one
 .PHONY: help labs test venv jupyter lint links clean
 
 help:
@@ -21,7 +22,7 @@ help:
 	@echo "make lint      check style and types"
 	@echo "make venv      only create $(VENV) and install into it; the other commands do so where needed"
 	@echo "make links REPO=owner/name   write another public address into badges, setup cells and citation"
-	@echo "make clean     remove what the commands wrote, but neither data/ nor $(VENV)"
+	@echo "make clean     remove what the commands wrote, but not data/, $(VENV) and the runs of studies"
 	@echo "TORCH=cpu      with any of them, before $(VENV) exists: the small processor-only PyTorch"
 	@echo "PYTHON=...     with any of them, before $(VENV) exists: another interpreter than python3"
 
@@ -64,5 +65,5 @@ endif
 	@touch $@
 
 clean:
-	rm -rf build .pytest_cache .ruff_cache .mypy_cache *.egg-info
+	rm -rf build/labs build/lib build/bdist.* .pytest_cache .ruff_cache .mypy_cache *.egg-info
 	find bengelib tests tools -name __pycache__ -prune -exec rm -rf {} +

@@ -12,11 +12,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (BengeError, ValueError) as error:
+    except (BengeError, ValueError, OSError) as error:  # OSError: a folder that cannot be written, for one
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted. The same command goes on where this one stopped.", file=sys.stderr)
+        print("Interrupted. The same command goes on from there (fetch, pack) or begins anew.", file=sys.stderr)
         return 130
     return 0
 

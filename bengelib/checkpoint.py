@@ -28,6 +28,9 @@ def save_checkpoint(path: str | Path, model: Network, config: Mapping[str, Any] 
         path: a file, customarily `.safetensors`; its folder is made.
         model: a network with `inputs` and `outputs`.
         config: anything that JSON can hold: dataset, seed, epochs, results.
+
+    Raises:
+        TypeError: `config` holds something else; nothing is written then.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +58,11 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]
         raise CheckpointError(f"{path} is not a readable safetensors file ({error}); it may be truncated") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a {FORMAT} file; its format says {metadata.get('format')!r}")
-    return json.loads(metadata["header"]), weights
+    try:
+        header = json.loads(metadata["header"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} has no readable header ({error!r}); save the model again") from error
+    return header, weights
 
 
 def load_checkpoint(path: str | Path, model: Network, heads: bool = True) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bengelib.bands import S2_BANDS
+from bengelib.errors import BandError
 from bengelib.transforms import Batch
 
 # A thick cloud is white in the visible and the near infrared and darker where ice absorbs; round numbers.
@@ -32,13 +33,16 @@ def paint_clouds(
         A new batch.
 
     Raises:
-        ValueError: `cover` is not in [0, 1], or the bands do not match.
+        ValueError: `cover` is not in [0, 1].
+        BandError: the names are not as many as the bands, or one of them is unknown.
     """
     if not 0 <= cover <= 1:
         raise ValueError(f"cover is a share from 0 to 1, not {cover}")
     s2: Tensor = batch["s2"]
     if s2.shape[1] != len(s2_bands):
-        raise ValueError(f"s2 has {s2.shape[1]} bands, but {len(s2_bands)} names were given: {s2_bands}")
+        raise BandError(f"s2 has {s2.shape[1]} bands, but {len(s2_bands)} names were given: {s2_bands}")
+    if unknown := [band for band in s2_bands if band not in CLOUD_REFLECTANCE]:
+        raise BandError(f"unknown s2_bands {unknown}; choose from {list(CLOUD_REFLECTANCE)}")
     if cover == 0:
         return dict(batch)
     field = _field(len(s2), s2.shape[-2], s2.shape[-1], generator).to(s2.device)  # (B, H, W)

@@ -21,22 +21,17 @@ Sample = dict[str, Any]
 KEYS = (*RASTER_KEYS, *TABLE_KEYS)
 """Every key that can be asked for as a modality or a target."""
 
-_FOLDERS = {
-    "s2": ("sentinel-2",),
-    "s1": ("sentinel-1",),
-    "dem": ("dem", "glo-30_dem"),
-    "land_cover": ("esaworldcover",),
-}
 
-
-def check_names(given: Sequence[str], known: Sequence[str], what: str) -> tuple[str, ...]:
-    """`given` as a tuple, if each name is in `known` and stands there once.
+def check_names(given: Sequence[str], known: Sequence[str], what: str, *, empty: bool = True) -> tuple[str, ...]:
+    """`given` as a tuple, if each name is in `known` and stands there once; `empty` says whether none may be given.
 
     Raises:
-        BandError: a name that is unknown or repeated, or a bare string instead of a sequence.
+        BandError: a name that is unknown or repeated, a bare string, or no name where one must be given.
     """
     if isinstance(given, str):
         raise BandError(f"{what} must be a sequence of names; write ({given!r},) instead of {given!r}")
+    if not empty and len(given) == 0:
+        raise BandError(f"{what} is empty; name some of {list(known)}")
     unknown = [name for name in given if name not in known]
     if unknown:
         raise BandError(f"unknown {what} {unknown}; choose from {list(known)}")
@@ -120,9 +115,11 @@ class SampleBatch(Sequence[Sample]):
         return len(self.batch["patch_id"])
 
     def __getitem__(self, index: Any) -> Any:
-        """One sample."""
+        """One sample, or a list of them for a slice."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
-            raise IndexError(index)
+            raise IndexError(f"sample {index} of {len(self)}")
         return {key: value[index] for key, value in self.batch.items()}
 
 
@@ -181,16 +178,17 @@ class BENGE(Dataset[Sample]):
         Raises:
             DatasetNotFoundError: no such folder, or no meta CSV in it.
             MissingModalityError: the tree lacks a modality or target, or some patch has no files for it.
-            BandError: an unknown or repeated modality, target or band.
+            BandError: an unknown or repeated modality, target or band, no band at all, or another `on_error`.
             SplitError: an unknown or empty split, or a bad split file.
             TableError: a malformed CSV or JSON.
         """
         self.root = Path(root).resolve()
         self.modalities = check_names(modalities, KEYS, "modalities")
         self.targets = check_names(targets, KEYS, "targets")
-        self.s2_bands = check_names(s2_bands, S2_BANDS, "s2_bands")
-        self.s1_bands = check_names(s1_bands, S1_BANDS, "s1_bands")
+        self.s2_bands = check_names(s2_bands, S2_BANDS, "s2_bands", empty=False)
+        self.s1_bands = check_names(s1_bands, S1_BANDS, "s1_bands", empty=False)
         self.acquisition = check_names((acquisition,), ("s2", "s1"), "acquisition")[0]
+        check_names((on_error,), ("raise", "skip"), "on_error")  # before "skip" has read every raster
         self.transform = transform
         self.keys = tuple(dict.fromkeys((*self.modalities, *self.targets)))
         chosen = select_patches(self.root, self.root.name, read_meta(self.root), split, scheme, fold)
@@ -209,6 +207,7 @@ class BENGE(Dataset[Sample]):
         """The sample of one patch; see the class for keys, shapes and units.
 
         Raises:
+            IndexError: there is no such patch.
             RasterError: a file is missing, damaged, all no-data, or holds values that are not legal.
         """
         if not -len(self) <= index < len(self):

@@ -30,7 +30,7 @@ Augmentation = Callable[[Batch, torch.Generator], Batch]
 
 @dataclass
 class History:
-    """What `fit` measured: one row an epoch, `train/loss`, `val/loss` and `val/<target>/<metric>`."""
+    """What `fit` measured: a row an epoch with `epoch`, `lr`, `train/loss`, `val/loss`, `val/<target>/<metric>`."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
@@ -102,11 +102,17 @@ def fit(
     Raises:
         BandError: dataset and model disagree on bands.
         NonFiniteLossError: the loss became NaN or infinite, in training or in validation.
-        ValueError: nothing to train on, an unknown `monitor` or `precision`, or a `monitor` that is NaN.
+        ValueError: nothing to train on or to validate with, an unknown `monitor` or `precision`, or a `monitor` that
+            is NaN.
     """
     size = len(train)  # type: ignore[arg-type]
-    if size < 1 or epochs < 1:
-        raise ValueError(f"nothing to train on: {size} samples, {epochs} epochs")
+    if size < 1 or epochs < 1 or batch_size < 1 or not tasks:
+        raise ValueError(
+            f"nothing to train on: {size} samples, {epochs} epochs, batches of {batch_size}, {len(tasks)} tasks; "
+            "expected one or more of each"
+        )
+    if val is not None and len(val) < 1:  # type: ignore[arg-type]
+        raise ValueError("nothing to validate with: `val` has no samples; leave it out to keep the last weights")
     if monitor != "loss" and (val is None or monitor.partition("/")[0] not in [task.target for task in tasks]):
         raise ValueError(
             f"cannot monitor {monitor!r}; choose 'loss', or give `val` and choose '<target>/<metric>' with a target of "
@@ -177,7 +183,10 @@ def evaluate(
 
     Raises:
         BandError: dataset and model disagree on bands.
+        ValueError: nothing to evaluate.
     """
+    if len(data) < 1 or not tasks:  # type: ignore[arg-type]
+        raise ValueError(f"nothing to evaluate: the dataset has no samples or there are no tasks ({len(tasks)})")
     check_bands(model, data)
     accelerator = make_accelerator(precision)
     with handed_back(model):

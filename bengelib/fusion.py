@@ -396,10 +396,11 @@ class DecisionFusion(nn.Module):
     """
 
     def __init__(self, networks: Mapping[str, nn.Module], multi_label: Sequence[str] = ()) -> None:
-        """Join `networks`, each under a name, that share their targets.
+        """Join `networks`, each under a name, that share their targets; `multi_label` names some of the targets.
 
         Raises:
-            ValueError: no network, or targets that differ.
+            ValueError: no network, targets that differ, or a name in `multi_label` that is none of them.
+            BandError: two networks read other bands of the same modality; one batch cannot serve both.
         """
         super().__init__()
         if not networks:
@@ -407,12 +408,17 @@ class DecisionFusion(nn.Module):
         outputs = [getattr(network, "outputs", {}) for network in networks.values()]
         if any(other != outputs[0] for other in outputs):
             raise ValueError(f"the networks answer different targets or classes: {[list(o) for o in outputs]}")
+        multi_label = (multi_label,) if isinstance(multi_label, str) else tuple(multi_label)
+        if outputs[0] and (unknown := [target for target in multi_label if target not in outputs[0]]):
+            raise ValueError(f"multi_label names {unknown}; the networks answer {list(outputs[0])}")
         self.networks = nn.ModuleDict(networks)
-        self.multi_label = tuple(multi_label)
+        self.multi_label = multi_label
         self.outputs: dict[str, tuple[str, ...]] = outputs[0]
         self.inputs: dict[str, tuple[str, ...]] = {}
         for network in networks.values():
-            self.inputs |= getattr(network, "inputs", {})
+            for key, bands in getattr(network, "inputs", {}).items():
+                if self.inputs.setdefault(key, bands) != bands:
+                    raise BandError(f"the networks read different bands of {key}: {self.inputs[key]} and {bands}")
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Outputs keyed by target, (B, K): log of the mean probability, or log-odds of it for multi-label targets.

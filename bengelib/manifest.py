@@ -118,7 +118,10 @@ def verify(folder: str | Path) -> None:
     manifest = read_manifest(folder)
     if manifest is None:
         raise DatasetNotFoundError(f"no manifest.json in {folder}; give the folder that bengelib.pack returned")
-    journal, chunk = read_journal(folder), manifest["chunk"]
+    try:
+        journal, chunk = read_journal(folder), manifest["chunk"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ChecksumError(f"{folder} is damaged ({error!r}). Remove it and call bengelib.pack.") from error
     for name, entry in manifest["arrays"].items():
         path = folder / f"{name}.npy"
         try:
@@ -130,7 +133,7 @@ def verify(folder: str | Path) -> None:
         if fits and name in ARRAYS:
             for number, start in enumerate(range(0, len(array), chunk)):
                 digests.append(digest(array[start : start + chunk]))
-                if digests[-1] != journal[number]["arrays"][name]:
+                if digests[-1] != journal.get(number, {}).get("arrays", {}).get(name):
                     raise ChecksumError(
                         f"{path} is damaged in rows {start} to {min(start + chunk, len(array)) - 1}. Remove {folder} "
                         "and call bengelib.pack."

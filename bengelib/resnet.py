@@ -4,6 +4,8 @@ The blocks and their names are torchvision's, so its ImageNet weights load into 
 """
 
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pickle import UnpicklingError
 from typing import NamedTuple
 
@@ -121,9 +123,10 @@ def load_imagenet(encoder: ResNetEncoder, channels: Sequence[str]) -> None:
         raise ValueError(f"{len(channels)} channel names {tuple(channels)} for {encoder.in_channels} channels")
     url = _DEPTHS[encoder.depth].weights.url
     try:
-        state = torch.hub.load_state_dict_from_url(
-            url, map_location="cpu", check_hash=True, weights_only=True, progress=False
-        )
+        with redirect_stdout(StringIO()):  # it announces the path of its cache even without progress
+            state = torch.hub.load_state_dict_from_url(
+                url, map_location="cpu", check_hash=True, weights_only=True, progress=False
+            )
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         damaged = isinstance(error, EOFError | UnpicklingError)
         cause = "the file is no weights file" if damaged else str(error) or type(error).__name__

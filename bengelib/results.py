@@ -43,18 +43,31 @@ def read_results(path: Path | str) -> pd.DataFrame:
     """The table at `path`, a file (empty if there is none yet) or the address of one on the web.
 
     Raises:
-        TableError: other columns.
+        TableError: no table, or one with other columns.
     """
     if isinstance(path, Path) and not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
-    table = pd.read_csv(path, dtype={"seed": str, "config": str, "condition": str}, keep_default_na=False)
+    try:  # an empty cell is an empty text, but in `value` it is NaN: a score that there is none of
+        table = pd.read_csv(
+            path,
+            dtype={"seed": str, "config": str, "condition": str},
+            keep_default_na=False,
+            na_values={"value": [""]},
+        )
+    except ValueError as error:  # pandas' parser errors are ValueErrors
+        raise TableError(f"cannot read {path} ({error}). Run the study again.") from error
     if tuple(table.columns) != COLUMNS:
         raise TableError(f"{path} has the columns {list(table.columns)}, not {list(COLUMNS)}. Run the study again.")
     return table
 
 
 def write_results(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows (each a value for every one of `COLUMNS`), sorted, in one step, so that no half table is left."""
+    """Write rows (each a value for every one of `COLUMNS`), sorted, in one step, so that no half table is left.
+
+    Args:
+        path: the file, in a folder that exists.
+        rows: `value` is a number, NaN where there is none.
+    """
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["seed"] = table["seed"].astype(str)
     table["value"] = table["value"].astype(float).round(5)
@@ -72,18 +85,20 @@ def interval_rows(row: Mapping[str, Any], interval: Interval) -> list[dict[str, 
     ]
 
 
-def read_intervals(results: pd.DataFrame, by: str, **where: Any) -> dict[str, Interval]:
+def read_intervals(results: pd.DataFrame, by: str, *, metric: str, **where: Any) -> dict[str, Interval]:
     """Pooled intervals of the rows that match, keyed by the column `by`.
 
     Args:
         results: what `read_results` gave.
         by: a column, such as `"model"` or `"condition"`.
-        **where: values of columns, `metric` among them, such as `target="corine", metric="map"`.
+        metric: its name, without `_low` and `_high`.
+        **where: values of other columns, such as `target="corine"`.
 
     Raises:
-        TableError: no row matches, or several rows have the same key.
+        TableError: there is no such column, no row matches, or several rows have the same key.
     """
-    metric = where.pop("metric")
+    if unknown := [column for column in (by, *where) if column not in results.columns]:
+        raise TableError(f"no columns {unknown}; the table has {list(results.columns)}")
     chosen = results[results["seed"] == POOLED]
     for column, value in where.items():
         chosen = chosen[chosen[column] == value]

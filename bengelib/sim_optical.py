@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from bengelib.bands import PATCH_SIZE, S2
-from bengelib.sim_noise import Array, fractal, gaussian, key_of, rehash, smooth, uniform, white
+from bengelib.sim_noise import Array, fractal, gaussian, hash_lattice, key_of, rehash, smooth, uniform, white
 from bengelib.sim_scene import Kind, Scene
 
 MARGIN = 8
@@ -48,6 +48,7 @@ _RIVER = (220, 270, 390, 290, 330, 260, 250, 235, 205, 190, 110, 80)
 _SNOW = (7600, 7700, 7600, 7550, 7450, 7350, 7250, 7100, 6950, 6600, 850, 650)
 _CLOUD = (6200, 6000, 5900, 6000, 6100, 6200, 6250, 6300, 6300, 5200, 4000, 3100)
 _VISIBLE = np.array((1, 1, 0.8, 1, 0.7, 0.1, 0, 0, 0, 0, 0, 0), np.float32)
+_INFRARED = np.array((0, 0, 0.1, 0, 0.4, 0.9, 1, 1, 1, 1, 0.5, 0.3), np.float32)
 _SHORT_WAVE = np.array((0, 0, 0, 0.2, 0.2, 0, 0, 0, 0, 0, 0.7, 1), np.float32)
 _HAZE = (1.25, 1.0, 0.72, 0.52, 0.42, 0.33, 0.28, 0.23, 0.21, 0.2, 0.08, 0.05)
 # The atmospheric correction of the real data takes too much from the shortest bands.
@@ -157,6 +158,8 @@ _ROUGH: Array = np.array([_COVERS[kind].rough for kind in Kind], np.float32)
 _VARY: Array = np.array([_COVERS[kind].vary for kind in Kind], np.float32)
 _SNOW_SHOWN: Array = np.array([_COVERS[kind].snow for kind in Kind], np.float32)
 
+_SOILED = np.array([Kind.PASTURE <= kind <= Kind.RICE for kind in Kind])
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -167,6 +170,7 @@ class Conditions:
         lon: degrees.
         lat: degrees.
         zone: Koeppen-Geiger code of the place (0 for open water).
+        earliness: how far the season is ahead in this region, standard deviations.
         vigour: green cover against a normal year, -1 to 1 standard deviations.
         moisture: wetness of the soil, standard deviations.
         haze: standard deviations.
@@ -178,6 +182,7 @@ class Conditions:
     lon: float
     lat: float
     zone: int
+    earliness: float
     vigour: float
     moisture: float
     haze: float
@@ -221,10 +226,10 @@ def green_tables(zone: int, lat: float) -> Array:
 def green_cover(ground: Scene, conditions: Conditions) -> Array:
     """Share of green leaves per pixel on the date, with each field's own calendar: (H, W) float32."""
     day = conditions.time.timetuple().tm_yday
-    shift = np.rint(7 * gaussian(rehash(ground.unit, 60))).astype(np.int64)
+    shift = np.rint(7 * gaussian(rehash(ground.unit, 60)) + 5 * conditions.earliness).astype(np.int64)
     table = green_tables(conditions.zone, conditions.lat)
     green = table[ground.kind, (day + shift) % 366]
-    vigour = 1 + 0.10 * conditions.vigour + _VARY[ground.kind] * gaussian(rehash(ground.unit, 61))
+    vigour = 1 + 0.12 * conditions.vigour + _VARY[ground.kind] * gaussian(rehash(ground.unit, 61))
     # A third of the meadows is freshly cut at any time of the summer.
     cut = (ground.kind == Kind.MEADOW) & (uniform(rehash(ground.unit, 62 + day // 20)) < 0.25) & (140 < day < 290)
     return np.clip(green * vigour * np.where(cut, np.float32(0.6), np.float32(1)), 0, 1).astype(np.float32)
@@ -254,10 +259,12 @@ def sentinel2(
     patchy = fractal(key_of(key, 4), x, y, (60.0, 22.0, 8.0), 0.75)
     green = np.clip(green * (1 + 0.5 * _VARY[kind] * patchy), 0, 1)
     soil = np.exp(0.34 * gaussian(rehash(ground.unit, 63)) + 0.1 * patchy - 0.14 * conditions.moisture)
-    soiled = (kind >= Kind.PASTURE) & (kind <= Kind.RICE)
-    soil = np.where(soiled, soil, np.exp(0.5 * _VARY[kind] * gaussian(rehash(ground.unit, 63))))
+    soil = np.where(_SOILED[kind], soil, np.exp(0.5 * _VARY[kind] * gaussian(rehash(ground.unit, 63))))
     bright = np.exp(_ROUGH[kind] * grain + 0.5 * _VARY[kind] * gaussian(rehash(ground.unit, 64)))
-    picture: Array = _LEAF.T[:, kind] * green + _GROUND.T[:, kind] * ((1 - green) * soil)
+    leaf_colour = _signature(key_of(key, 5), 0.09, 0.05, 0.10)
+    soil_colour = _signature(key_of(key, 6), 0.20, 0.12, 0.14)
+    picture: Array = (leaf_colour * _LEAF).T[:, kind] * green
+    picture += (np.where(_SOILED[:, None], soil_colour, 1) * _GROUND).T[:, kind] * ((1 - green) * soil)
     water = kind <= Kind.RIVER
     murk = 0.22 * gaussian(np.array([key_of(date_key, 5)], np.uint32))[0] + 0.16 * smooth(
         key_of(date_key, 6), x, y, 260.0
@@ -268,6 +275,8 @@ def sentinel2(
     dryness = 0.9 * _VARY[kind] * gaussian(rehash(ground.unit, 66))
     picture *= bright * np.exp(_VISIBLE[:, None, None] * tint + _SHORT_WAVE[:, None, None] * dryness)
 
+    # The atmospheric correction errs by some per cent, differently in every acquisition.
+    picture *= _signature(key_of(date_key, 7), 0.08, 0.05, 0.06)[:, None, None]
     zenith, azimuth = sun_position(conditions.time, conditions.lon, conditions.lat)
     slope_south, slope_east = np.gradient(ground.height, 10.0)
     toward = slope_south * np.cos(azimuth) - slope_east * np.sin(azimuth)
@@ -295,6 +304,18 @@ def sentinel2(
         noise = white(key_of(date_key, 100 + i), x[inner][:side], y[inner][:side])
         bands[name] = np.clip(np.rint(sharp + noise * (4 + 0.006 * sharp)), 1, 20000).astype(np.uint16)
     return bands
+
+
+def _signature(key: int, visible: float, infrared: float, short_wave: float) -> Array:
+    """One factor per band (12,) that belongs to a tile or an acquisition, smooth over the spectrum.
+
+    Soils, tree species and atmospheres differ from region to region and day to day; so a model can recognise a place
+    it has seen, as it can in real data.
+    """
+    draws = gaussian(hash_lattice(key, np.arange(4), np.arange(1)))[0]
+    tilt = np.array((1, 0.8, 0.3, -0.2, -0.3, 0, 0, 0, 0, 0, 0, 0), np.float32)
+    exponent = visible * draws[0] * _VISIBLE + infrared * draws[1] * _INFRARED + short_wave * draws[2] * _SHORT_WAVE
+    return np.exp(exponent + 0.6 * visible * draws[3] * tilt).astype(np.float32)
 
 
 def _snow(

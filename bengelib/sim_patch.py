@@ -96,7 +96,8 @@ def write_patch(root: Path, seed: int, job: Job) -> dict[str, Any]:
     wetness = acquisition_noise(seed, place, 1)
     optical = Conditions(
         time=optical_pass.time, lon=job.lon, lat=job.lat, zone=land_zone,
-        vigour=acquisition_noise(seed, place, 2), moisture=wetness, haze=acquisition_noise(seed, place, 3),
+        earliness=acquisition_noise(seed, place._replace(date=0), 6), vigour=acquisition_noise(seed, place, 2),
+        moisture=wetness, haze=acquisition_noise(seed, place, 3),
         cloudy=max(0.0, 0.008 * (acquisition_noise(seed, place, 4) - 0.2)), snow=snow_share(place.tile, place.date),
     )  # fmt: skip
     radar = RadarConditions(

@@ -97,11 +97,17 @@ def official_split(root: Path, name: str, split: str, known_ids: Sequence[str]) 
     archives have it) and `_val` (as the repository has it) are accepted.
 
     Raises:
-        SplitError: the file is missing, there are two that differ, or it holds unknown or repeated ids.
+        SplitError: the file is missing or no text, there are two that differ, or it holds unknown or repeated ids.
     """
     suffixes = ("validation", "val") if split == "val" else (split,)
     candidates = [root / "splits" / f"{name}_{suffix}.csv" for suffix in suffixes]
-    found = {path: path.read_text(encoding="utf-8-sig").split() for path in candidates if path.is_file()}
+    found: dict[Path, list[str]] = {}
+    for candidate in candidates:
+        if candidate.is_file():
+            try:
+                found[candidate] = candidate.read_text(encoding="utf-8-sig").split()
+            except (UnicodeDecodeError, OSError) as error:
+                raise SplitError(f"cannot read {candidate} ({error}). Fetch it again.") from error
     if not found:
         raise SplitError(
             f"no split file {' or '.join(str(path) for path in candidates)}. "

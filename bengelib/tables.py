@@ -25,7 +25,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """A CSV indexed by `patch_id`; column order, a byte-order mark and CRLF line ends do not matter.
 
     Raises:
-        TableError: it cannot be parsed, lacks one of `columns`, or names a patch twice.
+        TableError: it cannot be parsed, lacks one of `columns`, has a row without an id, or names a patch twice.
     """
     try:
         table = pd.read_csv(path, encoding="utf-8-sig", dtype={"patch_id": str, "patch_id_s1": str})
@@ -34,6 +34,13 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     missing = [column for column in ("patch_id", *columns) if column not in table.columns]
     if missing:
         raise TableError(f"{path} lacks the columns {missing}; it has {list(table.columns)}. Fetch the file again.")
+    ids = [column for column in ("patch_id", "patch_id_s1") if column in ("patch_id", *columns)]
+    nameless = table[ids].isna().any(axis=1).to_numpy()
+    if nameless.any():
+        raise TableError(
+            f"{path} has {int(nameless.sum())} rows with nothing in one of {ids}, the first being row "
+            f"{int(nameless.argmax()) + 1} below the header. Fetch the file again."
+        )
     repeated = table["patch_id"][table["patch_id"].duplicated()]
     if len(repeated):
         raise TableError(f"{path} has {len(repeated)} repeated patch ids, the first being {repeated.iloc[0]}")
@@ -49,8 +56,8 @@ def read_meta(root: Path) -> pd.DataFrame:
     """
     if not root.is_dir():
         raise DatasetNotFoundError(
-            f"no folder {root}. Give the folder that holds {root.name}_meta.csv, or make simulated data with "
-            f"bengelib.simulate({str(root)!r})."
+            f"no folder {root}. Give the folder that holds {root.name}_meta.csv; or let bengelib.load get one by name, "
+            '"ben-ge-800" for real ones (bengelib.fetch), "ben-ge-sim" for simulated ones (bengelib.simulate).'
         )
     path = root / f"{root.name}_meta.csv"
     if not path.is_file():
@@ -110,7 +117,12 @@ def _rows(
 
 
 def read_weather(root: Path, meta: pd.DataFrame, acquisition: str, problems: Problems | None = None) -> np.ndarray:
-    """ERA-5 at the time of the `s2` or `s1` acquisition: (N, 5) float32 in the order of `bands.WEATHER`, its units."""
+    """ERA-5 at the time of the `s2` or `s1` acquisition: (N, 5) float32 in the order of `bands.WEATHER`, its units.
+
+    Raises:
+        MissingModalityError: the tree has no such table.
+        TableError: it is malformed, or a patch has no numbers in it (where `problems` is not given).
+    """
     path = _find(root, "era-5", "weather")
     columns = [variable.column.format(time=acquisition) for variable in WEATHER.values()]
     return _rows(read_csv(path, columns), meta, columns, path, problems).astype(np.float32)
@@ -119,7 +131,12 @@ def read_weather(root: Path, meta: pd.DataFrame, acquisition: str, problems: Pro
 def read_fractions(
     root: Path, meta: pd.DataFrame, what: str = "land_cover_fractions", problems: Problems | None = None
 ) -> np.ndarray:
-    """Share of each WorldCover class in each patch: (N, 11) float32 in the order of `bands.LAND_COVER`, in [0, 1]."""
+    """Share of each WorldCover class in each patch: (N, 11) float32 in the order of `bands.LAND_COVER`, in [0, 1].
+
+    Raises:
+        MissingModalityError: the tree has no such table.
+        TableError: it is malformed, or a patch has no numbers in it (where `problems` is not given).
+    """
     path = _find(root, "esaworldcover", what)
     return _rows(read_csv(path, LAND_COVER_NAMES), meta, LAND_COVER_NAMES, path, problems).astype(np.float32)
 
@@ -144,13 +161,14 @@ def read_climate_zone(root: Path, meta: pd.DataFrame, problems: Problems | None 
                 f"{root.name}_climatezones.csv. Leave 'climate_zone' out, or add one of them."
             ) from None
         table = read_csv(path, ("climatezone",))
-    codes = _rows(table, meta, ("climatezone",), path, problems)[:, 0].astype(np.int64)
-    unknown = sorted({int(code) for code in codes} - set(_ZONE_INDEX))
+    codes = _rows(table, meta, ("climatezone",), path, problems)[:, 0]
+    unknown = sorted(set(codes.tolist()) - set(_ZONE_INDEX))  # 26.7 too, which is not 26
     if problems is not None:
         for patch_id in meta.index[np.isin(codes, unknown)]:
             problems[patch_id] = f"{path}: a climate zone code that is not in the legend {sorted(_ZONE_INDEX)}"
     elif unknown:
-        raise TableError(f"{path}: climate zone codes {unknown} are not in the legend {sorted(_ZONE_INDEX)}")
+        shown = ", ".join(f"{code:g}" for code in unknown)
+        raise TableError(f"{path}: climate zone codes [{shown}] are not in the legend {sorted(_ZONE_INDEX)}")
     return np.array([_ZONE_INDEX.get(int(code), 0) for code in codes], dtype=np.int64)
 
 

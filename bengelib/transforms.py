@@ -64,8 +64,13 @@ def decode(
     Returns:
         A batch with `s2` (B, len(s2_bands), 120, 120) float32 reflectance, not clipped, the 20 m and 60 m bands
         upsampled bilinearly; `s1` and `dem` float32; `land_cover` (B, 120, 120) int64 class indices.
+
+    Raises:
+        BandError: the stored parts of Sentinel-2 are not those of `s2_bands`, or one of the names is unknown.
     """
     groups = {key: batch[key] for key in S2_GROUPS if key in batch}
+    if groups:
+        _check_groups(groups, s2_bands)
     decoded: Batch = {"s2": _decode_s2(groups, s2_bands, normalized)} if groups else {}
     decoded |= {key: value for key, value in batch.items() if key not in S2_GROUPS}
     for key, bands in (("s1", s1_bands), ("dem", ())):
@@ -78,6 +83,24 @@ def decode(
         codes = decoded["land_cover"]
         decoded["land_cover"] = land_cover_index().to(codes.device)[codes.to(torch.int64)]
     return decoded
+
+
+def _check_groups(groups: Mapping[str, Tensor], s2_bands: Sequence[str]) -> None:
+    """Refuse stored parts that do not hold the named bands: a place that nothing is written to holds chance numbers.
+
+    Raises:
+        BandError: see `decode`.
+    """
+    if unknown := [band for band in s2_bands if band not in S2]:
+        raise BandError(f"unknown s2_bands {unknown}; choose from {list(S2)}")
+    for key in S2_GROUPS:
+        names = tuple(band for band in s2_bands if key == f"s2_{S2[band].resolution}m")
+        stored = groups[key].shape[1] if key in groups else 0
+        if stored != len(names):
+            raise BandError(
+                f"{key} holds {stored} bands, but s2_bands {tuple(s2_bands)} has {len(names)} of that resolution: "
+                f"{names}. Give the s2_bands of the dataset that the batch is from."
+            )
 
 
 def _decode_s2(groups: Mapping[str, Tensor], s2_bands: Sequence[str], normalized: bool) -> Tensor:

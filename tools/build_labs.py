@@ -19,6 +19,7 @@ from pathlib import Path
 
 import nbformat
 
+from tools.clean_outputs import NOTEBOOK_METADATA
 from tools.links import ROOT, badges, declared_repository
 
 SOURCE_SUFFIX = ".src.md"
@@ -28,10 +29,6 @@ SOLUTION = re.compile(
 )
 STUB = r"\g<indent># your code here\n\g<indent>...\n"
 MARKS = re.compile(r"^[ ]*### (BEGIN|END) SOLUTION[^\n]*\n?", re.MULTILINE)
-METADATA = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-}
 
 
 def sources(root: Path = ROOT) -> list[Path]:
@@ -80,7 +77,7 @@ def build(source: Path, target: Path, solutions: bool, root: Path = ROOT) -> nbf
         if tags:
             cell.metadata["tags"] = tags
         cells.append(cell)
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=NOTEBOOK_METADATA)
     notebook.nbformat_minor = 5
     return _with_outputs(notebook, target)
 

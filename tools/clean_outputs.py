@@ -16,6 +16,10 @@ from typing import Any, NamedTuple
 
 import nbformat
 
+NOTEBOOK_METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 KEPT_CELL_METADATA = ("tags", "jupyter", "cellView")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 IMAGE = "image/png"
@@ -49,12 +53,7 @@ def clean(notebook: nbformat.NotebookNode) -> list[Problem]:
         What no cleaning can mend: errors, warnings, absolute paths, addresses of objects.
     """
     problems: list[Problem] = []
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-        }
-    )
+    notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     count = 0
     for index, cell in enumerate(notebook.cells):

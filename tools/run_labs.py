@@ -30,9 +30,9 @@ from traitlets.config import Config
 
 from tools import clean_outputs
 from tools.kernel_memory import MemoryWatch
+from tools.links import ROOT
 from tools.progress import Progress
 
-ROOT = Path(__file__).resolve().parent.parent
 LAB_PATTERN = "[0-9][0-9]-*/lab_*.ipynb"
 SOLUTIONS_PATTERN = "[0-9][0-9]-*/solutions/lab_*.ipynb"
 STRICT = "BENGELIB_STRICT"  # as `bengelib.exercises` has it, which is not imported: it takes torch a while to load
