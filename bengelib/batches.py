@@ -55,6 +55,12 @@ def batch_order(
     return batches
 
 
+def steps_per_epoch(size: int, batch_size: int, processes: int = 1) -> int:
+    """How many batches `batch_order` makes for training; a last batch of one sample joins the one before."""
+    full, rest = divmod(math.ceil(size / processes), batch_size)
+    return full + (rest > 1 or (rest == 1 and full == 0))
+
+
 def batches(
     data: Dataset[Any],
     batch_size: int,

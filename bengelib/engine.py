@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from torchmetrics import MeanMetric
 from tqdm import tqdm
 
-from bengelib.batches import batches, check_bands
+from bengelib.batches import batches, check_bands, steps_per_epoch
 from bengelib.devices import Accelerator, gather_object, handed_back, make_accelerator, share_buffers
 from bengelib.errors import NonFiniteLossError
 from bengelib.tasks import Task
@@ -126,7 +126,7 @@ def fit(
     order = torch.Generator().manual_seed(seed)  # the same in every process, so that they share the samples out
     views = torch.Generator().manual_seed(seed + 1 + accelerator.process_index)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
-    steps = epochs * math.ceil(size / (batch_size * accelerator.num_processes))
+    steps = epochs * steps_per_epoch(size, batch_size, accelerator.num_processes)
     history, best, best_weights = History(), math.inf, None
 
     silent = not (progress and accelerator.is_main_process)

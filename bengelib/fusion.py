@@ -4,7 +4,7 @@ An encoder takes the dict batch in physical units, normalises every modality by 
 `inputs` says what it reads: a dict from modality to the names of its bands, in order; modalities whose channels have
 no names (`dem`, `season`, `lonlat`) take `()`. A single-sensor model is early fusion of one modality.
 
-What happens when a modality is missing is never left to chance; `Inputs` explains it.
+What happens when a modality is missing is never left to chance; `bengelib.inputs` explains it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,127 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bengelib.bands import WEATHER
 from bengelib.errors import BandError, MissingModalityError
+from bengelib.inputs import IMAGES, Inputs, Missing, only_where
 from bengelib.resnet import ResNetEncoder
-from bengelib.transforms import Batch, Normalize
-
-IMAGES = ("s2", "s1", "dem")
-"""Modalities that are images; the others are vectors or scalars."""
+from bengelib.transforms import Batch
 
 VECTOR_FEATURES = 32
 """Length of the features that a vector modality is turned into."""
-
-Missing = Literal["error", "mean"]
-
-
-class Inputs(nn.Module):
-    """Takes the named modalities out of a batch and normalises them: the front door of every encoder.
-
-    A modality is missing for a whole batch if the batch lacks its key, and for single samples if the batch has
-    `<key>_available` (B,) bool and it is False there.
-
-    * `missing="error"` (default): a missing modality is an error, unless the encoder has modality dropout.
-    * `missing="mean"`: its place is taken by the mean of the training statistics, which is 0 after normalisation. The
-      encoder is not told, so expect it to do badly: it has never seen such an input.
-    * `modality_dropout=p`: in training each modality of each sample is hidden with probability `p`, but never all of
-      them (Neverova et al. 2016, arXiv:1501.00102). The place of a hidden or missing modality is taken by the mean, and
-      an availability mask (B, modalities) tells the encoder which modalities are there, in training and in use.
-    """
-
-    def __init__(
-        self, inputs: Mapping[str, Sequence[str]], modality_dropout: float = 0.0, missing: Missing = "error"
-    ) -> None:
-        """Look up the statistics of each modality's bands.
-
-        Raises:
-            BandError: an unknown modality or band, or no modality at all.
-            ValueError: `modality_dropout` is not in [0, 1), or needs two modalities, or `missing` is another word.
-        """
-        super().__init__()
-        if not inputs:
-            raise BandError('inputs is empty; give for example {"s2": S2_BANDS}')
-        if not 0 <= modality_dropout < 1:
-            raise ValueError(f"modality_dropout is a probability below 1, not {modality_dropout}")
-        if modality_dropout and len(inputs) < 2:
-            raise ValueError(f"modality_dropout needs two modalities or more; inputs has only {list(inputs)}")
-        if missing not in ("error", "mean"):
-            raise ValueError(f"unknown missing={missing!r}; choose 'error' or 'mean'")
-        self.names = {key: tuple(bands) for key, bands in inputs.items()}
-        self.modality_dropout = modality_dropout
-        self.missing = missing
-        self.normalize = nn.ModuleDict({key: Normalize(key, bands) for key, bands in self.names.items()})
-
-    @property
-    def mask_size(self) -> int:
-        """Length of the availability mask that the encoder is given: 0 without modality dropout."""
-        return len(self.names) if self.modality_dropout else 0
-
-    def channels(self, key: str) -> int:
-        """How many channels or values modality `key` has."""
-        return len(self.normalize[key].mean)  # type: ignore[arg-type]
-
-    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """Normalised modalities, images (B, k, H, W), vectors and scalars (B, k), and which are there (B, modalities).
-
-        Raises:
-            MissingModalityError: a modality is missing and nothing says what to do about it.
-        """
-        present = [key for key in self.names if key in batch]
-        if not present:
-            raise MissingModalityError(f"the model reads {list(self.names)}, but the batch has only {sorted(batch)}")
-        some = batch[present[0]]
-        values: dict[str, Tensor] = {}
-        available = torch.ones(len(some), len(self.names), dtype=torch.bool, device=some.device)
-        for column, key in enumerate(self.names):
-            if key in batch:
-                values[key] = self._normalized(key, batch[key])
-                if f"{key}_available" in batch:
-                    available[:, column] = batch[f"{key}_available"]
-            else:
-                values[key] = self._absent(key, batch, len(some), some.device)
-                available[:, column] = False
-        if self.training and self.modality_dropout:
-            available &= self._drawn(available)
-        complete = present == list(self.names) and not any(f"{key}_available" in batch for key in self.names)
-        if not complete and not self.modality_dropout and self.missing == "error" and not bool(available.all()):
-            absent = [key for column, key in enumerate(self.names) if not bool(available[:, column].all())]
-            raise MissingModalityError(
-                f"{absent} are missing from the batch, which has {sorted(batch)}. Add them to the dataset's modalities "
-                'or build the encoder with modality_dropout (it learns to do without) or missing="mean" (it does not).'
-            )
-        if complete and not (self.training and self.modality_dropout):
-            return values, available
-        masked = {
-            key: value * available[:, column].view(-1, *(1 for _ in value.shape[1:])).to(value.dtype)
-            for column, (key, value) in enumerate(values.items())
-        }
-        return masked, available
-
-    def _normalized(self, key: str, value: Tensor) -> Tensor:
-        if key == "weather":
-            value = value[:, [list(WEATHER).index(name) for name in self.names[key]]]
-        elif value.ndim == 1:
-            value = value[:, None]
-        normalized: Tensor = self.normalize[key](value)
-        return normalized
-
-    def _absent(self, key: str, batch: Batch, count: int, device: torch.device) -> Tensor:
-        """Zeros in the shape of a modality that the batch lacks."""
-        if key not in IMAGES:
-            return torch.zeros(count, self.channels(key), device=device)
-        images = [batch[other] for other in IMAGES if other in batch and other in self.names]
-        if not images:
-            raise MissingModalityError(f"no image among {sorted(batch)}; the model reads {list(self.names)}")
-        return torch.zeros(count, self.channels(key), *images[0].shape[-2:], device=device)
-
-    def _drawn(self, available: Tensor) -> Tensor:
-        """Which modalities stay in this training step: each with its probability, at least one available a sample."""
-        kept = torch.rand(available.shape, device=available.device) >= self.modality_dropout
-        nothing_left = ~(kept & available).any(dim=1)
-        kept[nothing_left] = True
-        return kept
-
 
 def planes(values: Mapping[str, Tensor], extra: Tensor | None = None) -> Tensor:
     """Stack images (B, k, H, W) and vectors (B, k) as channels of one image; a scalar becomes an even plane."""
@@ -250,8 +136,8 @@ class FeatureFusion(nn.Module):
     def _maps(self, values: Mapping[str, Tensor], available: Tensor) -> tuple[list[Tensor], Tensor]:
         """Each image's map (B, C, h, w) after the chosen stage, and all of them stacked, with the mask if any."""
         maps = [self.encoders[key].pyramid(values[key])[self.stage] for key in self.images]  # type: ignore[operator]
-        there = {key: available[:, list(self.inputs).index(key), None, None, None] for key in self.images}
-        maps = [each * there[key] for key, each in zip(self.images, maps, strict=True)]
+        columns = [list(self.inputs).index(key) for key in self.images]
+        maps = [only_where(each, available[:, column]) for column, each in zip(columns, maps, strict=True)]
         stacked = dict(enumerate(maps))
         return maps, planes(stacked, available.float() if self.read.mask_size else None)  # type: ignore[arg-type]
 
@@ -329,7 +215,7 @@ class LateFusion(nn.Module):
         """Features (B, feature_dim), those of each modality side by side in the order of `inputs`, then the mask."""
         values, available = self.read(batch)
         features = [
-            self.encoders[key](value) * available[:, column, None]
+            only_where(self.encoders[key](value), available[:, column])
             for column, (key, value) in enumerate(values.items())
         ]
         if self.read.mask_size:
@@ -429,12 +315,22 @@ class DecisionFusion(nn.Module):
         able = [network for network in self.networks.values() if all(key in batch for key in network.inputs)]  # type: ignore[union-attr]
         if not able:
             raise MissingModalityError(f"no network can decide: they read {list(self.inputs)}, given {sorted(batch)}")
-        votes = [network(batch) for network in able]
+        flags = {key: batch[f"{key}_available"] for key in self.inputs if f"{key}_available" in batch}
+        complete = {key: value for key, value in batch.items() if not key.endswith("_available")}
+        votes = [network(complete) for network in able]
+        count, device = next((len(vote), vote.device) for vote in votes[0].values())
+        may = torch.ones(len(able), count, dtype=torch.bool, device=device)  # (M, B): who has a vote on which sample
+        for row, network in enumerate(able):
+            for key in network.inputs:  # type: ignore[union-attr]
+                may[row] &= flags.get(key, may[row]).to(device)
+        if flags and not bool(may.any(dim=0).all()):
+            raise MissingModalityError(f"no network can decide about some samples: they lack {list(self.inputs)}")
+        weights = (may / may.sum(dim=0))[:, :, None]  # (M, B, 1)
         joined: dict[str, Tensor] = {}
         for target in votes[0]:
             logits = torch.stack([vote[target].float() for vote in votes])  # (M, B, K)
             if target in self.multi_label:
-                joined[target] = torch.logit(logits.sigmoid().mean(dim=0), eps=1e-6)
+                joined[target] = torch.logit((logits.sigmoid() * weights).nansum(dim=0), eps=1e-6)
             else:
-                joined[target] = logits.softmax(dim=-1).mean(dim=0).clamp_min(1e-8).log()
+                joined[target] = (logits.softmax(dim=-1) * weights).nansum(dim=0).clamp_min(1e-8).log()
         return joined

@@ -67,12 +67,13 @@ def prepare(name: str | Path, *, patches: int | None = None, progress: bool = Tr
     elif patches is not None:
         raise ValueError(f"patches={patches} is for simulated data only; {name} has the patches that it has")
     found = find_dataset(name)
-    if found is not None:
-        return found
-    if simulated:
+    if simulated and (found is None or (found / "simulation.json").is_file()):
         from bengelib.simulate import simulate
 
-        return Path(simulate(data_folders()[-1] / str(name), patches=count, progress=progress))
+        root = found or data_folders()[-1] / str(name)
+        return Path(simulate(root, patches=count, progress=progress))  # refuses a tree of other settings
+    if found is not None:
+        return found
     if str(name) in NAMES:
         return fetch(str(name), data_folders()[-1], progress=progress)
     looked = ", ".join(str(folder / name) for folder in data_folders())

@@ -28,6 +28,7 @@ VERSION = 1
 MARKER = "simulation.json"
 """Written last; its presence says that the tree is complete, its content how it was made."""
 SAMPLINGS = ("natural", "balanced")
+REAL_NAMES = ("ben-ge", "ben-ge-800", "ben-ge-8k")
 
 HEADERS: dict[str, tuple[str, ...]] = {
     "meta": (
@@ -89,12 +90,17 @@ def simulate(
         path of the tree.
 
     Raises:
-        SettingsError: an argument is out of range, or `root` holds something else: a tree with other settings, an
-            incomplete one, or other files. Nothing is ever overwritten.
+        SettingsError: an argument is out of range, `root` has the name of a real set, or it holds something else: a
+            tree with other settings, an incomplete one, or other files. Nothing is ever overwritten.
     """
     root = Path(root).expanduser().resolve()
     settings = {"version": VERSION, "patches": patches, "seed": seed, "sampling": sampling}
     _check(settings, processes)
+    if root.name in REAL_NAMES:
+        raise SettingsError(
+            f"{root} has the name of a real data set, so simulated data in it could be taken for real. Choose another "
+            "name, for example ben-ge-sim."
+        )
     if _reusable(root, settings):
         return root
     if processes is None:

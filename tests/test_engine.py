@@ -499,3 +499,14 @@ def test_two_processes_give_exact_figures_on_ragged_data(tmp_path):
     assert best["val/kind/accuracy"] == pytest.approx(alone["kind/accuracy"])
     assert first["ids"] == [f"patch {number}" for number in range(25)]
     np.testing.assert_allclose(first["outputs"], predict(model, val, precision="no").outputs["kind"], atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [(1, 4), (3, 4), (4, 4), (5, 4), (8, 4), (9, 4), (10, 4)])
+def test_the_schedule_knows_how_many_steps_there_are(size, batch_size):
+    from bengelib.batches import batch_order, steps_per_epoch
+    from bengelib.devices import make_accelerator
+
+    made = batch_order(size, batch_size, make_accelerator("no"), torch.Generator())
+    assert len(made) == steps_per_epoch(size, batch_size)
+    assert sorted(index for batch in made for index in batch) == list(range(size))
+    assert size == 1 or min(len(batch) for batch in made) > 1

@@ -9,10 +9,10 @@ from bengelib.fusion import (
     EarlyFusion,
     FeatureFusion,
     FiLMFusion,
-    Inputs,
     LateFusion,
 )
 from bengelib.heads import ClassificationHead, Network
+from bengelib.inputs import Inputs
 from bengelib.transforms import Normalize
 
 NARROW = 0.125
@@ -313,3 +313,29 @@ def test_decision_fusion_refuses_networks_that_answer_different_questions():
         DecisionFusion(made)
     with pytest.raises(ValueError, match="no network"):
         DecisionFusion({})
+
+
+def test_decision_fusion_takes_the_votes_of_the_sensors_that_are_there():
+    alone = networks()
+    joined = DecisionFusion(alone).eval()
+    batch = {**make_batch(), "s1_available": torch.tensor([True, False])}
+    plain, only_s2 = joined(make_batch())["y"].exp(), alone["s2"](make_batch())["y"].softmax(dim=1)
+    got = joined(batch)["y"].exp()
+    torch.testing.assert_close(got[0], plain[0])
+    torch.testing.assert_close(got[1], only_s2[1])
+    with pytest.raises(MissingModalityError, match="some samples"):
+        joined({**batch, "s2_available": torch.tensor([True, False])})
+
+
+@each_fusion
+def test_a_missing_modality_may_hold_nan(make):
+    model = make(SENSORS, width=NARROW, modality_dropout=0.3).eval()
+    batch = {**make_batch(), "s1_available": torch.tensor([True, False])}
+    batch["s1"][1] = float("nan")
+    assert torch.isfinite(model(batch)).all()
+
+
+@pytest.mark.parametrize("options", [{"modality_dropout": 0.3}, {"missing": "mean"}], ids=str)
+def test_late_fusion_without_any_image(options):
+    model = LateFusion({"s2": S2_BANDS, "season": ()}, width=NARROW, **options).eval()
+    assert torch.isfinite(model({"season": torch.tensor([0.2, 0.8])})).all()

@@ -1,0 +1,128 @@
+"""The front door of every encoder: takes named modalities out of a batch, normalises them, notes which are there.
+
+What happens when a modality is missing is never left to chance; `Inputs` explains it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bengelib.bands import PATCH_SIZE, WEATHER
+from bengelib.errors import BandError, MissingModalityError
+from bengelib.transforms import Batch, Normalize
+
+IMAGES = ("s2", "s1", "dem")
+"""Modalities that are images; the others are vectors or scalars."""
+
+Missing = Literal["error", "mean"]
+
+
+class Inputs(nn.Module):
+    """Takes the named modalities out of a batch and normalises them: the front door of every encoder.
+
+    A modality is missing for a whole batch if the batch lacks its key, and for single samples if the batch has
+    `<key>_available` (B,) bool and it is False there.
+
+    * `missing="error"` (default): a missing modality is an error, unless the encoder has modality dropout.
+    * `missing="mean"`: its place is taken by the mean of the training statistics, which is 0 after normalisation. The
+      encoder is not told, so expect it to do badly: it has never seen such an input.
+    * `modality_dropout=p`: in training each modality of each sample is hidden with probability `p`, but never all of
+      them (Neverova et al. 2016, arXiv:1501.00102). The place of a hidden or missing modality is taken by the mean, and
+      an availability mask (B, modalities) tells the encoder which modalities are there, in training and in use.
+    """
+
+    def __init__(
+        self, inputs: Mapping[str, Sequence[str]], modality_dropout: float = 0.0, missing: Missing = "error"
+    ) -> None:
+        """Look up the statistics of each modality's bands.
+
+        Raises:
+            BandError: an unknown modality or band, or no modality at all.
+            ValueError: `modality_dropout` is not in [0, 1), or needs two modalities, or `missing` is another word.
+        """
+        super().__init__()
+        if not inputs:
+            raise BandError('inputs is empty; give for example {"s2": S2_BANDS}')
+        if not 0 <= modality_dropout < 1:
+            raise ValueError(f"modality_dropout is a probability below 1, not {modality_dropout}")
+        if modality_dropout and len(inputs) < 2:
+            raise ValueError(f"modality_dropout needs two modalities or more; inputs has only {list(inputs)}")
+        if missing not in ("error", "mean"):
+            raise ValueError(f"unknown missing={missing!r}; choose 'error' or 'mean'")
+        self.names = {key: tuple(bands) for key, bands in inputs.items()}
+        self.modality_dropout = modality_dropout
+        self.missing = missing
+        self.normalize = nn.ModuleDict({key: Normalize(key, bands) for key, bands in self.names.items()})
+
+    @property
+    def mask_size(self) -> int:
+        """Length of the availability mask that the encoder is given: 0 without modality dropout."""
+        return len(self.names) if self.modality_dropout else 0
+
+    def channels(self, key: str) -> int:
+        """How many channels or values modality `key` has."""
+        return len(self.normalize[key].mean)  # type: ignore[arg-type]
+
+    def forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """Normalised modalities, images (B, k, H, W), vectors and scalars (B, k), and which are there (B, modalities).
+
+        Raises:
+            MissingModalityError: a modality is missing and nothing says what to do about it.
+        """
+        present = [key for key in self.names if key in batch]
+        if not present:
+            raise MissingModalityError(f"the model reads {list(self.names)}, but the batch has only {sorted(batch)}")
+        some = batch[present[0]]
+        values: dict[str, Tensor] = {}
+        available = torch.ones(len(some), len(self.names), dtype=torch.bool, device=some.device)
+        for column, key in enumerate(self.names):
+            if key in batch:
+                values[key] = self._normalized(key, batch[key])
+                if f"{key}_available" in batch:
+                    available[:, column] = batch[f"{key}_available"]
+            else:
+                values[key] = self._absent(key, batch, len(some), some.device)
+                available[:, column] = False
+        if self.training and self.modality_dropout:
+            available &= self._drawn(available)
+        complete = present == list(self.names) and not any(f"{key}_available" in batch for key in self.names)
+        if not complete and not self.modality_dropout and self.missing == "error" and not bool(available.all()):
+            absent = [key for column, key in enumerate(self.names) if not bool(available[:, column].all())]
+            raise MissingModalityError(
+                f"{absent} are missing from the batch, which has {sorted(batch)}. Add them to the dataset's modalities "
+                'or build the encoder with modality_dropout (it learns to do without) or missing="mean" (it does not).'
+            )
+        if complete and not (self.training and self.modality_dropout):
+            return values, available
+        masked = {key: only_where(value, available[:, column]) for column, (key, value) in enumerate(values.items())}
+        return masked, available
+
+    def _normalized(self, key: str, value: Tensor) -> Tensor:
+        if key == "weather":
+            value = value[:, [list(WEATHER).index(name) for name in self.names[key]]]
+        elif value.ndim == 1:
+            value = value[:, None]
+        normalized: Tensor = self.normalize[key](value)
+        return normalized
+
+    def _absent(self, key: str, batch: Batch, count: int, device: torch.device) -> Tensor:
+        """Zeros in the shape of a modality that the batch lacks."""
+        if key not in IMAGES:
+            return torch.zeros(count, self.channels(key), device=device)
+        shapes = [batch[other].shape[-2:] for other in IMAGES if other in batch and other in self.names]
+        height, width = shapes[0] if shapes else (PATCH_SIZE, PATCH_SIZE)
+        return torch.zeros(count, self.channels(key), height, width, device=device)
+
+    def _drawn(self, available: Tensor) -> Tensor:
+        """Which modalities stay in this training step: each with its probability, at least one available a sample."""
+        kept = torch.rand(available.shape, device=available.device) >= self.modality_dropout
+        nothing_left = ~(kept & available).any(dim=1)
+        kept[nothing_left] = True
+        return kept
+
+
+def only_where(values: Tensor, where: Tensor) -> Tensor:
+    """`values` (B, ...) of the samples for which `where` (B,) holds, zeros for the others, whatever they hold."""
+    return torch.where(where.view(-1, *(1 for _ in values.shape[1:])), values, torch.zeros_like(values))
