@@ -83,7 +83,7 @@ def plot_sample(
     panels: list[tuple[str, Any]] = []
     if "s2" in arrays:
         _check_names("s2", arrays["s2"], s2_bands)
-        named = {"Sentinel-2, true colour": RGB_BANDS, "Sentinel-2, near infrared as red": FALSE_COLOUR_BANDS}
+        named = {"Sentinel-2, true colour": RGB_BANDS, "Sentinel-2, infrared as red": FALSE_COLOUR_BANDS}
         shown = {title: bands for title, bands in named.items() if set(bands) <= set(s2_bands)}
         panels += list((shown or {f"Sentinel-2 {s2_bands[0]}": (s2_bands[0],) * 3}).items())
     if "s1" in arrays:
@@ -96,12 +96,12 @@ def plot_sample(
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(2.9 * columns, 3.1 * rows), dpi=_DPI, squeeze=False, layout="constrained"
+        rows, columns, figsize=(2.15 * columns, 2.35 * rows), dpi=_DPI, squeeze=False, layout="constrained"
     )
     for axis in axes.flat[len(panels) :]:
         axis.axis("off")
     for axis, (title, kind) in zip(axes.flat, panels, strict=False):
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title, fontsize=8.5)
         if kind == "words":
             _words(axis, arrays, prediction, str(sample.get("patch_id", "")))
             continue
@@ -113,7 +113,7 @@ def plot_sample(
             image = arrays["dem"][0] if kind == "dem" else arrays["s1"][int(kind.split(":")[1])]
             low, high = np.quantile(image, (0.005, 0.995))  # a few bright scatterers must not darken the rest
             drawn = axis.imshow(image, cmap="cividis" if kind == "dem" else "gray", vmin=low, vmax=high)
-            figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.02)
+            figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.02).ax.tick_params(labelsize=7)
         axis.set_xticks([])
         axis.set_yticks([])
         columns_shown = axis.get_images()[0].get_array().shape[1]
@@ -137,7 +137,7 @@ def plot_patches(
     columns = min(6, len(samples))
     rows = -(-len(samples) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(1.9 * columns, 2.15 * rows), dpi=_DPI, squeeze=False, layout="constrained"
+        rows, columns, figsize=(1.33 * columns, 1.6 * rows), dpi=_DPI, squeeze=False, layout="constrained"
     )
     for axis in axes.flat:
         axis.axis("off")
@@ -431,4 +431,5 @@ def _words(axis: Axes, arrays: Mapping[str, np.ndarray], prediction: Mapping[str
         lines += ["labels:", *(f"  {name[:34]}{'…' if len(name) > 34 else ''}" for name in labels)]
     axis.axis("off")
     axis.set_title(patch_id.replace("_MSIL2A", ""), fontsize=7)
-    axis.text(0, 0.98, "\n".join(lines), va="top", fontsize=7.5, transform=axis.transAxes)
+    words = axis.text(0, 0.98, "\n".join(lines), va="top", fontsize=7.5, transform=axis.transAxes)
+    words.set_in_layout(False)  # or its width would push the pictures apart
