@@ -96,7 +96,7 @@ def plot_sample(
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(2.15 * columns, 2.35 * rows), dpi=_DPI, squeeze=False, layout="constrained"
+        rows, columns, figsize=(2.05 * columns, 2.25 * rows), dpi=_DPI, squeeze=False, layout="constrained"
     )
     for axis in axes.flat[len(panels) :]:
         axis.axis("off")

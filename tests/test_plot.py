@@ -103,7 +103,7 @@ def test_without_a_note(sample, name):
 
 def test_all_that_a_sample_holds_is_shown(sample):
     figure = plot.plot_sample(sample)
-    shown = ["true colour", "near infrared", "Sentinel-1 VV", "Sentinel-1 VH", "Elevation (m)", "WorldCover"]
+    shown = ["true colour", "infrared as red", "Sentinel-1 VV", "Sentinel-1 VH", "Elevation (m)", "WorldCover"]
     for words in shown:
         assert sum(words in title for title in titles(figure)) == 1, words
     written = "\n".join(texts(figure))
@@ -261,7 +261,7 @@ def test_intervals_show_the_ends_and_the_reference():
     axis = figure.axes[0]
     spans = [tuple(line.get_xdata()) for line in axis.get_lines() if len(line.get_xdata()) == 2]
     assert (0.4, 0.65) in spans and (0.6, 0.8) in spans and (0.31, 0.31) in spans
-    assert {"S1", "S1 + S2", "majority class", "0.50", "0.70"} <= set(texts(figure))
+    assert {"S1", "S1 + S2", "majority class", "0.500", "0.700"} <= set(texts(figure))
 
 
 # ----------------------------------------------------------------------------------------------------------- real data
