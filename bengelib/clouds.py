@@ -48,7 +48,8 @@ def paint_clouds(
     field = _field(len(s2), s2.shape[-2], s2.shape[-1], generator).to(s2.device)  # (B, H, W)
     threshold = field.flatten(1).quantile(1 - cover, dim=1)[:, None, None]
     cloud = torch.sigmoid((field - threshold) * 25) if cover < 1 else torch.ones_like(field)  # 0.5 at the outline
-    shadow = cloud.roll(SHADOW_SHIFT, dims=(1, 2)) * (1 - cloud)
+    down, right = SHADOW_SHIFT
+    shadow = F.pad(cloud, (right, 0, down, 0))[:, : cloud.shape[1], : cloud.shape[2]] * (1 - cloud)
     colour = torch.tensor([CLOUD_REFLECTANCE[band] for band in s2_bands], device=s2.device)[None, :, None, None]
     brightness = 0.85 + 0.3 * torch.rand(len(s2), 1, 1, 1, generator=generator).to(s2.device)
     ground = s2 * (1 - (1 - SHADOW_FACTOR) * shadow[:, None])

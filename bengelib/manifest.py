@@ -52,6 +52,9 @@ DONE = "chunks.jsonl"
 """Journal: one line a chunk that is written, with the hash of its part of each array and what was left out of it."""
 
 
+_KEYS = ("name", "ids", "modalities", "table_sources", "chunk", "arrays", "skipped")
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of the pack in `folder`, None if there is no such file.
 
@@ -70,6 +73,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         raise ChecksumError(
             f"{path} has schema {schema}; this version reads {SCHEMA}. Remove the folder and call bengelib.pack."
         )
+    if absent := [key for key in _KEYS if key not in manifest]:
+        raise ChecksumError(f"{path} lacks {absent}. Remove the folder and call bengelib.pack.")
     return manifest
 
 

@@ -81,8 +81,8 @@ class PackedBENGE(Dataset[Sample]):
         self.root = Path(root).resolve()
         self.modalities = check_names(modalities, KEYS, "modalities")
         self.targets = check_names(targets, KEYS, "targets")
-        self.s2_bands = check_names(s2_bands, S2_BANDS, "s2_bands")
-        self.s1_bands = check_names(s1_bands, S1_BANDS, "s1_bands")
+        self.s2_bands = check_names(s2_bands, S2_BANDS, "s2_bands", empty=False)
+        self.s1_bands = check_names(s1_bands, S1_BANDS, "s1_bands", empty=False)
         self.acquisition = check_names((acquisition,), ("s2", "s1"), "acquisition")[0]
         self.transform = transform
         self.decoded = decoded

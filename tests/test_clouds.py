@@ -54,3 +54,13 @@ def test_wrong_arguments_are_refused():
         paint_clouds(make_batch(), 1.2, seeded())
     with pytest.raises(ValueError, match="12 bands"):
         paint_clouds(make_batch(), 0.2, seeded(), ("B02", "B03"))
+
+
+def test_a_shadow_falls_beside_its_cloud_and_not_on_the_other_edge():
+    painted = paint_clouds(make_batch(40), 0.2, seeded(2))["s2"][:, 0]
+    dark = painted < 0.06
+    under = cloudy({"s2": paint_clouds(make_batch(40), 0.2, seeded(2))["s2"]})
+    lit = under.roll((9, 14), dims=(1, 2)) & ~under
+    lit[:, :9], lit[:, :, :14] = False, False  # nothing above or left of the picture throws a shadow into it
+    assert dark.any() and not (dark & ~lit).float().mean() > 0.01
+    assert not dark[:, :9].any() and not dark[:, :, :14].any()

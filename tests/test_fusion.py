@@ -339,3 +339,7 @@ def test_a_missing_modality_may_hold_nan(make):
 def test_late_fusion_without_any_image(options):
     model = LateFusion({"s2": S2_BANDS, "season": ()}, width=NARROW, **options).eval()
     assert torch.isfinite(model({"season": torch.tensor([0.2, 0.8])})).all()
+
+
+def test_decision_fusion_takes_names_of_targets_not_letters():
+    assert DecisionFusion(networks(), multi_label="y").multi_label == ("y",)

@@ -26,7 +26,7 @@ from bengelib.errors import (
     MissingModalityError,
     SplitError,
 )
-from bengelib.manifest import verify
+from bengelib.manifest import SCHEMA, verify
 from bengelib.packed import PackedBENGE
 from bengelib.packing import pack
 from bengelib.rasters import read_patch
@@ -414,7 +414,10 @@ def test_a_folder_that_is_no_pack_is_left_alone(tree):
     assert (tree / "packed" / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize(("text", "match"), [("{", "damaged"), ('{"schema": 99}', "schema 99"), ("[]", "damaged")])
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [("{", "damaged"), ('{"schema": 99}', "schema 99"), ("[]", "damaged"), (f'{{"schema": {SCHEMA}}}', "lacks")],
+)
 def test_a_manifest_that_cannot_be_read_is_refused(tree, text, match):
     folder = pack(tree, progress=False)
     (folder / "manifest.json").write_text(text)
@@ -597,3 +600,10 @@ def test_decoding_leaves_the_number_of_threads_alone(packed_tree):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("bands", ["s2_bands", "s1_bands"])
+@pytest.mark.parametrize("dataset", [BENGE, PackedBENGE])
+def test_no_bands_at_all_is_refused(packed_tree, dataset, bands):
+    with pytest.raises(BandError, match=f"{bands} is empty"):
+        dataset(packed_tree, targets=(), **{bands: ()})

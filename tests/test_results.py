@@ -35,3 +35,10 @@ def test_other_columns_are_refused(tmp_path):
     pd.DataFrame({"a": [1]}).to_csv(path, index=False)
     with pytest.raises(TableError, match=r"columns \['a'\]"):
         read_results(path)
+
+
+def test_a_value_that_is_no_number_does_not_spoil_the_others(tmp_path):
+    path = tmp_path / "results.csv"
+    write_results(path, [{**ROW, "seed": 0, "value": float("nan")}, {**ROW, "seed": 1, "value": 0.25}])
+    assert read_results(path)["value"].dtype == float
+    assert read_results(path)["value"].max() == 0.25

@@ -231,3 +231,13 @@ def test_statistics_travel_with_the_model_and_are_not_trained():
     assert set(model.state_dict()) == {"0.mean", "0.std"}
     assert not list(model.parameters())
     assert model.double()[0].mean.dtype == torch.float64
+
+
+def test_decode_refuses_groups_that_do_not_hold_the_bands():
+    """A group that is missing, or of another number of bands, must not leave memory as it was."""
+    ten_metres = torch.ones(2, 4, 120, 120, dtype=torch.uint16)
+    with pytest.raises(BandError):
+        decode({"s2_10m": ten_metres})
+    with pytest.raises(BandError):
+        decode({"s2_10m": ten_metres[:, :1]}, ("B02", "B03", "B04"))
+    assert decode({"s2_10m": ten_metres}, ("B02", "B03", "B04", "B08"))["s2"].shape == (2, 4, 120, 120)
