@@ -14,11 +14,8 @@ and late, on both targets; early against late at equal numbers of weights; the s
 under clouds, early against early with modality dropout. Everything else is exploration and called so.
 """
 
-import argparse
-import os
 import sys
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,8 +44,9 @@ from bengelib.intervals import (  # noqa: E402
 )
 from bengelib.loading import load  # noqa: E402
 from bengelib.packed import PackedBENGE  # noqa: E402
-from bengelib.results import POOLED, fingerprint, interval_rows, write_results  # noqa: E402
+from bengelib.results import POOLED, fingerprint, interval_rows  # noqa: E402
 from bengelib.splits import mgrs_tile, unit_hash  # noqa: E402
+from bengelib.studies import command_line, run_path  # noqa: E402
 from bengelib.tasks import Classification, MultiLabel  # noqa: E402
 from bengelib.transforms import Augment, Batch  # noqa: E402
 
@@ -59,7 +57,7 @@ ENCODERS = {"early": EarlyFusion, "feature": FeatureFusion, "late": LateFusion, 
 TARGETS = {"climate_zone": CLIMATE_ZONE_SYMBOLS, "corine": CORINE_19}
 METRICS = {"climate_zone": ("accuracy", "macro_f1"), "corine": ("map",)}
 DRAWS = 500
-COVERS = (0.1, 0.25, 0.5, 0.75, 1.0)
+COVERS = (0.25, 0.5, 0.75, 1.0)
 CLEAR = "clear"
 
 
@@ -80,7 +78,7 @@ class Run:
     seed: int = 0
     dataset: str = "ben-ge-sim"
     patches: int = 2500
-    epochs: int = 4
+    epochs: int = 3
     batch_size: int = 32
     lr: float = 2e-3
     crop: int = 64
@@ -122,8 +120,9 @@ def configurations() -> list[Run]:
     runs += [replace(MAIN[1], experiment="noise floor", model="S2 again", seed=seed) for seed in range(3, 6)]
     narrow = replace(MAIN[3], experiment="capacity", model="S2 + S1, late, width-matched", width=0.352)
     runs += [replace(narrow, seed=seed) for seed in seeds]
-    few = [replace(run, experiment="labels", label_fraction=0.1, epochs=20) for run in MAIN]
+    few = [replace(run, experiment="labels", label_fraction=0.1, epochs=28) for run in MAIN]  # as many steps
     runs += [replace(run, seed=seed) for run in few for seed in seeds]
+    runs += [replace(run, experiment="longer", model=f"{run.model}, longer", epochs=9) for run in (MAIN[1], MAIN[3])]
     for run in MAIN[2:]:
         dropped = replace(run, experiment="modality dropout", model=f"{run.model}, dropout", modality_dropout=0.3)
         runs += [replace(dropped, seed=seed) for seed in seeds]
@@ -189,8 +188,8 @@ def build(run: Run) -> Network:
     return Network(encoder, {target: ClassificationHead(size, classes) for target, classes in TARGETS.items()})
 
 
-def carry_out(run: Run, path: Path) -> None:
-    """Train and test one run; write logits of every test patch under every condition to `path`."""
+def carry_out(run: Run) -> dict[str, np.ndarray]:
+    """Train and test one run: the logits of every test patch under every condition."""
     seed_everything(run.seed)
     model = build(run)
     train = open_data(run, "train")
@@ -217,15 +216,7 @@ def carry_out(run: Run, path: Path) -> None:
         predictions = predict(model, test, change=change, precision="no", batch_size=100)
         arrays |= {f"{name}|{target}": values.astype(np.float32) for target, values in predictions.outputs.items()}
     arrays["patch_ids"] = np.array(test.patch_ids)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_suffix(".part.npz")
-    np.savez(partial_path, **arrays)  # type: ignore[arg-type]
-    partial_path.replace(path)
-
-
-def run_path(run: Run) -> Path:
-    """Where the predictions of a run are kept."""
-    return RUNS / f"{fingerprint(run)}.npz"
+    return arrays
 
 
 class Table:
@@ -238,7 +229,7 @@ class Table:
         self.place = {patch: index for index, patch in enumerate(everything.patch_ids)}
         self.labels = {target: everything.table(target) for target in TARGETS}
         self.tiles = np.array([mgrs_tile(patch) for patch in everything.meta["patch_id_s1"]])
-        self.stored = {run: np.load(run_path(run)) for run in runs}
+        self.stored = {run: np.load(run_path(RUNS, run)) for run in runs}
         self.rows: list[dict[str, Any]] = []
         self._scores: dict[Any, np.ndarray] = {}
 
@@ -348,12 +339,15 @@ class Table:
         return np.mean([1 / (1 + np.exp(-logits)) for logits in votes], axis=0)
 
     def majority(self, target: str, runs: list[Run]) -> np.ndarray:
-        """The most frequent class of the patches that are not tested, or the same score for every label."""
-        where = self.patches(runs)
+        """The most frequent class of the patches that a run (or fold) does not test, or one score for all labels."""
         if target == "corine":
-            return np.zeros((1, len(where), len(CORINE_19)))
-        rest = np.setdiff1d(np.arange(len(self.place)), where)
-        return np.full((1, len(where)), np.bincount(self.labels["climate_zone"][rest]).argmax())
+            return np.zeros((1, len(self.patches(runs)), len(CORINE_19)))
+        said = []
+        for run in runs if runs[0].scheme == "blocked" else runs[:1]:
+            tested = self.patches([run])
+            rest = np.setdiff1d(np.arange(len(self.place)), tested)
+            said.append(np.full(len(tested), np.bincount(self.labels["climate_zone"][rest]).argmax()))
+        return np.concatenate(said)[None]
 
     def by_class(self, runs: list[Run], reference: list[Run]) -> None:
         """Difference in average precision for each of the 19 labels that has enough positives."""
@@ -364,13 +358,20 @@ class Table:
             self.rows += interval_rows(row, pool(self.scores(runs, name), self.scores(reference, name)))
 
     def parameters(self) -> None:
-        """Number of weights of each model of the random split, and how many patches tested them."""
-        s2 = self.of("strategies", "S2")
-        tested = len(self.patches(s2))
-        self.rows.append(self.row(s2[0], target="", metric="test_patches", seed=POOLED, value=tested))
+        """Number of weights of each model of the random split."""
         for run in {(run.experiment, run.model): run for run in self.runs if run.scheme == "study"}.values():
             weights = float(self.stored[run]["parameters"])
             self.rows.append(self.row(run, target="", metric="parameters", seed=POOLED, value=weights))
+
+    def tested(self, runs: list[Run]) -> None:
+        """How many patches (and tiles) tested some runs, and how many of them have each of the 19 labels."""
+        where = self.patches(runs)
+        tiles = len(np.unique(self.tiles[where]))
+        for metric, count in (("test_patches", len(where)), ("test_tiles", tiles)):
+            self.rows.append(self.row(runs[0], target="", metric=metric, seed=POOLED, value=count))
+        for name, count in zip(CORINE_19, self.labels["corine"][where].sum(axis=0), strict=True):
+            row = self.row(runs[0], target="corine", metric="positives", condition=name, seed=POOLED)
+            self.rows.append({**row, "value": float(count)})
 
 
 def tabulate(runs: list[Run]) -> list[dict[str, Any]]:
@@ -398,47 +399,20 @@ def tabulate(runs: list[Run]) -> list[dict[str, Any]]:
         table.compare(group, early, "_minus_early")
     for model in ("S1", "S2 + S1, early", "S2 + elevation, early", "S2 + weather, MLP"):
         table.by_class(table.of("strategies", model), s2)
+    blocked = table.of("blocked", "S2")
     table.add(s2[:1], model=MAJORITY)
+    table.add(blocked, model=MAJORITY)
+    table.tested(s2)
+    table.tested(blocked)
     table.parameters()
     return table.rows
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: np.ndarray = powers / powers.sum(axis=1, keepdims=True)
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shares: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
     return shares
 
 
-def main() -> None:
-    """Carry out what is missing, then tabulate."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--list", action="store_true", help="print the configurations and what is done")
-    parser.add_argument("--table", action="store_true", help="only write results.csv")
-    parser.add_argument("--only", default="", help="only this experiment")
-    arguments = parser.parse_args()
-    runs = configurations()
-    if arguments.list:
-        for run in runs:
-            print("done" if run_path(run).is_file() else "    ", fingerprint(run), asdict(run))
-        return
-    started = time.monotonic()
-    wanted = [run for run in runs if not arguments.only or run.experiment == arguments.only]
-    missing = [] if arguments.table else [run for run in wanted if not run_path(run).is_file()]
-    for number, run in enumerate(missing, start=1):
-        begun = time.monotonic()
-        carry_out(run, run_path(run))
-        now = time.monotonic()
-        left = (now - started) / number * (len(missing) - number)
-        print(
-            f"{number}/{len(missing)} {run.experiment}: {run.model}, seed {run.seed}, {now - begun:.0f} s; "
-            f"{(now - started) / 60:.1f} min, about {left / 60:.0f} to go",
-            flush=True,
-        )
-    if arguments.only:
-        return
-    write_results(RESULTS, tabulate(runs))
-    print(f"wrote {os.path.relpath(RESULTS)} after {(time.monotonic() - started) / 60:.1f} min")
-
-
 if __name__ == "__main__":
-    main()
+    command_line(__doc__, configurations(), carry_out, tabulate, RUNS, RESULTS)

@@ -24,15 +24,24 @@ from bengelib.devices import Accelerator, gather_object, handed_back, make_accel
 from bengelib.errors import NonFiniteLossError
 from bengelib.tasks import Task
 from bengelib.transforms import Batch
+from bengelib.weighting import EqualWeights, cosines, gradient_products, shared_parameters
 
 Augmentation = Callable[[Batch, torch.Generator], Batch]
 
 
 @dataclass
 class History:
-    """What `fit` measured: a row an epoch with `epoch`, `lr`, `train/loss`, `val/loss`, `val/<target>/<metric>`."""
+    """What `fit` measured.
+
+    Attributes:
+        rows: one an epoch: `epoch`, `lr`, `train/loss`, `train/<target>/loss` (and what a task watches),
+            `weight/<target>` (the mean weight of each loss), `val/loss`, `val/<target>/<metric>`.
+        gradients: one each time that gradients were compared: `step`, and the cosine of each pair, `<a> ~ <b>`.
+        best_epoch: the epoch whose weights were kept.
+    """
 
     rows: list[dict[str, float]] = field(default_factory=list)
+    gradients: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
 
     def frame(self) -> pd.DataFrame:
@@ -68,19 +77,22 @@ def fit(
     weight_decay: float = 0.05,
     warmup: float = 0.1,
     augment: Augmentation | None = None,
+    weighting: EqualWeights | None = None,
+    gradient_every: int = 0,
     monitor: str = "loss",
     precision: str = "auto",
     workers: int = 0,
     seed: int = 0,
     progress: bool = True,
 ) -> History:
-    """Train `model` in place on the sum of the tasks' losses and keep the weights of its best epoch.
+    """Train `model` in place on the weighted sum of the tasks' losses and keep the weights of its best epoch.
 
     AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101), with a linear warm-up and a cosine decay of the learning rate.
 
     Args:
         model: takes a dict batch, returns a dict of outputs keyed by target.
-        tasks: what to learn; their losses are added.
+        tasks: what to learn. A task with a method `watch(outputs)` that gives named scalars has them in the progress
+            bar and, averaged, in the history.
         train: samples that are dicts of named tensors.
         val: evaluated after each epoch; without it the last weights are kept.
         epochs: passes over `train`.
@@ -89,6 +101,10 @@ def fit(
         weight_decay: of AdamW.
         warmup: share of the steps over which the learning rate rises.
         augment: called on each decoded training batch with a seeded generator, for example `transforms.Augment(64)`.
+        weighting: how the losses are weighted, see `bengelib.weighting`; added up when None. It is not saved with the
+            model, and must be a new one for each training.
+        gradient_every: compare the tasks' gradients on `model.encoder` every so many steps; 0 is never. Each time costs
+            one more pass backward for each task.
         monitor: the validation figure that decides which epoch is best: `"loss"` (lowest), or `"<target>/<metric>"`
             (highest).
         precision: see `choose_precision`.
@@ -118,39 +134,60 @@ def fit(
             f"cannot monitor {monitor!r}; choose 'loss', or give `val` and choose '<target>/<metric>' with a target of "
             f"{[task.target for task in tasks]}"
         )
+    weighting = weighting or EqualWeights([task.target for task in tasks])
+    if set(weighting.targets) != {task.target for task in tasks}:
+        raise ValueError(
+            f"the weighting is for {weighting.targets}, the tasks are {[task.target for task in tasks]}; "
+            "give one weight for each task"
+        )
     check_bands(model, train)
     if val is not None:
         check_bands(model, val)
+    compared = shared_parameters(model, weighting.gradients) if weighting.gradients else []
+    tracked = shared_parameters(model) if gradient_every else []
     accelerator = make_accelerator(precision)
+    weighting.to(accelerator.device)
     torch.manual_seed(seed + accelerator.process_index)
     order = torch.Generator().manual_seed(seed)  # the same in every process, so that they share the samples out
     views = torch.Generator().manual_seed(seed + 1 + accelerator.process_index)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=weight_decay)
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+    if own := list(weighting.parameters()):
+        groups.append({"params": own, "lr": lr * getattr(weighting, "rate", 1.0), "weight_decay": 0.0})
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
     steps = epochs * steps_per_epoch(size, batch_size, accelerator.num_processes)
     history, best, best_weights = History(), math.inf, None
 
     silent = not (progress and accelerator.is_main_process)
     with handed_back(model), tqdm(total=steps, disable=silent, leave=False) as bar:
+        model.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
         wrapped, optimizer = accelerator.prepare(model, optimizer)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, steps, warmup))
         for epoch in range(1, epochs + 1):
             wrapped.train()
-            total = _mean(accelerator)
+            means = _Means(accelerator)
             for batch in batches(train, batch_size, accelerator, workers, order):
                 batch = augment(batch, views) if augment else batch
                 outputs = wrapped(batch)
                 losses = {task.target: task.loss(outputs, batch) for task in tasks}
-                loss = torch.stack(list(losses.values())).sum()
-                if not torch.isfinite(loss):
+                if not all(torch.isfinite(loss) for loss in losses.values()):
                     raise _non_finite(losses, batch, epoch, lr)
+                if gradient_every and bar.n % gradient_every == 0:
+                    found = cosines(gradient_products(losses, tracked), list(losses))
+                    history.gradients.append({"step": bar.n, **found})
+                loss = weighting(losses, gradient_products(losses, compared) if compared else None)
                 accelerator.backward(loss)
+                _own_gradients(model, weighting, accelerator)
                 optimizer.step()
                 optimizer.zero_grad()
                 schedule.step()
-                total.update(loss.detach(), weight=_count(batch))
+                watched = _watched(tasks, outputs)
+                means.update({"loss": loss.detach()} | _loss_names(losses) | watched, _count(batch))
+                means.update({f"weight/{name}": torch.tensor(each) for name, each in weighting.weights.items()}, 1)
                 bar.update()
-                bar.set_postfix(epoch=epoch, loss=f"{loss.item():.3f}", refresh=False)
-            row = {"epoch": epoch, "lr": optimizer.param_groups[0]["lr"], "train/loss": float(total.compute())}
+                shown = {name: f"{float(value):.2f}" for name, value in watched.items()}
+                bar.set_postfix(epoch=epoch, loss=f"{loss.item():.3f}", refresh=False, **shown)
+            row = {"epoch": epoch, "lr": optimizer.param_groups[0]["lr"]}
+            row |= {name if name.startswith("weight/") else f"train/{name}": value for name, value in means.compute()}
             share_buffers(model, accelerator)
             if val is not None:
                 figures = _measure(model, tasks, val, batch_size, accelerator, workers)
@@ -199,6 +236,7 @@ def predict(
     data: Dataset[Any],
     *,
     change: Callable[[Batch], Batch] | None = None,
+    reduce: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
     batch_size: int = 64,
     precision: str = "auto",
     workers: int = 0,
@@ -206,7 +244,8 @@ def predict(
     """Outputs of `model` for every sample of `data` in its order, and the labels beside them.
 
     In several processes each computes its share, and all of them get the whole. `change` is called on each decoded
-    batch first, to paint clouds over it or to take a sensor away.
+    batch first, to paint clouds over it or to take a sensor away; `reduce` on each batch of outputs, to keep classes
+    instead of the logits of every pixel, for example `heads.hard_maps`.
 
     Raises:
         BandError: dataset and model disagree on bands.
@@ -224,8 +263,9 @@ def predict(
         for batch in batches(data, batch_size, accelerator, workers):
             part = {("id", ""): np.array(batch["patch_id"])} if "patch_id" in batch else {}
             batch = change(batch) if change else batch
-            for target, output in model(batch).items():
-                part["output", target] = output.float().cpu().numpy()
+            outputs = model(batch)
+            for target, output in (reduce(outputs) if reduce else outputs).items():
+                part["output", target] = (output.float() if output.is_floating_point() else output).cpu().numpy()
                 if target in batch:
                     part["label", target] = batch[target].cpu().numpy()
             parts.append(part)
@@ -287,6 +327,51 @@ def _measure(
         summary = task.summary(metrics[task.target])
         figures |= {f"{task.target}/{name}": value for name, value in summary.items()}
     return figures
+
+
+class _Means:
+    """Exact means over an epoch, by name."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self.metrics: dict[str, MeanMetric] = {}
+
+    def update(self, values: Mapping[str, Tensor], weight: int) -> None:
+        """Add values that count `weight` times."""
+        for name, value in values.items():
+            if name not in self.metrics:
+                self.metrics[name] = _mean(self.accelerator)
+            self.metrics[name].update(value.to(self.accelerator.device), weight=weight)
+
+    def compute(self) -> list[tuple[str, float]]:
+        """Names and means."""
+        return [(name, float(metric.compute())) for name, metric in self.metrics.items()]
+
+
+def _loss_names(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{target}/loss": loss.detach() for target, loss in losses.items()}
+
+
+def _watched(tasks: Sequence[Task], outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What tasks want to be seen, `<target>/<name>`."""
+    found: dict[str, Tensor] = {}
+    for task in tasks:
+        if hasattr(task, "watch"):
+            with torch.no_grad():
+                found |= {f"{task.target}/{name}": value for name, value in task.watch(outputs).items()}
+    return found
+
+
+def _own_gradients(model: nn.Module, weighting: EqualWeights, accelerator: Accelerator) -> None:
+    """Heads follow their plain loss where weights are for the encoder only; processes share gradients of weights."""
+    if weighting.shared_only:
+        for target, head in model.heads.items():  # type: ignore[union-attr, operator]
+            for parameter in head.parameters():
+                if parameter.grad is not None:
+                    parameter.grad /= weighting.weights[target]
+    if accelerator.num_processes > 1:
+        for parameter in weighting.parameters():
+            parameter.grad = accelerator.reduce(parameter.grad, "mean")
 
 
 def _mean(accelerator: Accelerator) -> MeanMetric:

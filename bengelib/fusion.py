@@ -22,6 +22,7 @@ from bengelib.transforms import Batch
 VECTOR_FEATURES = 32
 """Length of the features that a vector modality is turned into."""
 
+
 def planes(values: Mapping[str, Tensor], extra: Tensor | None = None) -> Tensor:
     """Stack images (B, k, H, W) and vectors (B, k) as channels of one image; a scalar becomes an even plane."""
     height, width = next(value.shape[2:] for value in values.values() if value.ndim == 4)
@@ -66,15 +67,21 @@ class EarlyFusion(nn.Module):
         channels = sum(self.read.channels(key) for key in self.inputs) + self.read.mask_size
         self.resnet = ResNetEncoder(channels, depth, width)
         self.feature_dim = self.resnet.feature_dim
+        self.channels = (channels, *self.resnet.channels)
 
     def stack(self, batch: Batch) -> Tensor:
         """All modalities as the channels of one image, (B, C, H, W), in the order of `inputs`, then the mask if any."""
         values, available = self.read(batch)
         return planes(values, available.float() if self.read.mask_size else None)
 
-    def pyramid(self, batch: Batch) -> list[Tensor]:
-        """Feature maps of the ResNet, finest first; see `ResNetEncoder.pyramid`."""
-        return self.resnet.pyramid(self.stack(batch))
+    def pyramid(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        """What a U-Net needs, and the pooled features (B, feature_dim) from the same pass.
+
+        The maps are the stacked image and those of `ResNetEncoder.pyramid`, finest first, with `channels` channels.
+        """
+        image = self.stack(batch)
+        maps = self.resnet.pyramid(image)
+        return [image, *maps], maps[-1].mean(dim=(2, 3))
 
     def forward(self, batch: Batch) -> Tensor:
         """Features (B, feature_dim)."""
@@ -201,6 +208,7 @@ class LateFusion(nn.Module):
         self.inputs = self.read.names
         self.encoders = nn.ModuleDict()
         self.feature_dim = self.read.mask_size
+        self.images = [key for key in self.inputs if key in IMAGES]
         for key in self.inputs:
             channels = self.read.channels(key)
             if key in IMAGES:
@@ -210,12 +218,39 @@ class LateFusion(nn.Module):
             else:
                 self.encoders[key] = _perceptron(channels, VECTOR_FEATURES)
                 self.feature_dim += VECTOR_FEATURES
+        resnets: list[ResNetEncoder] = [self.encoders[key] for key in self.images]  # type: ignore[misc]
+        stages = zip(*(resnet.channels for resnet in resnets), strict=True)
+        self.channels = (sum(self.read.channels(key) for key in self.images), *(sum(stage) for stage in stages))
+
+    def pyramid(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        """What a U-Net needs, and the features (B, feature_dim) from the same pass.
+
+        The maps are the images side by side and those of their ResNets side by side, finest first, with `channels`
+        channels.
+
+        Raises:
+            BandError: no image among the inputs.
+        """
+        if not self.images:
+            raise BandError(f"no image among the inputs {list(self.inputs)}; a pyramid needs one of {IMAGES}")
+        values, available = self.read(batch)
+        pyramids = {}
+        for key in self.images:
+            there = available[:, list(self.inputs).index(key)]
+            maps = self.encoders[key].pyramid(values[key])  # type: ignore[operator]
+            pyramids[key] = [values[key], *(only_where(each, there) for each in maps)]
+        features = self._join(values, available, {key: maps[-1].mean(dim=(2, 3)) for key, maps in pyramids.items()})
+        return [torch.cat(level, dim=1) for level in zip(*pyramids.values(), strict=True)], features
 
     def forward(self, batch: Batch) -> Tensor:
         """Features (B, feature_dim), those of each modality side by side in the order of `inputs`, then the mask."""
         values, available = self.read(batch)
+        return self._join(values, available, {})
+
+    def _join(self, values: Mapping[str, Tensor], available: Tensor, pooled: Mapping[str, Tensor]) -> Tensor:
+        """Features of every modality, of which `pooled` are there already."""
         features = [
-            only_where(self.encoders[key](value), available[:, column])
+            only_where(pooled[key] if key in pooled else self.encoders[key](value), available[:, column])
             for column, (key, value) in enumerate(values.items())
         ]
         if self.read.mask_size:

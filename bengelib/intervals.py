@@ -4,6 +4,7 @@ Two things make a score uncertain: which patches happened to be tested, and whic
 training. The bootstrap (Efron 1979, doi:10.1214/aos/1176344552) draws both again, with replacement, many times.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -84,6 +85,70 @@ def average_precision(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarr
     return mean
 
 
+def confusion_by_patch(predicted: np.ndarray, truth: np.ndarray, classes: int, ignore: int = 255) -> np.ndarray:
+    """Confusion matrix of the pixels of each patch, (N, K, K), rows the truth, from maps (N, H, W) of class indices.
+
+    Pixels whose truth is `ignore` are left out. Matrices of patches add up to that of any drawing of patches.
+
+    Raises:
+        ValueError: maps of different shapes, or an index outside the classes.
+    """
+    if predicted.shape != truth.shape or truth.ndim != 3:
+        raise ValueError(f"predictions {predicted.shape} and truth {truth.shape} must be maps (N, H, W) of one shape")
+    known = truth != ignore
+    if known.any() and max(truth[known].max(), predicted[known].max()) >= classes:
+        raise ValueError(
+            f"an index is outside the {classes} classes; give indices from 0 to {classes - 1}, or {ignore}"
+        )
+    patch = np.broadcast_to(np.arange(len(truth))[:, None, None], truth.shape)
+    place = (patch[known] * classes + truth[known]) * classes + predicted[known]
+    return np.bincount(place, minlength=len(truth) * classes**2).reshape(len(truth), classes, classes)
+
+
+def iou_by_class(confusions: np.ndarray) -> np.ndarray:
+    """Intersection over union of each class, (D, K), from confusion matrices (D, K, K); NaN where there is no truth."""
+    confusions = np.asarray(confusions, dtype=np.float64)
+    hits = np.diagonal(confusions, axis1=1, axis2=2)
+    support = confusions.sum(axis=2)
+    either = support + confusions.sum(axis=1) - hits
+    return np.divide(hits, either, out=np.full(hits.shape, np.nan), where=support > 0)
+
+
+def mean_iou(confusions: np.ndarray) -> np.ndarray:
+    """Mean intersection over union over the classes that occur in the truth, (D,), from matrices (D, K, K)."""
+    scores = iou_by_class(confusions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no truth at all: the mean is NaN
+        mean: np.ndarray = np.nanmean(scores, axis=1)
+    return mean
+
+
+def drawn_mean_iou(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean intersection over union in each drawing, (D,); a `Score` for matrices (N, K, K) of `confusion_by_patch`.
+
+    Args:
+        predicted: confusion matrices of each patch.
+        truth: (N, K), pixels of each class in each patch; classes without any are left out in all drawings.
+        counts: how often each patch is drawn, (D, N).
+    """
+    classes = np.flatnonzero(truth.sum(axis=0))
+    size = predicted.shape[1]
+    confusions = (counts.astype(np.float64) @ predicted.reshape(len(predicted), -1)).reshape(-1, size, size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean: np.ndarray = np.nanmean(iou_by_class(confusions)[:, classes], axis=1)
+    return mean
+
+
+def mean_absolute_error(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean absolute error in each drawing, (D,), in the unit of the values (N,); NaN truth is left out."""
+    known = ~np.isnan(truth)
+    errors = np.abs(predicted - truth)[known]
+    drawn = counts[:, known]
+    mean: np.ndarray = drawn @ errors / drawn.sum(axis=1)
+    return mean
+
+
 def bootstrap(
     predicted: np.ndarray,
     truth: np.ndarray,
@@ -159,10 +224,14 @@ def pool(scores: np.ndarray, baseline: np.ndarray | None = None, level: float = 
 
 
 def _mean_over_runs(scores: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Mean over all runs in the first column, and over runs drawn with replacement in the others, (1 + D,)."""
-    chosen = random.integers(0, len(scores), size=scores.shape)
-    chosen[:, 0] = np.arange(len(scores))
+    """Mean over all runs in the first column, and over runs drawn with replacement in the others, (1 + D,).
+
+    One run fewer is drawn than there are: with few runs, drawing all of them again makes the mean vary too little, by
+    (n - 1) / n in its variance, and this makes up for it (Rao and Wu 1988, doi:10.1080/01621459.1988.10478591).
+    """
+    chosen = random.integers(0, len(scores), size=(max(1, len(scores) - 1), scores.shape[1]))
     mean: np.ndarray = np.take_along_axis(scores, chosen, axis=0).mean(axis=0)
+    mean[0] = scores[:, 0].mean()
     return mean
 
 

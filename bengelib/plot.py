@@ -33,7 +33,8 @@ from bengelib.intervals import Interval
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 FALSE_COLOUR_BANDS = ("B08", "B04", "B03")
-_DPI = 90
+_DPI = 80
+_LAND_COVER_COLOURS = ListedColormap([*(entry.colour for entry in LAND_COVER), "white"])
 
 
 def composite(
@@ -357,7 +358,7 @@ def plot_bars(bars: Mapping[str, Mapping[str, Interval]], label: str, note: str 
     axis.set_yticks(range(len(names)), short, fontsize=8)
     axis.invert_yaxis()
     axis.set_xlabel(label)
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(groups))
     return _noted(figure, note)
 
 
@@ -384,6 +385,120 @@ def plot_gates(
         axis.set_xticks([])
         axis.set_yticks([])
     return _noted(figure, note)
+
+
+def plot_maps(
+    samples: Sequence[Mapping[str, Any]],
+    predictions: Mapping[str, Sequence[np.ndarray]] | None = None,
+    titles: Sequence[str] = (),
+    s2_bands: Sequence[str] = S2_BANDS,
+    note: str = "",
+) -> Figure:
+    """Patches in columns: the image, its land cover, and below it the land cover that each model predicts, one legend.
+
+    Args:
+        samples: with `s2` and `land_cover` (H, W).
+        predictions: name of the model to one map (H, W) of class indices a sample; the share of labelled pixels on
+            which it agrees with the truth is written below.
+        titles: above each column.
+        s2_bands: names of the bands in `sample["s2"]`.
+        note: printed in the lower corner.
+
+    Raises:
+        BandError: the names are not as many as the bands of a sample.
+    """
+    pictures = [composite(np.asarray(sample["s2"]), s2_bands) for sample in samples]
+    truth = [np.asarray(sample["land_cover"]) for sample in samples]
+    rows = {
+        "WorldCover": truth,
+        **{name: [np.asarray(each) for each in maps] for name, maps in (predictions or {}).items()},
+    }
+    figure, axes = plt.subplots(
+        1 + len(rows),
+        len(samples),
+        figsize=(1.6 * len(samples) + 0.4, 1.75 * (1 + len(rows)) + 0.6),
+        dpi=_DPI,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    axes[0, 0].set_ylabel("Sentinel-2", fontsize=8)
+    for place, (axis, picture) in enumerate(zip(axes[0], pictures, strict=True)):
+        axis.imshow(picture)
+        axis.set_title(titles[place] if place < len(titles) else "", fontsize=8)
+    shown = set()
+    for line, (name, maps) in zip(axes[1:], rows.items(), strict=True):
+        line[0].set_ylabel(name, fontsize=8)
+        for axis, classes, real in zip(line, maps, truth, strict=True):
+            filled = np.where(classes == IGNORE_INDEX, len(LAND_COVER), classes)
+            shown |= set(np.unique(filled).tolist())
+            axis.imshow(filled, cmap=_LAND_COVER_COLOURS, vmin=0, vmax=len(LAND_COVER), interpolation="nearest")
+            known = real != IGNORE_INDEX
+            if maps is not truth and known.any():
+                axis.set_xlabel(f"{(classes == real)[known].mean():.0%} agree", fontsize=8)
+    entries = [*((entry.label, entry.colour) for entry in LAND_COVER), ("no data", "white")]
+    handles = [
+        Patch(facecolor=entries[index][1], edgecolor="black", linewidth=0.5, label=entries[index][0])
+        for index in sorted(shown)
+    ]
+    figure.legend(handles=handles, fontsize=7.5, loc="outside upper center", ncols=4)
+    return _noted(figure, note)
+
+
+def plot_losses(losses: Mapping[str, Mapping[str, np.ndarray]], note: str = "") -> Figure:
+    """Training loss over the epochs, a panel a task, a line a model: the mean over seeds, and the band of all seeds.
+
+    Args:
+        losses: `losses[task][model]`, (S, epochs).
+        note: printed in the lower corner.
+    """
+    figure, axes = plt.subplots(
+        1, len(losses), figsize=(3.2 * len(losses), 3.0), dpi=_DPI, squeeze=False, layout="constrained"
+    )
+    for axis, (task, models) in zip(axes.flat, losses.items(), strict=True):
+        for place, (name, values) in enumerate(models.items()):
+            _run_band(axis, np.arange(1, np.shape(values)[1] + 1), values, name, place)
+        axis.set_title(task, fontsize=10)
+        axis.set(xlabel="epoch", ylim=(0, None))
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("training loss, mean and range over seeds")
+    axes[0, 0].legend(fontsize=8)
+    return _noted(figure, note)
+
+
+def plot_cosines(cosines: Mapping[str, tuple[np.ndarray, np.ndarray]], note: str = "") -> Figure:
+    """Cosine between the gradients of pairs of tasks over the steps, a panel a pair: mean over seeds, and their range.
+
+    Args:
+        cosines: pair to steps (T,) and cosines (S, T) in [-1, 1].
+        note: printed in the lower corner.
+    """
+    figure, axes = plt.subplots(
+        1,
+        len(cosines),
+        figsize=(3.2 * len(cosines), 3.0),
+        dpi=_DPI,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for place, (axis, (pair, (steps, values))) in enumerate(zip(axes.flat, cosines.items(), strict=True)):
+        _run_band(axis, np.asarray(steps), values, "mean over seeds", place)
+        axis.axhline(0, color="black", ls="--", lw=1)
+        axis.set_title(pair, fontsize=10)
+        axis.set(xlabel="step", ylim=(-1, 1))
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("cosine of the gradients,\nband: range over seeds")
+    return _noted(figure, note)
+
+
+def _run_band(axis: Axes, x: np.ndarray, values: np.ndarray, name: str, place: int) -> None:
+    """The mean (T,) of runs (S, T) as a line, and from the lowest to the highest of them as a band."""
+    runs, colour = np.asarray(values, dtype=float), OKABE_ITO[place % 8]
+    axis.plot(x, runs.mean(axis=0), color=colour, marker=MARKERS[place % 8], ms=4, label=name)
+    axis.fill_between(x, runs.min(axis=0), runs.max(axis=0), color=colour, alpha=0.2, lw=0)
 
 
 def _noted(figure: Figure, note: str) -> Figure:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
-from bengelib.intervals import Interval, bootstrap, macro_f1, mean_average_precision
+from bengelib.intervals import Interval, _mean_over_runs, bootstrap, macro_f1, mean_average_precision
 
 DRAWS = 300
 
@@ -186,3 +186,16 @@ def test_interval_decides_or_not():
     assert not Interval(0.1, -0.05, 0.2).excludes_zero and not Interval(0.1, 0.0, 0.2).excludes_zero
     assert Interval(0.1, 0.05, 0.2).half_width == pytest.approx(0.075)
     assert str(Interval(0.5, 0.4, 0.625)) == "0.500 [0.400, 0.625]"
+
+
+def test_few_runs_vary_in_the_bootstrap_as_much_as_their_mean_does():
+    """The variance of a mean over n runs is s^2 / n; drawing all n again would give (n - 1) / n of it."""
+    by_run = np.array([0.1, 0.5, 0.9])
+    drawn = _mean_over_runs(np.repeat(by_run[:, None], 20_001, axis=1), np.random.default_rng(0))
+    assert drawn[0] == by_run.mean()
+    assert drawn[1:].var() == pytest.approx(by_run.var(ddof=1) / 3, rel=0.05)
+
+
+def test_a_single_run_varies_by_patches_alone():
+    scores = np.random.default_rng(0).random((1, 50))
+    assert np.array_equal(_mean_over_runs(scores, np.random.default_rng(1)), scores[0])

@@ -1,0 +1,450 @@
+"""The study behind Lab 2: what three tasks do to each other in one network, and what a weighting changes.
+
+    python 02-mtl/study.py            # train what is missing, then write results.csv
+    python 02-mtl/study.py --list     # the configurations, with what is done
+    python 02-mtl/study.py --table    # only write results.csv from the runs that are there
+
+Three targets: land cover (segmentation), climate zone (classification), season (regression). The base is one network
+for one target; every other configuration differs from it in the factor that its experiment is about, and takes the
+same number of steps, on windows of 48 pixels in batches of 16: more steps for the same arithmetic than in Lab 1, because
+a map takes longer to learn than a label. There is no choice among epochs or settings: the weights after the last step of a cosine schedule
+are tested, once. Runs are kept in build/studies/mtl, never repeated.
+
+Main comparisons, named before any run: all three targets in one network with equal weights against a network for each;
+PCGrad against equal weights; land cover with a tenth of its labels, alone against with the two other targets.
+Everything else is exploration and called so.
+"""
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch.utils.data import Subset
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from bengelib.bands import CLIMATE_ZONE_SYMBOLS, IGNORE_INDEX, LAND_COVER_NAMES, S1_BANDS, S2_BANDS  # noqa: E402
+from bengelib.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from bengelib.engine import fit, predict, seed_everything  # noqa: E402
+from bengelib.fusion import EarlyFusion  # noqa: E402
+from bengelib.heads import (  # noqa: E402
+    ClassificationHead,
+    Network,
+    RegressionHead,
+    SegmentationHead,
+    count_parameters,
+    hard_maps,
+)
+from bengelib.intervals import (  # noqa: E402
+    Score,
+    accuracy,
+    confusion_by_patch,
+    draw_patches,
+    drawn_mean_iou,
+    macro_f1,
+    mean_absolute_error,
+    pool,
+    score_runs,
+)
+from bengelib.labels import HideLabels, labelled_share  # noqa: E402
+from bengelib.loading import load  # noqa: E402
+from bengelib.packed import PackedBENGE  # noqa: E402
+from bengelib.results import POOLED, fingerprint, interval_rows  # noqa: E402
+from bengelib.studies import command_line, run_path  # noqa: E402
+from bengelib.tasks import Classification, Regression, Segmentation, Task  # noqa: E402
+from bengelib.transforms import Augment  # noqa: E402
+from bengelib.weighting import (  # noqa: E402
+    DynamicWeightAverage,
+    EqualWeights,
+    FixedWeights,
+    GradNorm,
+    PCGrad,
+    UncertaintyWeights,
+)
+
+RESULTS = Path(__file__).with_name("results.csv")
+RUNS = ROOT / "build" / "studies" / "mtl"
+CHECKPOINTS = ROOT / "build" / "checkpoints"
+BANDS = {"s2": S2_BANDS, "s1": S1_BANDS}
+TARGETS = ("land_cover", "climate_zone", "season")
+SEASON_MEAN, SEASON_SCALE = 0.709, 0.267
+"""Mean and standard deviation of the season over all of ben-ge."""
+METRICS: dict[str, dict[str, Score]] = {
+    "land_cover": {"mean_iou": drawn_mean_iou},
+    "climate_zone": {"accuracy": accuracy, "macro_f1": macro_f1},
+    "season": {"mae": mean_absolute_error},
+}
+DRAWS = 500
+GRADIENT_EVERY = 12
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: everything that decides its outcome."""
+
+    experiment: str
+    model: str
+    targets: tuple[str, ...] = TARGETS
+    inputs: tuple[str, ...] = ("s2",)
+    weighting: str = "equal"
+    few: str = ""
+    label_fraction: float = 1.0
+    start: str = ""
+    gradient_every: int = 0
+    width: float = 0.5
+    seed: int = 0
+    dataset: str = "ben-ge-sim"
+    patches: int = 2500
+    epochs: int = 3
+    batch_size: int = 16
+    lr: float = 8e-3
+    crop: int = 48
+
+
+NAMES = {"land_cover": "land cover", "climate_zone": "climate zone", "season": "season"}
+EQUAL = Run("weighting", "equal", gradient_every=GRADIENT_EVERY)
+"""All three targets, losses added up."""
+LONGER = Run("longer", "climate zone + season, longer", ("climate_zone", "season"), epochs=9)
+"""Trained three times as long; its encoder is where the transfer starts."""
+LONGER_MAP = Run("longer", "land cover, longer", ("land_cover",), epochs=16)
+"""How far the same network gets on land cover with more steps, beside the classifier of single pixels."""
+FEW = 0.1
+FEW_EPOCHS = 28
+"""With a tenth of the patches, about as many steps as three epochs of all."""
+
+
+def configurations() -> list[Run]:
+    """Every run of the study."""
+    seeds = range(3)
+    kinds = [Run("single", NAMES[target], (target,)) for target in TARGETS]
+    kinds.append(EQUAL)
+    kinds += [Run("weighting", name, weighting=name) for name in ("fixed", "uncertainty", "dwa", "pcgrad", "gradnorm")]
+    kinds += [
+        Run("pairs", f"{NAMES[a]} + {NAMES[b]}", (a, b), gradient_every=GRADIENT_EVERY)
+        for a, b in combinations(TARGETS, 2)
+    ]
+    kinds.append(Run("fusion", "equal, S2 + S1", inputs=("s2", "s1")))
+    few = Run("few labels", "land cover alone", ("land_cover",), few="land_cover", label_fraction=FEW)
+    kinds.append(replace(few, epochs=FEW_EPOCHS))
+    kinds.append(replace(few, model="with the other targets", targets=TARGETS))
+    kinds.append(replace(few, model="from a longer-trained encoder", epochs=FEW_EPOCHS, start=fingerprint(LONGER)))
+    runs = [LONGER, LONGER_MAP, *(replace(kind, seed=seed) for kind in kinds for seed in seeds)]
+    runs += [replace(EQUAL, experiment="noise floor", model="equal again", gradient_every=0, seed=s) for s in (3, 4, 5)]
+    return runs
+
+
+def make_weighting(run: Run, steps: int) -> EqualWeights:
+    """The weighting of a run."""
+    if run.weighting == "fixed":
+        return FixedWeights({target: 2.0 if target == "land_cover" else 0.5 for target in run.targets})
+    if run.weighting == "uncertainty":
+        return UncertaintyWeights(run.targets, squared=("season",), rate=10.0)
+    if run.weighting == "dwa":
+        return DynamicWeightAverage(run.targets, window=max(1, steps // 10))
+    kinds = {"equal": EqualWeights, "pcgrad": PCGrad, "gradnorm": GradNorm}
+    return kinds[run.weighting](run.targets)
+
+
+def make_tasks(run: Run) -> list[Task]:
+    """The tasks of a run."""
+    tasks: dict[str, Task] = {
+        "land_cover": Segmentation("land_cover", LAND_COVER_NAMES),
+        "climate_zone": Classification("climate_zone", CLIMATE_ZONE_SYMBOLS),
+        "season": Regression("season", SEASON_SCALE),
+    }
+    return [tasks[target] for target in run.targets]
+
+
+def build(run: Run) -> Network:
+    """The untrained network of a run."""
+    encoder = EarlyFusion({key: BANDS[key] for key in run.inputs}, width=run.width)
+    heads = {
+        "land_cover": lambda: SegmentationHead(encoder.channels, LAND_COVER_NAMES),
+        "climate_zone": lambda: ClassificationHead(encoder.feature_dim, CLIMATE_ZONE_SYMBOLS),
+        "season": lambda: RegressionHead(encoder.feature_dim, SEASON_MEAN, SEASON_SCALE),
+    }
+    return Network(encoder, {target: heads[target]() for target in run.targets})
+
+
+def open_data(run: Run, split: str | None) -> PackedBENGE:
+    """One side of the data of a run."""
+    patches = run.patches if run.dataset == "ben-ge-sim" else None
+    return load(run.dataset, split, modalities=run.inputs, targets=TARGETS, patches=patches, scheme="study")
+
+
+def training_data(run: Run) -> Any:
+    """The training side, with the labels that the run has: alone, unlabelled patches are of no use and left out."""
+    train = open_data(run, "train")
+    if not run.few:
+        return train
+    if run.targets == (run.few,):
+        return Subset(train, np.flatnonzero(labelled_share(train.patch_ids, run.label_fraction)).tolist())
+    return HideLabels(train, run.few, run.label_fraction)
+
+
+def carry_out(run: Run) -> dict[str, np.ndarray]:
+    """Train and test one run: what it says about every test patch, and how its gradients got on."""
+    seed_everything(run.seed)
+    model = build(run)
+    if run.start:
+        load_checkpoint(CHECKPOINTS / f"mtl-{run.start}.safetensors", model, heads=False)
+    data = training_data(run)
+    steps = run.epochs * -(-len(data) // run.batch_size)
+    begun = time.monotonic()
+    history = fit(
+        model,
+        make_tasks(run),
+        data,
+        epochs=run.epochs,
+        batch_size=run.batch_size,
+        lr=run.lr,
+        augment=Augment(run.crop),
+        weighting=make_weighting(run, steps),
+        gradient_every=run.gradient_every,
+        precision="no",
+        seed=run.seed,
+        progress=False,
+    )
+    seconds = (time.monotonic() - begun) / run.epochs
+    if run.experiment == "longer":
+        save_checkpoint(CHECKPOINTS / f"mtl-{fingerprint(run)}.safetensors", model, {"study": run.model})
+    test = open_data(run, "test")
+    found = predict(model, test, reduce=hard_maps, precision="no", batch_size=50)
+    arrays = {"parameters": np.array(count_parameters(model)), "seconds": np.array(seconds)}
+    for target, values in found.outputs.items():
+        arrays[target] = values
+    if "land_cover" in arrays:
+        arrays["land_cover"] = confusion_by_patch(
+            found.outputs["land_cover"], found.labels["land_cover"], len(LAND_COVER_NAMES)
+        ).astype(np.uint16)
+    epochs = history.frame()
+    for target in run.targets:
+        arrays[f"weight|{target}"] = epochs[f"weight/{target}"].to_numpy()
+        arrays[f"loss|{target}"] = epochs[f"train/{target}/loss"].to_numpy()
+    if history.gradients:
+        arrays["step"] = np.array([row["step"] for row in history.gradients])
+        for pair in history.gradients[0].keys() - {"step"}:
+            arrays[f"cosine|{pair}"] = np.array([row[pair] for row in history.gradients])
+    return arrays
+
+
+class Table:
+    """Collects the rows of results.csv from what the runs said."""
+
+    def __init__(self, runs: list[Run]) -> None:
+        """Open what the runs said and the labels of the test patches."""
+        self.runs = runs
+        self.test = open_data(runs[0], "test")
+        maps = self.test.read_batch(range(len(self.test)))
+        self.truth = {target: self.test.table(target) for target in ("climate_zone", "season")}
+        self.maps = decoded_land_cover(maps)
+        known = confusion_by_patch(self.maps, self.maps, len(LAND_COVER_NAMES) + 1, ignore=-1)
+        self.truth["land_cover"] = known.sum(axis=2)[:, : len(LAND_COVER_NAMES)]
+        self.counts = draw_patches(len(self.test), draws=DRAWS)
+        self.stored = {run: np.load(run_path(RUNS, run)) for run in runs}
+        self.rows: list[dict[str, Any]] = []
+        self._scores: dict[Any, np.ndarray] = {}
+
+    def of(self, experiment: str, model: str) -> list[Run]:
+        """The runs of one model in one experiment, by seed."""
+        return [run for run in self.runs if run.experiment == experiment and run.model == model]
+
+    def scores(self, runs: list[Run], target: str, metric: str) -> np.ndarray:
+        """Score of each run in each drawing of test patches, (S, 1 + D), computed once."""
+        key = (tuple(runs), target, metric)
+        if key not in self._scores:
+            made = [self.stored[run][target] for run in runs]
+            made = [values.argmax(axis=1) if target == "climate_zone" else values for values in made]
+            score = METRICS[target][metric]
+            self._scores[key] = np.stack([score(each, self.truth[target], self.counts) for each in made])
+        return self._scores[key]
+
+    def row(self, run: Run, **columns: Any) -> dict[str, Any]:
+        """The columns that follow from a run, and others."""
+        return {
+            "dataset": run.dataset,
+            "experiment": run.experiment,
+            "model": run.model,
+            "split": "random",
+            "label_fraction": run.label_fraction,
+            "condition": "clear",
+            "config": fingerprint(replace(run, seed=0)),
+        } | columns
+
+    def add(self, runs: list[Run]) -> None:
+        """Rows of each seed, and the pooled interval, of one model on all its targets."""
+        for target in runs[0].targets:
+            for metric in METRICS[target]:
+                row = self.row(runs[0], target=target, metric=metric)
+                scores = self.scores(runs, target, metric)
+                self.rows += interval_rows(row, pool(scores))
+                self.rows += [
+                    {**row, "seed": run.seed, "value": values[0]} for run, values in zip(runs, scores, strict=True)
+                ]
+
+    def compare(self, runs: list[Run], reference: list[Run], end: str) -> None:
+        """The pooled interval of the paired difference to `reference` on the targets that both have."""
+        for target in set(runs[0].targets) & set(reference[0].targets):
+            for metric in METRICS[target]:
+                row = self.row(runs[0], target=target, metric=metric + end)
+                difference = pool(self.scores(runs, target, metric), self.scores(reference, target, metric))
+                self.rows += interval_rows(row, difference)
+
+    def describe(self, runs: list[Run]) -> None:
+        """Weights, seconds an epoch, loss and loss weight of each epoch, and the cosines of the gradients."""
+        first, stored = runs[0], [self.stored[run] for run in runs]
+        seconds = float(np.median([float(each["seconds"]) for each in stored]))
+        for metric, value in (("parameters", float(stored[0]["parameters"])), ("seconds_per_epoch", seconds)):
+            self.rows.append(self.row(first, target="", metric=metric, seed=POOLED, value=value))
+        for kind in ("loss", "weight"):
+            for target in first.targets:
+                means = np.mean([each[f"{kind}|{target}"] for each in stored], axis=0)
+                for epoch, value in enumerate(means, start=1):
+                    self.rows.append(
+                        self.row(
+                            first,
+                            target=target,
+                            metric=f"train_{kind}",
+                            condition=f"epoch {epoch}",
+                            seed=POOLED,
+                            value=value,
+                        )
+                    )
+        if not first.gradient_every:
+            return
+        for pair in [name for name in stored[0].files if name.startswith("cosine|")]:
+            name = pair.removeprefix("cosine|")
+            for run, each in zip(runs, stored, strict=True):
+                for step, value in zip(each["step"], each[pair], strict=True):
+                    self.rows.append(
+                        self.row(
+                            run,
+                            experiment="gradients",
+                            target=name,
+                            metric="cosine",
+                            condition=f"step {step}",
+                            seed=run.seed,
+                            value=value,
+                        )
+                    )
+            by_seed = np.array([each[pair].mean() for each in stored])  # (S,)
+            self.rows += interval_rows(
+                self.row(first, experiment="gradients", target=name, metric="mean_cosine"),
+                pool(np.repeat(by_seed[:, None], 1 + DRAWS, axis=1)),
+            )
+
+    def baselines(self, run: Run) -> None:
+        """What needs no network: the most frequent class, the mean, and a logistic regression on single pixels."""
+        train = open_data(run, "train")
+        zones, seasons = train.table("climate_zone"), train.table("season")
+        size = len(self.test)
+        guesses = {
+            "climate_zone": np.full(size, np.bincount(zones).argmax()),
+            "season": np.full(size, np.median(seasons)),
+        }
+        for target, guess in guesses.items():
+            for metric, score in METRICS[target].items():
+                row = self.row(run, experiment="baseline", model="constant", target=target, metric=metric)
+                self.rows += interval_rows(row, pool(score_runs(guess, self.truth[target], score, self.counts)))
+        confusions = {
+            "constant": self.constant_map(train),
+            "logistic regression on pixels": self.pixels(run, train),
+        }
+        for model, confusion in confusions.items():
+            row = self.row(run, experiment="baseline", model=model, target="land_cover", metric="mean_iou")
+            scores = drawn_mean_iou(confusion, self.truth["land_cover"], self.counts)[None]
+            self.rows += interval_rows(row, pool(scores))
+            if model == "constant":
+                continue
+            for name, of in (("single", "land cover"), ("weighting", "equal"), ("longer", "land cover, longer")):
+                against = self.of(name, of)
+                difference = pool(self.scores(against, "land_cover", "mean_iou"), scores)
+                self.rows += interval_rows(
+                    self.row(against[0], target="land_cover", metric="mean_iou_minus_pixels"), difference
+                )
+
+    def constant_map(self, train: PackedBENGE) -> np.ndarray:
+        """Confusion matrices (N, K, K) of the most frequent class everywhere."""
+        maps = decoded_land_cover(train.read_batch(range(0, len(train), 4)))
+        frequent = np.bincount(maps[maps != IGNORE_INDEX]).argmax()
+        return confusion_by_patch(np.full_like(self.maps, frequent), self.maps, len(LAND_COVER_NAMES))
+
+    def pixels(self, run: Run, train: PackedBENGE, count: int = 20_000) -> np.ndarray:
+        """Confusion matrices (N, K, K) of a logistic regression on the same bands of single pixels."""
+        from bengelib.transforms import Normalize, decode
+
+        normalize = Normalize("s2", S2_BANDS)
+        random = np.random.default_rng(0)
+        chosen = np.sort(random.choice(len(train), min(400, len(train)), replace=False))
+        batch = decode(train.read_batch(chosen), S2_BANDS)
+        values = normalize(batch["s2"]).permute(0, 2, 3, 1).reshape(-1, len(S2_BANDS)).numpy()
+        labels = batch["land_cover"].reshape(-1).numpy()
+        known = random.permutation(np.flatnonzero(labels != IGNORE_INDEX))[:count]
+        model = LogisticRegression(max_iter=1000).fit(values[known], labels[known])
+        weight = torch.from_numpy(model.coef_.astype(np.float32))
+        bias = torch.from_numpy(model.intercept_.astype(np.float32))
+        maps = []
+        for start in range(0, len(self.test), 50):
+            batch = decode(self.test.read_batch(range(start, min(start + 50, len(self.test)))), S2_BANDS)
+            scores = torch.einsum("bchw,kc->bkhw", normalize(batch["s2"]), weight) + bias[:, None, None]
+            maps.append(model.classes_[scores.argmax(dim=1).numpy()])
+        return confusion_by_patch(np.concatenate(maps), self.maps, len(LAND_COVER_NAMES))
+
+    def by_class(self, runs: list[Run]) -> None:
+        """Intersection over union of each land-cover class that occurs in the test split."""
+        for place in np.flatnonzero(self.truth["land_cover"].sum(axis=0)):
+
+            def score(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray, place: int = place) -> np.ndarray:
+                size = predicted.shape[1]
+                drawn = (counts.astype(float) @ predicted.reshape(len(predicted), -1)).reshape(-1, size, size)
+                hits = drawn[:, place, place]
+                either = drawn[:, place].sum(axis=1) + drawn[:, :, place].sum(axis=1) - hits
+                return np.divide(hits, either, out=np.full(len(hits), np.nan), where=either > 0)
+
+            made = np.stack(
+                [score(self.stored[run]["land_cover"], self.truth["land_cover"], self.counts) for run in runs]
+            )
+            row = self.row(runs[0], target="land_cover", metric="iou", condition=LAND_COVER_NAMES[place])
+            self.rows += interval_rows(row, pool(made))
+
+
+def decoded_land_cover(batch: dict[str, Any]) -> np.ndarray:
+    """Land-cover indices (N, 120, 120) int64 of a stored batch."""
+    from bengelib.transforms import decode
+
+    maps: np.ndarray = decode({"land_cover": batch["land_cover"]}, ())["land_cover"].numpy()
+    return maps
+
+
+def tabulate(runs: list[Run]) -> list[dict[str, Any]]:
+    """Every row of results.csv."""
+    table = Table(runs)
+    equal = table.of("weighting", "equal")
+    single = {target: table.of("single", NAMES[target]) for target in TARGETS}
+    for experiment, model in dict.fromkeys((run.experiment, run.model) for run in runs):
+        group = table.of(experiment, model)
+        table.add(group)
+        table.describe(group)
+        if experiment in ("weighting", "pairs", "fusion", "noise floor"):
+            for target in group[0].targets:
+                table.compare(group, single[target], "_minus_single")
+        if experiment in ("weighting", "fusion", "noise floor") and model != "equal":
+            table.compare(group, equal, "_minus_equal")
+        if experiment == "few labels" and model != "land cover alone":
+            table.compare(group, table.of("few labels", "land cover alone"), "_minus_alone")
+    table.by_class(single["land_cover"])
+    table.by_class(equal)
+    table.baselines(equal[0])
+    table.rows.append(table.row(equal[0], target="", metric="test_patches", seed=POOLED, value=len(table.test)))
+    return table.rows
+
+
+if __name__ == "__main__":
+    command_line(__doc__ or "", configurations(), carry_out, tabulate, RUNS, RESULTS)

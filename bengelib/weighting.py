@@ -1,0 +1,303 @@
+"""How the losses of several tasks become one step: loss weightings, and whether the tasks pull the same way.
+
+Each class turns the losses of a batch into the number whose gradient is followed. Some need to know how the tasks'
+gradients on the shared encoder relate; they are given the matrix of their dot products, G_ij = g_i . g_j, from
+`gradient_products`, which is all that is needed of them.
+
+What is common to all: weights are positive and finite, or an error says which is not; a loss of exactly 0 means that
+no sample of the batch is labelled for that task, and then nothing is learned about that task's weight.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor, nn
+
+from bengelib.errors import NonFiniteLossError
+
+Losses = Mapping[str, Tensor]
+
+
+class EqualWeights(nn.Module):
+    """The sum of the losses: what is done when nothing is done; also the base of the others.
+
+    Attributes:
+        targets: names of the tasks, in order.
+        gradients: whose gradients `forward` needs: `""` none, `"encoder"` on all of the encoder, `"last"` on its last
+            layer.
+        shared_only: whether the weights apply to the encoder only, and every head follows its own plain loss.
+        weights: those that the last call used, by target.
+    """
+
+    gradients: str = ""
+    shared_only: bool = False
+
+    def __init__(self, targets: Sequence[str]) -> None:
+        """For the tasks of these targets.
+
+        Raises:
+            ValueError: no target, or one twice.
+        """
+        super().__init__()
+        self.targets = tuple(targets)
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"targets {self.targets} must be one or more different names")
+        self.weights: dict[str, float] = dict.fromkeys(self.targets, 1.0)
+
+    def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
+        """The number to follow downhill, ().
+
+        Args:
+            losses: the loss of each target, ().
+            products: dot products of the tasks' gradients, (K, K), where `gradients` asks for them.
+        """
+        return self.combine(losses, [1.0] * len(self.targets))
+
+    def combine(self, losses: Losses, weights: Sequence[float] | Tensor) -> Tensor:
+        """Weighted sum of the losses, ().
+
+        Raises:
+            ValueError: the losses are not those of the targets.
+            NonFiniteLossError: a weight is negative, zero, infinite or NaN.
+        """
+        if set(losses) != set(self.targets):
+            raise ValueError(f"the losses are of {sorted(losses)}, the weighting is for {sorted(self.targets)}")
+        values = torch.as_tensor(weights)
+        self.weights = dict(zip(self.targets, values.detach().tolist(), strict=True))
+        if wrong := {name: weight for name, weight in self.weights.items() if not 0 < weight < math.inf}:
+            raise NonFiniteLossError(
+                f"{type(self).__name__} arrived at weights {wrong}; weights must be positive and finite. Lower the "
+                "learning rate, or look for a task whose loss explodes or is 0 from the start."
+            )
+        return sum(weight * losses[name] for name, weight in zip(self.targets, values, strict=True))
+
+
+class FixedWeights(EqualWeights):
+    """Weights that somebody chose: the sum of w_i L_i."""
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        """Weights by target.
+
+        Raises:
+            ValueError: no target.
+        """
+        super().__init__(list(weights))
+        self.chosen = [float(weight) for weight in weights.values()]
+
+    def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
+        """The weighted sum, ()."""
+        return self.combine(losses, self.chosen)
+
+
+class UncertaintyWeights(EqualWeights):
+    """Each task has a noise that is learned: tasks that cannot be got right count less.
+
+    Sum of c_i exp(-s_i) L_i + s_i / 2 with s_i = log sigma_i^2, from the likelihoods of Kendall, Gal and Cipolla 2018
+    (arXiv:1705.07115, equations 7 and 10): c is 1/2 for squared errors and 1 for cross-entropies. Its minimum over s
+    is at exp(s_i) = 2 c_i L_i. The s_i are parameters that the optimizer of `fit` trains, at `rate` times its
+    learning rate and without weight decay.
+    """
+
+    def __init__(self, targets: Sequence[str], squared: Sequence[str] = (), rate: float = 1.0) -> None:
+        """All noises start at 1.
+
+        Args:
+            targets: names of the tasks.
+            squared: those of them whose loss is a mean squared error.
+            rate: factor on the learning rate of the s_i; a short training needs one well above 1.
+
+        Raises:
+            ValueError: a name in `squared` is no target, or `rate` is not positive.
+        """
+        super().__init__(targets)
+        if unknown := [name for name in squared if name not in self.targets]:
+            raise ValueError(f"squared names {unknown}; the targets are {self.targets}")
+        if not rate > 0:
+            raise ValueError(f"rate {rate} must be positive")
+        self.rate = rate
+        self.log_variance = nn.Parameter(torch.zeros(len(self.targets)))
+        self.factors = [0.5 if name in squared else 1.0 for name in self.targets]
+
+    def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
+        """The negative log-likelihood up to a constant, ()."""
+        weights = torch.exp(-self.log_variance) * torch.tensor(self.factors, device=self.log_variance.device)
+        total = self.combine(losses, weights)
+        for name, log_variance in zip(self.targets, self.log_variance, strict=True):
+            if float(losses[name].detach()) != 0:  # without a label there is nothing to learn the noise from
+                total = total + log_variance / 2
+        return total
+
+
+class DynamicWeightAverage(EqualWeights):
+    """Tasks whose loss falls slowly count more.
+
+    w_i = K softmax(r_i / T) with r_i = L_i(t - 1) / L_i(t - 2), the means over the last two windows (Liu, Johns and
+    Davison 2019, arXiv:1803.10704, equation 7). The paper's window is an epoch; here it is a number of steps, so that
+    short trainings have several. Weights are 1 until two windows are over.
+    """
+
+    def __init__(self, targets: Sequence[str], window: int, temperature: float = 2.0) -> None:
+        """Average over `window` steps; a high `temperature` makes the weights more equal.
+
+        Raises:
+            ValueError: either is not positive.
+        """
+        super().__init__(targets)
+        if window < 1 or not temperature > 0:
+            raise ValueError(f"window {window} and temperature {temperature} must both be positive")
+        self.window, self.temperature = window, temperature
+        self._means: list[list[float]] = []  # of the windows that are over
+        self._sums, self._counts, self._steps = [0.0] * len(self.targets), [0] * len(self.targets), 0
+
+    def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
+        """The weighted sum, (); its losses count for the next weights."""
+        total = self.combine(losses, self._current())
+        for place, name in enumerate(self.targets):
+            value = float(losses[name].detach())
+            self._sums[place] += value
+            self._counts[place] += value != 0
+        self._steps += 1
+        if self._steps == self.window:
+            before = self._means[-1] if self._means else [1.0] * len(self.targets)
+            pairs = zip(self._sums, self._counts, before, strict=True)
+            self._means.append([value / count if count else last for value, count, last in pairs])
+            self._sums, self._counts, self._steps = [0.0] * len(self.targets), [0] * len(self.targets), 0
+        return total
+
+    def _current(self) -> list[float]:
+        if len(self._means) < 2:
+            return [1.0] * len(self.targets)
+        ratios = torch.tensor(self._means[-1]) / torch.tensor(self._means[-2])
+        return (len(self.targets) * torch.softmax(ratios / self.temperature, dim=0)).tolist()
+
+
+class PCGrad(EqualWeights):
+    """Gradient surgery: where two tasks' gradients conflict, each loses its component along the other.
+
+    For each task i, g_i starts as its gradient; then for every other task j in random order, if g_i . g_j < 0,
+    g_i <- g_i - (g_i . g_j / |g_j|^2) g_j; the step follows the sum of all g_i (Yu et al. 2020, arXiv:2001.06782,
+    algorithm 1). Every g_i stays a sum of the plain gradients with coefficients that follow from their dot products
+    alone, so the surgery is a weighted sum of the losses, with weights of 1 or more. Heads follow their own loss.
+    """
+
+    gradients = "encoder"
+    shared_only = True
+
+    def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
+        """The weighted sum whose gradient on the encoder is the projected one, ()."""
+        return self.combine(losses, project_conflicts(_given(products, self)))
+
+
+def project_conflicts(products: Tensor, orders: Sequence[Sequence[int]] | None = None) -> Tensor:
+    """Coefficient of each plain gradient in the sum of the projected ones, (K,).
+
+    Args:
+        products: dot products of the plain gradients, (K, K).
+        orders: for each task the order in which it meets all tasks; None draws them from torch's generator.
+    """
+    matrix = products.detach().double().cpu()
+    size = len(matrix)
+    total = torch.zeros(size, dtype=torch.float64)
+    for task in range(size):
+        order = torch.randperm(size).tolist() if orders is None else orders[task]
+        coefficients = torch.zeros(size, dtype=torch.float64)
+        coefficients[task] = 1.0
+        for other in order:
+            along = coefficients @ matrix[:, other]  # g_i . g_j
+            if other != task and along < 0 and matrix[other, other] > 0:
+                coefficients[other] -= along / matrix[other, other]
+        total += coefficients
+    return total.float()
+
+
+class GradNorm(EqualWeights):
+    """Weights that make all tasks learn at the same rate, by the size of their gradients on the last shared layer.
+
+    G_i = w_i |g_i| is drawn towards mean(G) r_i^alpha, where r_i is L_i / L_i(0) over its mean over tasks: a task that
+    lags behind gets a larger gradient. A step follows the sum of w_i L_i; then w moves downhill on
+    sum |G_i - mean(G) r_i^alpha|, the second term held constant, and is scaled to add up to K (Chen et al. 2018,
+    arXiv:1711.02257, algorithm 1). Weights do not fall below `floor`, before the scaling.
+    """
+
+    gradients = "last"
+
+    def __init__(self, targets: Sequence[str], alpha: float = 1.5, lr: float = 0.025, floor: float = 0.01) -> None:
+        """`alpha` is how strongly lagging tasks are favoured, `lr` the learning rate of the weights.
+
+        Raises:
+            ValueError: a negative `alpha`, or `lr` or `floor` not positive.
+        """
+        super().__init__(targets)
+        if alpha < 0 or not lr > 0 or not floor > 0:
+            raise ValueError(f"alpha {alpha} must not be negative, lr {lr} and floor {floor} must be positive")
+        self.alpha, self.lr, self.floor = alpha, lr, floor
+        self._first: list[float] | None = None
+        self._next = torch.ones(len(self.targets))
+
+    def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
+        """The weighted sum, (), with the weights of the step before; then they move."""
+        norms = _given(products, self).diagonal().clamp(min=0).sqrt().float().cpu()  # (K,)
+        total = self.combine(losses, self._next)
+        values = torch.tensor([float(losses[name].detach()) for name in self.targets])
+        if bool((values > 0).all()):
+            if self._first is None:
+                self._first = values.tolist()
+            self._next = self._moved(values / torch.tensor(self._first), norms)
+        return total
+
+    def _moved(self, ratios: Tensor, norms: Tensor) -> Tensor:
+        """The next weights, (K,), from losses relative to the first and from norms of the gradients."""
+        weighted = self._next * norms
+        wanted = weighted.mean() * (ratios / ratios.mean()) ** self.alpha
+        moved = (self._next - self.lr * torch.sign(weighted - wanted) * norms).clamp(min=self.floor)
+        return moved * len(moved) / moved.sum()
+
+
+def _given(products: Tensor | None, weighting: EqualWeights) -> Tensor:
+    size = len(weighting.targets)
+    if products is None or products.shape != (size, size):
+        raise ValueError(f"{type(weighting).__name__} needs the dot products of the gradients, ({size}, {size})")
+    return products
+
+
+def shared_parameters(model: nn.Module, part: str = "encoder") -> list[nn.Parameter]:
+    """The parameters of `model.encoder`, or the weights of its last layer with `part="last"`.
+
+    Raises:
+        ValueError: the model has no `encoder`, or another `part`.
+    """
+    if part not in ("encoder", "last"):
+        raise ValueError(f"unknown part {part!r}; choose 'encoder' or 'last'")
+    if not isinstance(encoder := getattr(model, "encoder", None), nn.Module):
+        raise ValueError(f"{type(model).__name__} has no encoder whose gradients could be compared; use heads.Network")
+    parameters = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+    return parameters if part == "encoder" else [each for each in parameters if each.ndim > 1][-1:]
+
+
+def gradient_products(losses: Losses, parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Dot products of the gradients of each loss on shared parameters, (K, K) float32, in the order of `losses`.
+
+    It goes backward once for each loss and leaves the graph and the `grad` of the parameters as they are.
+    """
+    rows = []
+    for loss in losses.values():
+        parts = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        flat = [
+            (torch.zeros_like(parameter) if part is None else part).flatten().float()
+            for part, parameter in zip(parts, parameters, strict=True)
+        ]
+        rows.append(torch.cat(flat))
+    stacked = torch.stack(rows)  # (K, number of parameters)
+    return stacked @ stacked.T
+
+
+def cosines(products: Tensor, targets: Sequence[str]) -> dict[str, float]:
+    """Cosine between the gradients of each pair of tasks, in [-1, 1], keyed `"a ~ b"`; NaN for a gradient of 0.
+
+    1: one step serves both; 0: they do not touch; below 0: what helps one harms the other.
+    """
+    norms = products.diagonal().clamp(min=0).sqrt()
+    matrix = (products / (norms[:, None] * norms)).tolist()
+    return {f"{targets[i]} ~ {targets[j]}": matrix[i][j] for i, j in combinations(range(len(targets)), 2)}
