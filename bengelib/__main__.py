@@ -1,8 +1,9 @@
-"""The command line: `python -m bengelib simulate|fetch|pack|bench`, each with `--help`."""
+"""The command line: `python -m bengelib simulate|fetch|pack|pretrain|probe|bench`, each with `--help`."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from bengelib.errors import BengeError
 
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bengelib", description="Data of ben-ge: make, fetch, pack, time.")
+    parser = argparse.ArgumentParser(prog="python -m bengelib", description="Data of ben-ge, and encoders.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("simulate", help="write simulated data in the layout of ben-ge")
@@ -45,6 +46,37 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--verify", action="store_true", help="compare the finished pack with its hashes")
     command.set_defaults(run=_pack)
 
+    command = commands.add_parser("pretrain", help="train an encoder on images without their labels")
+    _add_data(command)
+    command.add_argument("--out", required=True, help="checkpoint to write, such as encoder.safetensors")
+    command.add_argument("--method", choices=("simclr", "barlow", "vicreg", "mae"), default="simclr")
+    command.add_argument(
+        "--width", type=int, default=32, help="channels of the first layer; 64 is the usual ResNet-18 (default: 32)"
+    )
+    command.add_argument("--epochs", type=int, default=10, help="passes over the images (default: 10)")
+    command.add_argument("--depth", type=int, choices=(18, 34, 50), default=18, help="layers of the ResNet")
+    command.add_argument("--size", type=int, default=64, help="pixels along a side of a view (default: 64)")
+    command.add_argument("--batch", type=int, default=256, help="images a step (default: 256)")
+    command.add_argument("--lr", type=float, default=2e-3, help="highest learning rate (default: 0.002)")
+    command.add_argument("--temperature", type=float, default=0.2, help="of SimCLR (default: 0.2)")
+    command.add_argument("--seed", type=int, default=0, help="of the weights, views and hold-out (default: 0)")
+    command.set_defaults(run=_pretrain)
+
+    command = commands.add_parser("probe", help="how well an encoder does at several numbers of labels")
+    _add_data(command)
+    command.add_argument("--checkpoint", required=True, help="what pretrain wrote")
+    command.add_argument("--out", required=True, help="file to write, such as rows.json")
+    command.add_argument("--mode", nargs="+", choices=("frozen", "finetune", "scratch"), default=None)
+    command.add_argument(
+        "--fractions", nargs="+", type=float, default=(0.01, 0.1, 1.0), help="labelled shares (default: 0.01 0.1 1)"
+    )
+    command.add_argument("--seeds", nargs="+", type=int, default=(0,), help="draws of the labels (default: 0)")
+    command.add_argument(
+        "--steps", type=int, help="of fine-tuning and from scratch (default: 800, more for many labels)"
+    )
+    command.add_argument("--turns", type=int, default=8, help="flips and turns a test image is judged in (default: 8)")
+    command.set_defaults(run=_probe)
+
     command = commands.add_parser("bench", help="measure the speed of reading and of training")
     command.add_argument("what", choices=("loader", "train"))
     command.add_argument("--root", required=True, help="folder of a dataset, of 800 patches or more")
@@ -52,6 +84,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batch", type=int, default=32, help="samples a batch (default: 32)")
     command.set_defaults(run=_bench)
     return parser
+
+
+def _add_data(command: argparse.ArgumentParser) -> None:
+    """The arguments that name the images, the same for both commands that learn from them."""
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--images", help="folder of class folders with JPEG or PNG images")
+    source.add_argument("--root", help="folder or name of a ben-ge dataset")
+    command.add_argument("--modalities", nargs="+", help="with --root: what the encoder reads (default: s2 s1)")
+    command.add_argument("--target", help="with --root: climate_zone, land_cover_top or corine")
+    command.add_argument("--precision", choices=("auto", "no", "bf16", "fp16"), default="auto")
+    command.add_argument("--skip", action="store_true", help="leave broken images out instead of stopping")
 
 
 # The imports stand in the functions so that `--help` and the small commands do not wait for torch.
@@ -83,6 +126,44 @@ def _pack(options: argparse.Namespace) -> None:
     if options.verify:
         verify(folder)
     print(folder)
+
+
+def _of_benge(options: argparse.Namespace) -> dict[str, Any]:
+    """The arguments that only ben-ge has, which are refused with a folder of images."""
+    given = {"modalities": options.modalities, "target": options.target}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.images is not None and given:
+        raise ValueError(f"--{next(iter(given))} is for --root; the classes of --images are its folders")
+    return {**given, "on_error": "skip" if options.skip else "raise"}
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    from bengelib.commands import Pretraining, pretrain_benge, pretrain_images
+
+    names = ("method", "width", "epochs", "depth", "size", "lr", "temperature", "seed", "precision")
+    settings = Pretraining(batch_size=options.batch, **{name: getattr(options, name) for name in names})
+    others: dict[str, Any] = _of_benge(options)
+    if options.images is not None:
+        pretrain_images(options.images, options.out, settings, **others)
+    else:
+        pretrain_benge(options.root, options.out, settings, **others)
+    print(options.out)
+
+
+def _probe(options: argparse.Namespace) -> None:
+    from bengelib.commands import check_writable, probe_benge, probe_images, probe_options, write_rows
+
+    check_writable(options.out)
+    others: dict[str, Any] = _of_benge(options)
+    others |= probe_options(options.steps, options.seeds, options.turns)
+    others |= {"modes": options.mode} if options.mode else {}
+    others |= {"fractions": options.fractions, "precision": options.precision}
+    if options.images is not None:
+        rows = probe_images(options.checkpoint, options.images, **others)
+    else:
+        rows = probe_benge(options.checkpoint, options.root, **others)
+    write_rows(options.out, rows)
+    print(options.out)
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -65,11 +65,13 @@ class Submission:
     def __call__(self, **arguments: Any) -> Any:
         """Call the function by position, in the order of `arguments`; they must come back unchanged.
 
+        It is given copies, but for tensors that were computed from others: a copy would not be part of the graph.
+
         Raises:
             Untouched: the function returned None or Ellipsis.
             NotYet: it raised an exception, or changed one of its arguments in place.
         """
-        data = {name: value for name, value in arguments.items() if isinstance(value, Tensor | np.ndarray | Mapping)}
+        data = {name: value for name, value in arguments.items() if _can_copy(value)}
         given = arguments | copy.deepcopy(data)
         try:
             result = self.function(*given.values())
@@ -205,6 +207,13 @@ def _random_numbers_kept() -> Iterator[None]:
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
+
+
+def _can_copy(value: Any) -> bool:
+    """Whether an argument holds data, and no tensor of it is part of a graph."""
+    if isinstance(value, Mapping):
+        return not any(isinstance(entry, Tensor) and entry.grad_fn is not None for entry in value.values())
+    return isinstance(value, np.ndarray) or (isinstance(value, Tensor) and value.grad_fn is None)
 
 
 def _same(before: Any, after: Any) -> bool:

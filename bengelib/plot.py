@@ -312,8 +312,12 @@ def plot_curves(
     ylabel: str,
     reference: tuple[str, float] | None = None,
     note: str = "",
+    log: bool = False,
 ) -> Figure:
-    """A value against a condition, one line a model with its 95 % band: `curves[model][x]`."""
+    """A value against a condition, one line a model with its 95 % band: `curves[model][x]`.
+
+    With `log`, the condition is a share above 0, such as that of labels, on a logarithmic axis in percent.
+    """
     figure, axis = plt.subplots(figsize=(7.5, 4), dpi=_DPI, layout="constrained")
     for place, (name, curve) in enumerate(curves.items()):
         x = sorted(curve)
@@ -323,6 +327,11 @@ def plot_curves(
     if reference:
         axis.axhline(reference[1], color="black", ls="--", lw=1, label=reference[0])
     axis.set(xlabel=xlabel, ylabel=ylabel)
+    if log:
+        shares = sorted({share for curve in curves.values() for share in curve})
+        axis.set_xscale("log")
+        axis.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
+        axis.set_xticks([], minor=True)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     return _noted(figure, note)
@@ -499,6 +508,135 @@ def _run_band(axis: Axes, x: np.ndarray, values: np.ndarray, name: str, place: i
     runs, colour = np.asarray(values, dtype=float), OKABE_ITO[place % 8]
     axis.plot(x, runs.mean(axis=0), color=colour, marker=MARKERS[place % 8], ms=4, label=name)
     axis.fill_between(x, runs.min(axis=0), runs.max(axis=0), color=colour, alpha=0.2, lw=0)
+
+
+def plot_monitor(histories: Mapping[str, History], columns: Mapping[str, str], note: str = "") -> Figure:
+    """What was measured in training over the epochs, a panel a column of the history, one line a model.
+
+    Args:
+        histories: name of the model to what `fit` returned.
+        columns: a column such as `"train/contrast/spread"` to its name for the axis.
+        note: printed in the lower corner.
+
+    Raises:
+        ValueError: a history has no such column.
+    """
+    tables = {name: history.frame() for name, history in histories.items()}
+    for name, table in tables.items():
+        if missing := [column for column in columns if column not in table]:
+            raise ValueError(f"the history of {name!r} has no columns {missing}; it has {list(table.columns)}")
+    figure, axes = plt.subplots(
+        1, len(columns), figsize=(3.6 * len(columns), 3), dpi=_DPI, squeeze=False, layout="constrained"
+    )
+    for place, (name, table) in enumerate(tables.items()):
+        for axis, column in zip(axes.flat, columns, strict=True):
+            axis.plot(
+                table.index, table[column], color=OKABE_ITO[place % 8], marker=MARKERS[place % 8], ms=4, label=name
+            )
+    for axis, label in zip(axes.flat, columns.values(), strict=True):
+        axis.set(xlabel="epoch", ylabel=label)
+        axis.set_ylim(bottom=0)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+    axes.flat[0].legend(fontsize=8)
+    return _noted(figure, note)
+
+
+def plot_regions(lonlat: np.ndarray, regions: np.ndarray, centres: np.ndarray, note: str = "") -> Figure:
+    """A map of patches by region: the number of each region at its centre, neighbours in other colours and markers.
+
+    Args:
+        lonlat: (N, 2) degrees.
+        regions: (N,) index of the region of each patch.
+        centres: (K, 2) degrees.
+        note: printed in the lower corner.
+    """
+    figure, axis = plt.subplots(figsize=(7, 5.4), dpi=_DPI, layout="constrained")
+    for region in np.unique(regions):
+        chosen = lonlat[regions == region]
+        axis.scatter(
+            chosen[:, 0], chosen[:, 1], s=14, c=OKABE_ITO[region % 7], marker=MARKERS[region % 8], alpha=0.8, lw=0
+        )
+    for region, (lon, lat) in enumerate(centres):
+        box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "black", "lw": 0.5, "alpha": 0.85}
+        axis.text(lon, lat, str(region), fontsize=8, ha="center", va="center", bbox=box)
+    axis.set(xlabel="longitude (degrees east)", ylabel="latitude (degrees north)")
+    axis.set_aspect(1 / np.cos(np.deg2rad(lonlat[:, 1].mean())))
+    axis.grid(alpha=0.3)
+    return _noted(figure, note)
+
+
+def plot_reconstructions(
+    images: Mapping[str, np.ndarray],
+    s2_bands: Sequence[str] = S2_BANDS,
+    bands: Sequence[str] = RGB_BANDS,
+    note: str = "",
+) -> Figure:
+    """Sentinel-2 patches under several treatments, a row a treatment and a column a patch; not-a-number is grey.
+
+    Args:
+        images: name of the row to (B, k, H, W) reflectance; brightness follows the first row.
+        s2_bands: names of the k bands.
+        bands: those shown as red, green and blue.
+        note: printed in the lower corner.
+
+    Raises:
+        BandError: the names are not as many as the bands.
+    """
+    first = np.asarray(next(iter(images.values())))
+    shown = [list(s2_bands).index(band) if band in s2_bands else 0 for band in bands]
+    figure, axes = plt.subplots(
+        len(images),
+        len(first),
+        figsize=(1.6 * len(first) + 0.3, 1.65 * len(images)),
+        dpi=_DPI,
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, (name, patches) in zip(axes, images.items(), strict=True):
+        for column, (axis, patch) in enumerate(zip(row, np.asarray(patches), strict=True)):
+            white = max(0.12, float(np.quantile(first[column][shown], 0.99)))
+            hidden = np.isnan(patch).any(axis=0)  # (H, W)
+            picture = composite(np.nan_to_num(patch), s2_bands, bands, white)
+            picture[hidden] = 0.5
+            axis.imshow(picture)
+            axis.set_xticks([])
+            axis.set_yticks([])
+        row[0].set_ylabel(name, fontsize=9)
+    return _noted(figure, note)
+
+
+def plot_embedding(points: np.ndarray, colourings: Mapping[str, Sequence[str] | np.ndarray], note: str = "") -> Figure:
+    """Points in a plane without units, a panel a colouring.
+
+    Args:
+        points: (N, 2).
+        colourings: title to (N,) names, of which the seven most frequent are told apart and the others are grey, or
+            (N,) numbers.
+        note: printed in the lower corner.
+    """
+    columns = len(colourings)
+    figure, axes = plt.subplots(1, columns, figsize=(3.9 * columns, 4.3), dpi=_DPI, squeeze=False, layout="constrained")
+    for axis, (title, colouring) in zip(axes.flat, colourings.items(), strict=True):
+        values = np.asarray(colouring)
+        if np.issubdtype(values.dtype, np.number):
+            drawn = axis.scatter(points[:, 0], points[:, 1], c=values, s=10, cmap="viridis", lw=0)
+            figure.colorbar(drawn, ax=axis, location="bottom", fraction=0.05, pad=0.03)
+        else:
+            names, counts = np.unique(values, return_counts=True)
+            frequent = names[np.argsort(-counts, kind="stable")][:7]
+            others = ~np.isin(values, frequent)
+            axis.scatter(points[others, 0], points[others, 1], s=8, c="#BBBBBB", lw=0)
+            for place, name in enumerate(frequent):
+                chosen = points[values == name]
+                axis.scatter(
+                    chosen[:, 0], chosen[:, 1], s=14, c=OKABE_ITO[place], marker=MARKERS[place], lw=0, label=name
+                )
+            axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False)
+        axis.set_title(title, fontsize=10)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    return _noted(figure, note)
 
 
 def _noted(figure: Figure, note: str) -> Figure:

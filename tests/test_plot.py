@@ -43,7 +43,7 @@ def histories():
         {"epoch": epoch, "train/loss": 1 / epoch, "val/loss": 1.1 / epoch, "val/zone/accuracy": 1 - 0.5 / epoch}
         for epoch in (1, 2, 3)
     ]
-    return {"Sentinel-2": History(rows, 2), "Sentinel-1": History(rows, 3)}
+    return {"Sentinel-2": History(rows, best_epoch=2), "Sentinel-1": History(rows, best_epoch=3)}
 
 
 def each_figure(sample, note=NOTE):
@@ -53,6 +53,14 @@ def each_figure(sample, note=NOTE):
         "bars": lambda: plot.plot_bars({"S2": {"water": interval}, "S1": {"water": interval}}, "F1", note=note),
         "curves": lambda: plot.plot_curves({"S2": {0.0: interval, 1.0: interval}}, "cloud", "F1", ("S1", 0.4), note),
         "gates": lambda: plot.plot_gates(sample, gates, note=note),
+        "monitor": lambda: plot.plot_monitor(histories(), {"train/loss": "loss", "val/loss": "again"}, note),
+        "regions": lambda: plot.plot_regions(
+            np.array([[10.0, 50.0], [12.0, 51.0]]), np.array([0, 9]), np.array([[10.0, 50.0]] * 10), note
+        ),
+        "reconstructions": lambda: plot.plot_reconstructions({"seen": np.full((2, 12, 4, 4), 0.1)}, note=note),
+        "embedding": lambda: plot.plot_embedding(
+            np.arange(8.0).reshape(4, 2), {"cover": ["a", "b", "a", "b"], "season": np.arange(4.0)}, note
+        ),
         "sample": lambda: plot.plot_sample(sample, note=note),
         "patches": lambda: plot.plot_patches([sample] * 7, ["first"], note=note),
         "counts": lambda: plot.plot_counts({"train": {"a": 3, "b": 0}, "test": {"a": 1}}, "class", note=note),
@@ -60,6 +68,9 @@ def each_figure(sample, note=NOTE):
         "history": lambda: plot.plot_history(histories(), "val/zone/accuracy", "accuracy", note=note),
         "confusion": lambda: plot.plot_confusion(np.array([0, 2, 2]), np.array([0, 0, 2]), ("a", "b", "c"), note=note),
         "intervals": lambda: plot.plot_intervals({"S2": interval}, "accuracy", ("majority class", 0.3), note=note),
+        "maps": lambda: plot.plot_maps(maps(), {"U-Net": [np.ones((24, 24), dtype=np.int64)] * 2}, note=note),
+        "losses": lambda: plot.plot_losses({"season": {"alone": np.ones((3, 4))}}, note=note),
+        "cosines": lambda: plot.plot_cosines({"a ~ b": (np.arange(4), np.zeros((3, 4)))}, note=note),
     }
 
 
@@ -264,6 +275,47 @@ def test_intervals_show_the_ends_and_the_reference():
     assert {"S1", "S1 + S2", "majority class", "0.500", "0.700"} <= set(texts(figure))
 
 
+def test_curves_over_shares_have_a_logarithmic_axis_in_percent():
+    interval = Interval(0.7, 0.6, 0.8)
+    axis = plot.plot_curves({"S2": {0.05: interval, 1.0: interval}}, "labels", "accuracy", log=True).axes[0]
+    assert axis.get_xscale() == "log"
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["5 %", "100 %"]
+
+
+def test_monitor_draws_a_panel_a_column_and_says_what_is_missing():
+    figure = plot.plot_monitor(histories(), {"train/loss": "loss", "val/zone/accuracy": "accuracy"})
+    assert [axis.get_ylabel() for axis in figure.axes] == ["loss", "accuracy"]
+    np.testing.assert_allclose(figure.axes[0].get_lines()[0].get_ydata(), [1, 1 / 2, 1 / 3])
+    with pytest.raises(ValueError, match=r"'Sentinel-2' has no columns \['rank'\]"):
+        plot.plot_monitor(histories(), {"rank": "rank"})
+
+
+def test_regions_are_numbered_at_their_centres():
+    centres = np.array([[10.0, 50.0], [12.0, 51.0]])
+    axis = plot.plot_regions(centres + 0.1, np.array([1, 0]), centres).axes[0]
+    assert {text.get_text(): text.get_position() for text in axis.texts} == {"0": (10.0, 50.0), "1": (12.0, 51.0)}
+    assert sum(len(points.get_offsets()) for points in axis.collections) == 2
+
+
+def test_reconstructions_share_brightness_and_show_what_is_hidden():
+    original = np.full((1, 12, 4, 4), 0.2)
+    masked = original.copy()
+    masked[:, :, :2] = np.nan
+    figure = plot.plot_reconstructions({"given": original, "seen": masked})
+    first, second = (axis.get_images()[0].get_array() for axis in figure.axes)
+    np.testing.assert_allclose(first[2:], second[2:])
+    np.testing.assert_allclose(second[:2], 0.5)
+    assert [axis.get_ylabel() for axis in figure.axes] == ["given", "seen"]
+
+
+def test_embedding_tells_the_frequent_names_apart():
+    names = [str(place) for place in range(9)] + ["0", "1"]
+    axis = plot.plot_embedding(np.zeros((11, 2)), {"place": names}).axes[0]
+    shown = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert len(shown) == 7 and shown[:2] == ["0", "1"]
+    assert sum(len(points.get_offsets()) for points in axis.collections) == 11
+
+
 # ----------------------------------------------------------------------------------------------------------- real data
 
 
@@ -273,3 +325,48 @@ def test_real_patches_are_drawn(real_tree):
         written = "\n".join(texts(plot.plot_sample(sample, note="BigEarthNet")))
         assert "labels:" in written and "BigEarthNet" in written
     assert isinstance(plot.plot_patches(list(data), [name[-6:] for name in data.patch_ids]), Figure)
+
+
+def maps(shape=(24, 24)):
+    """Two patches of land cover, half class 0 and half class 1, and a corner without data."""
+    truth = np.zeros(shape, dtype=np.int64)
+    truth[:, shape[1] // 2 :] = 1
+    truth[0, 0] = IGNORE_INDEX
+    return [{"s2": np.full((12, *shape), 0.1), "land_cover": truth} for _ in range(2)]
+
+
+def test_maps_stand_below_their_image_with_one_legend_and_agreement():
+    samples = maps()
+    guess = [np.zeros((24, 24), dtype=np.int64)] * 2
+    figure = plot.plot_maps(samples, {"U-Net": guess}, ["first", "second"], note=NOTE)
+    written = texts(figure)
+    assert {"first", "second", "WorldCover", "U-Net", NOTE, "no data", LAND_COVER[0].label} <= set(written)
+    assert LAND_COVER[5].label not in written
+    known = 24 * 24 - 1
+    assert written.count(f"{(12 * 24 - 1) / known:.0%} agree") == 2  # the pixel without data does not count
+    assert len(figure.axes) == 6
+
+
+def test_maps_refuse_names_that_are_not_the_bands():
+    with pytest.raises(BandError, match="12 bands"):
+        plot.plot_maps(maps(), s2_bands=("B02",))
+
+
+def test_losses_have_a_panel_a_task_and_the_mean_of_the_seeds():
+    runs = np.array([[1.0, 0.5], [2.0, 1.5]])
+    figure = plot.plot_losses({"zone": {"alone": runs, "together": runs / 2}, "season": {"alone": runs}}, note=NOTE)
+    assert titles(figure) == ["zone", "season"]
+    assert [line.get_ydata().tolist() for line in figure.axes[0].lines] == [[1.5, 1.0], [0.75, 0.5]]
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [1, 2]
+    assert len(figure.axes[0].collections) == 2
+    assert NOTE in texts(figure)
+
+
+def test_cosines_have_a_panel_a_pair_and_a_line_at_zero():
+    values = np.array([[0.5, -0.5, 0.0], [0.1, -0.1, 0.2]])
+    figure = plot.plot_cosines({"a ~ b": (np.array([0, 5, 10]), values), "a ~ c": (np.array([0]), values[:, :1])})
+    assert titles(figure) == ["a ~ b", "a ~ c"]
+    mean, zero = figure.axes[0].lines
+    assert mean.get_ydata() == pytest.approx([0.3, -0.3, 0.1])
+    assert zero.get_ydata() == [0, 0]
+    assert figure.axes[0].get_ylim() == (-1, 1)

@@ -82,7 +82,7 @@ def test_requirements_install_the_package_with_labs_and_development_tools():
 
 
 def test_package_imports_only_what_it_declares():
-    distributions = {"sklearn": "scikit-learn"}
+    distributions = {"sklearn": "scikit-learn", "PIL": "pillow"}
     imported = set()
     for path in (ROOT / "bengelib").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

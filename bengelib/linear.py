@@ -1,0 +1,303 @@
+"""What frozen features are worth: features from an encoder that nothing moves, nearest neighbours, linear probes."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from bengelib.engine import predict
+from bengelib.resnet import ResNetEncoder
+from bengelib.transforms import Batch
+
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Inverse regularisation strengths (scikit-learn's `C`) that the probe chooses from."""
+
+_FOLDS = 3
+_CHOSEN_ON = 3000
+"""The strength is chosen on at most so many labelled samples; more would cost time and change nothing."""
+_NEVER = -30.0
+"""Logit of a class that no labelled sample has."""
+
+
+def turned(batch: Batch, keys: Sequence[str], turn: int) -> Batch:
+    """A batch whose images (B, C, H, W) under `keys` are in one of the eight symmetries of the square, 0 as it is."""
+    moved = dict(batch)
+    for key in keys:
+        if turn and key in batch and batch[key].ndim == 4:
+            mirrored = batch[key].flip(-1) if turn >= 4 else batch[key]
+            moved[key] = mirrored.rot90(turn % 4, dims=(-2, -1))
+    return moved
+
+
+def check_turns(turns: int) -> None:
+    """Refuse a number of symmetries that does not exist.
+
+    Raises:
+        ValueError: it is not in 1 to 8.
+    """
+    if turns not in range(1, 9):
+        raise ValueError(f"turns={turns}: a square has 8 flips and right-angle turns; give 1 (as it is) to 8 (all)")
+
+
+class _Features(nn.Module):
+    """An encoder whose answer is a dict, with the features of earlier stages beside the last, averaged over turns."""
+
+    def __init__(self, encoder: nn.Module, stages: Sequence[int], turns: int) -> None:
+        super().__init__()
+        self.encoder, self.turns = encoder, turns
+        self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
+        resnets = [module for module in encoder.modules() if isinstance(module, ResNetEncoder)]
+        self._watched = [getattr(resnet, f"layer{stage}") for resnet in resnets for stage in stages]
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        with ExitStack() as stack:
+            pooled: list[Tensor] = []
+            for layer in self._watched:
+                hook = layer.register_forward_hook(lambda _, __, maps: pooled.append(maps.float().mean(dim=(2, 3))))
+                stack.callback(hook.remove)
+            total: Tensor | None = None
+            for turn in range(self.turns):
+                pooled.clear()
+                last = self.encoder(turned(batch, list(self.inputs), turn))
+                features = torch.cat([*pooled, last.float()], dim=1)  # (B, F)
+                total = features if total is None else total + features
+        return {"features": torch.zeros(0) if total is None else total / self.turns}
+
+
+def extract_features(
+    encoder: nn.Module,
+    data: Dataset[Any],
+    *,
+    stages: Sequence[int] = (),
+    turns: int = 1,
+    batch_size: int = 256,
+    precision: str = "auto",
+    workers: int = 0,
+) -> np.ndarray:
+    """Features of every sample in the order of the dataset, (N, F) float32, from an encoder in which nothing moves.
+
+    The encoder that is given is not touched at all: a copy in evaluation mode, without gradients, does the work.
+
+    Args:
+        encoder: takes a dict batch, returns (B, feature_dim); any of `bengelib.fusion`, or `images.ImageEncoder`.
+        data: samples that are dicts.
+        stages: stages 1 to 4 of the ResNets inside whose averages over the image come before the encoder's own
+            features; `(2, 3)` adds what is lost on the way to the last. Nothing is added without a ResNet.
+        turns: average over so many of the eight flips and right-angle turns of each image; 1 takes it as it is.
+        batch_size: samples at a time.
+        precision: see `bengelib.devices.choose_precision`.
+        workers: processes that read ahead; 0 is best for packed data.
+
+    Raises:
+        BandError: dataset and encoder disagree on bands.
+        ValueError: no samples, a stage or a number of turns that does not exist, or features that are not finite.
+    """
+    check_turns(turns)
+    if wrong := [stage for stage in stages if stage not in (1, 2, 3, 4)]:
+        raise ValueError(f"there are no stages {wrong}; a ResNet has stages 1 to 4")
+    copy = deepcopy(encoder).to(memory_format=torch.channels_last)
+    model = _Features(copy, stages, turns)
+    answers = predict(model, data, batch_size=batch_size, precision=precision, workers=workers)
+    features = np.asarray(answers.outputs["features"], dtype=np.float32)
+    _check_finite(features)
+    return features
+
+
+@dataclass
+class LinearProbe:
+    """A linear classifier on raw features; the standardisation that it was fitted with is folded into its weights.
+
+    Attributes:
+        weight: (K, F).
+        bias: (K,).
+        strength: the inverse regularisation strength that was chosen.
+        multi_label: whether each class is a question of its own.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    strength: float
+    multi_label: bool
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Logits (N, K)."""
+        logits: np.ndarray = features @ self.weight.T + self.bias
+        return logits
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Class indices (N,), or logits (N, K) for multi-label targets, as `intervals` scores them."""
+        logits = self.scores(features)
+        return logits if self.multi_label else logits.argmax(axis=1)
+
+
+def fit_logistic(
+    features: np.ndarray,
+    labels: np.ndarray,
+    classes: int | None = None,
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+) -> LinearProbe:
+    """Logistic regression on standardised features, its regularisation chosen by cross-validation on these samples.
+
+    Three folds (stratified, if there is one class a sample) choose the strength of the lowest log loss. Where a class
+    has a single sample there is nothing to validate on, and the middle strength is taken.
+
+    Args:
+        features: (N, F) of the labelled samples.
+        labels: (N,) class indices, or (N, K) of 0 and 1: then one regression a class, against the rest.
+        classes: K; by default as many as the labels show. A class without a sample is never predicted.
+        strengths: inverse regularisation strengths to choose from.
+        seed: of the folds.
+
+    Raises:
+        ValueError: features that are not finite, not a label for each sample, labels outside the classes, or fewer
+            than two classes among the labels.
+    """
+    features, labels = _checked(features, labels)
+    multi_label = labels.ndim == 2
+    count = labels.shape[1] if multi_label else (int(labels.max()) + 1 if classes is None else classes)
+    if not multi_label and (labels.min() < 0 or labels.max() >= count):
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, but there are {count} classes")
+    if not multi_label and len(np.unique(labels)) < 2:
+        raise ValueError(f"all {len(labels)} labelled samples are of class {labels[0]}; a probe needs two classes")
+    mean, std = features.mean(axis=0), features.std(axis=0)
+    std = np.where(std > 1e-6 * np.maximum(1, np.abs(mean)), std, 1)
+    standard = (features - mean) / std
+    strength = _choose_strength(standard, labels, count, strengths, seed)
+    weight, bias = _regress(standard, labels, count, strength)
+    weight = weight / std
+    return LinearProbe(weight, bias - weight @ mean, strength, multi_label)
+
+
+def logistic_probe(
+    train_features: np.ndarray,
+    train_labels: np.ndarray,
+    test_features: np.ndarray,
+    classes: int | None = None,
+    *,
+    seed: int = 0,
+) -> np.ndarray:
+    """Predictions of `fit_logistic` for the test samples: class indices (N,), or logits (N, K) for several labels."""
+    probe = fit_logistic(train_features, train_labels, classes, seed=seed)
+    return probe.predict(_finite(test_features))
+
+
+def knn_probe(
+    train_features: np.ndarray, train_labels: np.ndarray, test_features: np.ndarray, neighbours: int = 20
+) -> np.ndarray:
+    """Predictions of the nearest labelled samples by cosine similarity, each with its similarity as its weight.
+
+    Args:
+        train_features: (N, F).
+        train_labels: (N,) class indices, or (N, K) of 0 and 1.
+        test_features: (M, F).
+        neighbours: how many; all where there are fewer.
+
+    Returns:
+        Class indices (M,), or scores (M, K) in [0, 1] for several labels.
+
+    Raises:
+        ValueError: features that are not finite, not a label for each sample, or no neighbours asked for.
+    """
+    features, labels = _checked(train_features, train_labels)
+    if neighbours < 1:
+        raise ValueError(f"neighbours={neighbours}; expected one or more")
+    index = NearestNeighbors(n_neighbors=min(neighbours, len(features)), metric="cosine").fit(features)
+    distances, places = index.kneighbors(_finite(test_features))  # (M, k) each
+    weights = np.maximum(1 - distances, 1e-6)  # (M, k)
+    onehot = labels if labels.ndim == 2 else np.eye(int(labels.max()) + 1)[labels]  # (N, K)
+    votes: np.ndarray = np.einsum("mk,mkc->mc", weights, onehot[places]) / weights.sum(axis=1, keepdims=True)
+    return votes if labels.ndim == 2 else votes.argmax(axis=1)
+
+
+def _choose_strength(
+    features: np.ndarray, labels: np.ndarray, count: int, strengths: Sequence[float], seed: int
+) -> float:
+    """The strength that does best on the folds that it was not fitted on."""
+    random = np.random.default_rng(seed)
+    if len(labels) > _CHOSEN_ON:
+        some = random.permutation(len(labels))[:_CHOSEN_ON]
+        features, labels = features[some], labels[some]
+    multi_label = labels.ndim == 2
+    rarest = len(labels) if multi_label else int(np.unique(labels, return_counts=True)[1].min())
+    folds = min(_FOLDS, rarest)
+    if folds < 2 or len(strengths) == 1:
+        return strengths[len(strengths) // 2]
+    splitter = (KFold if multi_label else StratifiedKFold)(folds, shuffle=True, random_state=seed)
+    losses = np.zeros(len(strengths))
+    for fitted, left in splitter.split(features, None if multi_label else labels):
+        for place, strength in enumerate(strengths):
+            weight, bias = _regress(features[fitted], labels[fitted], count, strength)
+            logits = features[left] @ weight.T + bias
+            losses[place] += _loss(logits, labels[left], count)
+    return strengths[int(losses.argmin())]
+
+
+def _loss(logits: np.ndarray, labels: np.ndarray, count: int) -> float:
+    """Log loss; for several labels the mean over them."""
+    if labels.ndim == 2:
+        return float(np.mean(np.logaddexp(0, logits) - labels * logits))
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return float(log_loss(labels, shifted / shifted.sum(axis=1, keepdims=True), labels=np.arange(count)))
+
+
+def _regress(features: np.ndarray, labels: np.ndarray, count: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (K, F) and biases (K,) of a logistic regression; classes without a sample get a logit of -30."""
+    weight, bias = np.zeros((count, features.shape[1])), np.full(count, _NEVER)
+    if labels.ndim == 2:
+        for place in range(count):
+            column = labels[:, place] > 0
+            if column.all():
+                bias[place] = -_NEVER
+            elif column.any():
+                model = LogisticRegression(C=strength, max_iter=1000, tol=1e-3).fit(features, column)
+                weight[place], bias[place] = model.coef_[0], model.intercept_[0]
+        return weight, bias
+    model = LogisticRegression(C=strength, max_iter=1000, tol=1e-3).fit(features, labels)
+    seen = model.classes_.astype(int)
+    if len(seen) == 2:  # scikit-learn has one row then, the logit of the second class against the first
+        weight[seen], bias[seen] = np.stack([-model.coef_[0], model.coef_[0]]) / 2, 0.0
+        bias[seen] = np.array([-0.5, 0.5]) * model.intercept_[0]
+    else:
+        weight[seen], bias[seen] = model.coef_, model.intercept_
+    return weight, bias
+
+
+def _checked(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features (N, F) in double precision and labels as whole numbers, after a check that they belong together."""
+    features, labels = _finite(features), np.asarray(labels)
+    if features.ndim != 2 or len(features) != len(labels) or not len(labels) or labels.ndim not in (1, 2):
+        raise ValueError(f"features of shape {features.shape} do not fit labels of shape {labels.shape}")
+    return features, labels.astype(np.int64)
+
+
+def _finite(features: np.ndarray) -> np.ndarray:
+    """Features in double precision, after a check that they are finite."""
+    features = np.asarray(features, dtype=np.float64)
+    _check_finite(features)
+    return features
+
+
+def _check_finite(features: np.ndarray) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        ValueError: naming the first sample that has some.
+    """
+    bad = ~np.isfinite(features).all(axis=tuple(range(1, features.ndim)))
+    if bad.any():
+        raise ValueError(
+            f"the features of {int(bad.sum())} of {len(features)} samples are not finite, the first being sample "
+            f"{int(bad.argmax())}; look for non-finite inputs, or for an encoder that diverged"
+        )

@@ -1,0 +1,351 @@
+"""A small vision transformer, and its pretraining as a masked autoencoder.
+
+Most of an image is hidden, and the network paints what is missing. It needs no second view and compares no samples, so
+it cannot collapse in the way of contrastive methods. It takes long to learn, and its frozen features tend to do worse
+than those of contrast, because it has to keep everything that painting needs.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+
+from bengelib.errors import BandError, MissingModalityError
+from bengelib.inputs import IMAGES, Inputs
+from bengelib.ssl import effective_rank, spread
+from bengelib.transforms import Batch
+
+
+def patchify(image: Tensor, patch: int) -> Tensor:
+    """Cut an image (B, C, H, W) into squares, (B, N, patch * patch * C), row by row from the upper left.
+
+    Raises:
+        ValueError: height or width is not a multiple of `patch`.
+    """
+    count, channels, height, width = image.shape
+    if height % patch or width % patch:
+        raise ValueError(
+            f"an image of {height} x {width} pixels does not divide into patches of {patch}; crop it to multiples of "
+            f"{patch}, for example to {max(patch, height // patch * patch)}"
+        )
+    squares = image.reshape(count, channels, height // patch, patch, width // patch, patch)
+    return squares.permute(0, 2, 4, 3, 5, 1).reshape(count, -1, patch * patch * channels)
+
+
+def unpatchify(tokens: Tensor, patch: int, rows: int) -> Tensor:
+    """The image (B, C, H, W) that `patchify` cut into (B, N, patch * patch * C), with `rows` rows of patches."""
+    count, number, length = tokens.shape
+    columns, channels = number // rows, length // patch**2
+    squares = tokens.reshape(count, rows, columns, patch, patch, channels).permute(0, 5, 1, 3, 2, 4)
+    return squares.reshape(count, channels, rows * patch, columns * patch)
+
+
+def positions(rows: int, columns: int, dim: int, device: torch.device | None = None) -> Tensor:
+    """Sine and cosine codes of the places of a grid, (rows * columns, dim): half for the row, half for the column.
+
+    They are those of Vaswani et al. 2017 (arXiv:1706.03762) in two dimensions. Nothing is learnt, so the encoder takes
+    images of any size.
+    """
+    frequencies = 10_000.0 ** -(torch.arange(dim // 4, device=device) / (dim // 4))  # (dim / 4,)
+    codes = []
+    for count in (rows, columns):
+        angles = torch.arange(count, device=device)[:, None] * frequencies  # (count, dim / 4)
+        codes.append(torch.cat([angles.sin(), angles.cos()], dim=1))  # (count, dim / 2)
+    grid = [codes[0][:, None].expand(-1, columns, -1), codes[1][None].expand(rows, -1, -1)]
+    return torch.cat(grid, dim=2).reshape(rows * columns, dim)
+
+
+def _transformer(dim: int, depth: int, heads: int) -> nn.TransformerEncoder:
+    """Pre-norm blocks of self-attention and a perceptron four times as wide, and a last normalisation."""
+    block = nn.TransformerEncoderLayer(
+        dim, heads, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    )
+    return nn.TransformerEncoder(block, depth, norm=nn.LayerNorm(dim), enable_nested_tensor=False)
+
+
+class ViTEncoder(nn.Module):
+    """A small vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929) over one or several stacked images.
+
+    Attributes:
+        inputs: what it reads, modality to band names.
+        feature_dim: length of the features, which are the mean of the tokens.
+        channels: of the stacked image.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, Sequence[str]],
+        patch: int = 8,
+        dim: int = 128,
+        depth: int = 4,
+        heads: int = 4,
+        normalize: nn.Module | None = None,
+    ) -> None:
+        """Build the encoder with random weights.
+
+        Args:
+            inputs: images, modality to band names, as in `bengelib.fusion`.
+            patch: pixels along a side of a patch; a token is made of each.
+            dim: length of a token, a multiple of 4 and of `heads`.
+            depth: blocks.
+            heads: of the attention.
+            normalize: for a modality that is not of ben-ge, such as `{"image": ("red", "green", "blue")}`: takes its
+                image (B, C, H, W) to a normalised one, and has its `mean` and `std`.
+
+        Raises:
+            BandError: an unknown modality or band, or one that is no image.
+            ValueError: a `dim` that does not divide.
+        """
+        super().__init__()
+        if dim % 4 or dim % heads or min(patch, dim, depth, heads) < 1:
+            raise ValueError(f"dim={dim} must be a multiple of 4 and of heads={heads}, and all sizes 1 or more")
+        self.inputs: dict[str, tuple[str, ...]] = {key: tuple(bands) for key, bands in inputs.items()}
+        known = IMAGES if normalize is None else tuple(self.inputs)[:1]
+        if not inputs or (other := [key for key in inputs if key not in known]):
+            raise BandError(
+                f"{list(inputs) if not inputs else other} are no images that the encoder reads; give {known}"
+            )
+        self.read = Inputs(inputs) if normalize is None else None
+        self.normalize = normalize
+        self.bands = [max(1, len(bands)) for bands in self.inputs.values()]
+        self.patch, self.channels, self.feature_dim = patch, sum(self.bands), dim
+        self.embed = nn.Linear(patch * patch * self.channels, dim)
+        self.blocks = _transformer(dim, depth, heads)
+
+    def image(self, batch: Batch) -> Tensor:
+        """All modalities, normalised, as the channels of one image, (B, C, H, W).
+
+        Raises:
+            MissingModalityError: the batch lacks one of them.
+            BandError: one has other channels than `inputs` says.
+        """
+        if self.read is not None:
+            return torch.cat(list(self.read(batch)[0].values()), dim=1)
+        (key,) = self.inputs
+        if key not in batch:
+            raise MissingModalityError(f"the encoder reads {key!r}, but the batch has only {sorted(batch)}")
+        if batch[key].shape[1] != self.channels:
+            raise BandError(f"{key} has {batch[key].shape[1]} channels, but the encoder reads {self.inputs[key]}")
+        image: Tensor = self.normalize(batch[key])  # type: ignore[misc]
+        return image
+
+    def split(self, image: Tensor) -> dict[str, Tensor]:
+        """The modalities, (B, k, H, W) each, of which `image` (B, C, H, W) is the stack, in their physical units."""
+        parts = dict(zip(self.inputs, image.split(self.bands, dim=1), strict=True))
+        for key, part in parts.items():
+            scale: Any = self.normalize if self.read is None else self.read.normalize[key]
+            parts[key] = part * scale.std.view(-1, 1, 1) + scale.mean.view(-1, 1, 1)
+        return parts
+
+    def tokens(self, image: Tensor) -> Tensor:
+        """Tokens (B, N, dim) of an image, each with the code of its place, before any block."""
+        rows, columns = image.shape[-2] // self.patch, image.shape[-1] // self.patch
+        embedded: Tensor = self.embed(patchify(image, self.patch))  # (B, N, dim)
+        return embedded + positions(rows, columns, self.feature_dim, image.device)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Features (B, feature_dim) of the whole images, nothing hidden."""
+        return self.blocks(self.tokens(self.image(batch))).mean(dim=1)
+
+
+def random_mask(
+    count: int, number: int, ratio: float, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Which patches stay visible: for each sample another random choice, of the same number.
+
+    Args:
+        count: samples B.
+        number: patches N of each.
+        ratio: share to hide, above 0 and below 1.
+        generator: on the CPU; torch's own unless given.
+
+    Returns:
+        `kept` (B, V) int64, the places of the visible patches, and `restore` (B, N) int64: where each patch of the
+        image is in a row of the V visible ones followed by the N - V hidden ones.
+
+    Raises:
+        ValueError: a ratio outside, or one that hides nothing or everything of so few patches.
+    """
+    visible = check_ratio(ratio, number)
+    shuffled = torch.rand(count, number, generator=generator).argsort(dim=1)  # (B, N), place of the k-th
+    return shuffled[:, :visible], shuffled.argsort(dim=1)
+
+
+def check_ratio(ratio: float, number: int | None = None) -> int:
+    """How many of `number` patches stay visible.
+
+    Raises:
+        ValueError: the ratio is not above 0 and below 1, or hides none or all of the patches.
+    """
+    if not 0 < ratio < 1:
+        raise ValueError(f"ratio={ratio} of the patches hidden leaves nothing to {'see' if ratio >= 1 else 'paint'}; "
+                         "choose one above 0 and below 1, customarily 0.75")  # fmt: skip
+    if number is None:
+        return 0
+    visible = round(number * (1 - ratio))
+    if not 0 < visible < number:
+        raise ValueError(
+            f"ratio={ratio} of {number} patches leaves {visible} visible; use larger images or smaller patches"
+        )
+    return visible
+
+
+class MaskedAutoencoder(nn.Module):
+    """Hides most of an image from a `ViTEncoder` and paints it (He et al. 2022, arXiv:2111.06377).
+
+    The encoder sees the visible tokens only, which makes pretraining cheap; a light decoder gets them back in their
+    places, with the same learnt token wherever one is hidden, and answers with pixels. It is thrown away afterwards:
+    the `encoder` is what one keeps.
+
+    Attributes:
+        inputs: what the encoder reads.
+        feature_dim: length of `features`.
+    """
+
+    def __init__(self, encoder: ViTEncoder, ratio: float = 0.75, dim: int = 64, depth: int = 1, heads: int = 4) -> None:
+        """Add a decoder of `depth` blocks with tokens of length `dim` to an encoder.
+
+        Raises:
+            ValueError: `ratio`, the share of patches to hide, is not above 0 and below 1, or `dim` does not divide.
+        """
+        super().__init__()
+        check_ratio(ratio)
+        if dim % 4 or dim % heads:
+            raise ValueError(f"dim={dim} must be a multiple of 4 and of heads={heads}")
+        self.encoder, self.ratio = encoder, ratio
+        self.inputs, self.feature_dim = encoder.inputs, encoder.feature_dim
+        self.to_decoder = nn.Linear(encoder.feature_dim, dim)
+        self.hidden = nn.Parameter(0.02 * torch.randn(dim))
+        self.decoder = _transformer(dim, depth, heads)
+        self.to_pixels = nn.Linear(dim, encoder.patch**2 * encoder.channels)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Paint what is hidden; what that is, is drawn anew in training and always the same otherwise.
+
+        Returns:
+            `reconstruction` and `pixels`, the answer and the truth for all patches, (B, N, patch * patch * C), `mask`
+            (B, N), 1 where a patch was hidden and 0 elsewhere, and `features` (B, feature_dim) of what was visible.
+        """
+        image = self.encoder.image(batch)
+        generator = None if self.training else torch.Generator().manual_seed(0)
+        pixels = patchify(image, self.encoder.patch)  # (B, N, P)
+        kept, restore = random_mask(len(pixels), pixels.shape[1], self.ratio, generator)  # (B, V), (B, N)
+        kept, restore = kept.to(image.device), restore.to(image.device)
+        tokens = self.encoder.tokens(image)  # (B, N, dim)
+        seen = self.encoder.blocks(take(tokens, kept))  # (B, V, dim)
+        decoded = self._decode(seen, restore, image.shape[-2] // self.encoder.patch)
+        mask = (restore >= kept.shape[1]).to(image.dtype)  # (B, N)
+        return {"reconstruction": decoded, "mask": mask, "pixels": pixels, "features": seen.mean(dim=1)}
+
+    def _decode(self, seen: Tensor, restore: Tensor, rows: int) -> Tensor:
+        """Pixels (B, N, P) of all patches from the visible tokens (B, V, dim)."""
+        known = self.to_decoder(seen)  # (B, V, d)
+        count, visible, dim = known.shape
+        unknown = self.hidden.to(known.dtype).expand(count, restore.shape[1] - visible, dim)  # (B, N - V, d)
+        tokens = take(torch.cat([known, unknown], dim=1), restore)  # (B, N, d), every patch in its place
+        place = positions(rows, restore.shape[1] // rows, dim, seen.device)
+        pixels: Tensor = self.to_pixels(self.decoder(tokens + place))
+        return pixels
+
+    def features(self, batch: Batch) -> Tensor:
+        """Features (B, feature_dim) of whole images, as the encoder gives them."""
+        features: Tensor = self.encoder(batch)
+        return features
+
+    @torch.no_grad()
+    def reconstruct(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
+        """What was given, what was seen and what was painted, to be drawn.
+
+        Painted patches get back the mean and spread of the true ones, which the network is not asked for.
+
+        Returns:
+            `original`, `masked` (NaN where hidden) and `reconstruction` (painted where hidden, the truth elsewhere),
+            each with the modalities in physical units, (B, k, H, W).
+        """
+        outputs = self(batch)
+        pixels, hidden = outputs["pixels"], outputs["mask"][..., None] > 0  # (B, N, P), (B, N, 1)
+        mean, std = _patch_moments(pixels)
+        images = {
+            "original": pixels,
+            "masked": pixels.masked_fill(hidden, math.nan),
+            "reconstruction": torch.where(hidden, outputs["reconstruction"].float() * std + mean, pixels),
+        }
+        patch = self.encoder.patch
+        rows = next(batch[key].shape[-2] for key in self.inputs if key in batch) // patch
+        return {name: self.encoder.split(unpatchify(tokens, patch, rows)) for name, tokens in images.items()}
+
+
+def take(tokens: Tensor, places: Tensor) -> Tensor:
+    """Tokens (B, M, dim) at `places` (B, M) of tokens (B, N, dim)."""
+    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+def _patch_moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each patch, (B, N, 1) each; the latter is never 0."""
+    return pixels.mean(dim=-1, keepdim=True), (pixels.var(dim=-1, keepdim=True, correction=0) + 1e-6).sqrt()
+
+
+def masked_loss(reconstruction: Tensor, pixels: Tensor, mask: Tensor) -> Tensor:
+    """Mean squared error over the hidden patches, each true patch scaled to mean 0 and spread 1 (He et al. 2022).
+
+    Without the scaling, bright patches would be all that counts. Sanity value: 1 for an answer of 0 everywhere.
+
+    Args:
+        reconstruction: answers, (B, N, P).
+        pixels: the truth, (B, N, P).
+        mask: (B, N), 1 where a patch was hidden and 0 elsewhere.
+
+    Returns:
+        (), 0 or more.
+
+    Raises:
+        ValueError: shapes that do not match, or nothing hidden.
+    """
+    if reconstruction.shape != pixels.shape or mask.shape != pixels.shape[:2]:
+        raise ValueError(
+            f"expected (B, N, P), (B, N, P) and (B, N), got {tuple(reconstruction.shape)}, {tuple(pixels.shape)} and "
+            f"{tuple(mask.shape)}"
+        )
+    if not mask.any():
+        raise ValueError("no patch is hidden, so there is nothing to paint")
+    mean, std = _patch_moments(pixels.float())
+    errors = F.mse_loss(reconstruction.float(), (pixels - mean) / std, reduction="none").mean(dim=-1)  # (B, N)
+    return (errors * mask).sum() / mask.sum()
+
+
+class Reconstruction:
+    """Painting hidden patches, for `fit(MaskedAutoencoder(...), [Reconstruction()], augment=Views(64))`."""
+
+    target = "reconstruction"
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
+        """See `masked_loss`.
+
+        Raises:
+            MissingModalityError: the outputs are not those of a `MaskedAutoencoder`.
+        """
+        if missing := [key for key in ("reconstruction", "pixels", "mask") if key not in outputs]:
+            raise MissingModalityError(
+                f"the model's outputs lack {missing}; they have {sorted(outputs)}. Train a MaskedAutoencoder."
+            )
+        return masked_loss(outputs["reconstruction"], outputs["pixels"], outputs["mask"])
+
+    def watch(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`spread` and `rank` of the features of one batch, () each; see `bengelib.ssl`."""
+        return {"spread": spread(outputs["features"]), "rank": effective_rank(outputs["features"])}
+
+    def metric(self) -> MeanMetric:
+        """A mean over samples; each has as many hidden patches as any other, so it is exact."""
+        return MeanMetric(nan_strategy=math.nan)
+
+    def update(self, metric: Any, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
+        """Add one batch."""
+        metric.update(self.loss(outputs, batch), weight=len(outputs["mask"]))
+
+    def summary(self, metric: Any) -> dict[str, float]:
+        """`error`, the mean squared error of hidden patches scaled to spread 1: painting each with its mean has 1."""
+        return {"error": float(metric.compute())}

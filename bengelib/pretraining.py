@@ -1,0 +1,137 @@
+"""How to pretrain: the settings, the views, the encoders and the call of `fit` that the command `pretrain` makes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from bengelib.bands import S1_BANDS, S2_BANDS
+from bengelib.engine import Augmentation, History, fit
+from bengelib.errors import BandError
+from bengelib.fusion import EarlyFusion
+from bengelib.images import CHANNELS, ChannelNormalize, ImageEncoder
+from bengelib.inputs import IMAGES
+from bengelib.mae import MaskedAutoencoder, Reconstruction, ViTEncoder
+from bengelib.ssl import Contrast, SiameseNetwork
+from bengelib.tasks import Task
+from bengelib.views import TwoViews, Views
+
+METHODS = ("simclr", "barlow", "vicreg", "mae")
+
+FULL_WIDTH = 64
+"""Channels of the first layer of a ResNet of width 1."""
+
+
+Moments = tuple[Sequence[float], Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How to pretrain. The defaults are for images of 64 pixels on two processor cores.
+
+    Attributes:
+        method: `"simclr"`, `"barlow"`, `"vicreg"`, or `"mae"`, which trains a small vision transformer.
+        width: channels of the first layer; 64 is the usual ResNet, 32 has a quarter of its weights and arithmetic. The
+            tokens of the transformer are four times as long.
+        epochs: passes over the images.
+        depth: layers of the ResNet, 18, 34 or 50; the transformer has four blocks.
+        size: pixels along a side: of the images as they are read and of the views (of ben-ge: of the views).
+        batch_size: images a step; contrast is against all others of a batch.
+        lr: highest learning rate, after a warm-up, before a cosine decay.
+        temperature: of SimCLR.
+        seed: of the weights, the views and the hold-out.
+        fold: which fifth of the tiles of a ben-ge tree is held out.
+        precision: see `bengelib.devices.choose_precision`.
+    """
+
+    method: str = "simclr"
+    width: int = 32
+    epochs: int = 10
+    depth: int = 18
+    size: int = 64
+    batch_size: int = 256
+    lr: float = 2e-3
+    temperature: float = 0.2
+    seed: int = 0
+    fold: int = 0
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse settings before anything is read.
+
+        Raises:
+            ValueError: naming the setting, its value and what was expected.
+        """
+        if self.method not in METHODS:
+            raise ValueError(f"unknown method {self.method!r}; choose one of {METHODS}")
+        if self.depth not in (18, 34, 50):
+            raise ValueError(f"there is no ResNet of {self.depth} layers; choose 18, 34 or 50")
+        if self.batch_size == 1:
+            raise ValueError("a batch of one image has nothing to be compared with; give 2 or more, better 256")
+        for name in ("width", "epochs", "size", "batch_size", "lr", "temperature"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)}; expected a number above 0")
+
+
+def strong_views(size: int, moments: Moments | None = None) -> Views:
+    """Views for contrast: crops down to a fifth of the area, turns, each band's light and haze, blur and noise."""
+    known = {"image": moments} if moments else {}
+    return Views(size=size, scale=(0.2, 1.0), gain=0.3, offset=0.3, blur=1.0, noise=0.1, moments=known)
+
+
+def mild_views(size: int, moments: Moments | None = None) -> Views:
+    """Views for training with labels, which a crop of a fifth may no longer fit."""
+    known = {"image": moments} if moments else {}
+    return Views(size=size, scale=(0.4, 1.0), gain=0.2, offset=0.2, blur=0.5, noise=0.05, moments=known)
+
+
+def pretrain_encoder(
+    encoder: nn.Module, data: Dataset[Any], views: Augmentation, settings: Pretraining, *, progress: bool = True
+) -> History:
+    """Pretrain an encoder in place on any dataset of dicts, with `fit`; the projector is thrown away."""
+    model: nn.Module
+    task: Task
+    augment: Augmentation
+    if settings.method == "mae":
+        model, task, augment = MaskedAutoencoder(encoder), Reconstruction(), views  # type: ignore[arg-type]
+    else:
+        options = {"temperature": settings.temperature} if settings.method == "simclr" else {}
+        task = Contrast(settings.method, **options)  # type: ignore[arg-type]
+        length = 128 if settings.method == "simclr" else 512  # methods that decorrelate dimensions need many of them
+        model, augment = SiameseNetwork(encoder, length, hidden=512), TwoViews(views)
+    return fit(
+        model,
+        [task],
+        data,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        lr=settings.lr,
+        augment=augment,
+        precision=settings.precision,
+        seed=settings.seed,
+        progress=progress,
+    )
+
+
+def image_encoder(mean: Sequence[float], std: Sequence[float], method: str, depth: int, width: int) -> nn.Module:
+    """The encoder of images of three channels with random weights: a ResNet, or for `"mae"` a vision transformer."""
+    if method == "mae":
+        return ViTEncoder({"image": CHANNELS}, dim=4 * width, normalize=ChannelNormalize(mean, std))
+    return ImageEncoder(mean, std, depth, width / FULL_WIDTH)
+
+
+def benge_encoder(modalities: Sequence[str], method: str, depth: int, width: int) -> nn.Module:
+    """The encoder of the named images of ben-ge, stacked as channels, with random weights, as `image_encoder`.
+
+    Raises:
+        BandError: a modality that is no image.
+    """
+    if not modalities or not set(modalities) <= set(IMAGES):
+        raise BandError(f"modalities {tuple(modalities)} are not all images; choose from {IMAGES}")
+    bands: dict[str, tuple[str, ...]] = {"s2": S2_BANDS, "s1": S1_BANDS, "dem": ()}
+    inputs = {key: bands[key] for key in modalities}
+    if method == "mae":
+        return ViTEncoder(inputs, dim=4 * width)
+    return EarlyFusion(inputs, depth=depth, width=width / FULL_WIDTH)

@@ -1,0 +1,409 @@
+"""Random views of a batch for self-supervised learning, on the device where it is, with any number of channels.
+
+Every sample has one geometry for all its modalities and masks. There is no hue or saturation here: twelve bands have
+neither, and the ratios between bands are what tells one land cover from another. What differs between two pictures of
+the same ground is the light and the haze (gain and offset of each band), the focus, and the noise of the sensor.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import Dataset, default_collate
+
+from bengelib.bands import S1_BANDS, S2_BANDS
+from bengelib.errors import BandError, MissingModalityError, TableError
+from bengelib.splits import mgrs_tile
+from bengelib.transforms import Batch, statistics
+
+IMAGE_KEYS = ("s2", "s1", "dem", "image")
+"""Images (B, C, H, W) float32 that views are made of; `image` is any picture that is not of ben-ge."""
+
+MASK_KEYS = ("land_cover",)
+"""Maps of classes (B, H, W) that move along, each pixel taking the class of the nearest one."""
+
+Augmentation = Callable[[Batch, torch.Generator], Batch]
+
+
+@dataclass(frozen=True)
+class Views:
+    """One random view of each sample: what `fit` takes as `augment`, so that training from scratch can have it too.
+
+    A strength of 0 switches that change off. Strengths in standard deviations are those of each band: of the data set
+    for `s2`, `s1` and `dem`, and of the batch itself for `image`, unless `moments` says otherwise.
+
+    Attributes:
+        size: pixels along a side of the view; None keeps that of each modality. Images are square.
+        scale: smallest and largest share of the area that the random crop covers, in (0, 1].
+        ratio: largest ratio of width to height of the crop, and of height to width, 1 or more.
+        turn: whether to apply one of the eight flips and right-angle turns.
+        gain: each band's contrast around its mean is multiplied by a number from 1 - gain to 1 + gain.
+        offset: to each band a number from -offset to offset standard deviations is added.
+        band_dropout: probability that a band is set to its mean, in [0, 1). One band a modality always stays.
+        blur: largest sigma of a Gaussian blur, in pixels of the view; half of the samples, drawn, are blurred.
+        noise: largest standard deviation of Gaussian noise, in standard deviations of the band.
+        speckle: largest coefficient of variation of the gamma noise on the linear power of `s1`; L looks have
+            1 / sqrt(L), so 0.3 is as if the image had been made of 11 looks once more. At most 0.7.
+        s2_bands: names of the bands of `s2`.
+        s1_bands: names of the bands of `s1`.
+        moments: mean and standard deviation of each channel, by key, in place of those above.
+    """
+
+    size: int | None = 64
+    scale: tuple[float, float] = (0.2, 1.0)
+    ratio: float = 4 / 3
+    turn: bool = True
+    gain: float = 0.2
+    offset: float = 0.2
+    band_dropout: float = 0.0
+    blur: float = 1.0
+    noise: float = 0.05
+    speckle: float = 0.3
+    s2_bands: Sequence[str] = S2_BANDS
+    s1_bands: Sequence[str] = S1_BANDS
+    moments: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse strengths that mean nothing.
+
+        Raises:
+            ValueError: naming the setting, its value and its range.
+        """
+        low, high = self.scale
+        checks = {
+            "size": (self.size is None or self.size >= 1, "1 or more, or None"),
+            "scale": (0 < low <= high <= 1, "two shares of the area, 0 < low <= high <= 1"),
+            "ratio": (1 <= self.ratio < math.inf, "1 or more"),
+            "gain": (0 <= self.gain <= 1, "from 0 to 1"),
+            "offset": (0 <= self.offset < math.inf, "0 or more"),
+            "band_dropout": (0 <= self.band_dropout < 1, "from 0 to below 1"),
+            "blur": (0 <= self.blur < math.inf, "0 or more"),
+            "noise": (0 <= self.noise < math.inf, "0 or more"),
+            "speckle": (0 <= self.speckle <= 0.7, "from 0 to 0.7, which is two looks"),
+        }
+        for name, (fine, expected) in checks.items():
+            if not fine:
+                raise ValueError(f"{name}={getattr(self, name)!r} makes no view; expected {expected}")
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """A new batch in the same units; `generator` (on the CPU) decides, so the same seed gives the same views.
+
+        Raises:
+            BandError: a modality has other channels than its names or `moments` say.
+        """
+        images = [key for key in IMAGE_KEYS if key in batch]
+        moving = [*images, *(key for key in MASK_KEYS if key in batch)]
+        if not moving:
+            return batch
+        view = dict(batch)
+        count = len(batch[moving[0]])
+        boxes = random_boxes(count, self.scale, self.ratio, generator)
+        turns = torch.randint(0, 8, (count,), generator=generator) if self.turn else torch.zeros(count).long()
+        still = self.scale[0] == 1 and not self.turn
+        for key in moving:
+            if not still or self.size not in (None, batch[key].shape[-1]):
+                view[key] = resample(batch[key], boxes, turns, self.size or batch[key].shape[-1])
+        for key in images:
+            view[key] = self._change(key, view[key], batch[key], generator)
+        return view
+
+    def _change(self, key: str, values: Tensor, before: Tensor, generator: torch.Generator) -> Tensor:
+        """Blur, gain and offset, noise, speckle and band dropout of one modality (B, C, H, W)."""
+        count, channels = values.shape[:2]
+        if values is before and (self.gain or self.offset or self.noise or self.speckle or self.band_dropout):
+            values = values.clone()  # what follows works in place, and the batch is not ours to change
+        device = values.device
+        pixels = pixel_generator(generator, device)
+        mean, std = (moment.view(1, -1, 1, 1).to(device) for moment in self._moments(key, before))
+        if self.blur:
+            sigmas = self.blur * torch.rand(count, generator=generator)
+            values = blur(values, torch.where(torch.rand(count, generator=generator) < 0.5, sigmas, 0.0))
+        if self.gain or self.offset:
+            shape = (count, channels, 1, 1)
+            gains = 1 + self.gain * (2 * torch.rand(shape, generator=generator) - 1).to(device)
+            offsets = self.offset * (2 * torch.rand(shape, generator=generator) - 1).to(device)
+            values.mul_(gains).add_(mean * (1 - gains) + std * offsets)  # mean + gain (x - mean) + offset std
+        if self.speckle and key == "s1":
+            values.add_(
+                speckle_decibels(self.speckle * torch.rand(count, generator=generator), values.shape[1:], pixels)
+            )
+        if self.noise:
+            strength = self.noise * torch.rand(count, 1, 1, 1, generator=generator).to(device)
+            values.addcmul_(torch.randn(values.shape, generator=pixels, device=device), strength * std)
+        if self.band_dropout and channels > 1:
+            kept = torch.rand(count, channels, generator=generator) >= self.band_dropout
+            spared = torch.randint(0, channels, (count,), generator=generator)
+            kept[torch.arange(count), spared] |= ~kept.any(dim=1)
+            values = torch.where(kept[:, :, None, None].to(device), values, mean)
+        return values
+
+    def _moments(self, key: str, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each channel (C,) of a modality, in its unit."""
+        if key in self.moments:
+            mean, std = (torch.as_tensor(moment, dtype=torch.float32).flatten() for moment in self.moments[key])
+        elif key == "image":
+            return values.mean(dim=(0, 2, 3)), values.std(dim=(0, 2, 3), correction=0)
+        else:
+            mean, std = statistics(key, {"s2": self.s2_bands, "s1": self.s1_bands, "dem": ()}[key])
+        if len(mean) != values.shape[1] or len(std) != values.shape[1]:
+            raise BandError(
+                f"{key} has {values.shape[1]} channels, but the views know {len(mean)}; give Views the bands of the "
+                f"dataset (s2_bands, s1_bands) or moments={{{key!r}: (means, deviations)}}"
+            )
+        return mean, std
+
+
+def pixel_generator(generator: torch.Generator, device: torch.device) -> torch.Generator:
+    """A generator on `device` that continues `generator`: numbers by the million are drawn where they are needed."""
+    if device.type == "cpu":
+        return generator
+    return torch.Generator(device).manual_seed(int(torch.randint(0, 2**62, (), generator=generator)))
+
+
+def random_boxes(count: int, scale: tuple[float, float], ratio: float, generator: torch.Generator) -> Tensor:
+    """Random crops, (count, 4) float32: top, left, height and width as shares of the image's height and width.
+
+    The area is even in `scale` and the logarithm of width / height even in +- log `ratio`, as in Inception crops
+    (Szegedy et al. 2015, arXiv:1409.4842); a crop that would stick out is made as long as the image.
+    """
+    area = scale[0] + (scale[1] - scale[0]) * torch.rand(count, generator=generator)
+    stretch = torch.exp(math.log(ratio) * (2 * torch.rand(count, generator=generator) - 1))  # width / height
+    width = (area * stretch).sqrt().clamp(max=1)
+    height = (area / stretch).sqrt().clamp(max=1)
+    top = (1 - height) * torch.rand(count, generator=generator)
+    left = (1 - width) * torch.rand(count, generator=generator)
+    return torch.stack([top, left, height, width], dim=1)
+
+
+def resample(values: Tensor, boxes: Tensor, turns: Tensor, size: int) -> Tensor:
+    """Crop, flip, turn and resize each sample in a single resampling.
+
+    Args:
+        values: images (B, C, H, W) float32, resampled bilinearly, or maps of classes (B, H, W) of integers, of which
+            the nearest is taken.
+        boxes: (B, 4) as from `random_boxes`.
+        turns: (B,) int64 in 0 to 7: `turns % 4` quarter turns anticlockwise, after a left-right flip where 4 or more.
+        size: pixels along a side of the result.
+
+    Returns:
+        (B, C, size, size), or (B, size, size).
+    """
+    top, left, height, width = boxes.double().unbind(dim=1)
+    quarter = (turns % 4) * (math.pi / 2)
+    cos, sin = quarter.double().cos().round(), quarter.double().sin().round()
+    mirror = torch.where(turns >= 4, -1.0, 1.0).double()
+    # In [-1, 1] coordinates (x, y), a pixel of the result lies in the crop at (mirror (cos x - sin y), sin x + cos y).
+    theta = torch.stack(
+        [
+            torch.stack([width * mirror * cos, -width * mirror * sin, 2 * left + width - 1], dim=1),
+            torch.stack([height * sin, height * cos, 2 * top + height - 1], dim=1),
+        ],
+        dim=1,
+    )  # (B, 2, 3)
+    theta = theta.to(device=values.device, dtype=torch.float32)
+    grid = F.affine_grid(theta, [len(boxes), 1, size, size], align_corners=False)  # (B, size, size, 2)
+    if values.is_floating_point():
+        return F.grid_sample(values, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    classes = values[:, None].to(torch.float32)  # exact below 2 ** 24
+    nearest = F.grid_sample(classes, grid, mode="nearest", padding_mode="border", align_corners=False)
+    return nearest[:, 0].to(values.dtype)
+
+
+def blur(values: Tensor, sigmas: Tensor) -> Tensor:
+    """Gaussian blur of images (B, C, H, W) with a sigma (B,) in pixels for each; 0 leaves an image as it is.
+
+    Rows and columns one after the other, each as a product with a matrix, which is quicker than a convolution whose
+    kernel differs from sample to sample. At the edges the weights inside are scaled to sum to 1.
+    """
+    blurred = (sigmas > 0).nonzero().flatten()
+    if not len(blurred):
+        return values
+    sigmas = sigmas[blurred].clamp_min(1e-3).to(values.device)
+    blurred = blurred.to(values.device)
+    chosen = values[blurred]
+    rows, columns = (_blur_matrix(sigmas, length)[:, None] for length in values.shape[-2:])  # (b, 1, n, n)
+    chosen = rows @ (chosen @ columns.mT)
+    return values.index_copy(0, blurred, chosen)
+
+
+def _blur_matrix(sigmas: Tensor, length: int) -> Tensor:
+    """Weight of pixel j in the blurred pixel i, (B, length, length); each row sums to 1."""
+    place = torch.arange(length, device=sigmas.device, dtype=torch.float32)
+    distance = (place[:, None] - place[None, :]) ** 2
+    weights = F.softmax(-distance / (2 * sigmas[:, None, None] ** 2), dim=-1)
+    return torch.where(weights < 1e-6, 0.0, weights)  # numbers next to zero make the product ten times slower
+
+
+def speckle_decibels(strengths: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Speckle to be added to decibels, (B, *shape): gamma noise of mean 1 on the linear power.
+
+    A gamma variable of L looks has mean 1 and coefficient of variation 1 / sqrt(L). It is drawn as the cube of a normal
+    variable (Wilson and Hilferty 1931, doi:10.1073/pnas.17.12.684), which is within a few percent of it for two looks
+    and better for more.
+
+    Args:
+        strengths: coefficient of variation of each sample, (B,) in [0, 0.7].
+        shape: of one sample.
+        generator: on the device where the result shall be.
+    """
+    variance = (strengths**2).to(generator.device).view(-1, *(1 for _ in shape)) / 9  # 1 / (9 L)
+    normal = torch.randn(len(strengths), *shape, generator=generator, device=generator.device)
+    root = normal.mul_(variance.sqrt()).add_(1 - variance).clamp_(min=0.05)
+    return root.log_().mul_(30 / math.log(10))  # 10 log10(root ** 3)
+
+
+class TwoViews:
+    """Two views of each sample, drawn independently, as `batch["view_1"]` and `batch["view_2"]`.
+
+    Give it to `fit(augment=...)`. The other keys stay, so tasks and the progress bar still find what they count.
+    """
+
+    def __init__(self, views: Augmentation, second: Augmentation | None = None) -> None:
+        """Make `view_1` with `views`, and `view_2` with `second`, which is the same unless given."""
+        self.views = views
+        self.second = second or views
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch with both views, each a dict batch."""
+        first, second = self.views(batch, generator), self.second(batch, generator)
+        return {**batch, "view_1": first, "view_2": second}
+
+
+def pair_modalities(
+    views: Augmentation | None = None,
+    first: Sequence[str] = ("s1",),
+    second: Sequence[str] = ("s2",),
+    same_geometry: bool = True,
+) -> Augmentation:
+    """Views given by nature: what Sentinel-1 and Sentinel-2 see of the same ground, for `fit(augment=...)`.
+
+    Args:
+        views: changes them as well, for example `Views(64)`; without it they are as they are.
+        first: images of `view_1`; every key that is no image is in both views.
+        second: images of `view_2`.
+        same_geometry: whether both views show the same crop and turn.
+
+    Raises:
+        BandError: a modality would be in both views.
+    """
+    if overlap := set(first) & set(second):
+        raise BandError(f"{sorted(overlap)} would be in both views; give each view its own modalities")
+
+    def both(batch: Batch, generator: torch.Generator) -> Batch:
+        if missing := [key for key in (*first, *second) if key not in batch]:
+            raise MissingModalityError(f"no {missing} for the views in a batch of {sorted(batch)}; load them as well")
+        changed = views(batch, generator) if views and same_geometry else batch
+        made: Batch = dict(batch)
+        for name, keys in (("view_1", first), ("view_2", second)):
+            own = {key: value for key, value in changed.items() if key in keys or key not in IMAGE_KEYS}
+            made[name] = views(own, generator) if views and not same_geometry else own
+        return made
+
+    return both
+
+
+def neighbours(meta: pd.DataFrame, how: str = "nearest", seed: int = 0) -> np.ndarray:
+    """For each patch of a meta table another patch of the same MGRS tile: its partner in a pair of views.
+
+    Only patches of the table are chosen, so give it the training split: `neighbours(train.meta)`.
+
+    Args:
+        meta: with the columns `patch_id_s1`, `lon` and `lat` in degrees, and `timestamp_s2` for `"date"`.
+        how: `"nearest"` is the closest one on the ground, `"tile"` any one of the tile, and `"date"` the closest one
+            that Sentinel-2 saw on another date.
+        seed: of the choice, for `"tile"`.
+
+    Returns:
+        Row number of the partner, (N,) int64; the row itself where the tile has no other patch (or date).
+
+    Raises:
+        ValueError: another `how`.
+        TableError: a column is missing.
+    """
+    if how not in ("nearest", "tile", "date"):
+        raise ValueError(f"unknown how={how!r}; choose 'nearest', 'tile' or 'date'")
+    needed = ["patch_id_s1", *(["lon", "lat"] if how != "tile" else []), *(["timestamp_s2"] if how == "date" else [])]
+    if missing := [column for column in needed if column not in meta.columns]:
+        raise TableError(f"neighbours need the columns {missing}; the table has {list(meta.columns)}")
+    tiles = np.array([mgrs_tile(patch_id) for patch_id in meta["patch_id_s1"]])
+    partners = np.arange(len(meta))
+    random = np.random.default_rng(seed)
+    for tile in np.unique(tiles):
+        rows = np.flatnonzero(tiles == tile)
+        if len(rows) < 2:
+            continue
+        if how == "tile":  # a random cycle through the tile: nobody is its own partner
+            cycle = random.permutation(rows)
+            partners[cycle] = np.roll(cycle, 1)
+            continue
+        here = meta.iloc[rows]
+        lon, lat = (np.deg2rad(here[column].to_numpy(float)) for column in ("lon", "lat"))
+        east = lon * np.cos(lat.mean())  # a tile is 100 km wide, so a plane will do
+        distance = (east[:, None] - east) ** 2 + (lat[:, None] - lat) ** 2  # (n, n)
+        np.fill_diagonal(distance, np.inf)
+        if how == "date":
+            dates = here["timestamp_s2"].astype(str).str.slice(0, 10).to_numpy()
+            distance[dates[:, None] == dates] = np.inf
+        closest = distance.argmin(axis=1)
+        found = np.isfinite(distance[np.arange(len(rows)), closest])
+        partners[rows[found]] = rows[closest[found]]
+    return partners
+
+
+class Pairs(Dataset[Any]):
+    """A dataset read together with each sample's partner: a batch holds B samples, then their B partners.
+
+    `fit(model, tasks, Pairs(train, neighbours(train.meta)), augment=PairViews(Views(64)))` decodes such a batch as any
+    other, and `PairViews` then takes it apart. It reads whole batches, so it is for `fit(workers=0)`.
+    """
+
+    def __init__(self, data: Dataset[Any], partners: Sequence[int] | np.ndarray) -> None:
+        """Pair sample i of `data` with sample `partners[i]`.
+
+        Raises:
+            ValueError: not one partner a sample, or one that does not exist.
+        """
+        size = len(data)  # type: ignore[arg-type]
+        self.data = data
+        self.partners = np.asarray(partners, dtype=np.int64)
+        if self.partners.shape != (size,) or not ((self.partners >= 0) & (self.partners < size)).all():
+            raise ValueError(f"{size} samples need {size} partners from 0 to {size - 1}; got {self.partners.shape}")
+        for name in ("s2_bands", "s1_bands"):  # what `fit` compares with the model and decodes by
+            if hasattr(data, name):
+                setattr(self, name, getattr(data, name))
+
+    def __len__(self) -> int:
+        return len(self.partners)
+
+    def __getitem__(self, index: int) -> Batch:
+        raise TypeError("Pairs reads whole batches; use read_batch([...]), or fit with workers=0")
+
+    def read_batch(self, indices: Sequence[int]) -> Batch:
+        """Samples `indices`, then their partners, as one batch of twice as many."""
+        both = [*indices, *self.partners[list(indices)].tolist()]
+        read = getattr(self.data, "read_batch", None)
+        if read is not None and getattr(self.data, "transform", None) is None:
+            batch: Batch = read(both)
+            return batch
+        return dict(default_collate([self.data[index] for index in both]))
+
+
+class PairViews:
+    """Takes the batches of `Pairs` apart: `view_1` is made of each sample, `view_2` of its partner."""
+
+    def __init__(self, views: Augmentation) -> None:
+        """Make each view with `views`."""
+        self.views = views
+
+    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """The first half of the batch, with both views."""
+        length = next(len(value) for value in batch.values() if isinstance(value, Tensor))
+        first = {key: value[: length // 2] for key, value in batch.items()}
+        second = {key: value[length // 2 :] for key, value in batch.items()}
+        return {**first, "view_1": self.views(first, generator), "view_2": self.views(second, generator)}

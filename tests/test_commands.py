@@ -1,0 +1,345 @@
+import json
+import re
+import shutil
+import warnings
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from bengelib.__main__ import main
+from bengelib.checkpoint import read_checkpoint, save_checkpoint
+from bengelib.commands import (
+    Pretraining,
+    check_writable,
+    load_encoder,
+    pretrain_images,
+    probe_images,
+    probe_options,
+    write_rows,
+)
+from bengelib.errors import CheckpointError
+from bengelib.heads import Network
+from bengelib.images import ImageEncoder, class_of, list_images
+from tests import fake_tree as fake
+from tests.image_folders import COLOURS, write_images
+
+PAGE = Path(__file__).parents[1] / "docs" / "own-data.md"
+SMALL = ["--width", "8", "--epochs", "1", "--size", "32", "--batch", "8", "--precision", "no"]
+QUICK = ["--steps", "2", "--turns", "1", "--precision", "no"]
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A folder of ten images a class, and the checkpoint of an encoder pretrained on it. To be read only."""
+    root = tmp_path_factory.mktemp("commands")
+    images = write_images(root / "images")
+    checkpoint = root / "out" / "encoder.safetensors"
+    assert main(["pretrain", "--images", str(images), "--out", str(checkpoint), *SMALL]) == 0
+    return images, checkpoint
+
+
+@pytest.fixture
+def copied(pretrained, tmp_path):
+    """The same, to be damaged."""
+    images, checkpoint = pretrained
+    return Path(shutil.copytree(images, tmp_path / "images")), checkpoint
+
+
+def probe(images, checkpoint, out, *options):
+    return main(
+        ["probe", "--checkpoint", str(checkpoint), "--images", str(images), "--out", str(out), *QUICK, *options]
+    )
+
+
+def refused(capsys, *words):
+    """Whether the command before ended with one line on standard error that has all these words."""
+    error = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
+    return "Traceback" not in error and all(word in error for word in words), error
+
+
+def test_the_two_commands(pretrained, tmp_path, capsys):
+    images, checkpoint = pretrained
+    out = tmp_path / "new" / "rows.json"
+    status = probe(images, checkpoint, out, "--mode", "frozen", "finetune", "scratch", "--fractions", "0.25", "1")
+    assert status == 0
+    rows = json.loads(out.read_text())
+    assert [(row["mode"], row["fraction"], row["n_labels"]) for row in rows] == [
+        (mode, fraction, labels)
+        for fraction, labels in ((0.25, 6), (1, 24))
+        for mode in ("frozen", "finetune", "scratch")
+    ]
+    for row in rows:
+        assert set(row) == {"mode", "fraction", "n_labels", "seed", "accuracy", "ci95"}
+        low, high = row["ci95"]
+        assert 0 <= low <= row["accuracy"] <= high <= 1 and row["seed"] == 0
+    assert rows[0]["accuracy"] > 0.9  # colours tell these classes apart
+    shown = capsys.readouterr()
+    assert shown.out.strip() == str(out)
+    assert "frozen" in shown.err and "24 labels" in shown.err  # progress
+
+
+def test_the_checkpoint_names_what_was_held_out(pretrained):
+    images, checkpoint = pretrained
+    header, _ = read_checkpoint(checkpoint)
+    config = header["config"]
+    assert [sum(class_of(name) == label for name in config["holdout"]) for label in COLOURS] == [2, 2, 2]
+    assert set(config["holdout"]) < set(list_images(images))
+    assert config["settings"]["method"] == "simclr" and config["settings"]["width"] == 8
+    assert header["inputs"] == [["image", ["R", "G", "B"]]]
+
+
+def test_pretraining_never_opens_what_it_holds_out(pretrained, copied, tmp_path):
+    images, checkpoint = copied
+    held = read_checkpoint(checkpoint)[0]["config"]["holdout"]
+    for name in held:
+        (images / name).write_bytes(b"cannot be read")
+    settings = Pretraining(width=8, epochs=1, size=32, batch_size=8, precision="no")
+    pretrain_images(images, tmp_path / "again.safetensors", settings, progress=False)
+    first, again = (read_checkpoint(path) for path in (checkpoint, tmp_path / "again.safetensors"))
+    assert again[0]["config"]["holdout"] == held
+    assert all(torch.equal(first[1][name], weights) for name, weights in again[1].items())
+
+
+def test_another_seed_is_another_encoder_and_another_hold_out(pretrained, tmp_path):
+    images, checkpoint = pretrained
+    settings = Pretraining(width=8, epochs=1, size=32, batch_size=8, precision="no", seed=1)
+    pretrain_images(images, tmp_path / "other.safetensors", settings, progress=False)
+    (header, weights), (others, other) = (read_checkpoint(at) for at in (checkpoint, tmp_path / "other.safetensors"))
+    assert not torch.equal(weights["encoder.resnet.conv1.weight"], other["encoder.resnet.conv1.weight"])
+    assert header["config"]["holdout"] != others["config"]["holdout"]
+
+
+def test_rows_without_a_value_are_still_json(tmp_path):
+    write_rows(tmp_path / "rows.json", [{"map": float("nan"), "ci95": [0.5, float("nan")]}])
+    assert json.loads((tmp_path / "rows.json").read_text(), parse_constant=pytest.fail) == [
+        {"map": None, "ci95": [0.5, None]}
+    ]
+
+
+def test_probe_tests_on_exactly_the_files_held_out_and_learns_from_the_others(pretrained, monkeypatch):
+    images, checkpoint = pretrained
+    seen = {}
+    module = __import__("bengelib.commands", fromlist=["label_efficiency"])
+
+    def spy(encoder, build, train, train_labels, test, test_labels, classes, **options):
+        seen.update(train=train, test=test, classes=classes, options=options, encoder=encoder, other=build())
+        return []
+
+    monkeypatch.setattr(module, "label_efficiency", spy)
+    assert probe_images(checkpoint, images, progress=False, **probe_options(seeds=(3, 4))) == []
+    held = read_checkpoint(checkpoint)[0]["config"]["holdout"]
+    assert seen["test"].names == held
+    assert sorted(seen["train"].names + held) == list_images(images)
+    assert seen["classes"] == tuple(COLOURS) and seen["options"]["seeds"] == (3, 4)
+    weights = read_checkpoint(checkpoint)[1]
+    assert torch.equal(seen["encoder"].resnet.conv1.weight, weights["encoder.resnet.conv1.weight"])
+    assert not torch.equal(seen["other"].resnet.conv1.weight, seen["encoder"].resnet.conv1.weight)
+    assert torch.equal(seen["other"].normalize.mean, seen["encoder"].normalize.mean)
+
+
+def test_several_seeds_add_what_is_pooled(pretrained, tmp_path):
+    images, checkpoint = pretrained
+    options = ("--mode", "frozen", "--fractions", "0.5", "--seeds", "0", "1")
+    assert probe(images, checkpoint, tmp_path / "rows.json", *options) == 0
+    assert [row["seed"] for row in json.loads((tmp_path / "rows.json").read_text())] == [0, 1, "all"]
+
+
+@pytest.mark.parametrize("method", ["barlow", "vicreg", "mae"])
+def test_every_method_pretrains_and_can_be_probed(pretrained, tmp_path, method):
+    images, _ = pretrained
+    checkpoint = tmp_path / "encoder.safetensors"
+    assert main(["pretrain", "--images", str(images), "--out", str(checkpoint), *SMALL, "--method", method]) == 0
+    assert probe(images, checkpoint, tmp_path / "rows.json", "--mode", "frozen", "finetune", "--fractions", "1") == 0
+    assert len(json.loads((tmp_path / "rows.json").read_text())) == 2
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """Twenty fake patches, in every fold."""
+    return fake.write_fake_tree(tmp_path_factory.mktemp("trees") / "ben-ge-fake", 20)
+
+
+def test_the_same_commands_on_a_ben_ge_tree(tree, tmp_path, capsys):
+    checkpoint, out = tmp_path / "encoder.safetensors", tmp_path / "rows.json"
+    given = ["--root", str(tree), "--modalities", "s2", "s1", "--target", "climate_zone"]
+    assert main(["pretrain", *given, "--out", str(checkpoint), *SMALL]) == 0
+    config = read_checkpoint(checkpoint)[0]["config"]
+    assert config["fold"] == 0 and len(config["holdout"]) == 4
+    tested = ["probe", *given, "--checkpoint", str(checkpoint), "--out", str(out), *QUICK, "--fractions", "1"]
+    assert main(tested) == 0, capsys.readouterr().err
+    assert [row["mode"] for row in json.loads(out.read_text())] == ["frozen", "finetune", "scratch"]
+
+    several = ["--root", str(tree), "--target", "corine", "--checkpoint", str(checkpoint), "--out", str(out), *QUICK]
+    assert main(["probe", *several, "--fractions", "1", "--mode", "frozen"]) == 0, capsys.readouterr().err
+    (row,) = json.loads(out.read_text())
+    assert set(row) == {"mode", "fraction", "n_labels", "seed", "map", "ci95"}
+
+    assert main([*tested[:-2], "--modalities", "s2"]) == 1
+    assert refused(capsys, "CheckpointError", "('s2', 's1')")[0]
+    assert probe(tree, checkpoint, out) == 1
+    assert refused(capsys, "CheckpointError", "--root instead of --images")[0]
+
+
+def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
+    (lines,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len([line for line in lines.splitlines() if line.strip()]) <= 34
+    write_images(tmp_path / "images", count=10)
+    monkeypatch.chdir(tmp_path)
+    for said, instead in (
+        ('"images", 20, (0.01, 0.1, 1.0)', '"images", 1, (0.2, 1.0)'),
+        ("size=64", "size=32"),
+        ("Views(64", "Views(32"),
+        ("width=0.5", "width=0.125"),
+        ("seeds=(0, 1, 2)", "seeds=(0, 1), turns=1, finetune_settings=quick, scratch_settings=quick"),
+    ):
+        assert said in lines
+        lines = lines.replace(said, instead)
+    from bengelib.probe import FineTuning
+
+    names = {"quick": FineTuning(steps=2, epochs=0, batch_size=8)}
+    exec(lines, names)
+    plt.close("all")
+    assert (tmp_path / "label_efficiency.png").stat().st_size > 1000
+    assert {row["mode"] for row in names["rows"]} == {"frozen", "finetune", "scratch"}
+
+
+def test_the_commands_of_the_page_are_understood(monkeypatch):
+    module = __import__("bengelib.__main__", fromlist=["_parser"])
+    text = PAGE.read_text().replace("\\\n", " ")
+    commands = re.findall(r"^    python -m bengelib (.*)$", text, re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        options = module._parser().parse_args(command.split())
+        assert options.out
+
+
+# --------------------------------------------------------------------------------------------------------------- faults
+
+
+def test_a_missing_folder(pretrained, tmp_path, capsys):
+    assert main(["pretrain", "--images", str(tmp_path / "none"), "--out", str(tmp_path / "x")]) == 1
+    assert refused(capsys, "DatasetNotFoundError", "none")[0]
+    assert probe(tmp_path / "none", pretrained[1], tmp_path / "rows.json") == 1
+    assert refused(capsys, "DatasetNotFoundError", "none")[0]
+
+
+def test_a_class_with_one_image(tmp_path, capsys):
+    images = write_images(tmp_path / "images", count=2)
+    (images / "Water" / "Water_0.jpg").unlink()
+    assert main(["pretrain", "--images", str(images), "--out", str(tmp_path / "x")]) == 1
+    assert refused(capsys, "SplitError", "'Water' has 1 images")[0]
+
+
+def test_a_broken_image_stops_the_pretraining_unless_it_is_to_be_skipped(copied, tmp_path, capsys):
+    images, checkpoint = copied
+    held = read_checkpoint(checkpoint)[0]["config"]["holdout"]
+    name = next(name for name in list_images(images) if name not in held)
+    (images / name).write_bytes(b"broken")
+    command = ["pretrain", "--images", str(images), "--out", str(tmp_path / "x.safetensors"), *SMALL]
+    assert main(command) == 1
+    assert refused(capsys, "RasterError", name)[0]
+    with pytest.warns(UserWarning, match="1 of 24 images"):
+        assert main([*command, "--skip"]) == 0
+    assert list(read_checkpoint(tmp_path / "x.safetensors")[0]["config"]["skipped"]) == [name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # the probe leaves the same file out, which it has been told of
+        options = ("--mode", "frozen", "--fractions", "1")
+        assert probe(images, tmp_path / "x.safetensors", tmp_path / "rows.json", *options) == 0
+    assert json.loads((tmp_path / "rows.json").read_text())[0]["n_labels"] == 23
+
+
+def test_files_held_out_that_are_gone(copied, tmp_path, capsys):
+    images, checkpoint = copied
+    name = read_checkpoint(checkpoint)[0]["config"]["holdout"][0]
+    (images / name).unlink()
+    assert probe(images, checkpoint, tmp_path / "rows.json") == 1
+    assert refused(capsys, "CheckpointError", "1 of the 6 files", name, "bring them back")[0]
+
+
+def test_a_checkpoint_of_another_folder(pretrained, copied, tmp_path, capsys):
+    images, checkpoint = copied
+    for path in [images / name for name in list_images(images)]:
+        path.rename(path.with_name(f"other_{path.name}"))
+    assert probe(images, checkpoint, tmp_path / "rows.json") == 1
+    assert refused(capsys, "CheckpointError", "6 of the 6 files", "another folder")[0]
+
+
+def test_other_images_of_the_same_names(copied, tmp_path, capsys):
+    images, checkpoint = copied
+    shutil.rmtree(images)
+    write_images(images, size=40)
+    assert probe(images, checkpoint, tmp_path / "rows.json") == 1
+    assert refused(capsys, "CheckpointError", "others of the same name")[0]
+
+
+def test_a_class_that_is_new(copied, tmp_path, capsys):
+    images, checkpoint = copied
+    shutil.copytree(images / "Water", images / "River")
+    assert probe(images, checkpoint, tmp_path / "rows.json") == 1
+    assert refused(capsys, "CheckpointError", "['River']")[0]
+
+
+def test_a_checkpoint_that_is_none(pretrained, tmp_path, capsys):
+    images, _ = pretrained
+    (tmp_path / "text").write_text("hello")
+    assert probe(images, tmp_path / "text", tmp_path / "rows.json") == 1
+    assert refused(capsys, "CheckpointError", "not a readable safetensors file")[0]
+    assert probe(images, tmp_path / "absent", tmp_path / "rows.json") == 1
+    assert refused(capsys, "CheckpointError", "no checkpoint")[0]
+    save_checkpoint(tmp_path / "other", Network(ImageEncoder(width=0.125), {}))
+    assert probe(images, tmp_path / "other", tmp_path / "rows.json") == 1
+    assert refused(capsys, "CheckpointError", "did not write it")[0]
+
+
+def test_what_is_only_for_ben_ge_is_refused_with_images(pretrained, tmp_path, capsys):
+    images, _ = pretrained
+    assert main(["pretrain", "--images", str(images), "--target", "corine", "--out", str(tmp_path / "x")]) == 1
+    assert refused(capsys, "--target is for --root")[0]
+
+
+def test_a_target_that_is_no_class(tree, tmp_path, capsys):
+    assert main(["pretrain", "--root", str(tree), "--target", "season", "--out", str(tmp_path / "x")]) == 1
+    assert refused(capsys, "BandError", "'season'", "climate_zone")[0]
+    assert main(["pretrain", "--root", str(tree), "--modalities", "weather", "--out", str(tmp_path / "x")]) == 1
+    assert refused(capsys, "BandError", "weather")[0]
+
+
+def test_fractions_without_a_label_for_every_class(pretrained, tmp_path, capsys):
+    images, checkpoint = pretrained
+    assert probe(images, checkpoint, tmp_path / "rows.json", "--fractions", "0.01") == 1
+    assert refused(capsys, "SplitError", "no label")[0]
+    assert probe(images, checkpoint, tmp_path / "rows.json", "--fractions", "2") == 1
+    assert refused(capsys, "ValueError", "fractions [2.0]")[0]
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(pretrained, tmp_path):
+    with pytest.raises(CheckpointError, match="is a folder"):
+        check_writable(tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CheckpointError, match="cannot be made"):
+        check_writable(tmp_path / "file" / "below" / "x.json")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"method": "byol"}, {"width": 0}, {"epochs": 0}, {"temperature": 0}, {"depth": 19}, {"batch_size": 1}]
+)
+def test_settings_that_train_nothing_are_refused(wrong):
+    with pytest.raises(ValueError, match=str(next(iter(wrong.values())))[:3] if "batch_size" not in wrong else "batch"):
+        Pretraining(**wrong)
+
+
+def test_steps_hold_for_both_ways_of_training():
+    options = probe_options(steps=7)
+    assert options["finetune_settings"].steps_for(10_000) == options["scratch_settings"].steps_for(10_000) == 7
+    assert probe_options()["scratch_settings"].steps_for(216) >= 600
+
+
+def test_load_encoder_gives_what_was_trained(pretrained):
+    encoder, build, config = load_encoder(pretrained[1])
+    weights = read_checkpoint(pretrained[1])[1]
+    state = encoder.state_dict()
+    assert all(np.array_equal(state[name.removeprefix("encoder.")], value) for name, value in weights.items())
+    assert build().feature_dim == encoder.feature_dim and config["folder"] == "images"
