@@ -156,6 +156,7 @@ def fit(
     optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
     steps = epochs * steps_per_epoch(size, batch_size, accelerator.num_processes)
     history, best, best_weights = History(), math.inf, None
+    done = 0  # steps; a bar that is not shown does not count them
 
     silent = not (progress and accelerator.is_main_process)
     with handed_back(model), tqdm(total=steps, disable=silent, leave=False) as bar:
@@ -171,9 +172,9 @@ def fit(
                 losses = {task.target: task.loss(outputs, batch) for task in tasks}
                 if not all(torch.isfinite(loss) for loss in losses.values()):
                     raise _non_finite(losses, batch, epoch, lr)
-                if gradient_every and bar.n % gradient_every == 0:
+                if gradient_every and done % gradient_every == 0:
                     found = cosines(gradient_products(losses, tracked), list(losses))
-                    history.gradients.append({"step": bar.n, **found})
+                    history.gradients.append({"step": done, **found})
                 loss = weighting(losses, gradient_products(losses, compared) if compared else None)
                 accelerator.backward(loss)
                 _own_gradients(model, weighting, accelerator)
@@ -183,6 +184,7 @@ def fit(
                 watched = _watched(tasks, outputs)
                 means.update({"loss": loss.detach()} | _loss_names(losses) | watched, _count(batch))
                 means.update({f"weight/{name}": torch.tensor(each) for name, each in weighting.weights.items()}, 1)
+                done += 1
                 bar.update()
                 shown = {name: f"{float(value):.2f}" for name, value in watched.items()}
                 bar.set_postfix(epoch=epoch, loss=f"{loss.item():.3f}", refresh=False, **shown)

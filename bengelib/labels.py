@@ -52,7 +52,8 @@ class HideLabels(Dataset[Any]):
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is as in the dataset below."""
-        if name in ("data", "read_batch"):  # `data` is asked for while unpickling, `read_batch` is below
+        # `data` is asked for while unpickling; `__getitems__`, of DataLoader, would hand out labels past `__getitem__`.
+        if name == "data" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.data, name)
 

@@ -78,7 +78,8 @@ def test_a_small_problem_is_learnt():
     assert before["kind/accuracy"] < 0.6 and after["kind/accuracy"] > 0.95
     table = history.frame()
     assert list(table.index) == [1, 2, 3, 4, 5, 6]
-    assert {"lr", "train/loss", "val/loss", "val/kind/accuracy", "val/kind/macro_f1"} == set(table.columns)
+    trained = {"lr", "train/loss", "train/kind/loss", "weight/kind"}
+    assert trained | {"val/loss", "val/kind/accuracy", "val/kind/macro_f1"} == set(table.columns)
     assert table["train/loss"].iloc[-1] < 0.5 * table["train/loss"].iloc[0]
 
 
@@ -135,7 +136,8 @@ def test_monitoring_a_metric_keeps_its_highest():
 def test_without_validation_the_last_weights_are_kept():
     model = make_model()
     history = quick_fit(model, epochs=2)
-    assert history.best_epoch == 2 and set(history.rows[0]) == {"epoch", "lr", "train/loss"}
+    assert history.best_epoch == 2
+    assert set(history.rows[0]) == {"epoch", "lr", "train/loss", "train/kind/loss", "weight/kind"}
 
 
 def test_training_loss_is_the_mean_over_samples_not_over_batches():
@@ -510,3 +512,19 @@ def test_the_schedule_knows_how_many_steps_there_are(size, batch_size):
     assert len(made) == steps_per_epoch(size, batch_size)
     assert sorted(index for batch in made for index in batch) == list(range(size))
     assert size == 1 or min(len(batch) for batch in made) > 1
+
+
+def test_predictions_can_be_reduced_to_classes_a_pixel():
+    from bengelib.heads import SegmentationHead, hard_maps
+
+    seed_everything(0)
+    encoder = EarlyFusion({"s1": BANDS}, width=0.125)
+    heads = {"map": SegmentationHead(encoder.channels, CLASSES, width=4)}
+    model = Network(encoder, heads | {"kind": ClassificationHead(encoder.feature_dim, CLASSES)})
+    data = Patches(11)
+    whole = predict(model, data, batch_size=4, precision="no")
+    hard = predict(model, data, reduce=hard_maps, batch_size=4, precision="no")
+    assert hard.outputs["map"].dtype == np.uint8 and hard.outputs["map"].shape == (11, 24, 24)
+    np.testing.assert_array_equal(hard.outputs["map"], whole.outputs["map"].argmax(axis=1))
+    np.testing.assert_array_equal(hard.outputs["kind"], whole.outputs["kind"])
+    np.testing.assert_array_equal(hard.labels["kind"], data.labels)

@@ -343,3 +343,24 @@ def test_late_fusion_without_any_image(options):
 
 def test_decision_fusion_takes_names_of_targets_not_letters():
     assert DecisionFusion(networks(), multi_label="y").multi_label == ("y",)
+
+
+@pytest.mark.parametrize("fusion", [EarlyFusion, LateFusion])
+@pytest.mark.parametrize("missing", ["error", "mean"])
+@pytest.mark.parametrize("size", [32, 33])
+def test_a_pyramid_has_the_features_of_forward_and_the_channels_it_says(fusion, missing, size):
+    torch.manual_seed(0)
+    encoder = fusion({"s2": S2_BANDS, "season": (), "s1": ("VV", "VH")}, width=NARROW, missing=missing).eval()
+    batch = make_batch(size=size)
+    if missing == "mean":
+        batch["s1_available"] = torch.tensor([True, False])
+    maps, features = encoder.pyramid(batch)
+    torch.testing.assert_close(features, encoder(batch))
+    assert tuple(each.shape[1] for each in maps) == tuple(encoder.channels)
+    sizes = [size, *(-(-size // 2**level) for level in range(1, 6))]
+    assert [each.shape[2] for each in maps] == sizes
+
+
+def test_a_pyramid_needs_an_image():
+    with pytest.raises(BandError, match="a pyramid needs one of"):
+        LateFusion({"season": ()}).pyramid(make_batch())

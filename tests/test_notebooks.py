@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 # Knobs of the quick run, by the folder of the lab; each lab has its own.
 REDUCED: dict[str, dict[str, object]] = {
     "01-data_fusion": {"PATCHES": 120, "EPOCHS": 1, "SEEDS": (0, 1)},
+    "02-mtl": {"PATCHES": 120, "EPOCHS": 1, "SEEDS": (0, 1)},
+    "03-ssl": {"PATCHES": 120, "EPOCHS": 1, "STEPS": 2, "SEEDS": (0, 1)},
 }
 LABS = sorted(ROOT.glob(run_labs.LAB_PATTERN))
 SOLUTIONS = sorted(ROOT.glob(run_labs.SOLUTIONS_PATTERN))

@@ -3,10 +3,17 @@ import math
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import accuracy_score, average_precision_score, f1_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    confusion_matrix,
+    f1_score,
+    jaccard_score,
+    mean_absolute_error,
+)
 
 from bengelib.errors import BandError, BengeError, MissingModalityError
-from bengelib.tasks import MIN_POSITIVES, Classification, MultiLabel, f1_by_class
+from bengelib.tasks import MIN_POSITIVES, Classification, MultiLabel, Regression, Segmentation, f1_by_class
 
 CLASSES = ("a", "b", "c", "d", "e", "f")
 
@@ -121,7 +128,7 @@ def test_missing_target_is_named_with_what_is_there(outputs, batch, where):
     assert where in str(error.value) and str(sorted(outputs if where == "outputs" else batch)) in str(error.value)
 
 
-@pytest.mark.parametrize("label", [-1, 3, 255])
+@pytest.mark.parametrize("label", [-1, 3, 254])
 @pytest.mark.parametrize("method", ["loss", "update"])
 def test_labels_outside_the_legend_are_named_not_ignored(label, method):
     task = Classification("y", ("a", "b", "c"))
@@ -156,3 +163,102 @@ def test_multi_label_loss_and_its_refusals():
         task.loss({"y": torch.zeros(3, 3)}, {"y": zeros})
     with pytest.raises(MissingModalityError, match="'y'"):
         task.loss({}, {"y": zeros})
+
+
+# -------------------------------------------------------------------------------------------------- maps and quantities
+
+
+def make_maps(count=11, seed=0):
+    """Maps with an absent class f, pixels without a label, and logits that are right about half of the time."""
+    random = np.random.default_rng(seed)
+    labels = random.choice(5, (count, 6, 7), p=[0.5, 0.3, 0.1, 0.07, 0.03])
+    logits = random.normal(size=(count, len(CLASSES), 6, 7))
+    np.put_along_axis(logits, labels[:, None], np.take_along_axis(logits, labels[:, None], 1) + 1.5, axis=1)
+    labels[random.random(labels.shape) < 0.2] = 255
+    labels[3] = 255
+    return torch.tensor(logits, dtype=torch.float32), torch.tensor(labels)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11])
+def test_mean_iou_is_that_of_scikit_learn_over_all_pixels_whatever_the_batches(batch_size):
+    logits, labels = make_maps()
+    task = Segmentation("y", CLASSES)
+    figures = evaluate(task, logits, labels, batch_size)
+    known = labels != 255
+    truth, predicted = labels[known].numpy(), logits.argmax(dim=1)[known].numpy()
+    assert set(truth) == {0, 1, 2, 3, 4} and 5 in predicted  # a class is predicted that never occurs
+    wanted = jaccard_score(truth, predicted, labels=sorted(set(truth)), average="macro")
+    assert figures == pytest.approx({"mean_iou": wanted, "accuracy": accuracy_score(truth, predicted)})
+    metric = task.metric()
+    task.update(metric, {"y": logits}, {"y": labels})
+    np.testing.assert_array_equal(metric.compute(), confusion_matrix(truth, predicted, labels=range(6)))
+
+
+def test_mean_iou_is_not_the_mean_over_batches():
+    logits, labels = make_maps()
+    whole = evaluate(Segmentation("y", CLASSES), logits, labels, 11)["mean_iou"]
+    parts = [evaluate(Segmentation("y", CLASSES), logits[[i]], labels[[i]], 1)["mean_iou"] for i in range(11) if i != 3]
+    assert abs(np.mean(parts) - whole) > 0.01
+
+
+def test_loss_of_maps_is_the_mean_over_labelled_pixels():
+    logits, labels = make_maps()
+    known = labels != 255
+    wanted = torch.nn.functional.cross_entropy(logits.permute(0, 2, 3, 1)[known], labels[known])
+    torch.testing.assert_close(Segmentation("y", CLASSES).loss({"y": logits}, {"y": labels}), wanted)
+
+
+def test_maps_of_another_size_or_legend_are_refused():
+    logits, labels = make_maps()
+    task = Segmentation("y", CLASSES)
+    with pytest.raises(BandError, match=r"labels of 'y' are \(6, 6\) pixels, logits \(6, 7\)"):
+        task.loss({"y": logits}, {"y": labels[..., :6]})
+    labels[0, 0, 0] = 6
+    with pytest.raises(BandError, match="label 6 of 'y' is outside its 6 classes"):
+        task.loss({"y": logits}, {"y": labels})
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs", "labels"),
+    [
+        (Segmentation("y", ("a", "b")), torch.randn(3, 2, 4, 4), torch.full((3, 4, 4), 255)),
+        (Classification("y", ("a", "b")), torch.randn(3, 2), torch.full((3,), 255)),
+        (Regression("y", 2.0), torch.randn(3), torch.full((3,), math.nan)),
+        (MultiLabel("y", ("a", "b")), torch.randn(3, 2), torch.full((3, 2), math.nan)),
+    ],
+)
+def test_without_any_label_the_loss_is_zero_and_so_is_its_gradient(task, outputs, labels):
+    outputs.requires_grad_()
+    loss = task.loss({"y": outputs}, {"y": labels})
+    loss.backward()
+    assert loss.item() == 0 and (outputs.grad == 0).all()
+    metric = task.metric()
+    task.update(metric, {"y": outputs.detach()}, {"y": labels})
+
+
+def test_samples_without_a_label_count_in_neither_loss_nor_metric():
+    values, labels = torch.tensor([1.0, 2.0, 4.0, 9.0]), torch.tensor([2.0, math.nan, 1.0, math.nan])
+    task = Regression("y", 2.0)
+    # errors -1 and 3, in units of 2: (0.25 + 2.25) / 2
+    assert task.loss({"y": values}, {"y": labels}).item() == pytest.approx(1.25)
+    assert evaluate(task, values, labels, 1) == pytest.approx({"mae": 2.0})
+    assert math.isnan(evaluate(task, values[[1]], labels[[1]], 1)["mae"])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 10])
+def test_mean_absolute_error_whatever_the_batches(batch_size):
+    random = np.random.default_rng(0)
+    values, labels = (torch.tensor(random.normal(280, 10, 10), dtype=torch.float32) for _ in range(2))
+    labels[4] = math.nan
+    known = ~labels.isnan()
+    figures = evaluate(Regression("y", 10.0), values, labels, batch_size)
+    assert figures["mae"] == pytest.approx(mean_absolute_error(labels[known], values[known]), rel=1e-5)
+
+
+def test_one_column_of_a_target_can_be_regressed():
+    labels = torch.tensor([[280.0, 1.0], [290.0, 2.0]])
+    assert evaluate(Regression("y", 1.0, column=0), torch.tensor([281.0, 292.0]), labels, 2) == {"mae": 1.5}
+    with pytest.raises(BandError, match="give `column` for one of several"):
+        Regression("y", 1.0).loss({"y": torch.ones(2)}, {"y": labels})
+    with pytest.raises(ValueError, match="scale 0"):
+        Regression("y", 0)

@@ -101,12 +101,12 @@ def weightings(targets, window=2):
 
 
 def test_equal_and_fixed_weights():
-    assert float(EqualWeights(["a", "b"])(losses(a=2, b=3))) == 5
+    assert EqualWeights(["a", "b"])(losses(a=2, b=3)).item() == 5
     fixed = FixedWeights({"a": 0.5, "b": 2})
     given = losses(b=3, a=2)  # by name, not by place
     total = fixed(given)
     total.backward()
-    assert float(total) == 0.5 * 2 + 2 * 3
+    assert total.item() == 0.5 * 2 + 2 * 3
     assert (float(given["a"].grad), float(given["b"].grad)) == (0.5, 2)
     assert fixed.weights == {"a": 0.5, "b": 2}
 
@@ -117,7 +117,7 @@ def test_uncertainty_is_equation_7_and_10():
         weighting.log_variance.copy_(torch.tensor([0.0, math.log(2)]))
     total = weighting(losses(a=2, b=3))
     # a: 1 exp(0) 2 + 0 / 2 = 2;   b: 1/2 exp(-log 2) 3 + log(2) / 2 = 0.75 + 0.3466
-    assert float(total) == pytest.approx(2 + 0.75 + math.log(2) / 2)
+    assert total.item() == pytest.approx(2 + 0.75 + math.log(2) / 2)
     assert weighting.weights == pytest.approx({"a": 1, "b": 0.25})
     total.backward()
     # d/ds = -c exp(-s) L + 1/2: a: -2 + 0.5, b: -0.75 + 0.5
@@ -161,7 +161,7 @@ def test_dynamic_weight_average_over_two_windows():
     wanted = {"a": 2 / (1 + math.exp(0.25)), "b": 2 / (1 + math.exp(-0.25))}
     assert wanted["a"] == pytest.approx(0.87565, abs=1e-5)
     assert weighting.weights == pytest.approx(wanted)
-    assert float(total) == pytest.approx(3 * wanted["a"] + wanted["b"])
+    assert total.item() == pytest.approx(3 * wanted["a"] + wanted["b"])
     assert sum(weighting.weights.values()) == pytest.approx(2)
 
 
@@ -180,7 +180,7 @@ def test_pcgrad_on_two_conflicting_gradients():
     assert weights.tolist() == [2, 1.5]
     assert (weights @ torch.tensor([first, second])).tolist() == [0.5, 1.5]
     weighting = PCGrad(["a", "b"])
-    assert float(weighting(losses(a=10, b=100), products(first, second))) == 2 * 10 + 1.5 * 100
+    assert weighting(losses(a=10, b=100), products(first, second)).item() == 2 * 10 + 1.5 * 100
 
 
 def test_pcgrad_on_three_gradients_in_a_given_order():
@@ -252,7 +252,7 @@ def test_pcgrad_in_fit_is_projection_of_the_gradients_and_heads_follow_their_own
 def test_gradnorm_by_hand():
     weighting = GradNorm(["a", "b"], alpha=1.0, lr=0.1)
     norms = products([3.0, 0.0], [0.0, 1.0])
-    assert float(weighting(losses(a=2, b=1), norms)) == 3  # weights of 1 first
+    assert weighting(losses(a=2, b=1), norms).item() == 3  # weights of 1 first
     # G = (3, 1), mean 2, r = (1, 1): wanted (2, 2), signs (+, -); w = (1 - 0.3, 1 + 0.1) = (0.7, 1.1), sum 1.8
     weighting(losses(a=1, b=1), norms)
     assert weighting.weights == pytest.approx({"a": 7 / 9, "b": 11 / 9})
@@ -324,8 +324,9 @@ def test_last_shared_layer():
         shared_parameters(nn.Linear(1, 1))
 
 
-def test_fit_records_cosines_weights_and_losses():
-    history = quick_fit(make_model(), None, THREE, batch_size=4, epochs=2, gradient_every=3)
+@pytest.mark.parametrize("progress", [False, True])
+def test_fit_records_cosines_weights_and_losses(progress):
+    history = quick_fit(make_model(), None, THREE, batch_size=4, epochs=2, gradient_every=3, progress=progress)
     assert [row["step"] for row in history.gradients] == [0, 3, 6]
     for row in history.gradients:
         assert set(row) == {"step", "up ~ down", "up ~ side", "down ~ side"}
@@ -371,7 +372,7 @@ def test_a_noise_that_explodes_is_named():
     weighting = UncertaintyWeights(["a", "b"])
     with torch.no_grad():
         weighting.log_variance[1] = -200.0
-    with pytest.raises(NonFiniteLossError, match="UncertaintyWeights arrived at weights {'b': inf}"):
+    with pytest.raises(NonFiniteLossError, match=r"UncertaintyWeights arrived at weights {'b': inf}"):
         weighting(losses(a=1, b=1))
 
 
