@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from bengelib.bands import (
     CLIMATE_ZONES,
@@ -471,8 +471,9 @@ def plot_losses(losses: Mapping[str, Mapping[str, np.ndarray]], note: str = "") 
             _run_band(axis, np.arange(1, np.shape(values)[1] + 1), values, name, place)
         axis.set_title(task, fontsize=10)
         axis.set(xlabel="epoch", ylim=(0, None))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
-    axes[0, 0].set_ylabel("training loss, mean and range over seeds")
+    axes[0, 0].set_ylabel("training loss,\nband: range over seeds")
     axes[0, 0].legend(fontsize=8)
     return _noted(figure, note)
 
