@@ -57,7 +57,7 @@ from bengelib.labels import HideLabels, labelled_share  # noqa: E402
 from bengelib.loading import load  # noqa: E402
 from bengelib.packed import PackedBENGE  # noqa: E402
 from bengelib.results import POOLED, fingerprint, interval_rows  # noqa: E402
-from bengelib.studies import command_line, run_path  # noqa: E402
+from bengelib.studies import command_line, keep, run_path  # noqa: E402
 from bengelib.tasks import Classification, Regression, Segmentation, Task  # noqa: E402
 from bengelib.transforms import Augment  # noqa: E402
 from bengelib.weighting import (  # noqa: E402
@@ -111,7 +111,9 @@ class Run:
 NAMES = {"land_cover": "land cover", "climate_zone": "climate zone", "season": "season"}
 EQUAL = Run("weighting", "equal", gradient_every=GRADIENT_EVERY)
 """All three targets, losses added up."""
-LONGER = Run("longer", "climate zone + season, longer", ("climate_zone", "season"), epochs=9)
+GENTLE = 2e-3
+"""Learning rate of the transfer: at that of the others nine epochs diverged, and training further forgets its start."""
+LONGER = Run("longer", "climate zone + season, longer", ("climate_zone", "season"), epochs=9, lr=GENTLE)
 """Trained three times as long; its encoder is where the transfer starts."""
 LONGER_MAP = Run("longer", "land cover, longer", ("land_cover",), epochs=16)
 """How far the same network gets on land cover with more steps, beside the classifier of single pixels."""
@@ -134,7 +136,9 @@ def configurations() -> list[Run]:
     few = Run("few labels", "land cover alone", ("land_cover",), few="land_cover", label_fraction=FEW)
     kinds.append(replace(few, epochs=FEW_EPOCHS))
     kinds.append(replace(few, model="with the other targets", targets=TARGETS))
-    kinds.append(replace(few, model="from a longer-trained encoder", epochs=FEW_EPOCHS, start=fingerprint(LONGER)))
+    kinds.append(
+        replace(few, model="from a longer-trained encoder", epochs=FEW_EPOCHS, start=fingerprint(LONGER), lr=GENTLE)
+    )
     runs = [LONGER, LONGER_MAP, *(replace(kind, seed=seed) for kind in kinds for seed in seeds)]
     runs += [replace(EQUAL, experiment="noise floor", model="equal again", gradient_every=0, seed=s) for s in (3, 4, 5)]
     return runs
@@ -197,7 +201,6 @@ def carry_out(run: Run) -> dict[str, np.ndarray]:
         load_checkpoint(CHECKPOINTS / f"mtl-{run.start}.safetensors", model, heads=False)
     data = training_data(run)
     steps = run.epochs * -(-len(data) // run.batch_size)
-    begun = time.monotonic()
     history = fit(
         model,
         make_tasks(run),
@@ -212,12 +215,11 @@ def carry_out(run: Run) -> dict[str, np.ndarray]:
         seed=run.seed,
         progress=False,
     )
-    seconds = (time.monotonic() - begun) / run.epochs
     if run.experiment == "longer":
         save_checkpoint(CHECKPOINTS / f"mtl-{fingerprint(run)}.safetensors", model, {"study": run.model})
     test = open_data(run, "test")
     found = predict(model, test, reduce=hard_maps, precision="no", batch_size=50)
-    arrays = {"parameters": np.array(count_parameters(model)), "seconds": np.array(seconds)}
+    arrays = {"parameters": np.array(count_parameters(model))}
     for target, values in found.outputs.items():
         arrays[target] = values
     if "land_cover" in arrays:
@@ -235,6 +237,41 @@ def carry_out(run: Run) -> dict[str, np.ndarray]:
     return arrays
 
 
+def cost_key(run: Run) -> str:
+    """What decides how long a step takes."""
+    return " ".join((*run.targets, *run.inputs, run.weighting))
+
+
+def seconds_per_epoch(runs: list[Run], rounds: int = 7, steps: int = 8) -> dict[str, float]:
+    """Seconds of an epoch over all training patches on one thread, by `cost_key`: medians of rounds that take turns.
+
+    They are measured once, when the table is first made, on whatever the machine then has left; read their ratios.
+    Runs on a share of the patches, and comparing gradients, are left out.
+    """
+    path = RUNS / "seconds.npz"
+    kinds = {cost_key(run): replace(run, gradient_every=0, few="", start="") for run in runs if run.label_fraction == 1}
+    if path.is_file():
+        with np.load(path) as stored:
+            if set(stored.files) == set(kinds):
+                return {name: float(stored[name]) for name in stored.files}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    measured: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(rounds):
+        for name, run in kinds.items():
+            train = open_data(run, "train")
+            few = Subset(train, range(min(len(train), steps * run.batch_size)))
+            options: dict[str, Any] = {"epochs": 1, "batch_size": run.batch_size, "augment": Augment(run.crop)}
+            model, tasks, weighting = build(run), make_tasks(run), make_weighting(run, steps)
+            begun = time.monotonic()
+            fit(model, tasks, few, weighting=weighting, precision="no", progress=False, **options)
+            measured[name].append((time.monotonic() - begun) / len(few) * len(train))
+    torch.set_num_threads(threads)
+    seconds = {name: float(np.median(values)) for name, values in measured.items()}
+    keep(path, {name: np.array(value) for name, value in seconds.items()})
+    return seconds
+
+
 class Table:
     """Collects the rows of results.csv from what the runs said."""
 
@@ -249,6 +286,7 @@ class Table:
         self.truth["land_cover"] = known.sum(axis=2)[:, : len(LAND_COVER_NAMES)]
         self.counts = draw_patches(len(self.test), draws=DRAWS)
         self.stored = {run: np.load(run_path(RUNS, run)) for run in runs}
+        self.seconds = seconds_per_epoch(runs)
         self.rows: list[dict[str, Any]] = []
         self._scores: dict[Any, np.ndarray] = {}
 
@@ -300,8 +338,10 @@ class Table:
     def describe(self, runs: list[Run]) -> None:
         """Weights, seconds an epoch, loss and loss weight of each epoch, and the cosines of the gradients."""
         first, stored = runs[0], [self.stored[run] for run in runs]
-        seconds = float(np.median([float(each["seconds"]) for each in stored]))
-        for metric, value in (("parameters", float(stored[0]["parameters"])), ("seconds_per_epoch", seconds)):
+        costs = {"parameters": float(stored[0]["parameters"])}
+        if cost_key(first) in self.seconds:
+            costs["seconds_per_epoch"] = self.seconds[cost_key(first)]
+        for metric, value in costs.items():
             self.rows.append(self.row(first, target="", metric=metric, seed=POOLED, value=value))
         for kind in ("loss", "weight"):
             for target in first.targets:

@@ -333,7 +333,10 @@ def plot_curves(
         axis.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
         axis.set_xticks([], minor=True)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    if len(curves) > 5:  # so many names would hide the curves
+        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    else:
+        axis.legend(fontsize=8)
     return _noted(figure, note)
 
 

@@ -1,0 +1,635 @@
+"""The study behind Lab 3: how many labels does pretraining without labels save, by which method, on which sensor.
+
+    python 03-ssl/study.py            # train what is missing, then write results.csv
+    python 03-ssl/study.py --list     # the configurations, with what is done
+    python 03-ssl/study.py --table    # only write results.csv from the runs that are there
+
+Blocked split, fold 0: no method, with labels or without, ever reads a patch of a test tile. Every encoder is a
+ResNet-18 of half width (the masked autoencoder's a small transformer) pretrained on all training patches without
+labels, and then judged on `land_cover_top` and on the BigEarthNet labels that have five or more training patches: by a
+logistic probe and 20 nearest neighbours on frozen features, at every fraction of labels at which each class has one,
+five draws of each, nested and stratified; and by training further at 5 % and at 100 % of the labels, three draws,
+beside the same network from random weights, with the same steps and views, and a learning rate that is chosen for it on
+a fifth of its labels.
+
+To fit half an hour on two cores, images are read at 20 m (means of 2 x 2 pixels, 60 a side), views have 48 pixels, and
+networks compute in bf16. On a processor that lacks matrix units for that, give the runs `precision="no"`; on one
+machine and one thread the numbers repeat exactly, elsewhere closely. ImageNet weights are not among the runs, for they
+would have to be downloaded.
+
+Main comparisons, named before any run: at 5 % of the labels of land cover, the pretrained encoder whose frozen features
+do best at 5 % on the validation tiles, frozen and fine-tuned, against training from scratch; the same at 100 %; SimCLR
+against the geolocation pretext, frozen, at 5 %. Everything else is exploration and called so. Intervals are over draws
+and over test tiles, drawn as wholes. Test tiles decide nothing. Runs are kept in build/studies/ssl, never repeated.
+"""
+
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from bengelib.bands import CORINE_19, LAND_COVER_NAMES, S1_BANDS, S2_BANDS  # noqa: E402
+from bengelib.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from bengelib.engine import History, fit, predict, seed_everything  # noqa: E402
+from bengelib.finetuning import FineTuning, finetune, logits_of, with_chosen_lr  # noqa: E402
+from bengelib.fusion import EarlyFusion, LateFusion  # noqa: E402
+from bengelib.heads import ClassificationHead, Network, count_parameters  # noqa: E402
+from bengelib.intervals import accuracy, draw_patches, mean_average_precision, pool, score_runs  # noqa: E402
+from bengelib.labelled import FRACTIONS, label_subsets  # noqa: E402
+from bengelib.linear import extract_features, fit_logistic, knn_probe  # noqa: E402
+from bengelib.loading import load  # noqa: E402
+from bengelib.mae import ViTEncoder  # noqa: E402
+from bengelib.packed import PackedBENGE  # noqa: E402
+from bengelib.pretraining import Pretraining, mild_views, pretrain_encoder, strong_views  # noqa: E402
+from bengelib.results import POOLED, fingerprint, interval_rows  # noqa: E402
+from bengelib.splits import mgrs_tile  # noqa: E402
+from bengelib.ssl import Contrast, Geolocation, SiameseNetwork, place_clusters, retrieval  # noqa: E402
+from bengelib.studies import command_line, keep, run_path  # noqa: E402
+from bengelib.transforms import Batch, decode  # noqa: E402
+from bengelib.views import TwoViews, Views, pair_modalities  # noqa: E402
+
+RESULTS = Path(__file__).with_name("results.csv")
+RUNS = ROOT / "build" / "studies" / "ssl"
+CHECKPOINTS = ROOT / "build" / "checkpoints"
+BANDS = {"s2": S2_BANDS, "s1": S1_BANDS}
+TARGETS = ("land_cover_top", "corine")
+METRICS = {"land_cover_top": "accuracy", "corine": "map"}
+SCORES = {"accuracy": accuracy, "map": mean_average_precision}
+FEWEST = 5
+"""Labels with fewer training patches than this are left out of the 19."""
+FEW = 0.05
+CLUSTERS = 20
+STAGES = (2, 3)
+STRENGTHS = {"land_cover_top": (1e-4, 1e-3, 1e-2, 1e-1, 1.0), "corine": (1e-3, 1e-2, 1e-1)}
+"""Inverse regularisation strengths that probes choose from by cross-validation; fewer for many labels."""
+DRAWS = 500
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that decides what one run gives.
+
+    `kind` is `"pretrain"` (then probes), `"join"` (probes on the features of two encoders), or `"train"` (with labels,
+    three draws). `start` says from which weights a `"train"` begins: `""` random, `"best"` and `"second"` on the
+    validation tiles, `"barlow"` those of Barlow Twins for its sensors.
+    """
+
+    experiment: str
+    model: str
+    kind: str = "pretrain"
+    method: str = "simclr"
+    views: str = "all changes"
+    inputs: tuple[str, ...] = ("s2",)
+    start: str = ""
+    target: str = "land_cover_top"
+    label_fraction: float = 1.0
+    fractions: tuple[float, ...] = FRACTIONS
+    draws: int = 5
+    epochs: int = 24
+    batch_size: int = 128
+    lr: float = 2e-3
+    steps: int = 200
+    tuning_steps: int = 100
+    label_batch: int = 32
+    size: int = 48
+    width: float = 0.5
+    precision: str = "bf16"
+    seed: int = 0
+    dataset: str = "ben-ge-sim"
+    patches: int = 2500
+    fold: int = 0
+
+
+METHODS = (
+    Run("methods", "SimCLR"),
+    Run("methods", "cross-modal", method="cross-modal"),
+    Run("methods", "Barlow Twins", method="barlow"),
+    Run("methods", "VICReg", method="vicreg"),
+    Run("methods", "geolocation", method="geolocation", epochs=48),  # one view a step, so twice the epochs
+    Run("methods", "MAE", method="mae"),  # as long as the others by the clock, of half as many images
+)
+"""What is chosen from on the validation tiles: the same number of images each, but for the masked autoencoder."""
+BASELINES = (
+    Run("methods", "random weights", method="none", epochs=0),
+    Run("methods", "band statistics", method="statistics", epochs=0),
+)
+SCRATCH = Run("methods", "from scratch", kind="train")
+VIEWS = ("all changes", "crop and turns only", "no gain and offset", "no noise", "no crop", "hue-like")
+SENSORS = {"S1": ("s1",), "S2": ("s2",), "S1 + S2": ("s2", "s1")}
+CONDITIONS = {"": "scratch"}
+"""The condition of a `"train"` run by its start; `"finetune"` for every other."""
+
+
+def configurations() -> list[Run]:
+    """Every run of the study, those that others begin from first."""
+    ablation = replace(METHODS[0], experiment="ablation", epochs=10, fractions=(FEW, 1.0))
+    barlow = replace(METHODS[2], experiment="earthpulse", model="S1", inputs=("s1",))
+    runs = [*METHODS, barlow, *BASELINES, replace(METHODS[0], seed=1)]
+    runs += [replace(ablation, model=name, views=name) for name in VIEWS]
+    runs.append(Run("collapse", "agreement", method="agreement", epochs=10, fractions=(FEW, 1.0)))
+    runs.append(replace(barlow, model="S1 + S2", kind="join", inputs=SENSORS["S1 + S2"]))
+    fractions = (FEW, 1.0)
+    for target in TARGETS:
+        runs += [replace(SCRATCH, target=target, label_fraction=fraction) for fraction in fractions]
+    for name in ("S1", "S1 + S2"):
+        scratch = replace(SCRATCH, experiment="earthpulse", model=name, inputs=SENSORS[name])
+        runs += [replace(scratch, label_fraction=fraction) for fraction in fractions]
+    for start, targets in (("best", TARGETS), ("second", TARGETS[:1])):
+        tuned = replace(SCRATCH, model=f"{start} on validation", start=start)
+        runs += [replace(tuned, target=target, label_fraction=fraction) for target in targets for fraction in fractions]
+    for name, inputs in SENSORS.items():
+        tuned = replace(SCRATCH, experiment="earthpulse", model=name, inputs=inputs, start="barlow")
+        runs += [replace(tuned, label_fraction=fraction) for fraction in fractions]
+    return runs
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+
+
+class Halved(Dataset[Batch]):
+    """All patches of one side in memory at 20 m: images are means of 2 x 2 pixels, (C, 60, 60) float32.
+
+    Attributes:
+        labels: of each target, (N,) class indices or (N, K) of 0 and 1.
+        classes: names of the classes of each target.
+        tiles: MGRS tile of each patch.
+    """
+
+    def __init__(self, data: PackedBENGE, kept: Sequence[int]) -> None:
+        """Read `data`; `kept` are the columns of the 19 labels that stay."""
+        self.s2_bands, self.s1_bands = data.s2_bands, data.s1_bands
+        self.patch_ids, self.lonlat = data.patch_ids, data.table("lonlat")
+        self.tiles = [mgrs_tile(patch) for patch in data.meta["patch_id_s1"]]
+        self.labels = {"land_cover_top": data.table("land_cover_top"), "corine": data.table("corine")[:, list(kept)]}
+        self.classes = {"land_cover_top": tuple(LAND_COVER_NAMES), "corine": tuple(CORINE_19[place] for place in kept)}
+        parts: dict[str, list[torch.Tensor]] = {key: [] for key in data.modalities if key in BANDS}
+        for start in range(0, len(data) if parts else 0, 100):
+            batch = decode(data.read_batch(range(start, min(start + 100, len(data)))), data.s2_bands)
+            for key, part in parts.items():
+                part.append(F.avg_pool2d(batch[key].float(), 2))
+        self.images = {key: torch.cat(part) for key, part in parts.items()}
+
+    def __len__(self) -> int:
+        return len(self.patch_ids)
+
+    def __getitem__(self, index: int) -> Batch:
+        return {key: values[0] for key, values in self.read_batch([index]).items()}
+
+    def read_batch(self, indices: Sequence[int]) -> Batch:
+        """Several samples, stacked."""
+        places = torch.as_tensor(np.asarray(indices, dtype=np.int64))
+        batch: Batch = {key: values[places] for key, values in self.images.items()}
+        batch |= {key: torch.from_numpy(values)[places] for key, values in self.labels.items()}
+        batch["lonlat"] = torch.from_numpy(self.lonlat)[places]
+        batch["patch_id"] = [self.patch_ids[place] for place in places.tolist()]
+        return batch
+
+
+def open_packed(run: Run, split: str, modalities: Sequence[str]) -> PackedBENGE:
+    """One side of the data of a run, as it is stored."""
+    patches = run.patches if run.dataset == "ben-ge-sim" else None
+    targets = (*TARGETS, "lonlat")
+    return load(run.dataset, split, modalities, targets, patches=patches, scheme="blocked", fold=run.fold)
+
+
+def open_data(run: Run, split: str, modalities: Sequence[str]) -> Halved:
+    """One side of the data of a run, in memory; without modalities only the labels."""
+    counts = open_packed(run, "train", ("lonlat",)).table("corine").sum(axis=0)
+    data = open_packed(run, split, modalities or ("lonlat",))
+    return Halved(data, np.flatnonzero(counts >= FEWEST).tolist())
+
+
+def subsets(labels: np.ndarray, fractions: Sequence[float], seed: int) -> dict[float, np.ndarray]:
+    """`label_subsets`, without its warning that the smallest fractions leave a class without a label."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return label_subsets(labels, fractions, seed)
+
+
+# ---------------------------------------------------------------------------------------------------------- pretraining
+
+
+def make_views(run: Run) -> Views:
+    """The views of a run: all changes, or some of them left out or overdone."""
+    changes: dict[str, dict[str, Any]] = {
+        "all changes": {},
+        "crop and turns only": {"gain": 0.0, "offset": 0.0, "blur": 0.0, "noise": 0.0, "speckle": 0.0},
+        "no gain and offset": {"gain": 0.0, "offset": 0.0},
+        "no noise": {"noise": 0.0, "speckle": 0.0},
+        "no crop": {"scale": (1.0, 1.0)},
+        "hue-like": {"gain": 0.8, "offset": 1.5},  # bands change so much that their ratios say nothing any more
+    }
+    return replace(strong_views(run.size), **changes[run.views])
+
+
+def build(run: Run, inputs: Sequence[str] = ()) -> nn.Module:
+    """The encoder of a run with random weights, or that of some of its inputs."""
+    bands = {key: BANDS[key] for key in inputs or run.inputs}
+    if run.method == "mae":
+        return ViTEncoder(bands, patch=6 if run.size % 6 == 0 else 4, dim=128)
+    return EarlyFusion(bands, width=run.width) if len(bands) == 1 else LateFusion(bands, width=run.width)
+
+
+def pretrain(run: Run, encoder: nn.Module, train: Halved) -> tuple[History | None, nn.Module | None]:
+    """Pretrain `encoder` in place; the history, and of the cross-modal method the whole network."""
+    options: dict[str, Any] = {
+        "epochs": run.epochs,
+        "batch_size": run.batch_size,
+        "lr": run.lr,
+        "precision": run.precision,
+        "seed": run.seed,
+        "progress": False,
+    }
+    views = make_views(run)
+    if run.method in ("simclr", "barlow", "vicreg", "mae"):
+        options.pop("progress")
+        settings = Pretraining(method=run.method, size=run.size, **options)
+        return pretrain_encoder(encoder, train, views, settings, progress=False), None
+    if run.method == "geolocation":
+        places = min(CLUSTERS, len(np.unique(train.lonlat, axis=0)))
+        task = Geolocation(place_clusters(train.lonlat, places, run.seed))
+        head = ClassificationHead(int(encoder.feature_dim), task.clusters.names)  # type: ignore[arg-type]
+        return fit(Network(encoder, {"place": head}), [task], train, augment=views, **options), None
+    if run.method == "cross-modal":
+        model = SiameseNetwork(build(run, ("s1",)), 128, hidden=512, encoder_2=encoder)
+        return fit(model, [Contrast("cross-modal")], train, augment=pair_modalities(views), **options), model
+    if run.method == "agreement":
+        model = SiameseNetwork(encoder, 128, hidden=512)
+        return fit(model, [Contrast("agreement")], train, augment=TwoViews(views), **options), None
+    return None, None
+
+
+def band_statistics(data: Halved, keys: Sequence[str]) -> np.ndarray:
+    """Mean and standard deviation of each band over the patch, (N, 2 C): features that nobody had to learn."""
+    parts = [part for key in keys for part in (data.images[key].mean(dim=(2, 3)), data.images[key].std(dim=(2, 3)))]
+    return torch.cat(parts, dim=1).numpy()
+
+
+def carry_out_pretraining(run: Run) -> dict[str, np.ndarray]:
+    """Pretrain, keep the encoder, and judge its frozen features."""
+    seed_everything(run.seed)
+    modalities = ("s2", "s1") if run.method == "cross-modal" else run.inputs
+    sides = {side: open_data(run, side, modalities) for side in ("train", "val", "test")}
+    encoder = build(run)
+    begun = time.monotonic()
+    history, siamese = pretrain(run, encoder, sides["train"])
+    seconds = (time.monotonic() - begun) / max(1, run.epochs)
+    arrays = {"parameters": np.array(count_parameters(encoder)), "seconds": np.array(seconds)}
+    if history is not None:
+        for name, values in history.frame().items():
+            if str(name) == "train/loss" or str(name).endswith(("/spread", "/rank")):
+                arrays[f"curve|{str(name).rpartition('/')[2]}"] = values.to_numpy(float)
+    if siamese is not None:
+        found = predict(siamese, sides["test"], batch_size=100, precision=run.precision).outputs
+        s1, s2 = (torch.from_numpy(found[name]) for name in ("view_1", "view_2"))
+        arrays |= {f"retrieval|{top}": retrieval(s1, s2, top).numpy() for top in (1, 5)}
+    if run.method == "statistics":
+        features = {side: band_statistics(data, run.inputs) for side, data in sides.items()}
+    else:
+        save_checkpoint(checkpoint(run), Network(encoder, {}), {"study": run.model, "seed": run.seed})
+        features = {
+            side: extract_features(encoder, data, stages=STAGES, batch_size=100, precision=run.precision)
+            for side, data in sides.items()
+        }
+    arrays |= {f"features|{side}": values for side, values in features.items()}
+    return arrays | probes(run, features, sides)
+
+
+def probes(run: Run, features: dict[str, np.ndarray], sides: dict[str, Halved]) -> dict[str, np.ndarray]:
+    """What frozen features say of the validation and the test patches, keyed as `key` does."""
+    said: dict[str, np.ndarray] = {}
+    for target in TARGETS:
+        labels = sides["train"].labels[target]
+        classes = len(sides["train"].classes[target])
+        strengths: dict[float, float] = {}  # chosen at the first draw
+        for draw in range(run.draws):
+            for fraction, chosen in subsets(labels, run.fractions, draw).items():
+                if fraction == 1 and draw:
+                    continue  # all labels can be drawn in one way only
+                known, own = features["train"][chosen], labels[chosen]
+                choice = (strengths[fraction],) if fraction in strengths else STRENGTHS[target]
+                probe = fit_logistic(known, own, classes, strengths=choice, seed=draw)
+                strengths.setdefault(fraction, probe.strength)
+                for side in ("val", "test"):
+                    said[key(side, "frozen", target, fraction, draw)] = smaller(probe.predict(features[side]))
+                near = knn_probe(known, own, features["test"])
+                said[key("test", "knn", target, fraction, draw)] = smaller(near)
+    return said
+
+
+def key(side: str, condition: str, target: str, fraction: float, draw: int) -> str:
+    """The name under which predictions are kept."""
+    return f"{side}|{condition}|{target}|{fraction:g}|{draw}"
+
+
+def smaller(predicted: np.ndarray) -> np.ndarray:
+    """Predictions with fewer bytes: classes (N,) uint8 or scores (N, K) float32."""
+    return predicted.astype(np.uint8 if predicted.ndim == 1 else np.float32)
+
+
+def checkpoint(run: Run) -> Path:
+    """Where the encoder of a run is kept."""
+    return CHECKPOINTS / f"ssl-{fingerprint(run)}.safetensors"
+
+
+# ------------------------------------------------------------------------------------------ runs that begin from others
+
+
+def ensured(run: Run) -> dict[str, np.ndarray]:
+    """What a run gave; it is carried out first if that has not been done."""
+    path = run_path(RUNS, run)
+    if not path.is_file() or (run.kind == "pretrain" and run.method != "statistics" and not checkpoint(run).is_file()):
+        keep(path, carry_out(run))
+    with np.load(path) as stored:
+        return {name: stored[name] for name in stored.files if name.startswith(("features|", "val|"))}
+
+
+def ranking() -> list[Run]:
+    """The methods by the accuracy of land cover on the validation tiles with 5 % of the labels, best first."""
+    truth = open_data(METHODS[0], "val", ()).labels["land_cover_top"]
+    return sorted(METHODS, key=lambda method: -validation(ensured(method), truth))
+
+
+def validation(stored: Any, truth: np.ndarray) -> float:
+    """Mean accuracy over draws of the frozen probe on the validation patches, at the fraction that decides."""
+    start = "val|frozen|land_cover_top|"
+    names = [name for name in stored if name.startswith(start)]
+    fractions = sorted({float(name.split("|")[3]) for name in names})
+    few = min((fraction for fraction in fractions if fraction >= FEW), default=fractions[0])
+    return float(np.mean([np.mean(stored[name] == truth) for name in names if float(name.split("|")[3]) == few]))
+
+
+def bases(run: Run) -> list[Run]:
+    """The pretraining runs whose weights (or features) a run begins from."""
+    if run.start in ("best", "second"):
+        return [ranking()[0 if run.start == "best" else 1]]
+    if run.start == "barlow" or run.kind == "join":
+        barlow = [each for each in configurations() if each.kind == "pretrain" and each.method == "barlow"]
+        return [next(each for each in barlow if each.inputs == (sensor,)) for sensor in run.inputs]
+    return []
+
+
+def started(run: Run, begun: Sequence[Run]) -> nn.Module:
+    """The encoder of a `"train"` run with the weights that it begins from."""
+    if not begun:
+        return build(run)
+    encoders = []
+    for base in begun:
+        ensured(base)
+        network = Network(build(base), {})
+        load_checkpoint(checkpoint(base), network, heads=False)
+        encoders.append(network.encoder)
+    if len(encoders) == 1:
+        return encoders[0]
+    joined = build(run)
+    for sensor, encoder in zip(run.inputs, encoders, strict=True):
+        joined.encoders[sensor].load_state_dict(encoder.resnet.state_dict())  # type: ignore[union-attr, index]
+    return joined
+
+
+def carry_out_join(run: Run) -> dict[str, np.ndarray]:
+    """Judge the features of two sensors side by side."""
+    stored = [ensured(base) for base in bases(run)]
+    sides = {side: open_data(run, side, ()) for side in ("train", "val", "test")}
+    features = {side: np.concatenate([each[f"features|{side}"] for each in stored], axis=1) for side in sides}
+    return probes(run, features, sides)
+
+
+def carry_out_training(run: Run) -> dict[str, np.ndarray]:
+    """Train with labels, three draws of them: what each says about the test patches."""
+    begun = bases(run)
+    train, test = (open_data(run, side, run.inputs) for side in ("train", "test"))
+    labels, condition = train.labels[run.target], CONDITIONS.get(run.start, "finetune")
+    settings = FineTuning(run.steps, epochs=5, batch_size=run.label_batch, tuning_steps=run.tuning_steps)
+    if not begun:  # random weights take larger steps
+        settings = replace(settings, lrs=(3e-4, 1e-3, 3e-3), warm_head=False)
+    arrays: dict[str, np.ndarray] = {}
+    for draw in range(3):
+        (chosen,) = subsets(labels, [run.label_fraction], draw).values()
+        seed_everything(draw)
+        arguments = (started(run, begun), train, run.target, train.classes[run.target], labels)
+        common: dict[str, Any] = {
+            "chosen": chosen,
+            "augment": mild_views(run.size),
+            "precision": run.precision,
+            "seed": draw,
+            "progress": False,
+        }
+        settings = with_chosen_lr(*arguments, settings=settings, **common)  # there is a choice at the first draw only
+        network = finetune(*arguments, settings=settings, **common)
+        logits = logits_of(network, test, run.target, precision=run.precision)
+        said = logits.argmax(axis=1) if labels.ndim == 1 else logits
+        arrays[key("test", condition, run.target, run.label_fraction, draw)] = smaller(said)
+        arrays["parameters"] = np.array(count_parameters(network))
+    arrays["lr"] = np.array(settings.lrs[0])
+    arrays["begun"] = np.array([base.model for base in begun])
+    return arrays
+
+
+def carry_out(run: Run) -> dict[str, np.ndarray]:
+    """One run of the study."""
+    kinds = {"pretrain": carry_out_pretraining, "join": carry_out_join, "train": carry_out_training}
+    return kinds[run.kind](run)
+
+
+# --------------------------------------------------------------------------------------------------------------- table
+
+
+class Table:
+    """Collects the rows of results.csv from what the runs said."""
+
+    def __init__(self, runs: list[Run]) -> None:
+        """Open what the runs said and the labels of the test patches."""
+        self.runs = runs
+        self.test = open_data(runs[0], "test", ())
+        self.truth = self.test.labels
+        self.counts = draw_patches(len(self.test), self.test.tiles, DRAWS)
+        self.stored = {run: np.load(run_path(RUNS, run)) for run in runs}
+        self.rows: list[dict[str, Any]] = []
+        self.scores = cache(self._scores)
+
+    def of(self, experiment: str, model: str, kind: str = "") -> tuple[Run, ...]:
+        """The runs of one model in one experiment."""
+        return tuple(
+            run
+            for run in self.runs
+            if run.experiment == experiment and run.model == model and (not kind or run.kind == kind)
+        )
+
+    def said(self, runs: tuple[Run, ...]) -> list[tuple[str, str, float]]:
+        """Condition, target and fraction of all that runs were asked about the test patches, each once."""
+        found: dict[tuple[str, str, float], None] = {}
+        for run in runs:
+            for name in self.stored[run].files:
+                if name.startswith("test|"):
+                    _, condition, target, fraction, _ = name.split("|")
+                    found[condition, target, float(fraction)] = None
+        return list(found)
+
+    def _scores(
+        self, runs: tuple[Run, ...], condition: str, target: str, fraction: float
+    ) -> tuple[list[int], np.ndarray]:
+        """Number of each draw (10 more for the next pretraining), and scores in the drawings of tiles, (S, 1 + D)."""
+        numbers, predicted = [], []
+        for run in runs:
+            start = key("test", condition, target, fraction, 0).removesuffix("0")
+            for name in self.stored[run].files:
+                if name.startswith(start):
+                    numbers.append(10 * run.seed + int(name.removeprefix(start)))
+                    predicted.append(self.stored[run][name])
+        if not predicted:
+            return [], np.zeros((0, 1))
+        return numbers, score_runs(np.stack(predicted), self.truth[target], SCORES[METRICS[target]], self.counts)
+
+    def row(self, run: Run, **columns: Any) -> dict[str, Any]:
+        """The columns that follow from a run, and others."""
+        return {
+            "dataset": run.dataset,
+            "experiment": run.experiment,
+            "model": run.model,
+            "target": "",
+            "split": "blocked",
+            "label_fraction": run.label_fraction,
+            "condition": "",
+            "seed": POOLED,
+            "config": fingerprint(replace(run, seed=0)),
+        } | columns
+
+    def add(self, runs: tuple[Run, ...], **columns: Any) -> None:
+        """Rows of each draw, and the pooled interval, of all that some runs were asked."""
+        for condition, target, fraction in self.said(runs):
+            numbers, scores = self.scores(runs, condition, target, fraction)
+            row = self.row(runs[0], target=target, label_fraction=fraction, condition=condition)
+            row |= {"metric": METRICS[target], **columns}
+            self.rows += interval_rows(row, pool(scores))
+            self.rows += [
+                {**row, "seed": number, "value": each[0]} for number, each in zip(numbers, scores, strict=True)
+            ]
+
+    def compare(
+        self, runs: tuple[Run, ...], reference: tuple[Run, ...], end: str, against: str = "", **columns: Any
+    ) -> None:
+        """Pooled intervals of the paired difference to `reference`, wherever it was asked the same.
+
+        `against` is the condition of the reference, if it is to be another than that of the runs.
+        """
+        for condition, target, fraction in self.said(runs):
+            _, of = self.scores(runs, condition, target, fraction)
+            _, other = self.scores(reference, against or condition, target, fraction)
+            if len(other):
+                row = self.row(runs[0], target=target, label_fraction=fraction, condition=condition)
+                row |= {"metric": METRICS[target] + end, **columns}
+                self.rows += interval_rows(row, pool(of, other))
+
+    def describe(self, run: Run) -> None:
+        """Number of weights, seconds an epoch, retrieval, and loss, spread and rank of each epoch of a pretraining."""
+        stored = self.stored[run]
+        row = self.row(run, seed=run.seed)
+        names = {"parameters": "parameters", "seconds": "seconds_per_epoch", "lr": "lr"}
+        names |= {f"retrieval|{top}": f"retrieval_top_{top}" for top in (1, 5)}
+        for name, metric in names.items():
+            if name in stored.files:
+                condition = CONDITIONS.get(run.start, "finetune")
+                columns = {"target": run.target, "condition": condition} if run.kind == "train" else {}
+                self.rows.append({**row, **columns, "metric": metric, "value": float(stored[name])})
+        for name in stored.files:
+            if name.startswith("curve|"):
+                metric = name.removeprefix("curve|").replace("loss", "train_loss")
+                for epoch, value in enumerate(stored[name], start=1):
+                    self.rows.append({**row, "metric": metric, "condition": f"epoch {epoch}", "value": float(value)})
+
+
+def tabulate(runs: list[Run]) -> list[dict[str, Any]]:
+    """Every row of results.csv."""
+    table = Table(runs)
+    scratch = table.of("methods", "from scratch")
+    ranked = ranks(table)
+    for model in dict.fromkeys(run.model for run in runs if run.experiment == "methods"):
+        group = table.of("methods", model)
+        start = group[0].start
+        name = ranked[0 if start == "best" else 1][1] if start else model
+        # of a "train" run each target and fraction has a configuration of its own
+        for part in [group] if group[0].kind == "pretrain" else [(run,) for run in group]:
+            table.add(part, model=name)
+            if model != "from scratch":
+                table.compare(part, scratch, "_minus_scratch", "scratch", model=name)
+    random, geolocation = (table.of("methods", name) for name in ("random weights", "geolocation"))
+    for method in METHODS:
+        group = table.of("methods", method.model)
+        table.compare(group, random, "_minus_random")
+        if method.model != "geolocation":
+            table.compare(group, geolocation, "_minus_geolocation")
+    for place, (value, model) in enumerate(ranked, start=1):
+        row = table.row(table.of("methods", model)[0], target="land_cover_top", label_fraction=FEW, condition="frozen")
+        table.rows.append({**row, "metric": "validation_accuracy", "value": value})
+        table.rows.append({**row, "metric": "validation_rank", "value": place})
+    full = table.of("ablation", VIEWS[0])
+    for name in VIEWS:
+        group = table.of("ablation", name)
+        table.add(group)
+        if name != VIEWS[0]:
+            table.compare(group, full, "_minus_all_changes")
+    earthpulse(table, scratch)
+    table.add(table.of("collapse", "agreement"))
+    table.compare(table.of("collapse", "agreement"), random, "_minus_random")
+    for run in runs:
+        table.describe(run)
+    tested(table)
+    return table.rows
+
+
+def ranks(table: Table) -> list[tuple[float, str]]:
+    """Accuracy on the validation tiles and name of each method, in the order of `ranking`."""
+    truth = open_data(table.runs[0], "val", ()).labels["land_cover_top"]
+    values = [(validation(table.stored[method], truth), method.model) for method in METHODS]
+    return sorted(values, key=lambda pair: -pair[0])
+
+
+def earthpulse(table: Table, scratch: tuple[Run, ...]) -> None:
+    """Each sensor and both: frozen, fine-tuned and from scratch, all with land cover at the same fractions."""
+    barlow = tuple(run for run in table.of("methods", "Barlow Twins") if run.seed == 0)
+    s2 = {"frozen": barlow, "finetune": table.of("earthpulse", "S2", "train"), "scratch": scratch}
+    for name in SENSORS:
+        own = table.of("earthpulse", name)
+        trained = [run for run in own if run.kind == "train"]
+        without = scratch if name == "S2" else tuple(run for run in trained if not run.start)
+        frozen = barlow if name == "S2" else tuple(run for run in own if run.kind != "train")
+        parts = [frozen, *((run,) for run in trained)]
+        parts += [(run,) for run in scratch] if name == "S2" else []
+        for part in parts:
+            columns = {"experiment": "earthpulse", "model": name}
+            table.add(part, **columns)
+            kind = "frozen" if part[0].kind != "train" else CONDITIONS.get(part[0].start, "finetune")
+            if kind != "scratch":
+                table.compare(part, without, "_minus_scratch", "scratch", **columns)
+            if name != "S2":
+                table.compare(part, s2[kind], "_minus_s2", **columns)
+
+
+def tested(table: Table) -> None:
+    """How many patches and tiles were tested, and how many of them have each label."""
+    row = table.row(table.runs[0], experiment="test", model="")
+    for metric, count in (("test_patches", len(table.test)), ("test_tiles", len(set(table.test.tiles)))):
+        table.rows.append({**row, "metric": metric, "value": count})
+    for target, names in table.test.classes.items():
+        labels = table.truth[target]
+        counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(names))
+        for name, count in zip(names, counts, strict=True):
+            table.rows.append({**row, "target": target, "metric": "positives", "condition": name, "value": int(count)})
+
+
+if __name__ == "__main__":
+    command_line(__doc__, configurations(), carry_out, tabulate, RUNS, RESULTS)
