@@ -106,7 +106,7 @@ def fit(
         gradient_every: compare the tasks' gradients on `model.encoder` every so many steps; 0 is never. Each time costs
             one more pass backward for each task.
         monitor: the validation figure that decides which epoch is best: `"loss"` (lowest), or `"<target>/<metric>"`
-            (highest).
+            (highest; of `mae` the lowest).
         precision: see `choose_precision`.
         workers: processes that read ahead; 0 is best for packed data.
         seed: of the order of the samples, of the augmentation and of dropout (the weights are drawn before).
@@ -175,14 +175,20 @@ def fit(
                 if gradient_every and done % gradient_every == 0:
                     found = cosines(gradient_products(losses, tracked), list(losses))
                     history.gradients.append({"step": done, **found})
-                loss = weighting(losses, gradient_products(losses, compared) if compared else None)
+                products = None
+                if compared:  # in the order of the weighting, and the same in all processes
+                    products = gradient_products({name: losses[name] for name in weighting.targets}, compared)
+                    products = accelerator.reduce(products, "mean")
+                loss = weighting(losses, products)
                 accelerator.backward(loss)
                 _own_gradients(model, weighting, accelerator)
                 optimizer.step()
                 optimizer.zero_grad()
                 schedule.step()
                 watched = _watched(tasks, outputs)
-                means.update({"loss": loss.detach()} | _loss_names(losses) | watched, _count(batch))
+                means.update({"loss": loss.detach()} | watched, _count(batch))
+                for task in tasks:
+                    means.update({f"{task.target}/loss": losses[task.target].detach()}, _labelled(task, batch))
                 means.update({f"weight/{name}": torch.tensor(each) for name, each in weighting.weights.items()}, 1)
                 done += 1
                 bar.update()
@@ -296,7 +302,7 @@ def _score(figures: Mapping[str, float], monitor: str, epoch: int) -> float:
         )
     if math.isnan(figures.get(monitor, math.nan)):
         raise ValueError(f"cannot monitor {monitor!r}; choose a finite one of the validation figures {figures}")
-    return figures[monitor] if monitor == "loss" else -figures[monitor]
+    return figures[monitor] if monitor == "loss" or monitor.endswith("/mae") else -figures[monitor]
 
 
 def warm_cosine(step: int, steps: int, warmup: float) -> float:
@@ -316,15 +322,15 @@ def _measure(
     workers: int,
 ) -> dict[str, float]:
     model.eval()
-    loss = _mean(accelerator)
+    losses = {task.target: _mean(accelerator) for task in tasks}
     metrics = {task.target: task.metric().to(accelerator.device) for task in tasks}
     with torch.no_grad():
         for batch in batches(data, batch_size, accelerator, workers):
             outputs = model(batch)
-            loss.update(torch.stack([task.loss(outputs, batch) for task in tasks]).sum(), weight=_count(batch))
             for task in tasks:
+                losses[task.target].update(task.loss(outputs, batch), weight=_labelled(task, batch))
                 task.update(metrics[task.target], outputs, batch)
-    figures = {"loss": float(loss.compute())}
+    figures = {"loss": sum(_value(loss) for loss in losses.values())}
     for task in tasks:
         summary = task.summary(metrics[task.target])
         figures |= {f"{task.target}/{name}": value for name, value in summary.items()}
@@ -347,11 +353,12 @@ class _Means:
 
     def compute(self) -> list[tuple[str, float]]:
         """Names and means."""
-        return [(name, float(metric.compute())) for name, metric in self.metrics.items()]
+        return [(name, _value(metric)) for name, metric in self.metrics.items()]
 
 
-def _loss_names(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{target}/loss": loss.detach() for target, loss in losses.items()}
+def _labelled(task: Task, batch: Batch) -> int:
+    """How much of a batch the loss of a task is the mean over."""
+    return int(task.labelled(batch)) if hasattr(task, "labelled") else _count(batch)
 
 
 def _watched(tasks: Sequence[Task], outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -381,13 +388,19 @@ def _mean(accelerator: Accelerator) -> MeanMetric:
     return MeanMetric(nan_strategy=math.nan).to(accelerator.device)
 
 
+def _value(mean: MeanMetric) -> float:
+    """A mean over batches, 0 of nothing: where no sample is labelled, the loss of a task is 0."""
+    return float(mean.compute()) if float(mean.weight) else 0.0
+
+
 def _count(batch: Batch) -> int:
     """Samples in a batch."""
     return next(len(value) for value in batch.values() if isinstance(value, Tensor))
 
 
 def _non_finite(losses: Mapping[str, Tensor], batch: Batch, epoch: int, lr: float) -> NonFiniteLossError:
-    bad = [key for key, value in batch.items() if isinstance(value, Tensor) and not torch.isfinite(value.float()).all()]
+    inputs = {key: value for key, value in batch.items() if key not in losses and isinstance(value, Tensor)}
+    bad = [key for key, value in inputs.items() if not torch.isfinite(value.float()).all()]
     cause = f"the batch itself has non-finite {bad}" if bad else f"the inputs are finite, so try lr below {lr:g}"
     parts = ", ".join(f"{target} {float(loss.detach()):.3g}" for target, loss in losses.items())
     return NonFiniteLossError(

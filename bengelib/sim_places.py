@@ -62,7 +62,7 @@ class Acquisition:
 
 
 def season(time: datetime) -> float:
-    """The season of ben-ge, 0 in late December and 1 in mid June, from the date alone; February always has 29 days."""
+    """The season of ben-ge, 0 in late December and 1 in late June, from the date alone; February always has 29 days."""
     position = (time.month - 1 + time.day / _DAYS[time.month - 1]) / 12 + 9 / 365
     return round(abs(float(np.sin(np.pi * position))), 5)
 

@@ -9,8 +9,9 @@ import argparse
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ def carry_out_all(
     missing = [run for run in runs if not run_path(folder, run).is_file()]
     workers = workers or (1 if torch.cuda.is_available() else len(os.sched_getaffinity(0)) if _HAS_AFFINITY else 1)
     started = time.monotonic()
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each(), ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
         waiting = {pool.submit(_timed, carry_out, run, run_path(folder, run)): run for run in missing}
         try:
             for number, done in enumerate(as_completed(waiting), start=1):
@@ -69,6 +71,24 @@ def carry_out_all(
 
 
 _HAS_AFFINITY = hasattr(os, "sched_getaffinity")
+
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that start meanwhile have linear algebra on one thread: several on one core wait for each other."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
 
 
 def _one_thread() -> None:

@@ -57,6 +57,10 @@ class Classification:
         logits, labels = self._pair(outputs, batch)
         return masked_cross_entropy(logits, labels)
 
+    def labelled(self, batch: Mapping[str, Any]) -> int:
+        """Number of labelled samples of a batch."""
+        return int((batch[self.target] != IGNORE_INDEX).sum())
+
     def metric(self) -> MulticlassConfusionMatrix:
         """A confusion matrix, from which every figure is computed exactly, whatever the batches were."""
         return MulticlassConfusionMatrix(num_classes=len(self.classes), ignore_index=IGNORE_INDEX)
@@ -101,6 +105,10 @@ class Segmentation:
         """
         logits, labels = self._pair(outputs, batch)
         return masked_cross_entropy(logits, labels)
+
+    def labelled(self, batch: Mapping[str, Any]) -> int:
+        """Number of labelled pixels of a batch."""
+        return int((batch[self.target] != IGNORE_INDEX).sum())
 
     def metric(self) -> MulticlassConfusionMatrix:
         """A confusion matrix of pixels."""
@@ -158,6 +166,11 @@ class Regression:
         errors = torch.where(known, (values - labels.nan_to_num()) / self.scale, 0.0)
         return errors.square().sum() / known.sum().clamp(min=1)
 
+    def labelled(self, batch: Mapping[str, Any]) -> int:
+        """Number of labelled samples of a batch."""
+        labels = batch[self.target] if self.column is None else batch[self.target][:, self.column]
+        return int((~labels.isnan()).sum())
+
     def metric(self) -> MeanMetric:
         """The mean of absolute errors."""
         return MeanMetric(nan_strategy="error")
@@ -189,7 +202,8 @@ class Regression:
 class MultiLabel:
     """Any number of classes a patch: binary cross-entropy; average precision, averaged over classes.
 
-    The mean is over the classes with five or more positives among the samples evaluated.
+    The mean is over the classes with five or more positives among the samples evaluated. A sample of which any class is
+    unknown does not count in it; in the loss its known classes do.
     """
 
     def __init__(self, target: str, classes: Sequence[str]) -> None:
@@ -208,6 +222,10 @@ class MultiLabel:
         known = ~labels.isnan()
         losses = F.binary_cross_entropy_with_logits(logits.float(), labels.nan_to_num(), reduction="none")
         return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
+
+    def labelled(self, batch: Mapping[str, Any]) -> int:
+        """Number of labels of a batch, over samples and classes."""
+        return int((~batch[self.target].isnan()).sum())
 
     def metric(self) -> MetricCollection:
         """Exact average precision and the number of positives, both by class."""

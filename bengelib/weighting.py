@@ -5,7 +5,8 @@ gradients on the shared encoder relate; they are given the matrix of their dot p
 `gradient_products`, which is all that is needed of them.
 
 What is common to all: weights are positive and finite, or an error says which is not; a loss of exactly 0 means that
-no sample of the batch is labelled for that task, and then nothing is learned about that task's weight.
+no sample of the batch is labelled for that task, which then tells nothing about that task's weight. In several
+processes the dot products are averages, so that all processes weigh alike.
 """
 
 import math
@@ -81,10 +82,12 @@ class FixedWeights(EqualWeights):
         """Weights by target.
 
         Raises:
-            ValueError: no target.
+            ValueError: no target, or a weight that is negative, zero, infinite or NaN.
         """
         super().__init__(list(weights))
         self.chosen = [float(weight) for weight in weights.values()]
+        if wrong := {name: weight for name, weight in weights.items() if not 0 < weight < math.inf}:
+            raise ValueError(f"weights {wrong} must be positive and finite; leave a task out instead of giving it 0")
 
     def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
         """The weighted sum, ()."""
@@ -185,9 +188,16 @@ class PCGrad(EqualWeights):
     gradients = "encoder"
     shared_only = True
 
+    def __init__(self, targets: Sequence[str], seed: int = 0) -> None:
+        """`seed` is of the random orders, which must be the same in all processes."""
+        super().__init__(targets)
+        self._random = torch.Generator().manual_seed(seed)
+
     def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
         """The weighted sum whose gradient on the encoder is the projected one, ()."""
-        return self.combine(losses, project_conflicts(_given(products, self)))
+        size = len(self.targets)
+        orders = [torch.randperm(size, generator=self._random).tolist() for _ in self.targets]
+        return self.combine(losses, project_conflicts(_given(products, self), orders))
 
 
 def project_conflicts(products: Tensor, orders: Sequence[Sequence[int]] | None = None) -> Tensor:
@@ -195,13 +205,12 @@ def project_conflicts(products: Tensor, orders: Sequence[Sequence[int]] | None =
 
     Args:
         products: dot products of the plain gradients, (K, K).
-        orders: for each task the order in which it meets all tasks; None draws them from torch's generator.
+        orders: for each task the order in which it meets all tasks, itself included; by default as they stand.
     """
     matrix = products.detach().double().cpu()
     size = len(matrix)
     total = torch.zeros(size, dtype=torch.float64)
-    for task in range(size):
-        order = torch.randperm(size).tolist() if orders is None else orders[task]
+    for task, order in enumerate(orders or [range(size)] * size):
         coefficients = torch.zeros(size, dtype=torch.float64)
         coefficients[task] = 1.0
         for other in order:

@@ -17,7 +17,7 @@ from bengelib import engine
 from bengelib.batches import check_bands
 from bengelib.dataset import BENGE
 from bengelib.devices import choose_precision
-from bengelib.engine import evaluate, fit, predict, seed_everything
+from bengelib.engine import _score, evaluate, fit, predict, seed_everything
 from bengelib.errors import BandError, NonFiniteLossError
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import ClassificationHead, Network
@@ -528,3 +528,8 @@ def test_predictions_can_be_reduced_to_classes_a_pixel():
     np.testing.assert_array_equal(hard.outputs["map"], whole.outputs["map"].argmax(axis=1))
     np.testing.assert_array_equal(hard.outputs["kind"], whole.outputs["kind"])
     np.testing.assert_array_equal(hard.labels["kind"], data.labels)
+
+
+def test_the_best_epoch_of_an_error_is_the_lowest():
+    assert _score({"loss": 1.0, "season/mae": 0.2}, "season/mae", 1) == 0.2
+    assert _score({"loss": 1.0, "zone/accuracy": 0.2}, "zone/accuracy", 1) == -0.2
