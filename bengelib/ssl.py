@@ -465,6 +465,10 @@ class Geolocation(Classification):
         super().__init__(target, clusters.names)
         self.clusters = clusters
 
+    def labelled(self, batch: Mapping[str, Any]) -> int:
+        """All samples of a batch have a place."""
+        return len(batch["lonlat"])
+
     def _pair(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         if "lonlat" not in batch:
             raise MissingModalityError(f"no 'lonlat' in a batch of {sorted(batch)}; add it to the dataset's targets")
