@@ -58,7 +58,7 @@ class Classification:
         return masked_cross_entropy(logits, labels)
 
     def labelled(self, batch: Mapping[str, Any]) -> int:
-        """Number of labelled samples of a batch."""
+        """Number of labelled samples (of maps: pixels) of a batch."""
         return int((batch[self.target] != IGNORE_INDEX).sum())
 
     def metric(self) -> MulticlassConfusionMatrix:
@@ -85,39 +85,13 @@ class Classification:
         return logits, labels
 
 
-class Segmentation:
+class Segmentation(Classification):
     """One class a pixel: cross-entropy; intersection over union (Jaccard 1912), averaged over the classes present.
 
-    The figures come from one confusion matrix of all pixels that were evaluated, not from means over batches.
+    A `Classification` of pixels: logits (B, K, H, W), labels (B, H, W) int64, 255 where unknown, which it also refuses
+    with a `BandError` where the two are not of the same size. The figures come from one confusion matrix of all pixels
+    that were evaluated, not from means over batches.
     """
-
-    def __init__(self, target: str, classes: Sequence[str]) -> None:
-        """Predict `target` (B, H, W) int64, 255 where unknown, with the named `classes`."""
-        self.target = target
-        self.classes = tuple(classes)
-
-    def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
-        """Cross-entropy of logits (B, K, H, W) and labels (B, H, W), averaged over the labelled pixels of the batch.
-
-        Raises:
-            MissingModalityError: outputs or batch lack the target.
-            BandError: a label is outside the classes, or labels and logits are not of the same size.
-        """
-        logits, labels = self._pair(outputs, batch)
-        return masked_cross_entropy(logits, labels)
-
-    def labelled(self, batch: Mapping[str, Any]) -> int:
-        """Number of labelled pixels of a batch."""
-        return int((batch[self.target] != IGNORE_INDEX).sum())
-
-    def metric(self) -> MulticlassConfusionMatrix:
-        """A confusion matrix of pixels."""
-        return MulticlassConfusionMatrix(num_classes=len(self.classes), ignore_index=IGNORE_INDEX)
-
-    def update(self, metric: Metrics, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
-        """Count the pixels of one batch."""
-        logits, labels = self._pair(outputs, batch)
-        metric.update(logits.argmax(dim=1), labels)
 
     def summary(self, metric: Metrics) -> dict[str, float]:
         """`mean_iou` over the classes that occur among the labels, and `accuracy`, both in [0, 1] over all pixels."""
