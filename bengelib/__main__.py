@@ -3,9 +3,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from bengelib.errors import BengeError
+
+PRECISIONS = ("auto", "no", "bf16", "fp16")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,11 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--turns", type=int, default=8, help="flips and turns a test image is judged in (default: 8)")
     command.set_defaults(run=_probe)
 
-    command = commands.add_parser("bench", help="measure the speed of reading and of training")
-    command.add_argument("what", choices=("loader", "train"))
-    command.add_argument("--root", required=True, help="folder of a dataset, of 800 patches or more")
+    command = commands.add_parser("bench", help="measure the speed of reading, of training and of making views")
+    command.add_argument("what", choices=("loader", "train", "views"))
+    command.add_argument("--root", help="of loader and train: folder of a dataset, of 800 patches or more")
     command.add_argument("--rounds", type=int, default=7, help="how often each method is timed (default: 7)")
-    command.add_argument("--batch", type=int, default=32, help="samples a batch (default: 32)")
+    command.add_argument("--batch", type=int, help="samples a batch (default: 32, of views 256)")
+    command.add_argument("--precision", choices=PRECISIONS, default="auto", help="of views (default: auto)")
     command.set_defaults(run=_bench)
     return parser
 
@@ -93,7 +97,7 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     source.add_argument("--root", help="folder or name of a ben-ge dataset")
     command.add_argument("--modalities", nargs="+", help="with --root: what the encoder reads (default: s2 s1)")
     command.add_argument("--target", help="with --root: climate_zone, land_cover_top or corine")
-    command.add_argument("--precision", choices=("auto", "no", "bf16", "fp16"), default="auto")
+    command.add_argument("--precision", choices=PRECISIONS, default="auto")
     command.add_argument("--skip", action="store_true", help="leave broken images out instead of stopping")
 
 
@@ -158,19 +162,26 @@ def _probe(options: argparse.Namespace) -> None:
     others |= probe_options(options.steps, options.seeds, options.turns)
     others |= {"modes": options.mode} if options.mode else {}
     others |= {"fractions": options.fractions, "precision": options.precision}
+    others["after_each"] = partial(write_rows, options.out)
     if options.images is not None:
-        rows = probe_images(options.checkpoint, options.images, **others)
+        probe_images(options.checkpoint, options.images, **others)
     else:
-        rows = probe_benge(options.checkpoint, options.root, **others)
-    write_rows(options.out, rows)
+        probe_benge(options.checkpoint, options.root, **others)
     print(options.out)
 
 
 def _bench(options: argparse.Namespace) -> None:
     from bengelib.bench import bench_loader, bench_train, describe
+    from bengelib.bench_views import bench_views
 
-    measure = bench_loader if options.what == "loader" else bench_train
-    print(describe(measure(options.root, batch_size=options.batch, rounds=options.rounds)))
+    if options.what == "views":
+        table = bench_views(batch_size=options.batch or 256, precision=options.precision, rounds=options.rounds)
+    elif options.root is None:
+        raise ValueError(f"bench {options.what} reads a dataset; give --root DIR")
+    else:
+        measure = bench_loader if options.what == "loader" else bench_train
+        table = measure(options.root, batch_size=options.batch or 32, rounds=options.rounds)
+    print(describe(table))
 
 
 if __name__ == "__main__":

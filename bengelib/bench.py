@@ -384,6 +384,8 @@ def describe(table: pd.DataFrame) -> str:
         "x band by band": "{:,.1f}",
         "of memory copy": "{:.0%}",
         "of in memory": "{:.3f}",
+        "ms/batch": "{:,.0f}",
+        "of the step": "{:.0%}",
     }
     text = table.reset_index()
     for name in text.columns[1:]:

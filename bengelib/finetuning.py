@@ -20,7 +20,7 @@ from bengelib.engine import Augmentation, fit, predict
 from bengelib.errors import SplitError
 from bengelib.heads import ClassificationHead, Network
 from bengelib.labelled import label_subsets
-from bengelib.linear import check_turns, extract_features, fit_logistic, turned
+from bengelib.linear import StagedEncoder, check_turns, extract_features, fit_logistic, turned
 from bengelib.tasks import Classification, MultiLabel
 from bengelib.transforms import Batch
 
@@ -34,6 +34,8 @@ class FineTuning:
         epochs: passes over the labelled samples, where they are so many that this takes more than `steps`.
         batch_size: samples a step.
         lrs: learning rates to choose from on a fifth of the labelled samples; a single one is taken as it is.
+        stages: stages of the ResNets whose features the head reads beside the last, as `extract_features` does for a
+            probe; without them a warm head would begin with less than the probe knows.
         head_factor: learning rate of the head, as a multiple of that of the encoder.
         tuning_steps: steps of the runs that choose the learning rate, at most.
         weight_decay: of AdamW.
@@ -47,6 +49,7 @@ class FineTuning:
     epochs: float = 6
     batch_size: int = 64
     lrs: tuple[float, ...] = (5e-4,)
+    stages: tuple[int, ...] = (2, 3)
     head_factor: float = 1.0
     tuning_steps: int = 600
     weight_decay: float = 0.05
@@ -253,7 +256,8 @@ class _Run:
             raise ValueError(f"{len(chosen)} labelled samples; fine-tuning needs two or more")
         settings, target = self.settings, self.target
         torch.manual_seed(self.seed)
-        encoder = deepcopy(self.encoder).requires_grad_(True)
+        encoder: nn.Module = deepcopy(self.encoder).requires_grad_(True)
+        encoder = StagedEncoder(encoder, settings.stages) if settings.stages else encoder
         head = ScaledHead(int(encoder.feature_dim), self.classes, settings.head_factor)  # type: ignore[arg-type]
         if settings.warm_head:
             features = extract_features(encoder, Subset(self.data, chosen.tolist()), precision=self.precision)

@@ -49,29 +49,59 @@ def check_turns(turns: int) -> None:
         raise ValueError(f"turns={turns}: a square has 8 flips and right-angle turns; give 1 (as it is) to 8 (all)")
 
 
-class _Features(nn.Module):
-    """An encoder whose answer is a dict, with the features of earlier stages beside the last, averaged over turns."""
+class StagedEncoder(nn.Module):
+    """An encoder with the features of earlier stages of its ResNets, averaged over the image, before its own.
 
-    def __init__(self, encoder: nn.Module, stages: Sequence[int], turns: int) -> None:
+    What the last stage has learned to overlook, such as brightness, earlier ones still have.
+
+    Attributes:
+        inputs: those of the encoder.
+        feature_dim: length of all features together.
+    """
+
+    def __init__(self, encoder: nn.Module, stages: Sequence[int] = (2, 3)) -> None:
+        """Wrap `encoder`, which takes a dict batch and returns (B, feature_dim); nothing of it is changed.
+
+        Args:
+            encoder: any of `bengelib.fusion`, or `images.ImageEncoder`.
+            stages: 1 to 4; nothing is added by an encoder without a ResNet.
+
+        Raises:
+            ValueError: a stage that does not exist.
+        """
+        super().__init__()
+        if wrong := [stage for stage in stages if stage not in (1, 2, 3, 4)]:
+            raise ValueError(f"there are no stages {wrong}; a ResNet has stages 1 to 4")
+        self.encoder, self.stages = encoder, tuple(stages)
+        self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
+        added = sum(resnet.channels[stage] for resnet in self._resnets() for stage in self.stages)
+        self.feature_dim = int(encoder.feature_dim) + added  # type: ignore[arg-type]
+
+    def _resnets(self) -> list[ResNetEncoder]:
+        return [module for module in self.encoder.modules() if isinstance(module, ResNetEncoder)]
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Features (B, feature_dim)."""
+        pooled: list[Tensor] = []
+        with ExitStack() as stack:
+            for layer in [getattr(resnet, f"layer{stage}") for resnet in self._resnets() for stage in self.stages]:
+                hook = layer.register_forward_hook(lambda _, __, maps: pooled.append(maps.float().mean(dim=(2, 3))))
+                stack.callback(hook.remove)
+            last: Tensor = self.encoder(batch)
+        return torch.cat([*pooled, last.float()], dim=1)
+
+
+class _Features(nn.Module):
+    """An encoder whose answer is a dict, averaged over turns of the images."""
+
+    def __init__(self, encoder: nn.Module, turns: int) -> None:
         super().__init__()
         self.encoder, self.turns = encoder, turns
         self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
-        resnets = [module for module in encoder.modules() if isinstance(module, ResNetEncoder)]
-        self._watched = [getattr(resnet, f"layer{stage}") for resnet in resnets for stage in stages]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        with ExitStack() as stack:
-            pooled: list[Tensor] = []
-            for layer in self._watched:
-                hook = layer.register_forward_hook(lambda _, __, maps: pooled.append(maps.float().mean(dim=(2, 3))))
-                stack.callback(hook.remove)
-            total: Tensor | None = None
-            for turn in range(self.turns):
-                pooled.clear()
-                last = self.encoder(turned(batch, list(self.inputs), turn))
-                features = torch.cat([*pooled, last.float()], dim=1)  # (B, F)
-                total = features if total is None else total + features
-        return {"features": torch.zeros(0) if total is None else total / self.turns}
+        answers = [self.encoder(turned(batch, list(self.inputs), turn)).float() for turn in range(self.turns)]
+        return {"features": torch.stack(answers).mean(dim=0)}
 
 
 def extract_features(
@@ -103,10 +133,8 @@ def extract_features(
         ValueError: no samples, a stage or a number of turns that does not exist, or features that are not finite.
     """
     check_turns(turns)
-    if wrong := [stage for stage in stages if stage not in (1, 2, 3, 4)]:
-        raise ValueError(f"there are no stages {wrong}; a ResNet has stages 1 to 4")
     copy = deepcopy(encoder).to(memory_format=torch.channels_last)
-    model = _Features(copy, stages, turns)
+    model = _Features(StagedEncoder(copy, stages) if stages else copy, turns)
     answers = predict(model, data, batch_size=batch_size, precision=precision, workers=workers)
     features = np.asarray(answers.outputs["features"], dtype=np.float32)
     _check_finite(features)

@@ -340,6 +340,65 @@ def plot_curves(
     return _noted(figure, note)
 
 
+def plot_curve_panels(
+    curves: Mapping[str, Mapping[float, Interval]],
+    xlabel: str,
+    ylabel: str,
+    against: Mapping[str, Mapping[float, Interval]],
+    note: str = "",
+) -> Figure:
+    """Curves of many models by a share, a panel for each, so that no 95 % band hides another.
+
+    Args:
+        curves: `curves[model][share]`; each has a panel, in which all others are drawn in grey.
+        xlabel: what the share is of, below the panels; its axis is logarithmic, in percent.
+        ylabel: what the values are, the same scale in all panels.
+        against: up to four curves that every panel has, in black, such as that of training from scratch.
+        note: printed in the lower corner.
+
+    Raises:
+        ValueError: no curves.
+    """
+    if not curves:
+        raise ValueError("no curves to draw; give one or more, by the name of their model")
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(3.4 * columns, 2.5 * rows + 0.6),
+        dpi=_DPI,
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    shares = sorted({share for curve in (*curves.values(), *against.values()) for share in curve})
+    for place, (axis, (name, curve)) in enumerate(zip(axes.flat, curves.items(), strict=False)):
+        for other in curves.values():
+            axis.plot(sorted(other), [other[at].value for at in sorted(other)], color="0.8", lw=1)
+        for style, (title, base) in zip(("--", ":", "-.", "-"), against.items(), strict=False):
+            x = sorted(base)
+            axis.plot(
+                x, [base[at].value for at in x], color="black", ls=style, marker="*" if len(x) < 3 else "", label=title
+            )
+        x, colour = sorted(curve), OKABE_ITO[place % 6]
+        axis.fill_between(x, [curve[at].low for at in x], [curve[at].high for at in x], color=colour, alpha=0.2, lw=0)
+        axis.plot(x, [curve[at].value for at in x], color=colour, marker=MARKERS[place % 8], ms=5)
+        axis.set_title(name, fontsize=10, color=colour, fontweight="bold")
+        axis.set_xscale("log")
+        axis.set_xticks(shares, [f"{100 * share:g}" for share in shares])
+        axis.set_xticks([], minor=True)
+        axis.grid(alpha=0.3)
+    for axis in axes.flat[len(curves) :]:
+        axis.set_visible(False)
+    if against:
+        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
+    figure.supxlabel(f"{xlabel}, %", fontsize=10)
+    figure.supylabel(ylabel, fontsize=10)
+    return _noted(figure, note)
+
+
 def plot_bars(bars: Mapping[str, Mapping[str, Interval]], label: str, note: str = "") -> Figure:
     """Horizontal bars with intervals: `bars[group][name]`, a row a name, a colour and a hatch a group."""
     groups = list(bars)

@@ -56,6 +56,7 @@ def label_efficiency(
     groups: Sequence[str] | None = None,
     precision: str = "auto",
     progress: bool = True,
+    after_each: Callable[[Sequence[dict[str, Any]]], None] | None = None,
 ) -> list[dict[str, Any]]:
     """How well each way of training does on the same test samples, by the share of the training samples with labels.
 
@@ -87,6 +88,8 @@ def label_efficiency(
         groups: of the test samples, such as tiles, drawn as wholes for the intervals.
         precision: see `bengelib.devices.choose_precision`.
         progress: show bars, and each result when it is there.
+        after_each: called with all rows so far whenever a mode is done at a fraction, to keep them; a crash or an
+            interruption then loses one training and not all.
 
     Returns:
         Rows of `mode`, `fraction`, `n_labels`, `seed`, `accuracy` (with several labels `map`) and `ci95`, the ends of
@@ -136,6 +139,8 @@ def label_efficiency(
                 rows.append(_row(mode, fraction, len(chosen), seed, metric, pool(runs[-1]), progress))
             if len(seeds) > 1:
                 rows.append(_row(mode, fraction, len(chosen), POOLED, metric, pool(np.concatenate(runs)), progress))
+            if after_each is not None:
+                after_each(rows)
     return rows
 
 

@@ -60,6 +60,15 @@ def test_bench_prints_a_table(tmp_path, capsys):
     assert "| PackedBENGE, integers" in capsys.readouterr().out
 
 
+def test_bench_of_views_needs_no_data(capsys):
+    assert main(["bench", "views", "--rounds", "1", "--batch", "4", "--precision", "no"]) == 0
+    out = capsys.readouterr().out
+    assert "| two views" in out
+    assert "100%" in out  # the step is the measure
+    assert main(["bench", "loader"]) == 1
+    assert "give --root DIR" in capsys.readouterr().err
+
+
 def test_an_interruption_says_that_it_can_be_taken_up(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -69,7 +78,7 @@ def test_an_interruption_says_that_it_can_be_taken_up(monkeypatch, capsys):
     assert "goes on" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["explode"], ["bench", "loader"]])
+@pytest.mark.parametrize("arguments", [[], ["explode"], ["bench", "everything"]])
 def test_wrong_commands_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         main(arguments)

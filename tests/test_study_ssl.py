@@ -52,7 +52,7 @@ def test_what_others_begin_from_comes_first(study):
     assert len({fingerprint(run) for run in runs}) == len(runs)
     last = max(runs.index(method) for method in study.METHODS)
     for place, run in enumerate(runs):
-        if run.start in ("best", "second"):
+        if run.start == "other":
             assert place > last + 2
         elif run.start or run.kind == "join":
             assert all(runs.index(base) < place - 2 for base in study.bases(run))
@@ -67,9 +67,30 @@ def test_budgets_are_equal(study):
     assert {2 * run.epochs for run in paired} == {place.epochs}
     assert len({(run.batch_size, run.lr, run.size, run.patches) for run in study.METHODS}) == 1
     trained = [run for run in study.configurations() if run.kind == "train"]
-    assert len({(run.steps, run.label_batch, run.size, run.width, run.patches, run.fold) for run in trained}) == 1
+    assert len({(run.steps, run.label_batch, run.size, run.width, run.patches) for run in trained}) == 1
     ablated = [run for run in study.configurations() if run.experiment == "ablation"]
-    assert len({replace(run, model="", views="") for run in ablated}) == 1
+    assert len({replace(run, model="", views="") for run in ablated}) == len({run.method for run in ablated}) == 2
+
+
+def test_each_fold_has_what_the_main_comparison_needs(study):
+    judged, trained = study.judged_in_folds(), study.trained_in_folds()
+    assert set(judged) | set(trained) <= set(study.configurations())
+    for fold in range(5):
+        assert {run.method for run in judged if run.fold == fold} == {study.MAIN.method, "none"}
+        assert {run.start for run in trained if run.fold == fold} == {"", "main"}
+        (tuned,) = (run for run in trained if run.fold == fold and run.start)
+        (base,) = study.bases(tuned)
+        assert (base.fold, base.method) == (fold, study.MAIN.method)
+
+
+def test_rare_classes_are_never_labelled(study):
+    labels = np.repeat([0, 1, 2], [300, 100, study.RARE - 1])
+    for chosen in study.subsets(labels, [0.05, 1.0], 0).values():
+        assert set(labels[chosen]) == {0, 1}
+    (everybody,) = study.subsets(labels[:-1], [1.0], 0).values()
+    assert len(everybody) == 400
+    several = np.ones((10, 2), dtype=int)
+    assert len(study.subsets(several, [1.0], 0)[1.0]) == 10
 
 
 @pytest.mark.parametrize("name", ["crop and turns only", "no gain and offset", "no noise", "no crop", "hue-like"])
@@ -131,9 +152,9 @@ def fill(study, run, number, share=0.5):
 
 @pytest.fixture(scope="module")
 def table(study, tmp_path_factory):
-    """The table of all runs of the study with made-up predictions; VICReg is best, then Barlow Twins."""
+    """The table of all runs of the study with made-up predictions: VICReg is best, then what the study is about."""
     folder, runs = tmp_path_factory.mktemp("runs"), study.configurations()
-    shares = {"VICReg": 0.95, "Barlow Twins": 0.8, "from scratch": 0.2}
+    shares = {"VICReg": 0.95, "cross-modal": 0.8, "main, fine-tuned": 0.7, "from scratch": 0.2}
     for number, run in enumerate(runs):
         keep(run_path(folder, run), fill(study, run, number, shares.get(run.model, 0.5)))
     with pytest.MonkeyPatch.context() as patch:
@@ -155,8 +176,16 @@ def test_the_main_comparisons_are_there_and_right(table):
     for fraction in (0.05, 1.0):
         for condition in ("frozen", "finetune"):
             for end in ("", "_low", "_high"):
-                name = ("methods", "VICReg", condition, fraction, "accuracy_minus_scratch" + end)
+                name = ("methods", "cross-modal", condition, fraction, "accuracy_minus_scratch" + end)
                 assert len(pooled.loc[[name]]) == 1
+    for experiment in ("methods", "folds"):
+        for condition in ("frozen", "finetune"):
+            gain = pooled.loc[(experiment, "cross-modal", condition, 0.05)]["value"]
+            assert gain["accuracy_minus_scratch_low"] > 0.2
+    folds = pooled.loc[("folds", "cross-modal", "frozen", 0.05)]["value"]
+    each = [pooled.loc[("folds", f"cross-modal, fold {fold}", "frozen", 0.05, "accuracy")]["value"] for fold in range(5)]
+    assert folds["accuracy"] == pytest.approx(np.mean(each))
+    assert folds["accuracy_minus_random_low"] > 0.1
     better = pooled.loc[("methods", "VICReg", "frozen", 0.05)]["value"]
     assert better["accuracy_minus_scratch_low"] > 0.5
     assert better["accuracy_minus_scratch"] == pytest.approx(
@@ -172,11 +201,11 @@ def test_the_main_comparisons_are_there_and_right(table):
 
 def test_the_validation_tiles_choose(table):
     ranks = table[table["metric"] == "validation_rank"].set_index("model")["value"].to_dict()
-    assert ranks["VICReg"] == 1 and ranks["Barlow Twins"] == 2 and len(ranks) == 6
+    assert ranks["VICReg"] == 1 and ranks["cross-modal"] == 2 and len(ranks) == 6
     tuned = table[(table["experiment"] == "methods") & (table["condition"] == "finetune")]
     tuned = tuned[tuned["metric"].isin(["accuracy", "map"])]
-    assert set(tuned["model"]) == {"VICReg", "Barlow Twins"}
-    assert set(tuned[tuned["model"] == "VICReg"]["target"]) == {"land_cover_top", "corine"}
+    assert set(tuned["model"]) == {"VICReg", "cross-modal"}
+    assert set(tuned[tuned["model"] == "cross-modal"]["target"]) == {"land_cover_top", "corine"}
 
 
 def test_draws_and_pretrainings_are_counted(table):
