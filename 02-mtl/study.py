@@ -43,6 +43,7 @@ from bengelib.heads import (  # noqa: E402
     count_parameters,
     hard_maps,
 )
+from bengelib.hide_labels import HideLabels, labelled_share  # noqa: E402
 from bengelib.intervals import (  # noqa: E402
     Score,
     accuracy,
@@ -54,7 +55,6 @@ from bengelib.intervals import (  # noqa: E402
     pool,
     score_runs,
 )
-from bengelib.labels import HideLabels, labelled_share  # noqa: E402
 from bengelib.loading import load  # noqa: E402
 from bengelib.packed import PackedBENGE  # noqa: E402
 from bengelib.results import POOLED, fingerprint, interval_rows  # noqa: E402

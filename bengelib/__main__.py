@@ -9,6 +9,7 @@ from typing import Any
 from bengelib.errors import BengeError
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
+METHODS = ("simclr", "barlow", "vicreg", "mae", "cross-modal")  # as in bengelib.pretraining, which would import torch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("pretrain", help="train an encoder on images without their labels")
     _add_data(command)
     command.add_argument("--out", required=True, help="checkpoint to write, such as encoder.safetensors")
-    command.add_argument("--method", choices=("simclr", "barlow", "vicreg", "mae"), default="simclr")
+    command.add_argument("--method", choices=METHODS, default="simclr")
     command.add_argument(
         "--width", type=int, default=32, help="channels of the first layer; 64 is the usual ResNet-18 (default: 32)"
     )

@@ -15,9 +15,7 @@ SHADOW_SHIFT = (9, 14)
 """Pixels from a cloud to its shadow, down and to the right: a low sun in the north-west of the picture."""
 
 
-def paint_clouds(
-    batch: Batch, cover: float, generator: torch.Generator, s2_bands: tuple[str, ...] = S2_BANDS
-) -> Batch:
+def paint_clouds(batch: Batch, cover: float, generator: torch.Generator, s2_bands: tuple[str, ...] = S2_BANDS) -> Batch:
     """Cover a share of each Sentinel-2 patch with cloud, and darken what lies in its shadow.
 
     The clouds are the highest parts of a smooth random field, so their outlines are ragged and a larger cover grows out

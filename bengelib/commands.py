@@ -24,7 +24,15 @@ from bengelib.heads import Network
 from bengelib.images import ImageFolder, hold_out, list_images
 from bengelib.loading import load
 from bengelib.packed import PackedBENGE
-from bengelib.pretraining import Pretraining, benge_encoder, image_encoder, mild_views, pretrain_encoder, strong_views
+from bengelib.pretraining import (
+    Pretraining,
+    as_measured,
+    benge_encoder,
+    image_encoder,
+    mild_views,
+    pretrain_encoder,
+    strong_views,
+)
 from bengelib.probe import FINE_TUNING, FROM_SCRATCH, label_efficiency
 from bengelib.splits import mgrs_tile
 
@@ -103,7 +111,7 @@ def pretrain_benge(
         root: a path or name that `load` takes.
         out: the checkpoint.
         settings: see `Pretraining`.
-        modalities: images that the encoder reads, stacked as channels.
+        modalities: images that the encoder reads, stacked as channels, or by a ResNet each for `"cross-modal"`.
         target: what the probe shall ask for by default; nothing of it is used here.
         on_error: what to do about damaged patches, `"raise"` or `"skip"`.
         progress: show bars.
@@ -121,7 +129,9 @@ def pretrain_benge(
     encoder = benge_encoder(modalities, settings.method, settings.depth, settings.width)
     open_ = partial(_open_benge, root, modalities, (), settings.fold, on_error, progress)
     data, held = open_("train"), open_("test")
-    history = pretrain_encoder(encoder, data, strong_views(settings.size), settings, progress=progress)
+    views = strong_views(settings.size)
+    views = as_measured(views) if settings.method == "cross-modal" else views
+    history = pretrain_encoder(encoder, data, views, settings, progress=progress)
     config = {
         "made_from": "ben-ge",
         "folder": data.root.name,
@@ -249,7 +259,7 @@ def probe_benge(
         )
     chosen = [places[patch_id] for patch_id in config["holdout"]]
     tiles = [mgrs_tile(patch_id) for patch_id in test.meta["patch_id_s1"].iloc[chosen]]
-    options.setdefault("augment", mild_views(config["settings"]["size"]))
+    options.setdefault("augment", as_measured(mild_views(config["settings"]["size"])))
     return label_efficiency(
         encoder,
         build,

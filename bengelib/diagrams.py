@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon, Rectangle
 
-from bengelib.plot import OKABE_ITO
+from bengelib.plot_style import OKABE_ITO
 
 S2_COLOUR, S1_COLOUR, BOTH_COLOUR, VECTOR_COLOUR = OKABE_ITO[4], OKABE_ITO[1], OKABE_ITO[2], OKABE_ITO[3]
 MEET_COLOUR, LINE_COLOUR, BAND_COLOUR = "#333333", "#444444", "#f1f1f1"

@@ -41,6 +41,9 @@ class FineTuning:
         weight_decay: of AdamW.
         smoothing: label smoothing (Szegedy et al. 2016, arXiv:1512.00567) for one class a sample.
         average: decay a step of the running average of the weights that is used in the end; 0 takes the last weights.
+        still: keep the running statistics of BatchNorm as pretraining has left them, and normalise with them. A few
+            dozen labelled images of few classes have other statistics than all images, and a warm head was fitted to
+            features with the old ones. Random weights have none worth keeping.
         warm_head: begin with the weights of a logistic probe on the labelled samples (linear probing, then fine-tuning:
             Kumar et al. 2022, arXiv:2202.10054); without it, and from scratch, the head begins with random weights.
     """
@@ -55,6 +58,7 @@ class FineTuning:
     weight_decay: float = 0.05
     smoothing: float = 0.1
     average: float = 0.99
+    still: bool = True
     warm_head: bool = True
 
     def __post_init__(self) -> None:
@@ -83,7 +87,7 @@ class FineTuning:
 
 
 FINE_TUNING = FineTuning()
-FROM_SCRATCH = FineTuning(lrs=(3e-4, 1e-3, 3e-3), warm_head=False)
+FROM_SCRATCH = FineTuning(lrs=(3e-4, 1e-3, 3e-3), still=False, warm_head=False)
 """Random weights take larger steps, and the best size differs from data to data: so it is chosen among three."""
 
 
@@ -99,6 +103,23 @@ class SmoothedClassification(Classification):
         """Cross-entropy with the smoothed labels; see `Classification.loss` for the errors."""
         logits, labels = self._pair(outputs, batch)
         return F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+
+
+class StillBatchNorm2d(nn.BatchNorm2d):
+    """A BatchNorm whose statistics do not move, also in training mode; its weights do."""
+
+    def train(self, mode: bool = True) -> "StillBatchNorm2d":
+        """Stay in evaluation mode."""
+        super().train(False)
+        return self
+
+
+def hold_statistics_still(model: nn.Module) -> None:
+    """Make every BatchNorm2d of a model a `StillBatchNorm2d`, in place; names and values of its state stay."""
+    for module in model.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = StillBatchNorm2d
+            module.eval()
 
 
 class ScaledHead(ClassificationHead):
@@ -258,6 +279,8 @@ class _Run:
         torch.manual_seed(self.seed)
         encoder: nn.Module = deepcopy(self.encoder).requires_grad_(True)
         encoder = StagedEncoder(encoder, settings.stages) if settings.stages else encoder
+        if settings.still:
+            hold_statistics_still(encoder)
         head = ScaledHead(int(encoder.feature_dim), self.classes, settings.head_factor)  # type: ignore[arg-type]
         if settings.warm_head:
             features = extract_features(encoder, Subset(self.data, chosen.tolist()), precision=self.precision)

@@ -1,7 +1,7 @@
 """How to pretrain: the settings, the views, the encoders and the call of `fit` that the command `pretrain` makes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -10,15 +10,16 @@ from torch.utils.data import Dataset
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.engine import Augmentation, History, fit
 from bengelib.errors import BandError
-from bengelib.fusion import EarlyFusion
+from bengelib.fusion import EarlyFusion, LateFusion
 from bengelib.images import CHANNELS, ChannelNormalize, ImageEncoder
 from bengelib.inputs import IMAGES
 from bengelib.mae import MaskedAutoencoder, Reconstruction, ViTEncoder
+from bengelib.resnet import ResNetEncoder
 from bengelib.ssl import Contrast, SiameseNetwork
 from bengelib.tasks import Task
-from bengelib.views import TwoViews, Views
+from bengelib.views import TwoViews, Views, pair_modalities
 
-METHODS = ("simclr", "barlow", "vicreg", "mae")
+METHODS = ("simclr", "barlow", "vicreg", "mae", "cross-modal")
 
 FULL_WIDTH = 64
 """Channels of the first layer of a ResNet of width 1."""
@@ -32,7 +33,8 @@ class Pretraining:
     """How to pretrain. The defaults are for images of 64 pixels on two processor cores.
 
     Attributes:
-        method: `"simclr"`, `"barlow"`, `"vicreg"`, or `"mae"`, which trains a small vision transformer.
+        method: `"simclr"`, `"barlow"`, `"vicreg"`, `"mae"`, which trains a small vision transformer, or
+            `"cross-modal"`, which contrasts two modalities of ben-ge and trains a ResNet for each.
         width: channels of the first layer; 64 is the usual ResNet, 32 has a quarter of its weights and arithmetic. The
             tokens of the transformer are four times as long.
         epochs: passes over the images.
@@ -40,7 +42,7 @@ class Pretraining:
         size: pixels along a side: of the images as they are read and of the views (of ben-ge: of the views).
         batch_size: images a step; contrast is against all others of a batch.
         lr: highest learning rate, after a warm-up, before a cosine decay.
-        temperature: of SimCLR.
+        temperature: of SimCLR and of the contrast of two modalities.
         seed: of the weights, the views and the hold-out.
         fold: which fifth of the tiles of a ben-ge tree is held out.
         precision: see `bengelib.devices.choose_precision`.
@@ -87,6 +89,15 @@ def mild_views(size: int, moments: Moments | None = None) -> Views:
     return Views(size=size, scale=(0.4, 1.0), gain=0.2, offset=0.2, blur=0.5, noise=0.05, moments=known)
 
 
+def as_measured(views: Views) -> Views:
+    """The same views without gains and offsets.
+
+    For calibrated images, in which how bright a band is tells one land cover from another: in training with labels, and
+    in the contrast of two sensors, which share neither light nor haze anyway.
+    """
+    return replace(views, gain=0.0, offset=0.0)
+
+
 def pretrain_encoder(
     encoder: nn.Module, data: Dataset[Any], views: Augmentation, settings: Pretraining, *, progress: bool = True
 ) -> History:
@@ -94,10 +105,16 @@ def pretrain_encoder(
     model: nn.Module
     task: Task
     augment: Augmentation
+    options: dict[str, Any] = {"temperature": settings.temperature}
     if settings.method == "mae":
         model, task, augment = MaskedAutoencoder(encoder), Reconstruction(), views  # type: ignore[arg-type]
+    elif settings.method == "cross-modal":
+        first, second = encoder.inputs  # type: ignore[misc]
+        parts = [_alone(encoder, key) for key in (first, second)]  # type: ignore[arg-type]
+        model, task = SiameseNetwork(parts[0], 128, hidden=512, encoder_2=parts[1]), Contrast("cross-modal", **options)
+        augment = pair_modalities(views, (first,), (second,))
     else:
-        options = {"temperature": settings.temperature} if settings.method == "simclr" else {}
+        options = options if settings.method == "simclr" else {}
         task = Contrast(settings.method, **options)  # type: ignore[arg-type]
         length = 128 if settings.method == "simclr" else 512  # methods that decorrelate dimensions need many of them
         model, augment = SiameseNetwork(encoder, length, hidden=512), TwoViews(views)
@@ -115,18 +132,32 @@ def pretrain_encoder(
     )
 
 
+def _alone(joined: LateFusion, key: str) -> EarlyFusion:
+    """The part of `joined` that reads one image, with the same weights: training it trains `joined`."""
+    resnet: ResNetEncoder = joined.encoders[key]  # type: ignore[assignment]
+    part = EarlyFusion({key: joined.inputs[key]}, depth=resnet.depth, width=resnet.width)
+    part.resnet = resnet
+    return part
+
+
 def image_encoder(mean: Sequence[float], std: Sequence[float], method: str, depth: int, width: int) -> nn.Module:
-    """The encoder of images of three channels with random weights: a ResNet, or for `"mae"` a vision transformer."""
+    """The encoder of images of three channels with random weights: a ResNet, or for `"mae"` a vision transformer.
+
+    Raises:
+        ValueError: a method that needs two sensors.
+    """
+    if method == "cross-modal":
+        raise ValueError("cross-modal contrasts two sensors, and these images are of one; choose --method simclr")
     if method == "mae":
         return ViTEncoder({"image": CHANNELS}, dim=4 * width, normalize=ChannelNormalize(mean, std))
     return ImageEncoder(mean, std, depth, width / FULL_WIDTH)
 
 
 def benge_encoder(modalities: Sequence[str], method: str, depth: int, width: int) -> nn.Module:
-    """The encoder of the named images of ben-ge, stacked as channels, with random weights, as `image_encoder`.
+    """The encoder of the named images of ben-ge with random weights: stacked as channels, or one ResNet for each.
 
     Raises:
-        BandError: a modality that is no image.
+        BandError: a modality that is no image, or not two of them for `"cross-modal"`.
     """
     if not modalities or not set(modalities) <= set(IMAGES):
         raise BandError(f"modalities {tuple(modalities)} are not all images; choose from {IMAGES}")
@@ -134,4 +165,8 @@ def benge_encoder(modalities: Sequence[str], method: str, depth: int, width: int
     inputs = {key: bands[key] for key in modalities}
     if method == "mae":
         return ViTEncoder(inputs, dim=4 * width)
+    if method == "cross-modal":
+        if len(inputs) != 2:
+            raise BandError(f"cross-modal contrasts two modalities, such as s2 and s1; got {tuple(modalities)}")
+        return LateFusion(inputs, depth=depth, width=width / FULL_WIDTH)
     return EarlyFusion(inputs, depth=depth, width=width / FULL_WIDTH)

@@ -80,9 +80,7 @@ def write_results(path: Path, rows: list[dict[str, Any]]) -> None:
 def interval_rows(row: Mapping[str, Any], interval: Interval) -> list[dict[str, Any]]:
     """Three rows of an interval pooled over seeds: the value, and the metric's name with `_low` and `_high`."""
     parts = {"": interval.value, "_low": interval.low, "_high": interval.high}
-    return [
-        {**row, "metric": f"{row['metric']}{end}", "seed": POOLED, "value": value} for end, value in parts.items()
-    ]
+    return [{**row, "metric": f"{row['metric']}{end}", "seed": POOLED, "value": value} for end, value in parts.items()]
 
 
 def read_intervals(results: pd.DataFrame, by: str, *, metric: str, **where: Any) -> dict[str, Interval]:

@@ -7,10 +7,8 @@ called collapse, and every method here is another way around it.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,7 +16,9 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from bengelib.errors import BandError, MissingModalityError, NonFiniteLossError
-from bengelib.tasks import Classification
+from bengelib.geolocation import Geolocation as Geolocation
+from bengelib.geolocation import PlaceClusters as PlaceClusters
+from bengelib.geolocation import place_clusters as place_clusters
 from bengelib.transforms import Batch
 
 # --------------------------------------------------------------------------------------------------------------- losses
@@ -395,82 +395,3 @@ class Contrast:
             "rank": float(effective_rank(kept["features"])),
             "retrieval": float(retrieval(kept["view_1"], kept["view_2"])),
         }
-
-
-# ---------------------------------------------------------------------------------------------------------------- place
-
-
-@dataclass(frozen=True)
-class PlaceClusters:
-    """Regions of the earth, each around a centre: labels that every georeferenced image has without anyone's work.
-
-    Attributes:
-        centres: longitude and latitude in degrees, (K, 2).
-    """
-
-    centres: np.ndarray
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """What to call the regions, such as "15.3E 48.1N"."""
-        return tuple(
-            f"{abs(lon):.1f}{'E' if lon >= 0 else 'W'} {abs(lat):.1f}{'N' if lat >= 0 else 'S'}"
-            for lon, lat in self.centres
-        )
-
-    def predict(self, lonlat: np.ndarray | Tensor) -> np.ndarray:
-        """Index of the region with the nearest centre, (N,) int64, for degrees (N, 2)."""
-        similarity = _on_sphere(np.asarray(torch.as_tensor(lonlat).cpu())) @ _on_sphere(self.centres).T  # (N, K)
-        nearest: np.ndarray = similarity.argmax(axis=1)
-        return nearest
-
-
-def place_clusters(lonlat: np.ndarray | Tensor, clusters: int = 20, seed: int = 0) -> PlaceClusters:
-    """Regions by k-means on the unit sphere (scikit-learn): the geolocation pretext.
-
-    Fit them on training patches only; `predict` then labels the others, and `Geolocation` is the task.
-
-    Args:
-        lonlat: degrees, (N, 2).
-        clusters: how many regions.
-        seed: of the first centres.
-
-    Raises:
-        ValueError: another shape, coordinates that are not finite, or fewer different places than clusters.
-    """
-    from sklearn.cluster import KMeans  # costly to import, and only needed here
-
-    places = np.asarray(torch.as_tensor(lonlat).cpu(), dtype=np.float64)
-    if places.ndim != 2 or places.shape[1] != 2 or not np.isfinite(places).all():
-        raise ValueError(f"lonlat is (N, 2) degrees, all finite; got shape {places.shape}")
-    different = len(np.unique(places, axis=0))
-    if not 1 <= clusters <= different:
-        raise ValueError(f"{clusters} clusters of {different} different places; choose from 1 to {different}")
-    fitted = KMeans(clusters, n_init=10, random_state=seed).fit(_on_sphere(places))
-    x, y, z = fitted.cluster_centers_.T
-    return PlaceClusters(np.rad2deg(np.stack([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))], axis=1)))
-
-
-def _on_sphere(lonlat: np.ndarray) -> np.ndarray:
-    """Points of the unit sphere, (N, 3), of degrees (N, 2)."""
-    lon, lat = np.deg2rad(np.asarray(lonlat, dtype=np.float64)).T
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
-
-
-class Geolocation(Classification):
-    """Where on earth: the class is the region that the batch's `lonlat` lies in, for a `Network` with such a head."""
-
-    def __init__(self, clusters: PlaceClusters, target: str = "place") -> None:
-        """Predict `target`, an index into `clusters`."""
-        super().__init__(target, clusters.names)
-        self.clusters = clusters
-
-    def labelled(self, batch: Mapping[str, Any]) -> int:
-        """All samples of a batch have a place."""
-        return len(batch["lonlat"])
-
-    def _pair(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        if "lonlat" not in batch:
-            raise MissingModalityError(f"no 'lonlat' in a batch of {sorted(batch)}; add it to the dataset's targets")
-        labels = torch.from_numpy(self.clusters.predict(batch["lonlat"])).to(batch["lonlat"].device)
-        return super()._pair(outputs, {**batch, self.target: labels})

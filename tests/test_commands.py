@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -20,9 +21,12 @@ from bengelib.commands import (
     probe_options,
     write_rows,
 )
+from bengelib.engine import seed_everything
 from bengelib.errors import CheckpointError
+from bengelib.fusion import LateFusion
 from bengelib.heads import Network
 from bengelib.images import ImageEncoder, class_of, list_images
+from bengelib.pretraining import METHODS
 from tests import fake_tree as fake
 from tests.image_folders import COLOURS, write_images
 
@@ -181,6 +185,34 @@ def test_the_same_commands_on_a_ben_ge_tree(tree, tmp_path, capsys):
     assert refused(capsys, "CheckpointError", "('s2', 's1')")[0]
     assert probe(tree, checkpoint, out) == 1
     assert refused(capsys, "CheckpointError", "--root instead of --images")[0]
+
+
+def test_two_sensors_of_a_tree_are_contrasted(tree, tmp_path, capsys):
+    checkpoint, out = tmp_path / "encoder.safetensors", tmp_path / "rows.json"
+    command = ["pretrain", "--root", str(tree), "--out", str(checkpoint), *SMALL, "--method", "cross-modal"]
+    assert main(command) == 0, capsys.readouterr().err
+    encoder, build, _ = load_encoder(checkpoint)
+    assert isinstance(encoder, LateFusion) and set(encoder.inputs) == {"s2", "s1"}
+    seed_everything(0)
+    for key, before in build().encoders.items():  # both sensors were trained
+        assert not torch.equal(before.conv1.weight, encoder.encoders[key].conv1.weight)
+    tested = ["probe", "--root", str(tree), "--target", "climate_zone", "--checkpoint", str(checkpoint)]
+    assert main([*tested, "--out", str(out), *QUICK, "--fractions", "1", "--mode", "frozen", "finetune"]) == 0
+    assert len(json.loads(out.read_text())) == 2
+
+    assert main([*command, "--modalities", "s2"]) == 1
+    assert refused(capsys, "BandError", "two modalities")[0]
+
+
+def test_two_sensors_cannot_be_had_from_pictures(pretrained, tmp_path, capsys):
+    images, _ = pretrained
+    out = str(tmp_path / "encoder.safetensors")
+    assert main(["pretrain", "--images", str(images), "--out", out, *SMALL, "--method", "cross-modal"]) == 1
+    assert refused(capsys, "ValueError", "--method simclr")[0]
+
+
+def test_the_parser_knows_all_methods():
+    assert import_module("bengelib.__main__").METHODS == METHODS
 
 
 def test_the_example_of_the_page_runs(tmp_path, monkeypatch):

@@ -52,6 +52,7 @@ def each_figure(sample, note=NOTE):
     return {
         "bars": lambda: plot.plot_bars({"S2": {"water": interval}, "S1": {"water": interval}}, "F1", note=note),
         "curves": lambda: plot.plot_curves({"S2": {0.0: interval, 1.0: interval}}, "cloud", "F1", ("S1", 0.4), note),
+        "curve_panels": lambda: plot.plot_curve_panels({"S2": {0.1: interval}}, "labels", "F1", {}, note),
         "gates": lambda: plot.plot_gates(sample, gates, note=note),
         "monitor": lambda: plot.plot_monitor(histories(), {"train/loss": "loss", "val/loss": "again"}, note),
         "regions": lambda: plot.plot_regions(
@@ -280,6 +281,20 @@ def test_curves_over_shares_have_a_logarithmic_axis_in_percent():
     axis = plot.plot_curves({"S2": {0.05: interval, 1.0: interval}}, "labels", "accuracy", log=True).axes[0]
     assert axis.get_xscale() == "log"
     assert [label.get_text() for label in axis.get_xticklabels()] == ["5 %", "100 %"]
+
+
+def test_panels_show_each_curve_with_its_band_and_all_others_in_grey():
+    interval = Interval(0.7, 0.6, 0.8)
+    curves = {name: {0.05: interval, 1.0: interval} for name in ("SimCLR", "MAE", "VICReg", "Barlow Twins")}
+    figure = plot.plot_curve_panels(curves, "labels", "accuracy", {"from scratch": {0.05: interval}})
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_title() for axis in shown] == list(curves)
+    for axis in shown:
+        assert len(axis.get_lines()) == len(curves) + 2  # all in grey, from scratch, and its own again
+        assert len(axis.collections) == 1  # one band
+    assert figure.legends[0].get_texts()[0].get_text() == "from scratch"
+    with pytest.raises(ValueError, match="no curves"):
+        plot.plot_curve_panels({}, "labels", "accuracy", {})
 
 
 def test_monitor_draws_a_panel_a_column_and_says_what_is_missing():

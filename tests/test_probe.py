@@ -1,5 +1,6 @@
 import warnings
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +17,7 @@ from bengelib.finetuning import AveragedNetwork, ScaledHead, repeat_to
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import ClassificationHead, Network
 from bengelib.images import ImageEncoder
+from bengelib.linear import StagedEncoder
 from bengelib.probe import (
     FineTuning,
     curves,
@@ -122,6 +124,16 @@ def test_features_of_several_modalities():
 
     encoder = EarlyFusion({"s2": ("B04", "B03"), "s1": ("VV",)}, width=0.125)
     assert extract_features(encoder, Patches(), stages=(3,), precision="no").shape == (3, 96)
+
+
+def test_a_staged_encoder_knows_how_long_its_features_are(encoder):
+    batch = {"image": torch.rand(2, 3, 32, 32)}
+    for stages, length in (((), 64), ((2, 3), 112), ((1, 4), 64 + 8 + 64)):
+        staged = StagedEncoder(encoder, stages).eval()
+        assert staged(batch).shape == (2, length) and staged.feature_dim == length
+        assert not any(module._forward_hooks for module in encoder.modules())
+    with pytest.raises(ValueError, match=r"no stages \[0\]"):
+        StagedEncoder(encoder, (0, 1))
 
 
 def test_features_that_are_not_finite_are_refused(data, encoder):
@@ -293,7 +305,35 @@ def test_fine_tuning_leaves_the_encoder_untouched_and_reads_only_the_chosen(data
     assert same(before, encoder) and encoder.training
     assert data.read == set(chosen.tolist())
     assert not network.training and all(parameter.requires_grad for parameter in network.parameters())
-    assert not torch.equal(network.encoder.resnet.conv1.weight, encoder.resnet.conv1.weight)
+    assert not torch.equal(network.encoder.encoder.resnet.conv1.weight, encoder.resnet.conv1.weight)
+
+
+def test_a_warm_head_begins_with_what_the_probe_says(data, encoder):
+    chosen = np.arange(12)
+    settings = FineTuning(steps=1, epochs=0, batch_size=8, lrs=(1e-12,), weight_decay=0, average=0.0)
+    for stages in ((), (2, 3)):
+        network = finetune(
+            encoder,
+            data,
+            "label",
+            CLASSES,
+            data.labels,
+            chosen=chosen,
+            settings=replace(settings, stages=stages),
+            precision="no",
+            progress=False,
+        )
+        network.load_state_dict(
+            network.state_dict() | buffers_of(encoder, "encoder.encoder." if stages else "encoder.")
+        )
+        features = extract_features(encoder, data, stages=stages, precision="no")
+        known = fit_logistic(features[chosen], data.labels[chosen], 3).scores(features)
+        assert np.allclose(logits_of(network, data, "label", precision="no"), known, atol=1e-3)
+
+
+def buffers_of(encoder, before):
+    """The statistics of an encoder, which one step of training has moved, under the names of a network around it."""
+    return {before + name: value for name, value in encoder.named_buffers()}
 
 
 def test_fine_tuning_repeats_and_learns(data, encoder):
@@ -404,7 +444,9 @@ def efficiency(encoder, data, **options):
 
 def test_rows_have_every_mode_fraction_and_seed(data, encoder):
     before = state(encoder)
-    rows = efficiency(encoder, data, seeds=(0, 1))
+    counts = []
+    rows = efficiency(encoder, data, seeds=(0, 1), after_each=lambda so_far: counts.append(len(so_far)))
+    assert counts == [3, 6, 9, 12, 15, 18]  # two seeds and their mean, after each mode of each fraction
     assert same(before, encoder)
     assert {(row["mode"], row["fraction"], row["seed"]) for row in rows} == {
         (mode, fraction, seed)

@@ -1,8 +1,6 @@
 """The studies: their tables belong to their configurations, and the machinery that fills them is right."""
 
-import importlib.util
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,18 +11,14 @@ import torch
 
 from bengelib.results import COLUMNS, POOLED, fingerprint, read_results
 from bengelib.studies import keep, run_path
+from tests.study_module import load_study
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def study():
-    path = ROOT / "01-data_fusion" / "study.py"
-    spec = importlib.util.spec_from_file_location("study_data_fusion", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_study("01-data_fusion")
 
 
 @pytest.fixture(scope="module")

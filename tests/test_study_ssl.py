@@ -1,7 +1,5 @@
 """The study behind Lab 3: its table belongs to its configurations, and the machinery that fills it is right."""
 
-import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +10,14 @@ import torch
 
 from bengelib.results import COLUMNS, POOLED, fingerprint, read_results
 from bengelib.studies import keep, run_path
+from tests.study_module import load_study
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def study():
-    path = ROOT / "03-ssl" / "study.py"
-    spec = importlib.util.spec_from_file_location("study_ssl", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_study("03-ssl")
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +177,9 @@ def test_the_main_comparisons_are_there_and_right(table):
             gain = pooled.loc[(experiment, "cross-modal", condition, 0.05)]["value"]
             assert gain["accuracy_minus_scratch_low"] > 0.2
     folds = pooled.loc[("folds", "cross-modal", "frozen", 0.05)]["value"]
-    each = [pooled.loc[("folds", f"cross-modal, fold {fold}", "frozen", 0.05, "accuracy")]["value"] for fold in range(5)]
+    each = [
+        pooled.loc[("folds", f"cross-modal, fold {fold}", "frozen", 0.05, "accuracy")]["value"] for fold in range(5)
+    ]
     assert folds["accuracy"] == pytest.approx(np.mean(each))
     assert folds["accuracy_minus_random_low"] > 0.1
     better = pooled.loc[("methods", "VICReg", "frozen", 0.05)]["value"]

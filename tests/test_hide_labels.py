@@ -13,7 +13,7 @@ from bengelib.engine import fit, predict
 from bengelib.errors import MissingModalityError
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network, RegressionHead, SegmentationHead, hard_maps
-from bengelib.labels import HideLabels, labelled_share
+from bengelib.hide_labels import HideLabels, labelled_share
 from bengelib.packed import PackedBENGE
 from bengelib.packing import pack
 from bengelib.tasks import Regression, Segmentation
