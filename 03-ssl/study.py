@@ -51,7 +51,7 @@ sys.path.insert(0, str(ROOT))
 from bengelib.bands import CORINE_19, LAND_COVER_NAMES, S1_BANDS, S2_BANDS  # noqa: E402
 from bengelib.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from bengelib.engine import History, fit, predict, seed_everything  # noqa: E402
-from bengelib.finetuning import FineTuning, finetune, logits_of, with_chosen_lr  # noqa: E402
+from bengelib.finetuning import FROM_SCRATCH, FineTuning, finetune, logits_of, with_chosen_lr  # noqa: E402
 from bengelib.fusion import EarlyFusion, LateFusion  # noqa: E402
 from bengelib.heads import ClassificationHead, Network, count_parameters  # noqa: E402
 from bengelib.intervals import accuracy, draw_patches, mean_average_precision, pool, score_runs  # noqa: E402
@@ -457,7 +457,7 @@ def carry_out_training(run: Run) -> dict[str, np.ndarray]:
     if begun:
         settings = replace(settings, lrs=(3e-5, 1e-4, 3e-4))
     else:  # random weights take larger steps
-        settings = replace(settings, lrs=(3e-4, 1e-3, 3e-3), warm_head=False)
+        settings = replace(settings, lrs=FROM_SCRATCH.lrs, still=False, warm_head=False)
     arrays: dict[str, np.ndarray] = {}
     for draw in range(3):
         (chosen,) = subsets(labels, [run.label_fraction], draw).values()
