@@ -21,7 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted. The same command goes on from there (fetch, pack) or begins anew.", file=sys.stderr)
+        print(
+            "Interrupted. The same command goes on from there (fetch, pack) or begins anew (the others; the rows of "
+            "probe so far are kept).",
+            file=sys.stderr,
+        )
         return 130
     return 0
 
@@ -86,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--root", help="of loader and train: folder of a dataset, of 800 patches or more")
     command.add_argument("--rounds", type=int, default=7, help="how often each method is timed (default: 7)")
     command.add_argument("--batch", type=int, help="samples a batch (default: 32, of views 256)")
-    command.add_argument("--precision", choices=PRECISIONS, default="auto", help="of views (default: auto)")
+    command.add_argument("--precision", choices=PRECISIONS, help="of views (default: auto)")
     command.set_defaults(run=_bench)
     return parser
 
@@ -175,13 +179,18 @@ def _bench(options: argparse.Namespace) -> None:
     from bengelib.bench import bench_loader, bench_train, describe
     from bengelib.bench_views import bench_views
 
+    batch = (256 if options.what == "views" else 32) if options.batch is None else options.batch
     if options.what == "views":
-        table = bench_views(batch_size=options.batch or 256, precision=options.precision, rounds=options.rounds)
+        if options.root is not None:
+            raise ValueError("bench views makes its own images; leave --root out")
+        table = bench_views(batch_size=batch, precision=options.precision or "auto", rounds=options.rounds)
     elif options.root is None:
         raise ValueError(f"bench {options.what} reads a dataset; give --root DIR")
+    elif options.precision is not None:
+        raise ValueError(f"--precision is of bench views; leave it out of bench {options.what}")
     else:
         measure = bench_loader if options.what == "loader" else bench_train
-        table = measure(options.root, batch_size=options.batch or 32, rounds=options.rounds)
+        table = measure(options.root, batch_size=batch, rounds=options.rounds)
     print(describe(table))
 
 

@@ -22,6 +22,8 @@ from bengelib.transforms import Batch, one_thread
 from bengelib.transforms import statistics as band_statistics
 from bengelib.views import TwoViews
 
+_STEP = "encoder, forward and backward"
+
 
 def bench_views(
     *,
@@ -45,10 +47,16 @@ def bench_views(
     Returns:
         A row for each: `ms/batch` (median), `lowest`, `highest`, and `of the step`, the median over the rounds of its
         share of the encoder's step.
+
+    Raises:
+        ValueError: no rounds, or a batch with nothing to compare.
     """
+    if rounds < 1 or batch_size < 2:
+        raise ValueError(f"rounds={rounds} of batches of {batch_size}; expected 1 or more, of 2 patches or more")
     accelerator = make_accelerator(precision)
     device = accelerator.device
     make = TwoViews(strong_views(size))
+    torch.manual_seed(0)
     model = accelerator.prepare_model(SiameseNetwork(EarlyFusion({"s2": S2_BANDS}, width=width), 128, hidden=512))
     model = model.to(memory_format=torch.channels_last)
     task, generator = Contrast("simclr"), torch.Generator().manual_seed(0)
@@ -62,10 +70,7 @@ def bench_views(
         accelerator.backward(loss)
         model.zero_grad()
 
-    jobs: dict[str, Callable[[], object]] = {
-        "two views": lambda: make(batch, generator),
-        "encoder, forward and backward": step,
-    }
+    jobs: dict[str, Callable[[], object]] = {"two views": lambda: make(batch, generator), _STEP: step}
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     with one_thread(), tqdm(total=rounds + 1, desc="measuring", unit="round", disable=not progress) as bar:
         for turn in range(rounds + 1):
@@ -77,7 +82,7 @@ def bench_views(
                 if turn:
                     seconds[name].append(time.perf_counter() - start)
             bar.update()
-    steps = seconds["encoder, forward and backward"]
+    steps = seconds[_STEP]
     return pd.DataFrame(
         {
             "ms/batch": {name: 1000 * statistics.median(each) for name, each in seconds.items()},

@@ -70,8 +70,11 @@ def pretrain_images(
         SplitError: a class has too few images.
         RasterError: a broken image (with `on_error="raise"`).
         CheckpointError: `out` cannot be written.
+        ValueError: a method that needs two sensors.
     """
     settings = settings or Pretraining()
+    if settings.method == "cross-modal":
+        raise ValueError("cross-modal contrasts two sensors, and these images are of one; choose --method simclr")
     check_writable(out)
     names = list_images(images)
     learn, held = hold_out(names, HELD_OUT, settings.seed)
@@ -117,7 +120,7 @@ def pretrain_benge(
         progress: show bars.
 
     Raises:
-        BandError: a modality that is no image, or a target that is no class.
+        BandError: a modality that is no image, not two of them for `"cross-modal"`, or a target that is no class.
         CheckpointError: `out` cannot be written.
         BengeError: whatever `load` finds wrong.
     """

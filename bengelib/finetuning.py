@@ -27,7 +27,7 @@ from bengelib.transforms import Batch
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How to train with few labels; the same for pretrained and for random weights, but for the learning rates.
+    """How to train with few labels; for random weights see `for_random_weights`, all else is the same for both.
 
     Attributes:
         steps: least number of optimisation steps.
@@ -71,6 +71,7 @@ class FineTuning:
             "steps": (self.steps >= 1, "1 or more"),
             "epochs": (self.epochs >= 0, "0 or more"),
             "batch_size": (self.batch_size >= 2, "2 or more"),
+            "stages": (set(self.stages) <= {1, 2, 3, 4}, "some of the stages 1 to 4 of a ResNet, or none"),
             "lrs": (len(self.lrs) > 0 and min(self.lrs, default=0) > 0, "one or more, all above 0"),
             "head_factor": (self.head_factor > 0, "above 0"),
             "tuning_steps": (self.tuning_steps >= 1, "1 or more"),
@@ -86,8 +87,13 @@ class FineTuning:
         return max(self.steps, round(self.epochs * samples / self.batch_size))
 
 
+def for_random_weights(settings: FineTuning) -> FineTuning:
+    """The same settings without what only pretrained weights have: statistics worth keeping, features worth probing."""
+    return replace(settings, still=False, warm_head=False)
+
+
 FINE_TUNING = FineTuning()
-FROM_SCRATCH = FineTuning(lrs=(3e-4, 1e-3, 3e-3), still=False, warm_head=False)
+FROM_SCRATCH = for_random_weights(FineTuning(lrs=(3e-4, 1e-3, 3e-3)))
 """Random weights take larger steps, and the best size differs from data to data: so it is chosen among three."""
 
 
@@ -225,7 +231,9 @@ def finetune(
         progress: show a bar.
 
     Returns:
-        The network with the averaged weights, in evaluation mode.
+        The network with the averaged weights, in evaluation mode. With `stages` its `encoder` is a `StagedEncoder`
+        around the copy, `network.encoder.encoder`, and with `still` the statistics of BatchNorm stay still in training
+        that comes later, too.
 
     Raises:
         ValueError: fewer than two labelled samples, or of one class only.
@@ -341,18 +349,25 @@ def from_scratch(
 ) -> Network:
     """`finetune` with an encoder of random weights that `build()` makes, and a learning rate chosen for it.
 
-    Everything else is the same for both: the samples, the number of steps, the views, the smoothing, the average.
-    Arguments and errors are those of `finetune`, the encoder left out.
+    Everything else is the same for both: the samples, the number of steps, the views, the smoothing, the average, what
+    the head reads. `settings` are taken `for_random_weights`. Arguments and errors are those of `finetune`, the encoder
+    left out.
     """
     torch.manual_seed(options.get("seed", 0))
-    return finetune(build(), *args, settings=settings, **options)
+    return finetune(build(), *args, settings=for_random_weights(settings), **options)
 
 
 def logits_of(
-    network: nn.Module, data: Dataset[Any], target: str, *, turns: int = 1, precision: str = "auto"
+    network: nn.Module,
+    data: Dataset[Any],
+    target: str,
+    *,
+    turns: int = 1,
+    batch_size: int = 64,
+    precision: str = "auto",
 ) -> np.ndarray:
     """Logits (N, K) of a network for every sample, averaged over so many of the eight flips and turns of its images."""
-    answers = predict(_TurnAverage(network, turns), data, batch_size=256, precision=precision)
+    answers = predict(_TurnAverage(network, turns), data, batch_size=batch_size, precision=precision)
     return np.asarray(answers.outputs[target])
 
 

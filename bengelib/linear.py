@@ -52,7 +52,8 @@ def check_turns(turns: int) -> None:
 class StagedEncoder(nn.Module):
     """An encoder with the features of earlier stages of its ResNets, averaged over the image, before its own.
 
-    What the last stage has learned to overlook, such as brightness, earlier ones still have.
+    What the last stage has learned to overlook, such as brightness, earlier ones still have. Encoders that go on
+    without a missing modality set its last features to zero; those of its earlier stages are of an empty image.
 
     Attributes:
         inputs: those of the encoder.
@@ -74,21 +75,31 @@ class StagedEncoder(nn.Module):
             raise ValueError(f"there are no stages {wrong}; a ResNet has stages 1 to 4")
         self.encoder, self.stages = encoder, tuple(stages)
         self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
-        added = sum(resnet.channels[stage] for resnet in self._resnets() for stage in self.stages)
+        added = sum(resnet.channels[stage] for resnet, stage in self._watched())
         self.feature_dim = int(encoder.feature_dim) + added  # type: ignore[arg-type]
 
-    def _resnets(self) -> list[ResNetEncoder]:
-        return [module for module in self.encoder.modules() if isinstance(module, ResNetEncoder)]
+    def _watched(self) -> list[tuple[ResNetEncoder, int]]:
+        """The ResNets with those of the stages that they have; of two that are joined, each has the first ones only."""
+        resnets = [module for module in self.encoder.modules() if isinstance(module, ResNetEncoder)]
+        pairs = [(resnet, stage) for resnet in resnets for stage in self.stages]
+        return [(resnet, stage) for resnet, stage in pairs if not isinstance(_layer(resnet, stage), nn.Identity)]
 
     def forward(self, batch: Batch) -> Tensor:
         """Features (B, feature_dim)."""
         pooled: list[Tensor] = []
         with ExitStack() as stack:
-            for layer in [getattr(resnet, f"layer{stage}") for resnet in self._resnets() for stage in self.stages]:
-                hook = layer.register_forward_hook(lambda _, __, maps: pooled.append(maps.float().mean(dim=(2, 3))))
+            for resnet, stage in self._watched():
+                hook = _layer(resnet, stage).register_forward_hook(
+                    lambda _, __, maps: pooled.append(maps.float().mean(dim=(2, 3)))
+                )
                 stack.callback(hook.remove)
             last: Tensor = self.encoder(batch)
         return torch.cat([*pooled, last.float()], dim=1)
+
+
+def _layer(resnet: ResNetEncoder, stage: int) -> nn.Module:
+    layer: nn.Module = getattr(resnet, f"layer{stage}")
+    return layer
 
 
 class _Features(nn.Module):

@@ -156,10 +156,10 @@ def plot_curve_panels(
         note: printed in the lower corner.
 
     Raises:
-        ValueError: no curves.
+        ValueError: no curves, or more than four to compare with.
     """
-    if not curves:
-        raise ValueError("no curves to draw; give one or more, by the name of their model")
+    if not curves or len(against) > 4:
+        raise ValueError(f"{len(curves)} curves against {len(against)}; give one or more, against four at the most")
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     figure, axes = plt.subplots(

@@ -101,16 +101,39 @@ def as_measured(views: Views) -> Views:
 def pretrain_encoder(
     encoder: nn.Module, data: Dataset[Any], views: Augmentation, settings: Pretraining, *, progress: bool = True
 ) -> History:
-    """Pretrain an encoder in place on any dataset of dicts, with `fit`; the projector is thrown away."""
+    """Pretrain an encoder in place on any dataset of dicts, with `fit`; the projector is thrown away.
+
+    Args:
+        encoder: takes a dict batch, returns (B, feature_dim); a `ViTEncoder` for `"mae"`, a `LateFusion` of two images
+            for `"cross-modal"`.
+        data: samples that are dicts.
+        views: changes of each view, for example `strong_views(64)`.
+        settings: see `Pretraining`.
+        progress: show bars.
+
+    Returns:
+        What `fit` measured, epoch by epoch.
+
+    Raises:
+        BandError: the encoder is not of the kind that the method trains.
+        NonFiniteLossError: the loss became NaN or infinite.
+    """
     model: nn.Module
     task: Task
     augment: Augmentation
     options: dict[str, Any] = {"temperature": settings.temperature}
     if settings.method == "mae":
-        model, task, augment = MaskedAutoencoder(encoder), Reconstruction(), views  # type: ignore[arg-type]
+        if not isinstance(encoder, ViTEncoder):
+            raise BandError(f"mae trains a ViTEncoder, not a {type(encoder).__name__}; see bengelib.mae")
+        model, task, augment = MaskedAutoencoder(encoder), Reconstruction(), views
     elif settings.method == "cross-modal":
-        first, second = encoder.inputs  # type: ignore[misc]
-        parts = [_alone(encoder, key) for key in (first, second)]  # type: ignore[arg-type]
+        if not isinstance(encoder, LateFusion) or len(encoder.images) != 2 or len(encoder.inputs) != 2:
+            raise BandError(
+                f"cross-modal trains a LateFusion of two images, such as s2 and s1; this is a {type(encoder).__name__} "
+                f"of {list(getattr(encoder, 'inputs', {}))}"
+            )
+        first, second = encoder.images
+        parts = [_alone(encoder, key) for key in (first, second)]
         model, task = SiameseNetwork(parts[0], 128, hidden=512, encoder_2=parts[1]), Contrast("cross-modal", **options)
         augment = pair_modalities(views, (first,), (second,))
     else:
@@ -141,13 +164,7 @@ def _alone(joined: LateFusion, key: str) -> EarlyFusion:
 
 
 def image_encoder(mean: Sequence[float], std: Sequence[float], method: str, depth: int, width: int) -> nn.Module:
-    """The encoder of images of three channels with random weights: a ResNet, or for `"mae"` a vision transformer.
-
-    Raises:
-        ValueError: a method that needs two sensors.
-    """
-    if method == "cross-modal":
-        raise ValueError("cross-modal contrasts two sensors, and these images are of one; choose --method simclr")
+    """The encoder of images of three channels with random weights: a ResNet, or for `"mae"` a vision transformer."""
     if method == "mae":
         return ViTEncoder({"image": CHANNELS}, dim=4 * width, normalize=ChannelNormalize(mean, std))
     return ImageEncoder(mean, std, depth, width / FULL_WIDTH)

@@ -6,6 +6,7 @@ The parts stand in `linear` (frozen features and probes on them), `labelled` (wh
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from bengelib.finetuning import FINE_TUNING as FINE_TUNING
 from bengelib.finetuning import FROM_SCRATCH as FROM_SCRATCH
 from bengelib.finetuning import FineTuning as FineTuning
 from bengelib.finetuning import finetune as finetune
+from bengelib.finetuning import for_random_weights as for_random_weights
 from bengelib.finetuning import from_scratch as from_scratch
 from bengelib.finetuning import logits_of as logits_of
 from bengelib.finetuning import with_chosen_lr as with_chosen_lr
@@ -56,12 +58,13 @@ def label_efficiency(
     groups: Sequence[str] | None = None,
     precision: str = "auto",
     progress: bool = True,
-    after_each: Callable[[Sequence[dict[str, Any]]], None] | None = None,
+    after_each: Callable[[Sequence[dict[str, Any]]], object] = len,
 ) -> list[dict[str, Any]]:
     """How well each way of training does on the same test samples, by the share of the training samples with labels.
 
     * `frozen`: a logistic probe on the features of a frozen encoder.
-    * `finetune`: the whole network trained further, from the weights of the encoder and of such a probe.
+    * `finetune`: the whole network trained further, from the weights of the encoder and of such a probe; statistics of
+      BatchNorm stay as pretraining has left them.
     * `scratch`: the same network from random weights, with the same steps and views and its own learning rate.
 
     Every mode of a seed has the same labelled samples, and all answer for the test samples in `turns` flips and turns.
@@ -81,15 +84,15 @@ def label_efficiency(
         fractions: of the training samples that are labelled, see `label_subsets`.
         seeds: draws of the labelled samples and runs of training.
         augment: views of a training batch in `finetune` and `scratch`.
-        stages: stages whose features `frozen` has beside the last, see `extract_features`.
+        stages: stages whose features probes and heads read beside the last, in all modes, see `extract_features`.
         turns: see `extract_features`.
-        finetune_settings: see `FineTuning`.
-        scratch_settings: see `FineTuning`.
+        finetune_settings: see `FineTuning`; `stages` above hold.
+        scratch_settings: likewise, taken `for_random_weights`.
         groups: of the test samples, such as tiles, drawn as wholes for the intervals.
         precision: see `bengelib.devices.choose_precision`.
         progress: show bars, and each result when it is there.
-        after_each: called with all rows so far whenever a mode is done at a fraction, to keep them; a crash or an
-            interruption then loses one training and not all.
+        after_each: called with all rows so far whenever there is a new one, to keep them: a crash or an interruption
+            then loses one training and not all.
 
     Returns:
         Rows of `mode`, `fraction`, `n_labels`, `seed`, `accuracy` (with several labels `map`) and `ci95`, the ends of
@@ -115,7 +118,8 @@ def label_efficiency(
     rows: list[dict[str, Any]] = []
     for fraction in sorted(set.intersection(*(set(by_fraction) for by_fraction in subsets.values()))):
         for mode in modes:
-            settings = finetune_settings if mode == "finetune" else scratch_settings
+            settings = finetune_settings if mode == "finetune" else for_random_weights(scratch_settings)
+            settings = replace(settings, stages=tuple(stages))
             runs = []
             for seed in seeds:
                 chosen = subsets[seed][fraction]
@@ -137,9 +141,9 @@ def label_efficiency(
                     predicted = logits if multi_label else logits.argmax(axis=1)
                 runs.append(score_runs(predicted[None], test_labels, score, counts))
                 rows.append(_row(mode, fraction, len(chosen), seed, metric, pool(runs[-1]), progress))
+                after_each(rows)
             if len(seeds) > 1:
                 rows.append(_row(mode, fraction, len(chosen), POOLED, metric, pool(np.concatenate(runs)), progress))
-            if after_each is not None:
                 after_each(rows)
     return rows
 

@@ -67,6 +67,10 @@ def test_bench_of_views_needs_no_data(capsys):
     assert "100%" in out  # the step is the measure
     assert main(["bench", "loader"]) == 1
     assert "give --root DIR" in capsys.readouterr().err
+    for wrong in (["--root", "x"], ["--rounds", "0"], ["--batch", "1"]):
+        assert main(["bench", "views", *wrong]) == 1
+    assert main(["bench", "train", "--root", "x", "--precision", "no"]) == 1
+    assert "--precision is of bench views" in capsys.readouterr().err
 
 
 def test_an_interruption_says_that_it_can_be_taken_up(monkeypatch, capsys):

@@ -293,7 +293,7 @@ def test_panels_show_each_curve_with_its_band_and_all_others_in_grey():
         assert len(axis.get_lines()) == len(curves) + 2  # all in grey, from scratch, and its own again
         assert len(axis.collections) == 1  # one band
     assert figure.legends[0].get_texts()[0].get_text() == "from scratch"
-    with pytest.raises(ValueError, match="no curves"):
+    with pytest.raises(ValueError, match="0 curves against 0"):
         plot.plot_curve_panels({}, "labels", "accuracy", {})
 
 

@@ -14,10 +14,11 @@ from torch.utils.data import Dataset
 from bengelib.engine import fit
 from bengelib.errors import BandError, SplitError
 from bengelib.finetuning import AveragedNetwork, ScaledHead, repeat_to
-from bengelib.fusion import EarlyFusion
+from bengelib.fusion import EarlyFusion, FeatureFusion, LateFusion
 from bengelib.heads import ClassificationHead, Network
 from bengelib.images import ImageEncoder
 from bengelib.linear import StagedEncoder
+from bengelib.mae import ViTEncoder
 from bengelib.probe import (
     FineTuning,
     curves,
@@ -134,6 +135,17 @@ def test_a_staged_encoder_knows_how_long_its_features_are(encoder):
         assert not any(module._forward_hooks for module in encoder.modules())
     with pytest.raises(ValueError, match=r"no stages \[0\]"):
         StagedEncoder(encoder, (0, 1))
+
+
+@pytest.mark.parametrize("make", [EarlyFusion, FeatureFusion, LateFusion, ViTEncoder])
+def test_every_encoder_can_be_staged(make):
+    batch = {"s2": torch.rand(2, 2, 32, 32), "s1": torch.rand(2, 1, 32, 32)}
+    encoder = make({"s2": ("B04", "B03"), "s1": ("VV",)}, **({} if make is ViTEncoder else {"width": 0.125}))
+    staged = StagedEncoder(encoder, (1, 2, 3)).eval()
+    with torch.no_grad():
+        features = staged(batch)
+        assert features.shape == (2, staged.feature_dim)
+        assert torch.equal(features[:, -encoder.feature_dim :], encoder(batch))
 
 
 def test_features_that_are_not_finite_are_refused(data, encoder):
@@ -311,29 +323,39 @@ def test_fine_tuning_leaves_the_encoder_untouched_and_reads_only_the_chosen(data
 def test_a_warm_head_begins_with_what_the_probe_says(data, encoder):
     chosen = np.arange(12)
     settings = FineTuning(steps=1, epochs=0, batch_size=8, lrs=(1e-12,), weight_decay=0, average=0.0)
+    options = dict(chosen=chosen, precision="no", progress=False)
     for stages in ((), (2, 3)):
-        network = finetune(
-            encoder,
-            data,
-            "label",
-            CLASSES,
-            data.labels,
-            chosen=chosen,
-            settings=replace(settings, stages=stages),
-            precision="no",
-            progress=False,
-        )
-        network.load_state_dict(
-            network.state_dict() | buffers_of(encoder, "encoder.encoder." if stages else "encoder.")
-        )
+        settings = replace(settings, stages=stages)
+        network = finetune(encoder, data, "label", CLASSES, data.labels, settings=settings, **options)
         features = extract_features(encoder, data, stages=stages, precision="no")
         known = fit_logistic(features[chosen], data.labels[chosen], 3).scores(features)
         assert np.allclose(logits_of(network, data, "label", precision="no"), known, atol=1e-3)
 
 
-def buffers_of(encoder, before):
-    """The statistics of an encoder, which one step of training has moved, under the names of a network around it."""
-    return {before + name: value for name, value in encoder.named_buffers()}
+@pytest.mark.parametrize("average", [0.0, 0.5])
+def test_statistics_stay_still_where_wanted_and_weights_do_not(data, encoder, average):
+    before = state(encoder)
+    tuned = {}
+    for still in (True, False):
+        settings = replace(QUICK, still=still, average=average, stages=())
+        tuned[still] = finetune(
+            encoder, data, "label", CLASSES, data.labels, settings=settings, precision="no", progress=False
+        ).encoder
+        assert tuned[still].state_dict().keys() == before.keys()
+        assert not torch.equal(tuned[still].resnet.bn1.weight, encoder.resnet.bn1.weight)
+    held, moved = (dict(tuned[still].named_buffers()) for still in (True, False))
+    assert all(torch.equal(value, before[name]) for name, value in held.items())
+    assert not torch.equal(moved["resnet.bn1.running_mean"], before["resnet.bn1.running_mean"])
+    assert type(encoder.resnet.bn1) is nn.BatchNorm2d and same(before, encoder)
+
+
+def test_random_weights_have_neither_statistics_nor_a_probe_to_begin_with(data, monkeypatch):
+    taken = []
+    monkeypatch.setattr("bengelib.finetuning.hold_statistics_still", lambda _: taken.append("still"))
+    monkeypatch.setattr("bengelib.finetuning.fit_logistic", lambda *_, **__: taken.append("probe"))
+    build = partial(ImageEncoder, width=0.125)
+    from_scratch(build, data, "label", CLASSES, data.labels, settings=QUICK, precision="no", progress=False)
+    assert not taken
 
 
 def test_fine_tuning_repeats_and_learns(data, encoder):
@@ -422,7 +444,7 @@ def test_the_factor_of_the_head_multiplies_its_learning_rate():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"batch_size": 1}, {"lrs": ()}, {"lrs": (0.0,)}, {"average": 1.0}, {"smoothing": 1.0}]
+    "wrong", [{"steps": 0}, {"batch_size": 1}, {"lrs": ()}, {"lrs": (0.0,)}, {"average": 1.0}, {"smoothing": 1.0}, {"stages": (5,)}]
 )
 def test_settings_that_train_nothing_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -435,7 +457,7 @@ def test_settings_that_train_nothing_are_refused(wrong):
 def efficiency(encoder, data, **options):
     test = Colours(18, seed=1)
     given = dict(fractions=(0.2, 1.0), turns=1, precision="no", progress=False, finetune_settings=QUICK)
-    given |= {"scratch_settings": FineTuning(**{**vars(QUICK), "warm_head": False}), **options}
+    given |= {"scratch_settings": QUICK, **options}
     target = given.get("target", "label")
     labels, truth = (data.labels, test.labels) if target == "label" else (data.tags, test.tags)
     build = partial(ImageEncoder, width=0.125)
@@ -446,7 +468,7 @@ def test_rows_have_every_mode_fraction_and_seed(data, encoder):
     before = state(encoder)
     counts = []
     rows = efficiency(encoder, data, seeds=(0, 1), after_each=lambda so_far: counts.append(len(so_far)))
-    assert counts == [3, 6, 9, 12, 15, 18]  # two seeds and their mean, after each mode of each fraction
+    assert counts == list(range(1, 19))  # after every row
     assert same(before, encoder)
     assert {(row["mode"], row["fraction"], row["seed"]) for row in rows} == {
         (mode, fraction, seed)
