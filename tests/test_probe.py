@@ -444,7 +444,16 @@ def test_the_factor_of_the_head_multiplies_its_learning_rate():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"batch_size": 1}, {"lrs": ()}, {"lrs": (0.0,)}, {"average": 1.0}, {"smoothing": 1.0}, {"stages": (5,)}]
+    "wrong",
+    [
+        {"steps": 0},
+        {"batch_size": 1},
+        {"lrs": ()},
+        {"lrs": (0.0,)},
+        {"average": 1.0},
+        {"smoothing": 1.0},
+        {"stages": (5,)},
+    ],
 )
 def test_settings_that_train_nothing_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
