@@ -129,7 +129,11 @@ def hold_statistics_still(model: nn.Module) -> None:
 
 
 class ScaledHead(ClassificationHead):
-    """A linear head with a learning rate of its own: AdamW moves a weight by the rate, and `factor` multiplies that."""
+    """A linear head with a learning rate of its own: AdamW moves a weight by the rate, and `factor` multiplies that.
+
+    It computes in 32 bits whatever the precision is: a probe's weights undo the mean and the spread of each feature, and
+    the small difference of two large numbers is lost in 16 bits.
+    """
 
     def __init__(self, feature_dim: int, classes: Sequence[str], factor: float = 1.0) -> None:
         """Random weights, of the same size whatever the factor."""
@@ -147,7 +151,8 @@ class ScaledHead(ClassificationHead):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits (B, K)."""
-        logits: Tensor = self.factor * super().forward(features)
+        with torch.autocast(features.device.type, enabled=False):
+            logits: Tensor = self.factor * super().forward(features.float())
         return logits
 
 

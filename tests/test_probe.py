@@ -443,6 +443,18 @@ def test_the_factor_of_the_head_multiplies_its_learning_rate():
     assert torch.allclose(head(torch.ones(1, 4)), torch.full((1, 3), 4.0))
 
 
+def test_the_head_keeps_small_differences_of_large_features_under_mixed_precision():
+    random = np.random.default_rng(0)
+    features = torch.tensor(100 + 0.1 * random.normal(size=(40, 4)), dtype=torch.float32)
+    labels = (features[:, 0] > 100).numpy().astype(int)
+    probe = fit_logistic(features.numpy(), labels, 2)
+    head = ScaledHead(4, ("low", "high"))
+    head.set(probe.weight, probe.bias)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = head(features)
+    assert np.allclose(logits.detach(), probe.scores(features.numpy()), atol=1e-2)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
