@@ -460,7 +460,7 @@ def carry_out_training(run: Run) -> dict[str, np.ndarray]:
     if begun:
         settings = replace(settings, lrs=(3e-5, 1e-4, 3e-4))
     else:  # random weights take larger steps
-        settings = replace(settings, lrs=FROM_SCRATCH.lrs, still=False, warm_head=False)
+        settings = replace(settings, lrs=FROM_SCRATCH.lrs, warm_head=False)
     arrays: dict[str, np.ndarray] = {}
     for draw in range(TRAINED_DRAWS):
         (chosen,) = subsets(labels, [run.label_fraction], draw).values()

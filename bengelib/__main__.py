@@ -61,9 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--width", type=int, default=32, help="channels of the first layer; 64 is the usual ResNet-18 (default: 32)"
     )
-    command.add_argument("--epochs", type=int, default=10, help="passes over the images (default: 10)")
+    command.add_argument("--epochs", type=int, default=15, help="passes over the images (default: 15)")
     command.add_argument("--depth", type=int, choices=(18, 34, 50), default=18, help="layers of the ResNet")
-    command.add_argument("--size", type=int, default=64, help="pixels along a side of a view (default: 64)")
+    command.add_argument(
+        "--size", type=int, default=64, help="pixels along a side of an image, with --root of a view (default: 64)"
+    )
+    command.add_argument("--view", type=int, help="with --images: pixels of a view (default: three quarters of --size)")
     command.add_argument("--batch", type=int, default=256, help="images a step (default: 256)")
     command.add_argument("--lr", type=float, default=2e-3, help="highest learning rate (default: 0.002)")
     command.add_argument("--temperature", type=float, default=0.2, help="of SimCLR (default: 0.2)")
@@ -149,9 +152,11 @@ def _of_benge(options: argparse.Namespace) -> dict[str, Any]:
 def _pretrain(options: argparse.Namespace) -> None:
     from bengelib.commands import Pretraining, pretrain_benge, pretrain_images
 
-    names = ("method", "width", "epochs", "depth", "size", "lr", "temperature", "seed", "precision")
+    names = ("method", "width", "epochs", "depth", "size", "view", "lr", "temperature", "seed", "precision")
     settings = Pretraining(batch_size=options.batch, **{name: getattr(options, name) for name in names})
     others: dict[str, Any] = _of_benge(options)
+    if options.root is not None and options.view is not None:
+        raise ValueError("--view is for --images; views of --root have --size pixels, cut from patches of 120")
     if options.images is not None:
         pretrain_images(options.images, options.out, settings, **others)
     else:

@@ -82,7 +82,7 @@ def pretrain_images(
     mean, std = (moment.tolist() for moment in data.statistics())
     seed_everything(settings.seed)
     encoder = image_encoder(mean, std, settings.method, settings.depth, settings.width)
-    views = strong_views(settings.size, (mean, std))
+    views = strong_views(settings.view_size, (mean, std))
     history = pretrain_encoder(encoder, data, views, settings, progress=progress)
     config = {
         "made_from": "images",

@@ -41,9 +41,6 @@ class FineTuning:
         weight_decay: of AdamW.
         smoothing: label smoothing (Szegedy et al. 2016, arXiv:1512.00567) for one class a sample.
         average: decay a step of the running average of the weights that is used in the end; 0 takes the last weights.
-        still: keep the running statistics of BatchNorm as pretraining has left them, and normalise with them. A few
-            dozen labelled images of few classes have other statistics than all images, and a warm head was fitted to
-            features with the old ones. Random weights have none worth keeping.
         warm_head: begin with the weights of a logistic probe on the labelled samples (linear probing, then fine-tuning:
             Kumar et al. 2022, arXiv:2202.10054); without it, and from scratch, the head begins with random weights.
     """
@@ -58,7 +55,6 @@ class FineTuning:
     weight_decay: float = 0.05
     smoothing: float = 0.1
     average: float = 0.99
-    still: bool = True
     warm_head: bool = True
 
     def __post_init__(self) -> None:
@@ -88,8 +84,8 @@ class FineTuning:
 
 
 def for_random_weights(settings: FineTuning) -> FineTuning:
-    """The same settings without what only pretrained weights have: statistics worth keeping, features worth probing."""
-    return replace(settings, still=False, warm_head=False)
+    """The same settings without what only pretrained weights have: features worth probing."""
+    return replace(settings, warm_head=False)
 
 
 FINE_TUNING = FineTuning()
@@ -111,28 +107,11 @@ class SmoothedClassification(Classification):
         return F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
 
 
-class StillBatchNorm2d(nn.BatchNorm2d):
-    """A BatchNorm whose statistics do not move, also in training mode; its weights do."""
-
-    def train(self, mode: bool = True) -> "StillBatchNorm2d":
-        """Stay in evaluation mode."""
-        super().train(False)
-        return self
-
-
-def hold_statistics_still(model: nn.Module) -> None:
-    """Make every BatchNorm2d of a model a `StillBatchNorm2d`, in place; names and values of its state stay."""
-    for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            module.__class__ = StillBatchNorm2d
-            module.eval()
-
-
 class ScaledHead(ClassificationHead):
     """A linear head with a learning rate of its own: AdamW moves a weight by the rate, and `factor` multiplies that.
 
-    It computes in 32 bits whatever the precision is: a probe's weights undo the mean and the spread of each feature, and
-    the small difference of two large numbers is lost in 16 bits.
+    It computes in 32 bits whatever the precision is: a probe's weights undo the mean and the spread of each feature,
+    and the small difference of two large numbers is lost in 16 bits.
     """
 
     def __init__(self, feature_dim: int, classes: Sequence[str], factor: float = 1.0) -> None:
@@ -237,8 +216,7 @@ def finetune(
 
     Returns:
         The network with the averaged weights, in evaluation mode. With `stages` its `encoder` is a `StagedEncoder`
-        around the copy, `network.encoder.encoder`, and with `still` the statistics of BatchNorm stay still in training
-        that comes later, too.
+        around the copy, `network.encoder.encoder`.
 
     Raises:
         ValueError: fewer than two labelled samples, or of one class only.
@@ -292,8 +270,6 @@ class _Run:
         torch.manual_seed(self.seed)
         encoder: nn.Module = deepcopy(self.encoder).requires_grad_(True)
         encoder = StagedEncoder(encoder, settings.stages) if settings.stages else encoder
-        if settings.still:
-            hold_statistics_still(encoder)
         head = ScaledHead(int(encoder.feature_dim), self.classes, settings.head_factor)  # type: ignore[arg-type]
         if settings.warm_head:
             features = extract_features(encoder, Subset(self.data, chosen.tolist()), precision=self.precision)

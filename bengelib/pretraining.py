@@ -39,7 +39,11 @@ class Pretraining:
             tokens of the transformer are four times as long.
         epochs: passes over the images.
         depth: layers of the ResNet, 18, 34 or 50; the transformer has four blocks.
-        size: pixels along a side: of the images as they are read and of the views (of ben-ge: of the views).
+        size: pixels along a side: of the images of a folder as they are read, or of the views of ben-ge patches.
+        view: pixels along a side of the views of a folder's images; None takes three quarters of `size` (for `"mae"`,
+            whose squares have 8 pixels, all of it). A crop shows things larger than the whole image does, from which
+            features are taken later, and fewer pixels undo that (Touvron et al. 2019, arXiv:1906.06423); an epoch
+            takes little more than half the time.
         batch_size: images a step; contrast is against all others of a batch.
         lr: highest learning rate, after a warm-up, before a cosine decay.
         temperature: of SimCLR and of the contrast of two modalities.
@@ -50,9 +54,10 @@ class Pretraining:
 
     method: str = "simclr"
     width: int = 32
-    epochs: int = 10
+    epochs: int = 15
     depth: int = 18
     size: int = 64
+    view: int | None = None
     batch_size: int = 256
     lr: float = 2e-3
     temperature: float = 0.2
@@ -72,9 +77,15 @@ class Pretraining:
             raise ValueError(f"there is no ResNet of {self.depth} layers; choose 18, 34 or 50")
         if self.batch_size == 1:
             raise ValueError("a batch of one image has nothing to be compared with; give 2 or more, better 256")
-        for name in ("width", "epochs", "size", "batch_size", "lr", "temperature"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)}; expected a number above 0")
+        for name in ("width", "epochs", "size", "view", "batch_size", "lr", "temperature"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}={value}; expected a number above 0")
+
+    @property
+    def view_size(self) -> int:
+        """Pixels along a side of the views of a folder's images."""
+        return self.view or (self.size if self.method == "mae" else max(1, round(0.75 * self.size)))
 
 
 def strong_views(size: int, moments: Moments | None = None) -> Views:

@@ -63,8 +63,7 @@ def label_efficiency(
     """How well each way of training does on the same test samples, by the share of the training samples with labels.
 
     * `frozen`: a logistic probe on the features of a frozen encoder.
-    * `finetune`: the whole network trained further, from the weights of the encoder and of such a probe; statistics of
-      BatchNorm stay as pretraining has left them.
+    * `finetune`: the whole network trained further, from the weights of the encoder and of such a probe.
     * `scratch`: the same network from random weights, with the same steps and views and its own learning rate.
 
     Every mode of a seed has the same labelled samples, and all answer for the test samples in `turns` flips and turns.

@@ -26,7 +26,7 @@ from bengelib.errors import CheckpointError
 from bengelib.fusion import LateFusion
 from bengelib.heads import Network
 from bengelib.images import ImageEncoder, class_of, list_images
-from bengelib.pretraining import METHODS
+from bengelib.pretraining import METHODS, strong_views
 from tests import fake_tree as fake
 from tests.image_folders import COLOURS, write_images
 
@@ -223,6 +223,7 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
     for said, instead in (
         ('"images", 20, (0.01, 0.1, 1.0)', '"images", 1, (0.2, 1.0)'),
         ("size=64", "size=32"),
+        ("Views(48", "Views(24"),
         ("Views(64", "Views(32"),
         ("width=0.5", "width=0.125"),
         ("seeds=(0, 1, 2)", "seeds=(0, 1), turns=1, finetune_settings=quick, scratch_settings=quick"),
@@ -353,6 +354,19 @@ def test_what_cannot_be_written_is_refused_before_the_work(pretrained, tmp_path)
     (tmp_path / "file").write_text("x")
     with pytest.raises(CheckpointError, match="cannot be made"):
         check_writable(tmp_path / "file" / "below" / "x.json")
+
+
+def test_views_are_smaller_than_the_images_of_a_folder(pretrained, monkeypatch, tmp_path, capsys):
+    assert [Pretraining(size=size).view_size for size in (64, 33, 1)] == [48, 25, 1]
+    assert Pretraining(method="mae").view_size == 64 and Pretraining(view=40).view_size == 40
+    images, _ = pretrained
+    made = []
+    monkeypatch.setattr("bengelib.commands.strong_views", lambda size, _: made.append(size) or strong_views(size))
+    command = ["pretrain", "--images", str(images), "--out", str(tmp_path / "encoder.safetensors"), *SMALL]
+    assert main(command) == 0 and main([*command, "--view", "16"]) == 0
+    assert made == [24, 16]
+    assert main(["pretrain", "--root", "x", "--out", str(tmp_path / "x"), "--view", "16"]) == 1
+    assert refused(capsys, "--view is for --images")[0]
 
 
 @pytest.mark.parametrize(
