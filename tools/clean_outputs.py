@@ -25,6 +25,7 @@ NOTEBOOK_METADATA = {
 KEPT_CELL_METADATA = ("tags", "jupyter", "cellView")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 IMAGE = "image/png"
+DRAWING_COLOURS = 10_000
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt", b"tIME")  # they hold the version of the drawing library and dates
 
@@ -85,7 +86,7 @@ def _clean_outputs(outputs: list[Any], count: int) -> list[Any]:
             if WIDGET in output.data:
                 continue
             if IMAGE in output.data:
-                output.data[IMAGE] = _without_text_chunks(_without_opacity(output.data[IMAGE]))
+                output.data[IMAGE] = _without_text_chunks(_made_smaller(output.data[IMAGE]))
             if output.output_type == "execute_result":
                 output.execution_count = count
         kept.append(output)
@@ -105,17 +106,23 @@ def _as_seen(text: str) -> str:
     return "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in text.split("\n"))
 
 
-def _without_opacity(encoded: str) -> str:
-    """The same base64 PNG without an alpha channel that is opaque everywhere, which takes a sixth of the bytes."""
+def _made_smaller(encoded: str) -> str:
+    """A base64 PNG in fewer bytes: without an alpha channel that is opaque everywhere, and a drawing with a palette.
+
+    A drawing is what has at most `DRAWING_COLOURS`; 256 of them, the palette of a PNG, cannot be told from all by eye.
+    """
     data = base64.b64decode(encoded)
     if not data.startswith(PNG_SIGNATURE):
         return encoded
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if image.mode != "RGBA" or image.getchannel("A").getextrema() != (255, 255):
+            opaque = image.mode == "RGB" or (image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255))
+            if not opaque:
                 return encoded
+            plain = image.convert("RGB")
+            drawing = plain.getcolors(DRAWING_COLOURS) is not None
             smaller = io.BytesIO()
-            image.convert("RGB").save(smaller, "PNG", optimize=True)
+            (plain.quantize(256, dither=Image.Dither.NONE) if drawing else plain).save(smaller, "PNG", optimize=True)
     except OSError:  # no whole image
         return encoded
     return base64.b64encode(smaller.getvalue()).decode() + "\n"
