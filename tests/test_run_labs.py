@@ -236,3 +236,33 @@ def test_memory_of_no_process_is_unknown():
     with MemoryWatch(lambda: None) as watch:
         pass
     assert watch.peak is None
+
+
+def test_drawings_get_a_palette_and_pictures_keep_their_colours():
+    import base64
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    def cleaned(pixels: np.ndarray) -> np.ndarray:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "PNG")
+        data = {"image/png": base64.b64encode(buffer.getvalue()).decode()}
+        notebook = executed(new_output("display_data", data=data))
+        clean_outputs.clean(notebook)
+        once = notebook.cells[0].outputs[0].data["image/png"]
+        clean_outputs.clean(notebook)
+        assert notebook.cells[0].outputs[0].data["image/png"] == once
+        with Image.open(io.BytesIO(base64.b64decode(once))) as image:
+            modes.append(image.mode)
+            return np.asarray(image.convert("RGB"))
+
+    modes: list[str] = []
+    random = np.random.default_rng(0)
+    picture = random.integers(0, 256, (150, 150, 3), dtype=np.uint8)
+    steps = np.linspace(0, 255, 1000).astype(np.uint8)
+    drawing = np.stack([np.stack([steps, 255 - steps, np.full(1000, 40)], axis=1)] * 20).astype(np.uint8)
+    assert np.array_equal(cleaned(picture), picture)
+    assert np.abs(cleaned(drawing).astype(int) - drawing).max() <= 8
+    assert modes == ["RGB", "P"]
