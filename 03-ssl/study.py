@@ -12,8 +12,8 @@ class has one, five draws of each (two for the BigEarthNet labels, three over al
 training further at 5 % and at 100 % of the labels, three draws, beside the same network from random weights, with the
 same steps and views. Either learning rate is chosen among three on a fifth of the labels.
 
-To fit into three quarters of an hour on two cores, images are read at 20 m (means of 2 x 2 pixels, 60 a side), views
-have 48 pixels, and networks compute in bf16. On a processor that lacks matrix units for that, give the runs
+To fit into about three quarters of an hour on two cores, images are read at 20 m (means of 2 x 2 pixels, 60 a side),
+views have 48 pixels, and networks compute in bf16. On a processor that lacks matrix units for that, give the runs
 `precision="no"`; on one machine and one thread the numbers repeat exactly, elsewhere closely. ImageNet weights are not
 among the runs, for they would have to be downloaded.
 
