@@ -14,6 +14,7 @@ import torch
 from tqdm.auto import tqdm
 
 from bengelib.bands import S2_BANDS
+from bengelib.convolution import channels_last
 from bengelib.devices import make_accelerator
 from bengelib.fusion import EarlyFusion
 from bengelib.pretraining import strong_views
@@ -58,7 +59,6 @@ def bench_views(
     make = TwoViews(strong_views(size))
     torch.manual_seed(0)
     model = accelerator.prepare_model(SiameseNetwork(EarlyFusion({"s2": S2_BANDS}, width=width), 128, hidden=512))
-    model = model.to(memory_format=torch.channels_last)
     task, generator = Contrast("simclr"), torch.Generator().manual_seed(0)
     mean, std = (moment.to(device).view(-1, 1, 1) for moment in band_statistics("s2", S2_BANDS))
     batch: Batch = {"s2": mean + std * torch.randn(batch_size, len(S2_BANDS), 120, 120, device=device)}
@@ -72,7 +72,7 @@ def bench_views(
 
     jobs: dict[str, Callable[[], object]] = {"two views": lambda: make(batch, generator), _STEP: step}
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    with one_thread(), tqdm(total=rounds + 1, desc="measuring", unit="round", disable=not progress) as bar:
+    with one_thread(), channels_last(model), tqdm(total=rounds + 1, desc="measuring", unit="round", disable=not progress) as bar:
         for turn in range(rounds + 1):
             for name, job in jobs.items():
                 start = time.perf_counter()

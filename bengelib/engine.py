@@ -20,6 +20,7 @@ from torchmetrics import MeanMetric
 from tqdm import tqdm
 
 from bengelib.batches import batches, check_bands, steps_per_epoch
+from bengelib.convolution import channels_last
 from bengelib.devices import Accelerator, gather_object, handed_back, make_accelerator, share_buffers
 from bengelib.errors import NonFiniteLossError
 from bengelib.tasks import Task
@@ -159,8 +160,7 @@ def fit(
     done = 0  # steps; a bar that is not shown does not count them
 
     silent = not (progress and accelerator.is_main_process)
-    with handed_back(model), tqdm(total=steps, disable=silent, leave=False) as bar:
-        model.to(memory_format=torch.channels_last)  # the layout that convolutions are fastest in
+    with handed_back(model), channels_last(model), tqdm(total=steps, disable=silent, leave=False) as bar:
         wrapped, optimizer = accelerator.prepare(model, optimizer)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step, steps, warmup))
         for epoch in range(1, epochs + 1):

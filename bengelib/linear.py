@@ -15,6 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from bengelib.convolution import channels_last
 from bengelib.engine import predict
 from bengelib.resnet import ResNetEncoder
 from bengelib.transforms import Batch
@@ -144,9 +145,10 @@ def extract_features(
         ValueError: no samples, a stage or a number of turns that does not exist, or features that are not finite.
     """
     check_turns(turns)
-    copy = deepcopy(encoder).to(memory_format=torch.channels_last)
+    copy = deepcopy(encoder)
     model = _Features(StagedEncoder(copy, stages) if stages else copy, turns)
-    answers = predict(model, data, batch_size=batch_size, precision=precision, workers=workers)
+    with channels_last(model):
+        answers = predict(model, data, batch_size=batch_size, precision=precision, workers=workers)
     features = np.asarray(answers.outputs["features"], dtype=np.float32)
     _check_finite(features)
     return features

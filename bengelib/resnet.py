@@ -15,6 +15,7 @@ from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weig
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from bengelib.bands import RGB_BANDS
+from bengelib.convolution import PointwiseConv2d
 from bengelib.errors import DownloadError
 
 
@@ -97,7 +98,8 @@ def _stage(
     shortcut = None
     if stride != 1 or in_channels != out_channels:
         shortcut = nn.Sequential(
-            nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False), nn.BatchNorm2d(out_channels)
+            PointwiseConv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False),
+            nn.BatchNorm2d(out_channels),
         )
     first = block(in_channels, planes, stride, shortcut)
     return nn.Sequential(first, *(block(out_channels, planes) for _ in range(count - 1)))
