@@ -72,7 +72,8 @@ def bench_views(
 
     jobs: dict[str, Callable[[], object]] = {"two views": lambda: make(batch, generator), _STEP: step}
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    with one_thread(), channels_last(model), tqdm(total=rounds + 1, desc="measuring", unit="round", disable=not progress) as bar:
+    bar = tqdm(total=rounds + 1, desc="measuring", unit="round", disable=not progress)
+    with one_thread(), channels_last(model), bar:
         for turn in range(rounds + 1):
             for name, job in jobs.items():
                 start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Compares the gradients of the package's models with those in 64 bits; run by `test_convolution.py` in other arithmetics.
+"""Compares the gradients of the package's models with those in 64 bits; `test_convolution.py` runs it.
 
     python -m tests.kernel_gradients
 
