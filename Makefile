@@ -12,12 +12,13 @@ lab_options := $(if $(LAB),--lab $(LAB)) $(if $(DATASET),--dataset $(DATASET)) \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:  # half an environment would pass for a whole one
-.PHONY: help labs test venv jupyter lint links clean
+.PHONY: help labs test test-lowest test-newest venv jupyter lint links clean
 
 help:
 	@echo "make labs      run every lab in a fresh kernel; notebooks and pages go to build/labs/"
 	@echo "               LAB=01 only that one; FULL=1 the full knobs; DATASET=ben-ge-800 real data"
 	@echo "make test      run the quick test suite"
+	@echo "make test-lowest, make test-newest   the same with the oldest and the newest versions admitted"
 	@echo "make jupyter   open JupyterLab on the same environment"
 	@echo "make lint      check style and types"
 	@echo "make venv      only create $(VENV) and install into it; the other commands do so where needed"
@@ -31,6 +32,30 @@ labs: $(ready)
 
 test: $(ready)
 	@$(python) -m pytest
+
+# The suite with the oldest versions that pyproject.toml admits, and with the newest there are. Each has an environment of
+# its own; the oldest NumPy has no wheels for Python 3.12 and later.
+LOWEST_PYTHON ?= python3.11
+lowest := $(VENV)-lowest
+newest := $(VENV)-newest
+
+test-lowest: $(lowest)/.ready
+	@$(lowest)/bin/python -m pytest
+
+test-newest:
+	@$(MAKE) --no-print-directory VENV=$(newest) venv
+	@$(newest)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade --upgrade-strategy eager \
+		-r requirements.txt
+	@$(newest)/bin/python -m pytest
+
+$(lowest)/.ready: pyproject.toml tools/lowest.py
+	@$(LOWEST_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+		echo "The lowest versions need Python 3.11; say where it is: make test-lowest LOWEST_PYTHON=..."; exit 1; }
+	@echo "Installing the lowest versions into $(lowest): some minutes and several GB"
+	@$(LOWEST_PYTHON) -m venv $(lowest)
+	@$(LOWEST_PYTHON) tools/lowest.py > $(lowest)/constraints.txt
+	@$(lowest)/bin/python -m pip --disable-pip-version-check install -c $(lowest)/constraints.txt -e '.[labs,dev]'
+	@touch $@
 
 jupyter: $(ready)
 	@$(python) -m jupyter lab

@@ -151,7 +151,9 @@ def _of_benge(options: argparse.Namespace) -> dict[str, Any]:
 
 def _pretrain(options: argparse.Namespace) -> None:
     from bengelib.commands import Pretraining, pretrain_benge, pretrain_images
+    from bengelib.cores import limit_threads
 
+    limit_threads()
     names = ("method", "width", "epochs", "depth", "size", "view", "lr", "temperature", "seed", "precision")
     settings = Pretraining(batch_size=options.batch, **{name: getattr(options, name) for name in names})
     others: dict[str, Any] = _of_benge(options)
@@ -166,7 +168,9 @@ def _pretrain(options: argparse.Namespace) -> None:
 
 def _probe(options: argparse.Namespace) -> None:
     from bengelib.commands import check_writable, probe_benge, probe_images, probe_options, write_rows
+    from bengelib.cores import limit_threads
 
+    limit_threads()
     check_writable(options.out)
     others: dict[str, Any] = _of_benge(options)
     others |= probe_options(options.steps, options.seeds, options.turns)
@@ -183,7 +187,9 @@ def _probe(options: argparse.Namespace) -> None:
 def _bench(options: argparse.Namespace) -> None:
     from bengelib.bench import bench_loader, bench_train, describe
     from bengelib.bench_views import bench_views
+    from bengelib.cores import limit_threads
 
+    limit_threads()
     batch = (256 if options.what == "views" else 32) if options.batch is None else options.batch
     if options.what == "views":
         if options.root is not None:

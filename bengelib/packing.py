@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from bengelib.cores import usable_cores
 from bengelib.errors import ChecksumError, DiskSpaceError, MissingModalityError, RasterError, TableError
 from bengelib.files import disk_space, locked
 from bengelib.manifest import (
@@ -234,7 +235,7 @@ def _write_rasters(
         if _still_good(partial, chunks[number], entry, modality_folders, on_error)
     }
     if processes is None:
-        processes = (os.cpu_count() or 1) if len(meta) > _PARALLEL_FROM else 1
+        processes = usable_cores() if len(meta) > _PARALLEL_FROM else 1
     tasks = ((partial, chunk, modality_folders, on_error) for chunk in chunks if chunk.number not in done)
     finished = sum(len(chunks[number].ids) for number in done)
     with (

@@ -19,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from bengelib.bands import LAND_COVER_NAMES
+from bengelib.cores import usable_cores
 from bengelib.errors import SettingsError
 from bengelib.sim_patch import Job, write_patch
 from bengelib.sim_places import SPLIT_NAMES, Place, corner, plan, split_of, window_pixels
@@ -83,7 +84,7 @@ def simulate(
         seed: any whole number from 0 to 2**62.
         sampling: `balanced` (each of the eight common land-cover classes in turn, drawn with its fraction as weight, as
             the authors sampled ben-ge-8k) or `natural` (every patch of ben-ge equally likely).
-        processes: how many to use; None takes all cores, at most eight.
+        processes: how many to use; None takes all usable cores, at most eight.
         progress: whether to show a progress bar on standard error.
 
     Returns:
@@ -104,7 +105,7 @@ def simulate(
     if _reusable(root, settings):
         return root
     if processes is None:
-        processes = min(os.cpu_count() or 1, 8)
+        processes = min(usable_cores(), 8)
     root.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
     try:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bengelib.cores import usable_cores
 from bengelib.results import fingerprint, write_results
 
 
@@ -50,7 +51,7 @@ def carry_out_all(
         Exception: whatever the first run that fails raises; runs that ended before are kept.
     """
     missing = [run for run in runs if not run_path(folder, run).is_file()]
-    workers = workers or (1 if torch.cuda.is_available() else len(os.sched_getaffinity(0)) if _HAS_AFFINITY else 1)
+    workers = workers or (1 if torch.cuda.is_available() else usable_cores())
     started = time.monotonic()
     context = multiprocessing.get_context("spawn")
     with _one_thread_each(), ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
@@ -68,9 +69,6 @@ def carry_out_all(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-_HAS_AFFINITY = hasattr(os, "sched_getaffinity")
 
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

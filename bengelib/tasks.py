@@ -273,7 +273,8 @@ def check_labels(target: str, classes: Sequence[str], labels: Tensor) -> None:
 def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of logits (B, K, ...) and labels (B, ...), averaged over labels that are not 255; 0 without any."""
     known = (labels != IGNORE_INDEX).sum().clamp(min=1)
-    return F.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum") / known
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # never fewer than 32 bits
+    return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="sum") / known
 
 
 def f1_by_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

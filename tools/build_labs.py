@@ -19,7 +19,7 @@ from pathlib import Path
 
 import nbformat
 
-from tools.clean_outputs import NOTEBOOK_METADATA
+from tools.clean_outputs import KEPT_METADATA, NOTEBOOK_METADATA
 from tools.links import ROOT, badges, declared_repository
 
 SOURCE_SUFFIX = ".src.md"
@@ -121,9 +121,11 @@ def parse(text: str) -> list[tuple[str, str, list[str]]]:
 
 
 def _with_outputs(notebook: nbformat.NotebookNode, target: Path) -> nbformat.NotebookNode:
-    """Carry over outputs of unchanged cells."""
+    """Carry over outputs of unchanged cells, and what they were computed with."""
     if target.is_file():
-        old = {cell["id"]: cell for cell in nbformat.read(target, as_version=4).cells if cell.cell_type == "code"}
+        committed = nbformat.read(target, as_version=4)
+        notebook.metadata |= {name: value for name, value in committed.metadata.items() if name in KEPT_METADATA}
+        old = {cell["id"]: cell for cell in committed.cells if cell.cell_type == "code"}
         for cell in notebook.cells:
             if cell.cell_type == "code" and cell["id"] in old:
                 cell["outputs"] = old[cell["id"]]["outputs"]

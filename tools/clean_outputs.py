@@ -22,6 +22,7 @@ NOTEBOOK_METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+KEPT_METADATA = ("arithmetic",)  # what the outputs were computed with, see `tools.arithmetic`
 KEPT_CELL_METADATA = ("tags", "jupyter", "cellView")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 IMAGE = "image/png"
@@ -56,7 +57,8 @@ def clean(notebook: nbformat.NotebookNode) -> list[Problem]:
         What no cleaning can mend: errors, warnings, absolute paths, addresses of objects.
     """
     problems: list[Problem] = []
-    notebook.metadata = nbformat.from_dict(NOTEBOOK_METADATA)
+    kept = {name: value for name, value in notebook.metadata.items() if name in KEPT_METADATA}
+    notebook.metadata = nbformat.from_dict({**kept, **NOTEBOOK_METADATA})
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     count = 0
     for index, cell in enumerate(notebook.cells):

@@ -29,6 +29,7 @@ from nbconvert import HTMLExporter
 from traitlets.config import Config
 
 from tools import clean_outputs
+from tools.arithmetic import arithmetic_of_kernels, changed, difference
 from tools.kernel_memory import MemoryWatch
 from tools.links import ROOT
 from tools.progress import Progress
@@ -139,6 +140,7 @@ def run_lab(
         KnobError: See `set_knobs`.
     """
     notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("arithmetic", None)  # of the committed outputs
     if knobs:
         set_knobs(notebook, knobs)
     for cell in notebook.cells:
@@ -209,14 +211,33 @@ def headline(notebook: nbformat.NotebookNode) -> str:
 
 
 def differences(notebook: nbformat.NotebookNode, path: Path) -> list[str]:
-    """Code cells of the executed, cleaned `notebook` that show something else than the committed ones at `path`."""
-    committed = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    rerun = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [
-        f"cell [{new.execution_count}] '{new.source.splitlines()[0]}'"
-        for new, old in zip(rerun, committed, strict=True)
-        if (new.outputs, new.execution_count) != (old.outputs, old.execution_count)
-    ]
+    """Code cells of the executed, cleaned `notebook` that show something else than the committed ones at `path`.
+
+    In the arithmetic that the committed ones were run in, every byte counts. In another one a cell is named where its
+    words differ, or a number by more than rounding; pictures and smaller differences are counted in a note on the screen.
+    """
+    old = nbformat.read(path, as_version=4)
+    there, here = old.metadata.get("arithmetic", {}), arithmetic_of_kernels()
+    other = changed(there, here)
+    found, rounded = [], 0
+    cells = [[cell for cell in each.cells if cell.cell_type == "code"] for each in (notebook, old)]
+    for new, committed in zip(*cells, strict=True):
+        if (new.outputs, new.execution_count) == (committed.outputs, committed.execution_count):
+            continue
+        how = difference(_text(committed), _text(new)) if other else "outputs"
+        if how in ("", "rounding"):
+            rounded += 1
+        else:
+            found.append(f"other {how} in cell [{new.execution_count}] '{new.source.splitlines()[0]}'")
+    if other:
+        print(f"{path.name} was committed in another arithmetic ({other}), so bytes may differ: {rounded} cells do by "
+              f"rounding or in a picture, {len(found)} by more.")  # fmt: skip
+    return found
+
+
+def _text(cell: nbformat.NotebookNode) -> str:
+    """What a cell printed or returned, without pictures and pages."""
+    return "\n".join(output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs)
 
 
 def commit(notebook: nbformat.NotebookNode, path: Path) -> list[clean_outputs.Problem]:
@@ -229,6 +250,7 @@ def commit(notebook: nbformat.NotebookNode, path: Path) -> list[clean_outputs.Pr
         cell.source = source.source
     problems = clean_outputs.clean(notebook)
     if not problems:
+        notebook.metadata["arithmetic"] = arithmetic_of_kernels()
         clean_outputs.write(notebook, path)
     return problems
 
@@ -302,7 +324,7 @@ def main(arguments: Iterable[str] | None = None, root: Path = ROOT) -> int:
         elif options.commit:
             complaints += [f"{name} is left as it was: {problem}" for problem in commit(notebook, path)]
         elif options.compare:
-            complaints += [f"{name} shows something new: {cell}" for cell in differences(notebook, path)]
+            complaints += [f"{name}: {cell}" for cell in differences(notebook, path)]
     if results:
         print(f"\n{table(results)}")
         print("Peak memory: anonymous and shared pages of the kernel and the processes it started, not mapped files.")

@@ -1,0 +1,40 @@
+"""How many processor cores there are to use, and threads that do not exceed them.
+
+A container sees all cores of its host and may use a fraction of them. Libraries start a thread for each core that they
+see, and these threads then wait for each other: a step of training takes several times as long.
+"""
+
+import math
+import os
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, at least 1.
+
+    Heeds the affinity of the process and the quota of its container (through joblib), and `CPU_LIMIT`, a number of cores
+    such as `1.0`, which JupyterHub and so MyBinder sets.
+    """
+    from joblib import cpu_count  # comes with scikit-learn; takes a while to import
+
+    cores = int(cpu_count())
+    try:
+        limit = float(os.environ.get("CPU_LIMIT", ""))
+    except ValueError:  # not set, or not by JupyterHub
+        return cores
+    return max(1, min(cores, int(limit))) if math.isfinite(limit) and limit > 0 else cores
+
+
+def limit_threads() -> int:
+    """Keep torch, NumPy and scikit-learn to the usable cores, for the rest of this process; returns their number.
+
+    Fewer threads than that, asked for with `OMP_NUM_THREADS` or `torch.set_num_threads`, stay as they are.
+    """
+    import torch
+    from threadpoolctl import threadpool_info, threadpool_limits  # of scikit-learn's installation as well
+
+    cores = usable_cores()
+    if torch.get_num_threads() > cores:
+        torch.set_num_threads(cores)
+    if any(pool["num_threads"] > cores for pool in threadpool_info()):
+        threadpool_limits(cores)
+    return min(cores, torch.get_num_threads())
