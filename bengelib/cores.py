@@ -11,8 +11,8 @@ import os
 def usable_cores() -> int:
     """Cores that this process may use, at least 1.
 
-    Heeds the affinity of the process and the quota of its container (through joblib), and `CPU_LIMIT`, a number of cores
-    such as `1.0`, which JupyterHub and so MyBinder sets.
+    Heeds the affinity of the process and the quota of its container (through joblib), and `CPU_LIMIT`, a number of
+    cores such as `1.0`, which JupyterHub and so MyBinder sets.
     """
     from joblib import cpu_count  # comes with scikit-learn; takes a while to import
 

@@ -56,6 +56,7 @@ def test_threads_do_not_exceed_the_cores_and_fewer_stay_fewer():
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
 def test_a_process_held_to_one_core_has_one():
     core = min(os.sched_getaffinity(0))
-    code = f"import os; os.sched_setaffinity(0, {{{core}}}); from bengelib.cores import usable_cores; print(usable_cores())"
+    code = f"import os; os.sched_setaffinity(0, {{{core}}})"
+    code += "; from bengelib.cores import usable_cores; print(usable_cores())"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "1"

@@ -103,7 +103,7 @@ def test_rerun_gives_the_same_bytes(good):
 
 @pytest.fixture
 def elsewhere(good, tmp_path):
-    """The same lab, committed by another processor; with a function that changes what a cell is said to have printed."""
+    """The same lab, committed by another processor: a function that says what its last cell printed there."""
     path = write_lab(tmp_path, "01-good", "pass")
     notebook = nbformat.read(good[0] / "01-good" / "lab_good.ipynb", as_version=4)
     notebook.metadata["arithmetic"]["instructions"] = "SSE2"

@@ -2,8 +2,8 @@
 
     python -m tools.arithmetic
 
-prints the former as JSON. The same seed gives the same bytes where all of it is the same. Elsewhere every sum is rounded
-in another order, which training amplifies.
+prints the former as JSON. The same seed gives the same bytes where all of it is the same. Elsewhere every sum is
+rounded in another order, which training amplifies.
 """
 
 import json
@@ -18,11 +18,11 @@ from typing import Any
 PACKAGES = ("torch", "numpy", "scikit-learn", "matplotlib")
 NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:[eE][-+]?\d+)?")
 NEAR = 0.1
-"""By how much a number may move, relative to itself or as it stands, and still pass for rounding that training amplified."""
+"""How far a number may move, relative to itself or as it stands, and still pass for rounding amplified by training."""
 
 
 def arithmetic() -> dict[str, Any]:
-    """Of this process: `instructions` such as `AVX2`, `threads`, and the versions of the packages that compute or draw."""
+    """Of this process: `device`, `instructions` such as `AVX2`, `threads`, and versions of what computes or draws."""
     import torch
 
     instructions = torch.backends.cpu.get_cpu_capability()
@@ -53,8 +53,8 @@ def changed(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
 def difference(old: str, new: str) -> str:
     """How two printed texts differ: "" if not at all, "rounding", "numbers", or "words".
 
-    Numbers differ by rounding if each is near its counterpart, see `NEAR`. Words are all that is no number; blanks, which
-    tables fill up with, do not count.
+    Numbers differ by rounding if each is near its counterpart, see `NEAR`. Words are all that is no number; blanks,
+    which tables fill up with, do not count.
     """
     if old == new:
         return ""

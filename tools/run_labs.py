@@ -214,7 +214,7 @@ def differences(notebook: nbformat.NotebookNode, path: Path) -> list[str]:
     """Code cells of the executed, cleaned `notebook` that show something else than the committed ones at `path`.
 
     In the arithmetic that the committed ones were run in, every byte counts. In another one a cell is named where its
-    words differ, or a number by more than rounding; pictures and smaller differences are counted in a note on the screen.
+    words differ, or a number by more than rounding; other differences are only counted, in a line on the screen.
     """
     old = nbformat.read(path, as_version=4)
     there, here = old.metadata.get("arithmetic", {}), arithmetic_of_kernels()
