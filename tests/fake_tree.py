@@ -31,7 +31,7 @@ def _ramp(size: int) -> np.ndarray:
 
 def s2_pixels(band: str, patch: int) -> np.ndarray:
     """Digital numbers of a band of patch number `patch`, (n, n) uint16."""
-    base = 1000 + 700 * S2_BANDS.index(band) + 10 * (patch % 20)
+    base = 300 + 700 * S2_BANDS.index(band) + 10 * (patch % 20)
     return np.rint(base + _ramp(1200 // S2[band].resolution)).astype(np.uint16)
 
 
