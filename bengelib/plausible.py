@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bengelib.bands import WEATHER
+from bengelib.bands import LAND_COVER_NAMES, WEATHER
 from bengelib.errors import BengeError, DataWarning, RasterError, TableError
 
 
@@ -139,14 +139,16 @@ LIMITS: dict[str, Limits] = {
 }
 """Limits by key; for those of several columns, by the keys in `COLUMNS`."""
 
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "lonlat": ("lon", "lat"),
-    "weather": tuple("wind" if name.startswith("wind") else name for name in WEATHER),
-    "land_cover_fractions": ("share",) * 11,
+COLUMNS: dict[str, dict[str, str]] = {
+    "lonlat": {"lon": "lon", "lat": "lat"},
+    "weather": {name: "wind" if name.startswith("wind") else name for name in WEATHER},
+    "land_cover_fractions": dict.fromkeys(LAND_COVER_NAMES, "share"),
 }
-"""What in `LIMITS` holds for each column of a key that has several."""
+"""For a key of several columns, their names and whose limits hold for them."""
 
 _RASTERS = ("s2", "s1", "dem")
+_EUROPE = ((-9.2, 36.8), (31.8, 68.2))
+"""South-western and north-eastern corner of ben-ge, degrees."""
 _SHARES_SUM = 0.02
 """How far the shares of one patch may add up to another number than 1."""
 
@@ -165,8 +167,8 @@ def check_values(key: str, values: np.ndarray, where: str, *, warn: bool = True)
         TableError: the same in a table.
     """
     if key in COLUMNS:
-        for column, name in enumerate(COLUMNS[key]):
-            check_values(name, values[..., column], where, warn=warn)
+        for column, (name, kind) in enumerate(COLUMNS[key].items()):
+            check_values(kind, values[..., column], f"{where}, {name},", warn=warn)
         if warn and (words := _of_rows(key, values)):
             warnings.warn(f"{where} {words}", DataWarning, stacklevel=3)
         return
@@ -190,8 +192,10 @@ def check_values(key: str, values: np.ndarray, where: str, *, warn: bool = True)
 
 
 def impossible(key: str, values: np.ndarray) -> tuple[np.ndarray, str]:
-    """Which values of a key of `LIMITS` cannot be, a boolean array of the same shape, and what to say of them."""
-    limits = LIMITS[key]
+    """Which values of a key cannot be, a boolean array of the same shape, and what to say of them."""
+    limits = LIMITS.get(key)
+    if limits is None:
+        return np.zeros(values.shape, dtype=bool), ""
     low, high = limits.possible
     bad = ~((values >= low - _ROUNDING) & (values <= high + _ROUNDING))  # NaN is neither
     if not bad.any():
@@ -226,6 +230,10 @@ def _of_rows(key: str, values: np.ndarray) -> str:
         zero = ~values.any(axis=-1)
         if zero.any():
             return f"has {int(zero.sum())} positions of 0, 0, which is in the Gulf of Guinea: missing ones filled in?"
+        (west, south), (east, north) = _EUROPE
+        lon, lat = values[..., 0], values[..., 1]
+        if len(lat) and ((lon > south) & (lon < north) & (lat > west) & (lat < east)).all():
+            return "has positions that lie in Europe once longitude and latitude are swapped. Are they?"
     return ""
 
 
