@@ -231,7 +231,7 @@ def _same_patches(table: pd.DataFrame, meta: pd.DataFrame, column: str, expected
     given, known = table[column].reindex(meta.index), set(expected)
     other = [
         place
-        for place, (name, own) in enumerate(zip(given.astype(str), expected, strict=True))
+        for place, (name, own) in enumerate(zip(given.fillna("").astype(str), expected, strict=True))
         if name != own and (name in known or read_id(name.removesuffix(_COVER)))
     ]
     if other:

@@ -13,10 +13,16 @@ META = [
     ["b", "b1", "2017-12-13 10:10:31", "2017-12-14 16:50:43", 0.1, 0.2, -8.5, 40.75, 8],
     ["c", "c1", "2018-02-04 10:10:31", "2018-02-04 16:50:43", 0.3, 0.4, 25.0, 65.5, 0],
 ]
-WEATHER_COLUMNS = [
-    "wind-v_s1", "relhumidity_s2", "temperature_s2", "wind-u_s2", "wind-v_s2", "temperature_s1", "atmpressure_level",
-    "relhumidity_s1", "wind-u_s1",
-]  # fmt: skip
+WEATHER = {
+    "wind-v_s1": 1.5, "relhumidity_s2": 60, "temperature_s2": 280, "wind-u_s2": 2, "wind-v_s2": 3,
+    "temperature_s1": 281, "atmpressure_level": 950, "relhumidity_s1": 70, "wind-u_s1": -4,
+}  # fmt: skip
+WEATHER_COLUMNS = list(WEATHER)
+
+
+def weather(patch):
+    """A row of weather; each patch and each column has its own numbers."""
+    return [value + patch for value in WEATHER.values()]
 
 
 @pytest.fixture
@@ -25,8 +31,8 @@ def root(tmp_path):
     folder = tmp_path / "tiny"
     folder.mkdir()
     write_csv(folder / "tiny_meta.csv", [*META_COLUMNS, "climatezone"], META)
-    weather = [["c", "c1", *range(200, 209)], ["a", "a1", *range(9)], ["b", "b1", *range(100, 109)]]
-    write_csv(folder / "tiny_era-5.csv", ["patch_id", "patch_id_s1", *WEATHER_COLUMNS], weather)
+    rows = [["c", "c1", *weather(2)], ["a", "a1", *weather(0)], ["b", "b1", *weather(1)]]
+    write_csv(folder / "tiny_era-5.csv", ["patch_id", "patch_id_s1", *WEATHER_COLUMNS], rows)
     names = list(reversed(LAND_COVER_NAMES))
     cover = [["b_cover.tif", "b", *[0.0] * 10, 1.0], ["c_cover.tif", "c", 0.25, 0.75, *[0.0] * 9]]
     cover.append(["a_cover.tif", "a", 0.4, *[0.0] * 9, 0.6])
@@ -51,8 +57,8 @@ def test_longitude_comes_before_latitude(root):
 def test_weather_is_read_by_name_and_joined_by_patch(root, acquisition):
     """Temperature, wind u, wind v, relative humidity, pressure level, whatever the order in the file."""
     columns = [f"{name}_{acquisition}" for name in ("temperature", "wind-u", "wind-v", "relhumidity")]
-    places = np.array([WEATHER_COLUMNS.index(name) for name in [*columns, "atmpressure_level"]])
-    np.testing.assert_array_equal(read(root, "weather", acquisition), [places, places + 100, places + 200])
+    first = np.array([WEATHER[name] for name in [*columns, "atmpressure_level"]])
+    np.testing.assert_array_equal(read(root, "weather", acquisition), [first, first + 1, first + 2])
 
 
 def test_land_cover_fractions_are_in_the_order_of_the_legend(root):
@@ -172,14 +178,14 @@ def test_repeated_patch_is_named(root):
 
 
 def test_patch_without_a_row_is_named(root):
-    write_csv(root / "tiny_era-5.csv", ["patch_id", *WEATHER_COLUMNS], [["a", *range(9)], ["c", *range(9)]])
+    write_csv(root / "tiny_era-5.csv", ["patch_id", *WEATHER_COLUMNS], [["a", *weather(0)], ["c", *weather(2)]])
     with pytest.raises(TableError, match=r"1 patches .* first being b"):
         read(root, "weather")
 
 
 @pytest.mark.parametrize("value", ["", "inf", "warm"])
 def test_value_that_is_no_number_is_refused_not_replaced(root, value):
-    rows = [["a", *range(9)], ["b", *range(9)], ["c", *range(9)]]
+    rows = [["a", *weather(0)], ["b", *weather(1)], ["c", *weather(2)]]
     rows[1][3] = value  # temperature_s2
     write_csv(root / "tiny_era-5.csv", ["patch_id", *WEATHER_COLUMNS], rows)
     with pytest.raises(TableError, match=r"tiny_era-5\.csv") as error:
