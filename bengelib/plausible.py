@@ -179,6 +179,8 @@ def check_values(key: str, values: np.ndarray, where: str, *, warn: bool = True)
     error: type[BengeError] = RasterError if key in _RASTERS else TableError
     if not (low >= limits.possible[0] - _ROUNDING and high <= limits.possible[1] + _ROUNDING):
         raise error(f"{where} {impossible(key, values)[1]}")
+    if key == "s1" and low == high == 0:
+        raise error(f"{where} holds no data (every value is 0 dB).")
     if words := _mistaken(limits.absurd, low, high, limits.unit):
         raise error(f"{where} {words}")
     if not warn:
