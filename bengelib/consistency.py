@@ -19,7 +19,7 @@ from bengelib.errors import DataWarning, TableError
 from bengelib.identity import Identity, read_id, season, tile_origin, utm
 from bengelib.splits import read_splits
 
-_FAR_FROM_TILE, _FAR_FROM_PATCH = 30_000, 2_500
+_FAR_FROM_TILE, _FAR_FROM_PATCH = 30_000, 700
 """Metres: tiles overlap by 10 km, and patches are 1200 m wide."""
 
 
@@ -129,7 +129,7 @@ def _check_places(meta: pd.DataFrame, path: Path, found: list[tuple[int, Identit
         away = np.hypot(*(position - middle)[first]) / 1000
         _warn(
             f"{path} puts {int(off_patch.sum())} of {len(meta)} patches elsewhere in their tile than their ids say, "
-            f"the first being {meta['patch_id'].iloc[found[first][0]]}, {away:.0f} km away. Were lon and lat sorted or "
+            f"the first being {meta['patch_id'].iloc[found[first][0]]}, {away:.1f} km away. Were lon and lat sorted or "
             "shifted by themselves?"
         )
 
@@ -215,4 +215,4 @@ def _corner(labels: dict[str, Any]) -> tuple[Any, Any] | None:
 
 
 def _warn(words: str) -> None:
-    warnings.warn(words, DataWarning, stacklevel=5)
+    warnings.warn(words, DataWarning, stacklevel=6)

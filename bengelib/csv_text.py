@@ -51,13 +51,15 @@ def read_text(path: Path, error: type[BengeError]) -> str:
     return text
 
 
-def read_rows(text: str, path: Path, error: type[BengeError]) -> Iterator[tuple[int, list[str]]]:
+def read_rows(
+    text: str, path: Path, error: type[BengeError], *, strict: bool = True
+) -> Iterator[tuple[int, list[str]]]:
     """The number of the line, and the fields, of each row of a text with commas; blank lines are passed over.
 
     Raises:
-        error: quotes that do not match.
+        error: quotes that do not match (where `strict`).
     """
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=strict, skipinitialspace=True)
     try:
         for row in reader:
             if row and (len(row) > 1 or row[0].strip()):

@@ -142,8 +142,8 @@ def _read_split(path: Path) -> list[str]:
         SplitError: it has a header, more than one value on a line, or is no text.
     """
     ids = []
-    for line, row in read_rows(read_text(path, SplitError), path, SplitError):
-        values = [part for value in row for part in value.replace(";", " ").split()]
+    for line, row in read_rows(read_text(path, SplitError), path, SplitError, strict=False):
+        values = [part for value in row for part in value.replace(";", " ").replace('"', " ").split()]
         if len(values) > 1:
             raise SplitError(
                 f"{path}: line {line} has {len(values)} values ({' '.join(values)[:120]!r}) where one Sentinel-2 patch "

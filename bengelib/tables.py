@@ -40,12 +40,19 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """
     columns = tuple(dict.fromkeys(("patch_id", *columns)))
     text = read_text(path, TableError)
-    header, is_plain = _check_rows(text, path, columns)
-    if not is_plain:
-        text = _without_surplus(text, path, len(header))
+    header, is_even = _check_rows(text, path, columns)
+    if not is_even:  # rows that end in commas would make pandas shift the columns
+        out = io.StringIO()
+        csv.writer(out).writerows(row[: len(header)] for _, row in read_rows(text, path, TableError))
+        text = out.getvalue()
     try:
         table = pd.read_csv(
-            io.StringIO(text), header=0, names=header, index_col=False, dtype={"patch_id": str, "patch_id_s1": str}
+            io.StringIO(text),
+            header=0,
+            names=header,
+            index_col=False,
+            dtype={"patch_id": str, "patch_id_s1": str},
+            skipinitialspace=True,
         )
     except ValueError as error:  # pandas' parser errors are ValueErrors
         raise TableError(f"cannot read {path}: {error}") from error
@@ -65,39 +72,45 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _check_rows(text: str, path: Path, columns: Sequence[str]) -> tuple[list[str], bool]:
-    """Names of the columns, and whether no row has more fields than there are names.
+    """Names of the columns, and whether all rows have as many values.
 
     Raises:
         TableError: as for `read_csv`.
     """
+    start = text.lstrip().split("\n", 1)[0]
+    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
+        if "patch_id" in [part.strip(' "\r') for part in start.split(separator)] and separator in start:
+            raise TableError(
+                f"{path} has its values set apart by {name}: save it with commas, and with points in decimal numbers."
+            )
     rows = read_rows(text, path, TableError)
     _, first = next(rows, (0, []))
     if not first:
         raise TableError(f"cannot read {path}: it is empty.")
     header = [name.strip() for name in first]
-    while len(header) > 1 and not header[-1]:
-        header.pop()
     if missing := [column for column in columns if column not in header]:
         raise TableError(f"{path} {_what_header(header, missing)}")
     named = [name for name in header if name]
     if len(set(named)) != len(named):
         raise TableError(f"{path} has the column {Counter(named).most_common(1)[0][0]!r} more than once. Remove one.")
-    count, place, is_plain = len(header), header.index("patch_id"), len(first) == len(header)
+    count = max(place for place, name in enumerate(header) if name) + 1  # the header may end in commas
+    place, is_even = header.index("patch_id"), True
     for line, row in rows:
-        if len(row) > count and not any(field.strip() for field in row[count:]):
-            is_plain = False  # rows that end in a comma
-        elif len(row) != count:
-            raise TableError(
-                f"{path}: line {line} has {len(row)} values where the header names {count} columns. "
-                + (
+        if len(row) != len(header):
+            is_even = False
+            if len(row) < count or any(value.strip() for value in row[count:]):
+                cause = (
                     "A decimal comma (write 45.5), or a comma in a text without quotes?"
                     if len(row) > count
                     else "Was the line cut off?"
                 )
-            )
-        elif row[place] == "patch_id":
+                raise TableError(
+                    f"{path}: line {line} has {len(row)} values where the header names {count} columns. {cause}"
+                )
+        if row[place] == "patch_id":
             raise TableError(f"{path}: line {line} is a header again. Were two files joined? Remove the line.")
-    return [name or f"unnamed {number}" for number, name in enumerate(header)], is_plain
+    names = [name or f"unnamed {number}" for number, name in enumerate(header)]
+    return names if is_even else names[:count], is_even
 
 
 def _what_header(header: Sequence[str], missing: Sequence[str]) -> str:
@@ -105,9 +118,6 @@ def _what_header(header: Sequence[str], missing: Sequence[str]) -> str:
     line = ",".join(header)
     if line.lower().startswith("sep="):
         return f"begins with {line!r}, a note for spreadsheets. Remove this line, and set values apart by commas."
-    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
-        if any(part.strip(' "') == missing[0] for part in line.split(separator)):
-            return f"has its values set apart by {name}: save it with commas, and with points in decimal numbers."
     if len(header) == 1 and "," in header[0]:
         return "has each of its lines in quotes as a whole: save it without."
     if any(read_id(name) for name in header):
@@ -116,13 +126,6 @@ def _what_header(header: Sequence[str], missing: Sequence[str]) -> str:
     spelt = [f"{alike[name]!r} must read {name!r}" for name in missing if name in alike]
     hint = f" Spelling matters: {', '.join(spelt)}." if spelt else ""
     return f"lacks the columns {list(missing)}; it has {list(header)}.{hint}"
-
-
-def _without_surplus(text: str, path: Path, count: int) -> str:
-    """The text with the first `count` values of each row."""
-    out = io.StringIO()
-    csv.writer(out).writerows(row[:count] for _, row in read_rows(text, path, TableError))
-    return out.getvalue()
 
 
 def read_meta(root: Path) -> pd.DataFrame:

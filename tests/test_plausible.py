@@ -156,7 +156,7 @@ class TestManyPatches:
             check_together(arrays, "tree")
 
     def raised(self, arrays, rows):
-        """The offset of baseline 04.00 on some patches, as it is delivered: 0 stays 0, dark pixels can be below 1000."""
+        """The offset of baseline 04.00 on some patches, as it is delivered: 0 stays 0."""
         return {
             name: np.where((np.isin(np.arange(12), rows)[:, None, None, None]) & (a > 0), a + 1000, a).astype(a.dtype)
             if name != "s1"
