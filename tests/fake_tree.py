@@ -80,7 +80,7 @@ def _days(patch: int) -> tuple[date, date]:
 
 
 def seasons(patch: int) -> tuple[float, float]:
-    """The season of the two acquisitions, which differ by 0.02 and more."""
+    """The season of the two acquisitions, which differ by more than 0.011."""
     first, second = _days(patch)
     return season(first), season(second)
 
