@@ -60,7 +60,7 @@ _DEGREES = "The decimal point was lost, or these are metres of a projection? Deg
 
 LIMITS: dict[str, Limits] = {
     "s2": Limits(
-        "as reflectance x 10000",
+        "(reflectance x 10000)",
         (0, 32_767),
         (0, 28_000),
         hint="Values near 65535 are negative ones that wrapped around, such as those of dark pixels from which the "
@@ -94,7 +94,7 @@ LIMITS: dict[str, Limits] = {
         hint=_DEGREES,
     ),
     "season": Limits(
-        "from 0 (late December) to 1 (late June)",
+        "(0 in late December, 1 in late June)",
         (0, 1),
         (0, 1),
         causes=(_PER_CENT, Mistake(0, 366, "They look like days of the year.")),
@@ -131,7 +131,7 @@ LIMITS: dict[str, Limits] = {
         hint="Metres, another unit, or fill values?",
     ),
     "share": Limits(
-        "as shares of 1",
+        "(shares of 1)",
         (0, 1),
         (0, 1),
         causes=(_PER_CENT, Mistake(0, 14_400, "They look like numbers of pixels: divide each row by its sum.")),

@@ -209,7 +209,7 @@ def _rows(
             raise TableError(f"{path}, column {column}, {words} It is that of {meta.index[cannot][0]}.")
         if problems is not None:
             for patch_id, value in zip(meta.index[cannot], values[cannot, place], strict=True):
-                problems[patch_id] = f"{path}, column {column}: {value:g} cannot be; it {words}"
+                problems[patch_id] = f"{path}, column {column}: {value:.10g} cannot be; it {words}"
         bad |= cannot
     if key == "land_cover_fractions":
         unknown = ~bad & (values.sum(axis=1) < 0.5)
