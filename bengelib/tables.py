@@ -40,10 +40,12 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """
     columns = tuple(dict.fromkeys(("patch_id", *columns)))
     text = read_text(path, TableError)
-    header, is_even = _check_rows(text, path, columns)
-    if not is_even:  # rows that end in commas would make pandas shift the columns
+    ids = [column for column in ("patch_id", "patch_id_s1") if column in columns]
+    header, is_plain = _check_rows(text, path, columns, ids)
+    if not is_plain:  # rows that end in commas would make pandas shift the columns
         out = io.StringIO()
-        csv.writer(out).writerows(row[: len(header)] for _, row in read_rows(text, path, TableError))
+        for _, row in read_rows(text, path, TableError):
+            csv.writer(out).writerow(value.strip() for value in row[: len(header)])
         text = out.getvalue()
     try:
         table = pd.read_csv(
@@ -56,10 +58,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         )
     except ValueError as error:  # pandas' parser errors are ValueErrors
         raise TableError(f"cannot read {path}: {error}") from error
-    ids = [column for column in ("patch_id", "patch_id_s1") if column in columns]
-    for column in ids:
-        table[column] = table[column].str.strip()
-    nameless = (table[ids].isna() | (table[ids] == "")).any(axis=1).to_numpy()
+    nameless = table[ids].isna().any(axis=1).to_numpy()
     if nameless.any():
         raise TableError(
             f"{path} has {int(nameless.sum())} rows with nothing in one of {ids}, the first being row "
@@ -71,8 +70,8 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return table.set_index("patch_id", drop=False)
 
 
-def _check_rows(text: str, path: Path, columns: Sequence[str]) -> tuple[list[str], bool]:
-    """Names of the columns, and whether all rows have as many values.
+def _check_rows(text: str, path: Path, columns: Sequence[str], ids: Sequence[str]) -> tuple[list[str], bool]:
+    """Names of the columns, and whether all rows have as many values and no blanks around those of the columns `ids`.
 
     Raises:
         TableError: as for `read_csv`.
@@ -94,10 +93,10 @@ def _check_rows(text: str, path: Path, columns: Sequence[str]) -> tuple[list[str
     if len(set(named)) != len(named):
         raise TableError(f"{path} has the column {Counter(named).most_common(1)[0][0]!r} more than once. Remove one.")
     count = max(place for place, name in enumerate(header) if name) + 1  # the header may end in commas
-    place, is_even = header.index("patch_id"), True
+    places, is_plain = [header.index(column) for column in ids], True
     for line, row in rows:
         if len(row) != len(header):
-            is_even = False
+            is_plain = False
             if len(row) < count or any(value.strip() for value in row[count:]):
                 cause = (
                     "A decimal comma (write 45.5), or a comma in a text without quotes?"
@@ -107,10 +106,13 @@ def _check_rows(text: str, path: Path, columns: Sequence[str]) -> tuple[list[str
                 raise TableError(
                     f"{path}: line {line} has {len(row)} values where the header names {count} columns. {cause}"
                 )
-        if row[place] == "patch_id":
+        for place in places:
+            if row[place] != row[place].strip():
+                is_plain = False
+        if row[places[0]].strip() == "patch_id":
             raise TableError(f"{path}: line {line} is a header again. Were two files joined? Remove the line.")
     names = [name or f"unnamed {number}" for number, name in enumerate(header)]
-    return names if is_even else names[:count], is_even
+    return names if is_plain else names[:count], is_plain
 
 
 def _what_header(header: Sequence[str], missing: Sequence[str]) -> str:
