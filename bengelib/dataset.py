@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from bengelib.bands import S1_BANDS, S2_BANDS
+from bengelib.consistency import check_tree
 from bengelib.errors import BandError, MissingModalityError, RasterError, SplitError
 from bengelib.rasters import RASTER_KEYS, absent_patches, modality_folder, read_patch
 from bengelib.splits import blocked_split, check_split, official_split, study_split
@@ -191,7 +192,9 @@ class BENGE(Dataset[Sample]):
         check_names((on_error,), ("raise", "skip"), "on_error")  # before "skip" has read every raster
         self.transform = transform
         self.keys = tuple(dict.fromkeys((*self.modalities, *self.targets)))
-        chosen = select_patches(self.root, self.root.name, read_meta(self.root), split, scheme, fold)
+        whole = read_meta(self.root)
+        check_tree(self.root, whole)
+        chosen = select_patches(self.root, self.root.name, whole, split, scheme, fold)
         self._folders = {key: modality_folder(self.root, key) for key in self.keys if key in RASTER_KEYS}
         problems = self._check_files(chosen) if on_error == "raise" else self._try_patches(chosen)
         self.meta, self.skipped = leave_out(chosen, problems, on_error)

@@ -19,6 +19,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from bengelib.cores import usable_cores
+from bengelib.consistency import check_tree
 from bengelib.errors import ChecksumError, DiskSpaceError, MissingModalityError, RasterError, TableError
 from bengelib.files import disk_space, locked
 from bengelib.manifest import (
@@ -36,6 +37,7 @@ from bengelib.manifest import (
     stat_patch,
     table_sources,
 )
+from bengelib.plausible import check_together
 from bengelib.rasters import RASTER_KEYS, modality_folder, read_patch
 from bengelib.tables import TABLE_KEYS, read_meta, read_table
 
@@ -106,17 +108,17 @@ def pack(
 def _write(root: Path, folder: Path, meta: pd.DataFrame, processes: int | None, on_error: str, progress: bool) -> None:
     """Write a pack beside its place and move it there."""
     modality_folders = {key: modality_folder(root, key) for key in RASTER_KEYS if has_folder(root, key)}
+    check_tree(root, meta, thoroughly=True)
     partial = folder.with_name(f"{folder.name}.partial")
     _start(root, folder, partial, meta, modality_folders)
     tables, problems = _write_tables(root, partial, meta, on_error)
     done = _write_rasters(partial, meta, modality_folders, processes, on_error, progress)
+    names = array_names(modality_folders)
+    check_together({name: np.load(partial / f"{name}.npy", mmap_mode="r") for name in names}, str(root))
     for entry in done:
         for key, patches in entry["skipped"].items():
             problems.setdefault(key, {}).update(patches)
-    hashes = tables | {
-        name: digest("".join(entry["arrays"][name] for entry in done).encode())
-        for name in array_names(modality_folders)
-    }
+    hashes = tables | {name: digest("".join(entry["arrays"][name] for entry in done).encode()) for name in names}
     arrays = {}
     for name, found in hashes.items():
         array = np.load(partial / f"{name}.npy", mmap_mode="r")
@@ -205,7 +207,7 @@ def _write_tables(
                 patch_id, reason = next(iter(bad.items()))
                 raise TableError(
                     f"{len(bad)} of {len(meta)} patches have no good {key}, the first being {patch_id} ({reason}). "
-                    'Fetch the file again, or give on_error="skip" to pack without them.'
+                    'Mend the file, or give on_error="skip" to pack without them.'
                 )
             name = f"{key}_{acquisition}" if key in TIMED_KEYS else key
             np.save(partial / f"{name}.npy", values)

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from bengelib.bands import PATCH_SIZE, S2
+from bengelib.identity import season
 from bengelib.sim_files import geotiff, projection, write_json
 from bengelib.sim_labels import corine_labels, fractions
 from bengelib.sim_noise import key_of, uniform
@@ -25,7 +26,6 @@ from bengelib.sim_places import (
     acquisition_noise,
     climate_zone,
     corner,
-    season,
     sentinel1_acquisition,
     sentinel2_acquisitions,
     snow_share,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from bengelib.bands import PATCH_SIZE
+from bengelib.identity import tile_origin
 from bengelib.sim_noise import gaussian, hash_lattice, key_of, smooth, uniform
 from bengelib.sim_scene import scene
 from bengelib.sim_tiles import LANDSCAPES, TILES
@@ -24,11 +25,8 @@ REVISIT_SHARE = 0.06
 SPLIT_NAMES = ("train", "validation", "test")
 BALANCED_CODES = (10, 20, 30, 40, 50, 60, 80, 90)
 """The eight common WorldCover classes, in the order in which ben-ge-8k was sampled."""
-_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 # How likely snow lies in a month, to share out a tile's snow among its dates.
 _SNOW_ORDER = (2, 1, 3, 12, 4, 11, 5)
-_COLUMN_LETTERS = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")
-_ROW_LETTERS = "ABCDEFGHJKLMNPQRSTUV"
 # A catalogue chunk serves so many balanced patches, from so many blocks of 8 x 8 patches.
 _CHUNK, _BLOCKS, _BLOCK = 1000, 256, 8
 
@@ -59,28 +57,6 @@ class Acquisition:
     time: datetime
     ascending: bool
     orbit: int
-
-
-def season(time: datetime) -> float:
-    """The season of ben-ge, 0 in late December and 1 in late June, from the date alone; February always has 29 days."""
-    position = (time.month - 1 + time.day / _DAYS[time.month - 1]) / 12 + 9 / 365
-    return round(abs(float(np.sin(np.pi * position))), 5)
-
-
-def tile_origin(name: str) -> tuple[int, int, int]:
-    """EPSG code and UTM coordinates (metres) of the upper left corner of a tile's patch grid.
-
-    The grid begins at the MGRS square's edges rounded outwards to whole 60 m pixels: `floor(E / 60) * 60` and
-    `ceil(N_top / 60) * 60`.
-    """
-    zone = int(name[:2])
-    latitude = next(tile.lat for tile in TILES if tile.name == name)
-    easting = 100_000 * (_COLUMN_LETTERS[zone % 3].index(name[3]) + 1)
-    rows = _ROW_LETTERS.index(name[4]) - (5 if zone % 2 == 0 else 0)
-    rough = 110_900 * latitude
-    northing = 100_000 * (rows % 20)
-    northing += 2_000_000 * round((rough - northing) / 2_000_000)
-    return 32600 + zone, easting // 60 * 60, -(-(northing + 100_000) // 60) * 60
 
 
 def corner(place: Place) -> tuple[int, int, int]:

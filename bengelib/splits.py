@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bengelib.csv_text import read_rows, read_text
 from bengelib.errors import SplitError
 
 SPLITS = ("train", "val", "test")
@@ -20,6 +21,9 @@ FOLDS = 5
 
 STUDY_SHARES = {"train": 0.60, "val": 0.15, "test": 0.25}
 """Shares of the study split: a quarter for testing, because a hundred test patches leave +-10 points of doubt."""
+
+_HEADERS = ("patch_id", "patch_ids", "patchid", "patch", "patches", "id", "ids", "name", "names", "index", "0", "s2_id")
+"""What stands above a column of patch ids that was saved with its header."""
 
 # Tiles of BigEarthNet by fold: a greedy assignment that gives each fold about a fifth of the patches and spreads the
 # tiles of every country (hence every climate zone) over as many folds as it has tiles. Other tiles go by hash.
@@ -90,40 +94,93 @@ def blocked_split(patch_ids_s1: Sequence[str], fold: int = 0) -> np.ndarray:
     return np.where(folds == fold, "test", np.where(folds == (fold + 1) % FOLDS, "val", "train"))
 
 
-def official_split(root: Path, name: str, split: str, known_ids: Sequence[str]) -> list[str]:
-    """Patch ids of one of the dataset's own split files, in the file's order.
+def read_splits(root: Path, name: str) -> dict[str, tuple[Path, list[str]]]:
+    """The dataset's own split files, as far as there are any: by split, the file and its patch ids in their order.
 
     Reads `splits/<name>_<split>.csv`: no header, one Sentinel-2 patch id a line. For `val`, both `_validation` (as the
     archives have it) and `_val` (as the repository has it) are accepted.
 
     Raises:
-        SplitError: the file is missing or no text, there are two that differ, or it holds unknown or repeated ids.
+        SplitError: a file is no such list, repeats a patch, shares one with another split, or there are two of one
+            split that differ.
     """
+    found: dict[str, tuple[Path, list[str]]] = {}
+    side: dict[str, Path] = {}
+    for split in SPLITS:
+        for path in _split_paths(root, name, split):
+            if not path.is_file():
+                continue
+            ids = _read_split(path)
+            first, first_ids = found.setdefault(split, (path, ids))
+            if sorted(first_ids) != sorted(ids):
+                raise SplitError(f"{first} and {path} name different patches. Remove the one that is wrong.")
+        if split not in found:
+            continue
+        path, ids = found[split]
+        if len(set(ids)) != len(ids):
+            repeated = Counter(ids).most_common(1)[0][0]
+            raise SplitError(f"{path} names {repeated} more than once. Each patch may stand on one line only.")
+        if shared := [patch_id for patch_id in ids if patch_id in side]:
+            raise SplitError(
+                f"{side[shared[0]]} and {path} share {len(shared)} patches, the first being {shared[0]}. A patch "
+                "that is trained on cannot test: leave each in one file only."
+            )
+        side |= dict.fromkeys(ids, path)
+    return found
+
+
+def _split_paths(root: Path, name: str, split: str) -> list[Path]:
+    """Where the file of a split can lie."""
     suffixes = ("validation", "val") if split == "val" else (split,)
-    candidates = [root / "splits" / f"{name}_{suffix}.csv" for suffix in suffixes]
-    found: dict[Path, list[str]] = {}
-    for candidate in candidates:
-        if candidate.is_file():
-            try:
-                found[candidate] = candidate.read_text(encoding="utf-8-sig").split()
-            except (UnicodeDecodeError, OSError) as error:
-                raise SplitError(f"cannot read {candidate} ({error}). Fetch it again.") from error
-    if not found:
+    return [root / "splits" / f"{name}_{suffix}.csv" for suffix in suffixes]
+
+
+def _read_split(path: Path) -> list[str]:
+    """The patch ids of a split file; blank lines, quotes, and a comma at the end of a line do not matter.
+
+    Raises:
+        SplitError: it has a header, more than one value on a line, or is no text.
+    """
+    ids = []
+    for line, row in read_rows(read_text(path, SplitError), path, SplitError, strict=False):
+        values = [part for value in row for part in value.replace(";", " ").replace('"', " ").split()]
+        if len(values) > 1:
+            raise SplitError(
+                f"{path}: line {line} has {len(values)} values ({' '.join(values)[:120]!r}) where one Sentinel-2 patch "
+                "id is expected. Write one id a line, without header, row numbers or further columns."
+            )
+        ids += values
+    if ids and ids[0].lower() in _HEADERS:
+        raise SplitError(f"{path}: line 1 is a header ({ids[0]!r}): remove it. Split files hold patch ids alone.")
+    return ids
+
+
+def official_split(root: Path, name: str, split: str, known_ids: Sequence[str]) -> list[str]:
+    """Patch ids of one of the dataset's own split files, in the file's order; see `read_splits`.
+
+    Raises:
+        SplitError: the file is missing, holds unknown ids, or `read_splits` refuses it or another one.
+    """
+    found = read_splits(root, name)
+    if split not in found:
         raise SplitError(
-            f"no split file {' or '.join(str(path) for path in candidates)}. "
+            f"no split file {' or '.join(str(path) for path in _split_paths(root, name, split))}. "
             'Use scheme="study" or scheme="blocked", which need no file, or split=None for all patches.'
         )
-    (path, ids), *others = found.items()
-    for other_path, other_ids in others:
-        if sorted(other_ids) != sorted(ids):
-            raise SplitError(f"{path} and {other_path} name different patches. Remove the one that is wrong.")
-    if len(set(ids)) != len(ids):
-        repeated = Counter(ids).most_common(1)[0][0]
-        raise SplitError(f"{path} names {repeated} more than once. Each patch may stand on one line only.")
-    unknown = sorted(set(ids) - set(known_ids))
-    if unknown:
+    path, ids = found[split]
+    known = set(known_ids)
+    unknown = [patch_id for patch_id in ids if patch_id not in known]
+    if not unknown:
+        return ids
+    if unknown == ids[:1] and len(ids) > 1:
         raise SplitError(
-            f"{path} names {len(unknown)} patches that the meta CSV does not have, the first being {unknown[0]}. "
-            "The split file belongs to another dataset or the meta CSV is incomplete."
+            f"{path}: line 1, {unknown[0]!r}, is the only one that is no patch of the meta CSV. A header? Remove it."
         )
-    return ids
+    hint = "The split file belongs to another dataset or the meta CSV is incomplete."
+    if unknown[0].startswith("S1"):
+        hint = "They are Sentinel-1 ids: write the Sentinel-2 ids, those of the column patch_id."
+    elif any(unknown[0].startswith(f"{patch_id}{end}") for patch_id in known for end in "._/"):
+        hint = "They look like names of files: write the patch ids alone."
+    raise SplitError(
+        f"{path} names {len(unknown)} patches that the meta CSV does not have, the first being {unknown[0]}. {hint}"
+    )

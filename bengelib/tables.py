@@ -3,7 +3,10 @@
 Every function takes the meta table (one row a patch, indexed by `patch_id`) and answers in its order.
 """
 
+import csv
+import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,40 +14,120 @@ import numpy as np
 import pandas as pd
 
 from bengelib.bands import CLIMATE_ZONES, CORINE_19, CORINE_19_FROM_43, CORINE_43, LAND_COVER_NAMES, WEATHER
+from bengelib.csv_text import read_rows, read_text
 from bengelib.errors import DatasetNotFoundError, MissingModalityError, TableError
+from bengelib.identity import read_id
+from bengelib.plausible import COLUMNS, check_values, impossible
 
 META_COLUMNS = ("patch_id", "patch_id_s1", "timestamp_s2", "timestamp_s1", "season_s2", "season_s1", "lon", "lat")
 TABLE_KEYS = ("season", "lonlat", "weather", "climate_zone", "land_cover_fractions", "land_cover_top", "corine")
 """Keys of a sample that come from tables rather than rasters."""
 
+_COVER = "_esaworldcover.tif"
 _ZONE_INDEX = {zone.code: index for index, zone in enumerate(CLIMATE_ZONES)}
 _CORINE_INDEX = {level3: CORINE_19.index(name) for name, parts in CORINE_19_FROM_43.items() for level3 in parts}
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A CSV indexed by `patch_id`; column order, a byte-order mark and CRLF line ends do not matter.
+    """A CSV indexed by `patch_id`, read by the names of its columns.
+
+    The order of the columns, further ones, a byte-order mark, line ends of any system, blank lines, blanks around
+    names and ids, and commas at the end of rows do not matter.
 
     Raises:
-        TableError: it cannot be parsed, lacks one of `columns`, has a row without an id, or names a patch twice.
+        TableError: it cannot be parsed, lacks one of `columns` or has one twice, has rows of another length than its
+            header or without an id, or names a patch twice. The message says what is the matter with the file.
     """
+    columns = tuple(dict.fromkeys(("patch_id", *columns)))
+    text = read_text(path, TableError)
+    ids = [column for column in ("patch_id", "patch_id_s1") if column in columns]
+    header, is_plain = _check_rows(text, path, columns, ids)
+    if not is_plain:  # rows that end in commas would make pandas shift the columns
+        out = io.StringIO()
+        for _, row in read_rows(text, path, TableError):
+            csv.writer(out).writerow(value.strip() for value in row[: len(header)])
+        text = out.getvalue()
     try:
-        table = pd.read_csv(path, encoding="utf-8-sig", dtype={"patch_id": str, "patch_id_s1": str})
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+        table = pd.read_csv(
+            io.StringIO(text),
+            header=0,
+            names=header,
+            index_col=False,
+            dtype={"patch_id": str, "patch_id_s1": str},
+            skipinitialspace=True,
+        )
+    except ValueError as error:  # pandas' parser errors are ValueErrors
         raise TableError(f"cannot read {path}: {error}") from error
-    missing = [column for column in ("patch_id", *columns) if column not in table.columns]
-    if missing:
-        raise TableError(f"{path} lacks the columns {missing}; it has {list(table.columns)}. Fetch the file again.")
-    ids = [column for column in ("patch_id", "patch_id_s1") if column in ("patch_id", *columns)]
     nameless = table[ids].isna().any(axis=1).to_numpy()
     if nameless.any():
         raise TableError(
             f"{path} has {int(nameless.sum())} rows with nothing in one of {ids}, the first being row "
-            f"{int(nameless.argmax()) + 1} below the header. Fetch the file again."
+            f"{int(nameless.argmax()) + 1} below the header. Remove it, or fill it in."
         )
     repeated = table["patch_id"][table["patch_id"].duplicated()]
     if len(repeated):
         raise TableError(f"{path} has {len(repeated)} repeated patch ids, the first being {repeated.iloc[0]}")
     return table.set_index("patch_id", drop=False)
+
+
+def _check_rows(text: str, path: Path, columns: Sequence[str], ids: Sequence[str]) -> tuple[list[str], bool]:
+    """Names of the columns, and whether all rows have as many values and no blanks around those of the columns `ids`.
+
+    Raises:
+        TableError: as for `read_csv`.
+    """
+    start = text.lstrip().split("\n", 1)[0]
+    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
+        if "patch_id" in [part.strip(' "\r') for part in start.split(separator)] and separator in start:
+            raise TableError(
+                f"{path} has its values set apart by {name}: save it with commas, and with points in decimal numbers."
+            )
+    rows = read_rows(text, path, TableError)
+    _, first = next(rows, (0, []))
+    if not first:
+        raise TableError(f"cannot read {path}: it is empty.")
+    header = [name.strip() for name in first]
+    if missing := [column for column in columns if column not in header]:
+        raise TableError(f"{path} {_what_header(header, missing)}")
+    named = [name for name in header if name]
+    if len(set(named)) != len(named):
+        raise TableError(f"{path} has the column {Counter(named).most_common(1)[0][0]!r} more than once. Remove one.")
+    count = max(place for place, name in enumerate(header) if name) + 1  # the header may end in commas
+    places, is_plain = [header.index(column) for column in ids], True
+    for line, row in rows:
+        if len(row) != len(header):
+            is_plain = False
+            if len(row) < count or any(value.strip() for value in row[count:]):
+                cause = (
+                    "A decimal comma (write 45.5), or a comma in a text without quotes?"
+                    if len(row) > count
+                    else "Was the line cut off?"
+                )
+                raise TableError(
+                    f"{path}: line {line} has {len(row)} values where the header names {count} columns. {cause}"
+                )
+        for place in places:
+            if row[place] != row[place].strip():
+                is_plain = False
+        if row[places[0]].strip() == "patch_id":
+            raise TableError(f"{path}: line {line} is a header again. Were two files joined? Remove the line.")
+    names = [name or f"unnamed {number}" for number, name in enumerate(header)]
+    return names if is_plain else names[:count], is_plain
+
+
+def _what_header(header: Sequence[str], missing: Sequence[str]) -> str:
+    """What is the matter with a header that lacks columns."""
+    line = ",".join(header)
+    if line.lower().startswith("sep="):
+        return f"begins with {line!r}, a note for spreadsheets. Remove this line, and set values apart by commas."
+    if len(header) == 1 and "," in header[0]:
+        return "has each of its lines in quotes as a whole: save it without."
+    if any(read_id(name) for name in header):
+        return f"has no header: its first line, {line[:120]!r}, is data. Add one with the names of the columns."
+    alike = {"".join(name.lower().replace("-", "_").split()): name for name in header}
+    spelt = [f"{alike[name]!r} must read {name!r}" for name in missing if name in alike]
+    hint = f" Spelling matters: {', '.join(spelt)}." if spelt else ""
+    return f"lacks the columns {list(missing)}; it has {list(header)}.{hint}"
 
 
 def read_meta(root: Path) -> pd.DataFrame:
@@ -90,12 +173,17 @@ Problems = dict[str, str]
 
 
 def _rows(
-    table: pd.DataFrame, meta: pd.DataFrame, columns: Sequence[str], path: Path, problems: Problems | None = None
+    table: pd.DataFrame,
+    meta: pd.DataFrame,
+    columns: Sequence[str],
+    path: Path,
+    problems: Problems | None = None,
+    key: str = "",
 ) -> np.ndarray:
-    """Values of `columns`, (N, k) float64, for the patches of `meta`.
+    """Values of `columns`, (N, k) float64, for the patches of `meta`, within the limits of `key`.
 
-    A patch without a row, or with a value that is no number, is an error; or, where `problems` is given, noted there
-    and has the value 0.
+    A patch without a row, or with a value that is no number or impossible, is an error; or, where `problems` is
+    given, noted there and has the value 0. Implausible values are warned of.
     """
     numbers = table[list(columns)].apply(pd.to_numeric, errors="coerce").reindex(meta.index)
     values = numbers.to_numpy(dtype=np.float64)
@@ -103,17 +191,60 @@ def _rows(
     if problems is not None:
         for patch_id in meta.index[bad]:
             problems[patch_id] = f"{path} has no row with numbers in {list(columns)}"
-        return np.where(bad[:, None], 0.0, values)
-    absent = meta.index.difference(table.index)
-    if len(absent):
-        raise TableError(f"{path} has no row for {len(absent)} patches of the meta CSV, the first being {absent[0]}")
-    if bad.any():
+    elif bad.any():
+        absent = meta.index.difference(table.index)
+        if len(absent):
+            raise TableError(
+                f"{path} has no row for {len(absent)} patches of the meta CSV, the first being {absent[0]}"
+            )
         patch_id = meta.index[bad][0]
         given = table.loc[patch_id, list(columns)].tolist()
+        comma = " Write decimal numbers with a point." if any("," in str(value) for value in given) else ""
         raise TableError(
-            f"{path} has a value in {list(columns)} that is empty, not a number or not finite: {given} for {patch_id}"
+            f"{path} has a value in {list(columns)} that is empty, not a number or not finite: {given} for "
+            f"{patch_id}.{comma}"
         )
-    return values
+    for place, (column, kind) in enumerate(zip(columns, COLUMNS.get(key, {key: key}).values(), strict=True)):
+        cannot, words = impossible(kind, values[:, place])
+        cannot &= ~bad
+        if cannot.any() and problems is None:
+            raise TableError(f"{path}, column {column}, {words} It is that of {meta.index[cannot][0]}.")
+        if problems is not None:
+            for patch_id, value in zip(meta.index[cannot], values[cannot, place], strict=True):
+                problems[patch_id] = f"{path}, column {column}: {value:.10g} cannot be; it {words}"
+        bad |= cannot
+    if key == "land_cover_fractions":
+        unknown = ~bad & (values.sum(axis=1) < 0.5)
+        for patch_id in meta.index[unknown]:
+            reason = f"{path}: the shares of land cover of {patch_id} add up to next to nothing instead of to 1"
+            if problems is None:
+                raise TableError(f"{reason}. Fill them in, or remove the patch from the meta CSV.")
+            problems[patch_id] = reason
+        bad |= unknown
+    check_values(key, values[~bad], f"{path}, column {columns[0]}," if len(columns) == 1 else str(path))
+    return np.where(bad[:, None], 0.0, values)
+
+
+def _same_patches(table: pd.DataFrame, meta: pd.DataFrame, column: str, expected: pd.Series, path: Path) -> None:
+    """See that a table says the same of its patches as the meta table, by a column that it may have.
+
+    Raises:
+        TableError: a row names another patch, so that a column was sorted or shifted by itself.
+    """
+    if column not in table.columns:
+        return
+    given, known = table[column].reindex(meta.index), set(expected)
+    other = [
+        place
+        for place, (name, own) in enumerate(zip(given.fillna("").astype(str), expected, strict=True))
+        if name != own and (name in known or read_id(name.removesuffix(_COVER)))
+    ]
+    if other:
+        first = other[0]
+        raise TableError(
+            f"{path}: {column} of {len(other)} patches is that of another patch, the first being {given.iloc[first]} "
+            f"where {expected.iloc[first]} belongs to {meta.index[first]}. Was a column sorted or shifted by itself?"
+        )
 
 
 def read_weather(root: Path, meta: pd.DataFrame, acquisition: str, problems: Problems | None = None) -> np.ndarray:
@@ -121,11 +252,13 @@ def read_weather(root: Path, meta: pd.DataFrame, acquisition: str, problems: Pro
 
     Raises:
         MissingModalityError: the tree has no such table.
-        TableError: it is malformed, or a patch has no numbers in it (where `problems` is not given).
+        TableError: it is malformed, or a patch has no possible numbers in it (where `problems` is not given).
     """
     path = _find(root, "era-5", "weather")
     columns = [variable.column.format(time=acquisition) for variable in WEATHER.values()]
-    return _rows(read_csv(path, columns), meta, columns, path, problems).astype(np.float32)
+    table = read_csv(path, columns)
+    _same_patches(table, meta, "patch_id_s1", meta["patch_id_s1"], path)
+    return _rows(table, meta, columns, path, problems, "weather").astype(np.float32)
 
 
 def read_fractions(
@@ -135,10 +268,13 @@ def read_fractions(
 
     Raises:
         MissingModalityError: the tree has no such table.
-        TableError: it is malformed, or a patch has no numbers in it (where `problems` is not given).
+        TableError: it is malformed, or a patch has no shares in it (where `problems` is not given).
     """
     path = _find(root, "esaworldcover", what)
-    return _rows(read_csv(path, LAND_COVER_NAMES), meta, LAND_COVER_NAMES, path, problems).astype(np.float32)
+    table = read_csv(path, LAND_COVER_NAMES)
+    expected = pd.Series([f"{patch_id}{_COVER}" for patch_id in meta.index], index=meta.index)
+    _same_patches(table, meta, "filename", expected, path)
+    return _rows(table, meta, LAND_COVER_NAMES, path, problems, "land_cover_fractions").astype(np.float32)
 
 
 def read_climate_zone(root: Path, meta: pd.DataFrame, problems: Problems | None = None) -> np.ndarray:
@@ -233,9 +369,10 @@ def read_table(
     """
     meta_path = root / f"{root.name}_meta.csv"
     if key == "season":
-        return _rows(meta, meta, (f"season_{acquisition}",), meta_path, problems)[:, 0].astype(np.float32)
+        season = _rows(meta, meta, (f"season_{acquisition}",), meta_path, problems, "season")
+        return season[:, 0].astype(np.float32)
     if key == "lonlat":
-        return _rows(meta, meta, ("lon", "lat"), meta_path, problems).astype(np.float32)
+        return _rows(meta, meta, ("lon", "lat"), meta_path, problems, "lonlat").astype(np.float32)
     if key == "weather":
         return read_weather(root, meta, acquisition, problems)
     if key == "climate_zone":

@@ -7,19 +7,22 @@ so a swapped band, a swapped patch, a transposed or a mirrored image fails a tes
 import csv
 import json
 import warnings
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
+from rasterio.warp import transform
 
 from bengelib.bands import CLIMATE_ZONES, CORINE_43, LAND_COVER, LAND_COVER_NAMES, S1_BANDS, S2, S2_BANDS
+from bengelib.identity import season
 from bengelib.splits import study_split
 
 # One tile of each of the five folds (and its UTM origin), so that every split of every scheme has patches.
-_TILES = (("34TCR", 300_000, 5_100_000), ("35VNJ", 500_000, 6_900_000), ("29SNB", 500_000, 4_300_000),
-          ("33TWN", 500_000, 5_300_000), ("32TMT", 400_000, 5_300_000))  # fmt: skip
+_TILES = (("34TCR", 300_000, 5_100_000), ("35VNJ", 499_980, 6_900_000), ("29SNB", 499_980, 4_200_000),
+          ("33TWN", 499_980, 5_300_040), ("32TMT", 399_960, 5_300_040))  # fmt: skip
 _SIDES = ("train", "test", "val", "train", "test", "train")  # of patch i % 6, under both the official and study scheme
 
 
@@ -31,7 +34,7 @@ def _ramp(size: int) -> np.ndarray:
 
 def s2_pixels(band: str, patch: int) -> np.ndarray:
     """Digital numbers of a band of patch number `patch`, (n, n) uint16."""
-    base = 1000 + 700 * S2_BANDS.index(band) + 10 * (patch % 20)
+    base = 300 + 700 * S2_BANDS.index(band) + 10 * (patch % 20)
     return np.rint(base + _ramp(1200 // S2[band].resolution)).astype(np.uint16)
 
 
@@ -58,13 +61,37 @@ def land_cover_pixels(patch: int) -> np.ndarray:
 def patch_ids(patch: int) -> tuple[str, str]:
     """Sentinel-2 and Sentinel-1 id of patch number `patch`; the study split puts it on side `patch % 6` of a list."""
     tile = _TILES[patch % len(_TILES)][0]
-    date, time = 20170613 + patch % 15, "94132" if patch % 3 == 0 else "101031"  # real ids have five-digit times too
+    date, time = (
+        f"{_days(patch)[0]:%Y%m%d}",
+        "94132" if patch % 3 == 0 else "101031",
+    )  # real ids have five-digit times too
     for trial in range(91 * 91):
         column, row = divmod((patch * 37 + trial) % (91 * 91), 91)
         s2 = f"S2A_MSIL2A_{date}T{time}_{column}_{row}"
         if study_split([s2])[0] == _SIDES[patch % len(_SIDES)]:
-            return s2, f"S1A_IW_GRDH_1SDV_{date}T165043_{tile}_{column}_{row}"
+            return s2, f"S1A_IW_GRDH_1SDV_{_days(patch)[1]:%Y%m%d}T165043_{tile}_{column}_{row}"
     raise AssertionError("no id found")
+
+
+def _days(patch: int) -> tuple[date, date]:
+    """Day of the Sentinel-2 and of the Sentinel-1 acquisition of patch number `patch`."""
+    day = date(2017, 8, 13) + timedelta(days=patch % 15)
+    return day, day + timedelta(days=3)
+
+
+def seasons(patch: int) -> tuple[float, float]:
+    """The season of the two acquisitions, which differ by more than 0.011."""
+    first, second = _days(patch)
+    return season(first), season(second)
+
+
+def lonlat(patch: int) -> tuple[float, float]:
+    """Longitude and latitude of the middle, five decimals."""
+    tile, east, north = _TILES[patch % len(_TILES)]
+    column, row = (int(part) for part in patch_ids(patch)[0].split("_")[-2:])
+    middle = [east + 1200 * column + 600], [north - 1200 * row - 600]
+    lon, lat = transform(f"EPSG:326{tile[:2]}", "EPSG:4326", *middle)
+    return round(lon[0], 5), round(lat[0], 5)
 
 
 def side(patch: int) -> str:
@@ -111,6 +138,9 @@ def write_fake_tree(root: Path, patches: int = 6, *, dem_folder: str = "dem", cl
             folder = root / sensor / patch_id
             folder.mkdir()
             document = {"labels": labels, "projection": f"EPSG:326{zone}"}
+            document["coordinates"] = {"ulx": origin[0], "uly": origin[1]}
+            if sensor == "sentinel-1":
+                document["corresponding_s2_patch"] = s2_id
             (folder / f"{patch_id}_labels_metadata.json").write_text(json.dumps(document), encoding="utf-8")
         for band in S2_BANDS:
             path = root / "sentinel-2" / s2_id / f"{s2_id}_{band}.tif"
@@ -122,10 +152,8 @@ def write_fake_tree(root: Path, patches: int = 6, *, dem_folder: str = "dem", cl
         write_raster(root / "esaworldcover" / f"{s2_id}_esaworldcover.tif", codes, origin, zone)
 
         climate = CLIMATE_ZONES[patch % len(CLIMATE_ZONES)].code
-        day = f"2017-06-{13 + patch % 15:02d}"
-        times = [f"{day} 10:10:31", f"{day} 16:50:43"]
-        place = [round(20 + 0.1 * patch, 5), round(45 + 0.2 * patch, 5)]
-        meta.append([s2_id, s1_id, *times, 0.5 + 0.01 * (patch % 20), 0.25, *place, climate])
+        times = [f"{_days(patch)[0]} 10:10:31", f"{_days(patch)[1]} 16:50:43"]
+        meta.append([s2_id, s1_id, *times, *seasons(patch), *lonlat(patch), climate])
         weather.append([s2_id, s1_id, 990.0 + patch % 20, 285.0, 286.5, 1.0, 1.5, -2.0, -2.5, 70.0, 65.0 + patch % 20])
         valid = codes[codes > 0]
         fractions = [float(np.mean(valid == entry.code)) for entry in LAND_COVER]

@@ -140,7 +140,7 @@ DAMAGES = {
     "empty weather": ("weather", edit_row("era-5", lambda line: line.replace("285.0", ""))),
     "no row of fractions": ("land_cover_fractions", edit_row("esaworldcover", None)),
     "unknown climate zone": ("climate_zone", edit_row("meta", lambda line: line.rpartition(",")[0] + ",30")),
-    "empty position": ("lonlat", edit_row("meta", lambda line: line.replace(",45.4,", ",,"))),
+    "empty position": ("lonlat", edit_row("meta", lambda line: line.replace(f",{fake.lonlat(BAD)[1]},", ",,"))),
 }
 
 

@@ -129,8 +129,11 @@ def test_a_pack_that_is_out_of_date_is_made_again(workplace):
     root = fake.write_fake_tree(workplace / "data" / "mine")
     load("mine", progress=False)
     path = root / "mine_meta.csv"
-    path.write_text(path.read_text().replace(",0.25,", ",0.75,"))
-    assert float(load("mine", modalities=("season",), acquisition="s1", progress=False)[0]["season"]) == 0.75
+    before = fake.seasons(0)[1]
+    path.write_text(path.read_text().replace(f",{before},", f",{before - 0.01},"))
+    assert float(load("mine", modalities=("season",), acquisition="s1", progress=False)[0]["season"]) == pytest.approx(
+        before - 0.01
+    )
 
 
 def test_damaged_patches_are_skipped_on_request_only(workplace):

@@ -14,17 +14,16 @@ import rasterio
 from bengelib import sim_patch
 from bengelib.bands import CLIMATE_ZONES, CORINE_43, LAND_COVER, LAND_COVER_NAMES, S1_BANDS, S2
 from bengelib.errors import SettingsError
+from bengelib.identity import season, tile_origin
 from bengelib.sim_files import geotiff, projection
 from bengelib.sim_noise import fractal, key_of, smooth, smooth_at
 from bengelib.sim_optical import green_tables, sun_position
 from bengelib.sim_places import (
     Place,
     plan,
-    season,
     sentinel2_acquisitions,
     snow_share,
     split_of,
-    tile_origin,
     window_pixels,
 )
 from bengelib.sim_radar import LOOKS, speckle

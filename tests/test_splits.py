@@ -144,3 +144,76 @@ class TestOfficialSplit:
         self.write(root, "train", ["a", "b", "b"])
         with pytest.raises(SplitError, match="names b more than once"):
             official_split(root, "name", "train", ["a", "b"])
+
+    def test_a_patch_on_two_sides(self, root):
+        self.write(root, "train", ["a", "b", "c"])
+        self.write(root, "test", ["d", "c", "b"])
+        for split in ("train", "test"):
+            with pytest.raises(
+                SplitError, match=r"name_train\.csv and .*name_test\.csv share 2 patches.* c\."
+            ) as error:
+                official_split(root, "name", split, ["a", "b", "c", "d"])
+            assert "Fetch" not in str(error.value)
+
+    def test_a_patch_on_two_sides_of_which_none_is_asked_for(self, root):
+        self.write(root, "train", ["a"])
+        self.write(root, "validation", ["b"])
+        self.write(root, "test", ["b"])
+        with pytest.raises(SplitError, match=r"name_validation\.csv and .*name_test\.csv share 1"):
+            official_split(root, "name", "train", ["a", "b"])
+
+    def test_an_empty_split(self, root):
+        self.write(root, "train", ["a"])
+        self.write(root, "test", [])
+        assert official_split(root, "name", "train", ["a"]) == ["a"]
+        assert official_split(root, "name", "test", ["a"]) == []
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "a\nb",
+            "a\n\n  \nb\n\n",
+            '"a"\n"b"\n',
+            "a,\nb,\n",
+            " a\nb \n",
+            "a\rb\r",
+            "a;\nb;\n",
+            "\ufeffa\nb\n",
+            "a\t\nb\n",
+        ],
+    )
+    def test_what_looks_odd_and_is_read_all_the_same(self, root, text):
+        (root / "splits" / "name_train.csv").write_bytes(text.encode())
+        assert official_split(root, "name", "train", ["a", "b", "c"]) == ["a", "b"]
+
+    @pytest.mark.parametrize(
+        ("data", "words"),
+        [
+            (b"patch_id\na\nb\n", r"line 1 is a header \('patch_id'\): remove it"),
+            (b'"patch_id"\n"a"\n"b"\n', "line 1 is a header"),
+            (b"0\na\nb\n", "line 1 is a header"),  # pandas, of a table without names
+            (b"training patches\na\nb\n", "line 1 has 2 values"),
+            (b"training\na\nb\n", "line 1, 'training', is the only one"),
+            (b",patch_id\n0,a\n1,b\n", r"line 2 has 2 values \('0 a'\)"),
+            (b"0,a\n1,b\n", "line 1 has 2 values"),
+            (b"a\tforest\nb\tlake\n", "line 1 has 2 values"),
+            (b"a;forest\nb;lake\n", "line 1 has 2 values"),
+            (b"a,b\n", "line 1 has 2 values"),
+            (b"a b\n", "line 1 has 2 values"),
+            ("a\nb\n".encode("utf-16"), "UTF-16.*save it as CSV UTF-8"),
+            ("a\nb\n".encode("utf-16-le"), "UTF-16"),
+            (b"PK\x03\x04" + bytes(30), "Excel workbook"),
+            (b"<!DOCTYPE html><html>", "web page"),
+            (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+            (b"a\n\xfc\n", "line 2 has the byte 0xfc"),
+            (b'a\n"b\nc\n', "line 3 has 2 values"),
+            (b'"a";"forest"\n"b";"lake"\n', "line 1 has 2 values"),
+            (b"a.tif\nb.tif\n", "names of files"),
+            (b"S1A_IW_GRDH\na\nS1B\n", "Sentinel-1 ids"),
+        ],
+    )
+    def test_lists_as_people_save_them_are_refused_with_a_word_on_what_is_the_matter(self, root, data, words):
+        (root / "splits" / "name_train.csv").write_bytes(data)
+        with pytest.raises(SplitError, match=words) as error:
+            official_split(root, "name", "train", ["a", "b", "c"])
+        assert "name_train.csv" in str(error.value) and "etch" not in str(error.value)

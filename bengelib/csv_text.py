@@ -1,0 +1,70 @@
+"""The text of a CSV file as people save it: read, or refused with a word about what is the matter with the file."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from bengelib.errors import BengeError
+
+_AS_CSV = "save it as CSV UTF-8, with commas"
+_KINDS = (
+    (b"PK\x03\x04", f"an Excel workbook or another zip archive: open it and {_AS_CSV}"),
+    (b"\xd0\xcf\x11\xe0", f"an old Excel workbook: open it and {_AS_CSV}"),
+    (b"PAR1", "a Parquet file: write it as CSV"),
+    (b"\x1f\x8b", "compressed: unpack it first"),
+    (b"BZh", "compressed: unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed: unpack it first"),
+    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself: run git lfs pull"),
+    (b"\xff\xfe", f"UTF-16 text, as spreadsheets write it: {_AS_CSV}"),
+    (b"\xfe\xff", f"UTF-16 text, as spreadsheets write it: {_AS_CSV}"),
+)
+"""What a file is, by its first bytes, that is no CSV."""
+
+
+def read_text(path: Path, error: type[BengeError]) -> str:
+    """The text of a file in UTF-8, without its byte-order mark.
+
+    Raises:
+        error: it cannot be read or is something else, such as a workbook, a web page, or text of another encoding.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as reason:
+        raise error(f"cannot read {path}: {reason}") from reason
+    for start, what in _KINDS:
+        if data.startswith(start):
+            raise error(f"cannot read {path}: it is {what}.")
+    if data.lstrip()[:1] == b"<":
+        raise error(f"cannot read {path}: it is a web page or XML, not a CSV. A download that failed?")
+    if (zeros := data.count(0)) > 0:
+        what = f"UTF-16 text: {_AS_CSV}" if zeros > len(data) / 3 and any(data) else "damaged: it has bytes of value 0"
+        raise error(f"cannot read {path}: it is {what}.")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as reason:
+        line = data.count(b"\n", 0, reason.start) + 1
+        raise error(
+            f"cannot read {path}: line {line} has the byte {data[reason.start]:#x}, which is no UTF-8. It is text of "
+            f"another encoding: {_AS_CSV}."
+        ) from reason
+    return text
+
+
+def read_rows(
+    text: str, path: Path, error: type[BengeError], *, strict: bool = True
+) -> Iterator[tuple[int, list[str]]]:
+    """The number of the line, and the fields, of each row of a text with commas; blank lines are passed over.
+
+    Raises:
+        error: quotes that do not match (where `strict`).
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), strict=strict, skipinitialspace=True)
+    try:
+        for row in reader:
+            if row and (len(row) > 1 or row[0].strip()):
+                yield reader.line_num, row
+    except csv.Error as reason:
+        raise error(
+            f"cannot read {path}: quotes that do not match, up to line {reader.line_num} ({reason})."
+        ) from reason
