@@ -58,3 +58,7 @@ class SettingsError(BengeError, ValueError):
 
 class ExerciseError(BengeError, AssertionError):
     """An exercise is not solved, where that must not be passed over: see `bengelib.exercises`."""
+
+
+class DataWarning(UserWarning):
+    """Data that are used although something about them looks wrong: see the message."""

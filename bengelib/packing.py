@@ -277,9 +277,9 @@ def _write_chunk(partial: Path, chunk: _Chunk, modality_folders: Mapping[str, Pa
     skipped: dict[str, dict[str, str]] = {}
     for place, (patch_id, patch_id_s1) in enumerate(zip(chunk.ids, chunk.ids_s1, strict=True)):
         sources[place] = stat_patch(modality_folders, patch_id, patch_id_s1)
-        for key, modality in modality_folders.items():
+        for key in modality_folders:
             try:
-                stored = read_patch({key: modality}, patch_id, patch_id_s1)
+                stored = read_patch(modality_folders, patch_id, patch_id_s1, keys=(key,))
             except RasterError as error:
                 if on_error == "raise":
                     raise
