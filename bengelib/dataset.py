@@ -273,7 +273,7 @@ class BENGE(Dataset[Sample]):
             if absent:
                 raise MissingModalityError(
                     f"{len(absent)} of {len(ids)} patches have no {key!r} in {folder}, the first being "
-                    f"{ids[absent[0]]}. {absent_hint(folder, key, ids[absent[0]])} Or give on_error=\"skip\" to go on "
+                    f'{ids[absent[0]]}. {absent_hint(folder, key, ids[absent[0]])} Or give on_error="skip" to go on '
                     "without them."
                 )
         return {}

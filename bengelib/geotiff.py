@@ -92,7 +92,7 @@ def read_geotiff(path: str, *, companions: bool = False) -> tuple[np.ndarray, Ra
         plain = _plain(data, directories, path)
     if plain is None or companions:
         return _read_with_rasterio(path)
-    pixels = np.frombuffer(data, plain.dtype, plain.count, plain.offset).reshape(plain.header.shape)
+    pixels = np.frombuffer(data, plain.dtype, plain.pixels, plain.offset).reshape(plain.header.shape)
     return pixels, plain.header
 
 
@@ -117,7 +117,7 @@ def _spelling(name: str) -> str:
     return f"{head}_{band[:1]}{band[1:].lstrip('0')}.{suffix}"
 
 
-# ----------------------------------------------------------------------------------------------- the directories of TIFF
+# ---------------------------------------------------------------------------------------------- the directories of TIFF
 
 _FORMS = {1: "B", 2: "s", 3: "H", 4: "I", 6: "b", 7: "s", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I", 16: "Q", 17: "q"}
 """Form of the TIFF types; 5 and 10 are fractions and of no interest here."""
@@ -129,11 +129,11 @@ _PIXEL_SCALE, _TIE_POINTS, _MATRIX, _GEO_KEYS, _METADATA, _NO_DATA = 33550, 3392
 _REDUCED, _MASK = 1, 4
 """Bits of `_SUBFILE`: an overview, and a mask."""
 
-_HARMLESS = frozenset(
-    (_SUBFILE, _OLD_SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _FILL_ORDER, _STRIPS, _ORIENTATION, _SAMPLES)
-    + (_STRIP_BYTES, _FORMAT, _PIXEL_SCALE, _TIE_POINTS, _MATRIX, _GEO_KEYS, _METADATA, _NO_DATA)
-    + (262, 269, 270, 271, 272, 278, 280, 281, 282, 283, 284, 285, 296, 305, 306, 315, 316, 320, 33432, 34736, 34737)
-)
+_HARMLESS = {
+    *(_SUBFILE, _OLD_SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _FILL_ORDER, _STRIPS, _ORIENTATION, _SAMPLES),
+    *(_STRIP_BYTES, _FORMAT, _PIXEL_SCALE, _TIE_POINTS, _MATRIX, _GEO_KEYS, _METADATA, _NO_DATA),
+    *(262, 269, 270, 271, 272, 278, 280, 281, 282, 283, 284, 285, 296, 305, 306, 315, 316, 320, 33432, 34736, 34737),
+}
 """Tags that are heeded here, or that say nothing of the values: names, dates, software, a palette. A file with any
 other goes through rasterio."""
 
@@ -244,7 +244,7 @@ def _wrong_way(path: str, what: str) -> str:
     )
 
 
-# ------------------------------------------------------------------------------------------------------- where it lies
+# -------------------------------------------------------------------------------------------------------- where it lies
 
 
 def _place(
@@ -285,16 +285,16 @@ def same_ground(one: Place | None, other: Place | None) -> bool:
     return all(abs(a - b) < slack for a, b in zip(one[1:], corners, strict=True))
 
 
-# -------------------------------------------------------------------------------------------------- plain files, directly
+# ------------------------------------------------------------------------------------------------ plain files, directly
 
 
 class _Plain(NamedTuple):
-    """How to read the files whose bytes begin with `start`: `count` pixels of type `dtype` from `offset`."""
+    """How to read the files whose bytes begin with `start`: `pixels` of type `dtype` from `offset`."""
 
     start: bytes
     header: RasterHeader
     dtype: np.dtype[Any]
-    count: int
+    pixels: int
     offset: int
 
 
@@ -376,7 +376,7 @@ def _matrix(
 ) -> tuple[float, float, float, float, float, float] | None:
     """Column and row to x and y, None where the tags do not say, or say more than one thing."""
     if len(matrix) == 16 and not scale and not ties:
-        a, b, c, d, e, f = (*matrix[0:2], matrix[3], *matrix[4:6], matrix[7])
+        a, b, _, c, d, e, _, f = matrix[:8]
     elif len(scale) == 3 and len(ties) == 6 and not matrix:
         a, b, d, e = scale[0], 0.0, 0.0, -scale[1]
         c, f = ties[3] - ties[0] * a, ties[4] - ties[1] * e
@@ -387,7 +387,7 @@ def _matrix(
     return a, b, c, d, e, f
 
 
-# ------------------------------------------------------------------------------------------- everything else, by rasterio
+# ----------------------------------------------------------------------------------------- everything else, by rasterio
 
 
 def _read_with_rasterio(path: str) -> tuple[np.ndarray, RasterHeader]:

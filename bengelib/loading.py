@@ -50,7 +50,9 @@ def load(
     root = prepare(name, patches=patches, progress=progress)
     if (root / "manifest.json").is_file():  # a pack that was copied without its tree
         return PackedBENGE(root, split, modalities, targets, **options)
-    folder = pack(root, _pack_folder(root), progress=progress, on_error=options.get("on_error", "raise"))
+    folder = pack(
+        root, _pack_folder(root), progress=progress, on_error=options.get("on_error", "raise"), thorough=False
+    )
     return PackedBENGE(root if folder.parent == root else folder, split, modalities, targets, **options)
 
 

@@ -167,8 +167,8 @@ def _read_bands(key: str, paths: Sequence[str], size: int, places: dict[str, Pla
         pixels, header = read_geotiff(path, companions=path in told)
         if header.shape != (size, size):
             raise RasterError(
-                f"{path} holds {header.shape} pixels; expected ({size}, {size}), which cover {10 * PATCH_SIZE} m. Cut or "
-                "resample it to the grid of its patch."
+                f"{path} holds {header.shape} pixels; expected ({size}, {size}), which cover {10 * PATCH_SIZE} m. Cut "
+                "or resample it to the grid of its patch."
             )
         if header.dtype not in _DTYPES[key]:
             raise RasterError(
@@ -235,7 +235,7 @@ def _check_no_data(key: str, path: str, pixels: np.ndarray, value: float) -> Non
         return
     words = f"{path} has {marked} of {pixels.size} pixels without data: they equal its own no-data value {value:g}"
     if value == 0 and key == "dem":
-        warnings.warn(f"{words}. They are used as 0 m, sea level: check that they are the sea.", DataWarning, stacklevel=4)
+        warnings.warn(f"{words}. They are used as 0 m: check that they are the sea.", DataWarning, stacklevel=4)
         return
     raise RasterError(f"{words}. Fill them, or leave the patch out.")
 
