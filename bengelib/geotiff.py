@@ -273,12 +273,11 @@ def same_ground(one: Place | None, other: Place | None) -> bool:
         return True
     corners = other[1:]
     if one.crs and other.crs and one.crs != other.crs:
-        from rasterio.errors import RasterioError
         from rasterio.warp import transform
 
         try:
             x, y = transform(other.crs, one.crs, [other.left, other.right], [other.top, other.bottom])
-        except (RasterioError, ValueError):
+        except Exception:  # a system that PROJ does not know, or coordinates that it does not have, by several names
             return False
         corners = (x[0], y[0], x[1], y[1])
     slack = 0.9 / 120 * min(abs(one.right - one.left), abs(one.top - one.bottom))

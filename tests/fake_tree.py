@@ -7,6 +7,7 @@ so a swapped band, a swapped patch, a transposed or a mirrored image fails a tes
 import csv
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,23 @@ def write_raster(
             path, "w", driver="GTiff", height=pixels.shape[-2], width=pixels.shape[-1], count=1, dtype=pixels.dtype,
             crs=f"EPSG:326{zone}", transform=from_origin(*origin, resolution, resolution), **options,
         ) as raster:  # fmt: skip
+            raster.write(pixels, 1)
+
+
+def rewrite_raster(
+    path: Path,
+    change: Callable[[np.ndarray], np.ndarray] = lambda pixels: pixels,
+    to: Path | None = None,
+    **profile: object,
+) -> None:
+    """Write a raster anew with other pixels or another profile (`nodata`, `transform`, `crs`, `compress` ...)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path) as raster:
+            pixels, old = change(raster.read(1)), raster.profile
+        path.unlink()
+        shape = {"height": pixels.shape[0], "width": pixels.shape[1], "dtype": pixels.dtype}
+        with rasterio.open(to or path, "w", **{**old, **shape, **profile}) as raster:
             raster.write(pixels, 1)
 
 
