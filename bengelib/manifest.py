@@ -303,8 +303,9 @@ def as_packed(name: str, pixels: np.ndarray) -> np.ndarray:
 def stat_patch(modality_folders: Mapping[str, Path], patch_id: str, patch_id_s1: str) -> np.ndarray:
     """What tells the files of a patch from others without reading them, (4, 2) int64, by place in `RASTER_KEYS`.
 
-    Two digests a modality: of the names and sizes of its files, and of their names, times of change (ns) and inodes;
-    -1 without files. Files that have swapped their names have swapped inodes, even where size and time are the same.
+    Two digests a modality: of the names and sizes of its files, and of their names, times (ns) and inodes; -1 without
+    files. Names that were swapped have other inodes, and what was written over and given its old time again has
+    another time of change of its inode, so that both are seen where names, sizes and times are the same.
     """
     result = np.full((len(RASTER_KEYS), 2), -1, dtype=np.int64)
     for key, paths in patch_files(modality_folders, patch_id, patch_id_s1).items():
@@ -317,7 +318,7 @@ def stat_patch(modality_folders: Mapping[str, Path], patch_id: str, patch_id_s1:
             except OSError:
                 continue
             sizes.append((number, found.st_size))
-            times.append((number, found.st_mtime_ns, found.st_ino))
+            times.append((number, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
         if sizes:
             result[RASTER_KEYS.index(key)] = _number(sizes), _number(times)
     return result
