@@ -1,9 +1,9 @@
 """Random damage to rasters and to the files of a pack: the right samples, or a typed error or warning with the file."""
 
-import itertools
 import os
 import shutil
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,17 +31,17 @@ NAMES = ("B02", "B05", "B09", "VV", "VH", "dem", "esaworldcover")
 
 @pytest.fixture(scope="module")
 def good_tree(tmp_path_factory):
-    return fake.write_fake_tree(tmp_path_factory.mktemp("good") / "ben-ge-fake", 3)
+    return fake.write_fake_tree(tmp_path_factory.mktemp("good") / "ben-ge-fake", 2)
 
 
-@pytest.fixture(scope="module")
-def numbers():
-    return itertools.count()
-
-
-def copy_of(tree, where, numbers):
+@contextmanager
+def copy_of(tree, where):
     """A copy of its own for each example."""
-    return shutil.copytree(tree, where / str(next(numbers)) / tree.name)
+    root = shutil.copytree(tree, where / tree.name)
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root)
 
 
 def quickly(examples):
@@ -205,17 +205,19 @@ def check_damage(tree, name, make, damage):
             np.testing.assert_array_equal(array, pixels)
 
 
-@quickly(90)
+@quickly(60)
 @given(name=st.sampled_from(NAMES), make=makes, damage=damages)
-def test_a_damaged_raster_is_refused_by_its_name_or_read_right(good_tree, tmp_path, numbers, name, make, damage):
-    check_damage(copy_of(good_tree, tmp_path, numbers), name, make, damage)
+def test_a_damaged_raster_is_refused_by_its_name_or_read_right(good_tree, tmp_path, name, make, damage):
+    with copy_of(good_tree, tmp_path) as tree:
+        check_damage(tree, name, make, damage)
 
 
 @pytest.mark.slow
 @quickly(200)
 @given(name=st.sampled_from(NAMES), make=makes, damage=damages)
-def test_a_damaged_raster_in_many_ways(good_tree, tmp_path, numbers, name, make, damage):
-    check_damage(copy_of(good_tree, tmp_path, numbers), name, make, damage)
+def test_a_damaged_raster_in_many_ways(good_tree, tmp_path, name, make, damage):
+    with copy_of(good_tree, tmp_path) as tree:
+        check_damage(tree, name, make, damage)
 
 
 def check_bytes(tree, name, make, flips):
@@ -242,17 +244,19 @@ def check_bytes(tree, name, make, flips):
 flips = st.lists(st.tuples(st.integers(0, 450), st.integers(0, 255)), min_size=1, max_size=4)
 
 
-@quickly(60)
+@quickly(30)
 @given(name=st.sampled_from(NAMES), make=makes, flips=flips)
-def test_random_bytes_in_a_header(good_tree, tmp_path, numbers, name, make, flips):
-    check_bytes(copy_of(good_tree, tmp_path, numbers), name, make, flips)
+def test_random_bytes_in_a_header(good_tree, tmp_path, name, make, flips):
+    with copy_of(good_tree, tmp_path) as tree:
+        check_bytes(tree, name, make, flips)
 
 
 @pytest.mark.slow
 @quickly(200)
 @given(name=st.sampled_from(NAMES), make=makes, flips=flips)
-def test_many_random_bytes_in_a_header(good_tree, tmp_path, numbers, name, make, flips):
-    check_bytes(copy_of(good_tree, tmp_path, numbers), name, make, flips)
+def test_many_random_bytes_in_a_header(good_tree, tmp_path, name, make, flips):
+    with copy_of(good_tree, tmp_path) as tree:
+        check_bytes(tree, name, make, flips)
 
 
 # ----------------------------------------------------------------------------------------------------- changes of files
@@ -347,14 +351,16 @@ def check_changes(tree, steps):
             np.testing.assert_allclose(packed[place][key], sample[key], rtol=0, atol=0.016)
 
 
-@quickly(12)
+@quickly(8)
 @given(steps=changes)
-def test_a_pack_follows_every_change_of_its_files(good_tree, tmp_path, numbers, steps):
-    check_changes(copy_of(good_tree, tmp_path, numbers), steps)
+def test_a_pack_follows_every_change_of_its_files(good_tree, tmp_path, steps):
+    with copy_of(good_tree, tmp_path) as tree:
+        check_changes(tree, steps)
 
 
 @pytest.mark.slow
 @quickly(200)
 @given(steps=changes)
-def test_a_pack_follows_many_changes_of_its_files(good_tree, tmp_path, numbers, steps):
-    check_changes(copy_of(good_tree, tmp_path, numbers), steps)
+def test_a_pack_follows_many_changes_of_its_files(good_tree, tmp_path, steps):
+    with copy_of(good_tree, tmp_path) as tree:
+        check_changes(tree, steps)

@@ -11,7 +11,8 @@ from PIL import Image
 from rasterio.transform import Affine
 
 from bengelib.dataset import BENGE
-from bengelib.errors import DataWarning, MissingModalityError, RasterError
+from bengelib.errors import DatasetNotFoundError, DataWarning, MissingModalityError, RasterError
+from bengelib.loading import load
 from bengelib.packing import pack
 from bengelib.rasters import read_patch, tree_folders
 from tests import fake_tree as fake
@@ -198,6 +199,37 @@ def test_another_spelling_of_the_suffix_is_named(tree, suffix):
             BENGE(tree, modalities=(name,))
         assert "etch" not in str(error.value)
         path.with_suffix(suffix).rename(path)
+
+
+V2 = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
+V1 = "S2A_MSIL2A_20170613T101031_0_45"
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "version"),
+    [
+        ("BigEarthNet-S2", f"{V2}/{V2}_26_57", "v2"),
+        ("data", f"BigEarthNet-S1/{V2}", "v2"),
+        ("ben-ge-own", f"{V2}/{V2}_26_57", "v2"),
+        ("own", "S1A_IW_GRDH_1SDV_20170613T165043/S1A_IW_GRDH_1SDV_20170613T165043_33UUP_70_48", "v2"),
+        ("BigEarthNet-v1.0", V1, "v1"),
+        ("own", f"BigEarthNet-v1.0/{V1}", "v1"),
+        ("own", "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_70_48", "v1"),
+    ],
+)
+def test_bigearthnet_is_recognised(tmp_path, name, inside, version):
+    (tmp_path / name / inside).mkdir(parents=True)
+    for way in (BENGE, load, pack):
+        with pytest.raises(DatasetNotFoundError, match=f"is BigEarthNet {version}.*, not ben-ge") as error:
+            way(tmp_path / name)
+        assert "one folder deeper" not in str(error.value)
+
+
+def test_another_folder_is_not_taken_for_bigearthnet(tree):
+    (tree / f"{tree.name}_meta.csv").unlink()
+    for folder in (tree, tree / "sentinel-2"):
+        with pytest.raises(DatasetNotFoundError, match="one folder deeper"):
+            BENGE(folder)
 
 
 # --------------------------------------------------------------------------------------------------------- of one place
