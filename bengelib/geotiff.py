@@ -198,6 +198,8 @@ def _directories(data: bytes, path: str) -> list[_Directory]:
                 if length > inline:
                     (value,) = struct.unpack_from(pointer, data, value)
                     last = max(last, value + length)
+                    if last > len(data):
+                        raise struct.error
                 entries[tag] = (kind, many, value)
             result.append(_Directory(data, order, entries, last))
             start = following
