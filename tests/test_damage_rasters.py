@@ -326,7 +326,7 @@ def check_changes(tree, steps):
             os.utime(one, ns=(times, times))
     try:
         now = list(BENGE(tree, **options))
-    except RasterError:
+    except BengeError:
         now = None
     same = now is not None and all((a[key] == b[key]).all() for a, b in zip(before, now, strict=True) for key in KEYS)
     try:
