@@ -136,7 +136,7 @@ def _pack(options: argparse.Namespace) -> None:
         on_error="skip" if options.skip else "raise",
     )
     if options.verify:
-        verify(folder)
+        verify(folder, options.root)
     print(folder)
 
 

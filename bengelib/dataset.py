@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, default_collate
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.consistency import check_tree
 from bengelib.errors import BandError, MissingModalityError, RasterError, SplitError
-from bengelib.rasters import RASTER_KEYS, absent_patches, modality_folder, read_patch
+from bengelib.rasters import RASTER_KEYS, absent_hint, absent_patches, modality_folder, read_patch, tree_folders
 from bengelib.splits import blocked_split, check_split, official_split, study_split
 from bengelib.tables import TABLE_KEYS, read_meta, read_table
 from bengelib.transforms import decode
@@ -97,7 +97,7 @@ def leave_out(
     first, reason = next(iter(reasons.items()))
     what = f"{len(reasons)} of {len(meta)} patches cannot be used, the first being {first} ({reason})"
     if on_error == "raise":
-        raise RasterError(f'{what}. Fetch the dataset again, or give on_error="skip" to go on without them.')
+        raise RasterError(f'{what}. Mend them, or give on_error="skip" to go on without them.')
     if len(reasons) == len(meta):
         raise SplitError(f"{what}. None is left.")
     warnings.warn(f"{what}. They are left out; see the attribute `skipped`.", stacklevel=3)
@@ -195,7 +195,8 @@ class BENGE(Dataset[Sample]):
         whole = read_meta(self.root)
         check_tree(self.root, whole)
         chosen = select_patches(self.root, self.root.name, whole, split, scheme, fold)
-        self._folders = {key: modality_folder(self.root, key) for key in self.keys if key in RASTER_KEYS}
+        self._wanted = {key: modality_folder(self.root, key) for key in self.keys if key in RASTER_KEYS}
+        self._folders = tree_folders(self.root)
         problems = self._check_files(chosen) if on_error == "raise" else self._try_patches(chosen)
         self.meta, self.skipped = leave_out(chosen, problems, on_error)
         self.patch_ids: list[str] = list(self.meta.index)
@@ -239,7 +240,8 @@ class BENGE(Dataset[Sample]):
 
     def read_stored(self, index: int) -> dict[str, np.ndarray]:
         """The rasters of one patch as they are stored, undecoded; see `bengelib.rasters` for keys and shapes."""
-        return read_patch(self._folders, self.patch_ids[index], self._s1_ids[index], self.s2_bands, self.s1_bands)
+        ids = self.patch_ids[index], self._s1_ids[index]
+        return read_patch(self._folders, *ids, self.s2_bands, self.s1_bands, self._wanted)
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> dict[str, Any]:
         """Several patches as they are stored, stacked; `transforms.decode(batch, self.s2_bands)` makes samples of them.
@@ -268,13 +270,14 @@ class BENGE(Dataset[Sample]):
         Raises:
             MissingModalityError: some have none.
         """
-        for key, folder in self._folders.items():
+        for key, folder in self._wanted.items():
             ids = list(meta["patch_id_s1"] if key == "s1" else meta.index)
             absent = absent_patches(folder, key, ids)
             if absent:
                 raise MissingModalityError(
                     f"{len(absent)} of {len(ids)} patches have no {key!r} in {folder}, the first being "
-                    f'{ids[absent[0]]}. Fetch the dataset again, or give on_error="skip" to go on without them.'
+                    f'{ids[absent[0]]}. {absent_hint(folder, key, ids[absent[0]])} Or give on_error="skip" to go on '
+                    "without them."
                 )
         return {}
 
@@ -285,9 +288,9 @@ class BENGE(Dataset[Sample]):
             if key in TABLE_KEYS:
                 read_table(self.root, meta, key, self.acquisition, problems[key])
         for patch_id, patch_id_s1 in zip(meta.index, meta["patch_id_s1"], strict=True):
-            for key, folder in self._folders.items():
+            for key in self._wanted:
                 try:
-                    read_patch({key: folder}, patch_id, patch_id_s1, self.s2_bands, self.s1_bands)
+                    read_patch(self._folders, patch_id, patch_id_s1, self.s2_bands, self.s1_bands, (key,))
                 except RasterError as error:
                     problems[key][patch_id] = str(error)
         return problems

@@ -9,6 +9,7 @@ from typing import Any
 from bengelib.errors import DatasetNotFoundError
 from bengelib.packed import PackedBENGE
 from bengelib.packing import pack
+from bengelib.tables import read_meta
 
 SIMULATED = "ben-ge-sim"
 """Simulated data: `ben-ge-sim`, or `ben-ge-sim-4000` for another number of patches than the default."""
@@ -50,7 +51,9 @@ def load(
     root = prepare(name, patches=patches, progress=progress)
     if (root / "manifest.json").is_file():  # a pack that was copied without its tree
         return PackedBENGE(root, split, modalities, targets, **options)
-    folder = pack(root, _pack_folder(root), progress=progress, on_error=options.get("on_error", "raise"))
+    folder = pack(
+        root, _pack_folder(root), progress=progress, on_error=options.get("on_error", "raise"), thorough=False
+    )
     return PackedBENGE(root if folder.parent == root else folder, split, modalities, targets, **options)
 
 
@@ -76,6 +79,8 @@ def prepare(name: str | Path, *, patches: int | None = None, progress: bool = Tr
         return found
     if str(name) in NAMES:
         return fetch(str(name), data_folders()[-1], progress=progress)
+    if Path(name).is_dir():
+        read_meta(Path(name).resolve())  # says what is wrong with it
     looked = ", ".join(str(folder / name) for folder in data_folders())
     raise DatasetNotFoundError(
         f"no dataset {str(name)!r}: looked for {looked}. Give {SIMULATED!r}, one of {sorted(NAMES)}, or the path of a "

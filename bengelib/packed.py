@@ -16,9 +16,6 @@ from bengelib.manifest import ARRAYS, TIMED_KEYS, read_manifest, reason_stale
 from bengelib.tables import META_COLUMNS, TABLE_KEYS, read_csv, read_meta
 from bengelib.transforms import decode
 
-_SAMPLE_OF_SOURCES = 64
-"""Patches whose files are compared with the pack when it is opened; `pack` compares all."""
-
 
 class PackedBENGE(Dataset[Sample]):
     """The same samples as `BENGE`, keys, shapes and units included, read from a pack.
@@ -232,7 +229,7 @@ def _open_pack(root: Path) -> tuple[Path, dict[str, Any]]:
             f"then call bengelib.pack({str(root)!r})."
         )
     if (root / f"{root.name}_meta.csv").is_file():
-        reason = reason_stale(root, folder, manifest, read_meta(root), _SAMPLE_OF_SOURCES)
+        reason = reason_stale(root, folder, manifest, read_meta(root), thorough=False)
         if reason is not None:
             raise ChecksumError(
                 f"{folder} is out of date: {reason}. Call bengelib.pack({str(root)!r}) to bring it up to date."

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from bengelib.cores import usable_cores
 from bengelib.consistency import check_tree
+from bengelib.cores import usable_cores
 from bengelib.errors import ChecksumError, DiskSpaceError, MissingModalityError, RasterError, TableError
 from bengelib.files import disk_space, locked
 from bengelib.manifest import (
@@ -28,8 +28,9 @@ from bengelib.manifest import (
     DONE,
     TIMED_KEYS,
     array_names,
+    as_packed,
     digest,
-    has_folder,
+    folder_times,
     identity,
     read_journal,
     read_manifest,
@@ -38,7 +39,7 @@ from bengelib.manifest import (
     table_sources,
 )
 from bengelib.plausible import check_together
-from bengelib.rasters import RASTER_KEYS, modality_folder, read_patch
+from bengelib.rasters import RASTER_KEYS, read_patch, tree_folders
 from bengelib.tables import TABLE_KEYS, read_meta, read_table
 
 _PARALLEL_FROM = 20_000
@@ -61,6 +62,7 @@ def pack(
     *,
     processes: int | None = None,
     on_error: Literal["raise", "skip"] = "raise",
+    thorough: bool = True,
     progress: bool = True,
 ) -> Path:
     """Write a ben-ge tree into arrays that `PackedBENGE` maps into memory; do nothing where that is done already.
@@ -75,6 +77,8 @@ def pack(
         processes: how many processes read and write; by default one, or one a core for more than 20,000 patches.
         on_error: `"raise"` stops at the first patch with missing or damaged rasters; `"skip"` leaves such patches out
             and lists them, with the reason, in the manifest and in `PackedBENGE.skipped`.
+        thorough: whether to compare the files of all patches with those that a pack was made from; otherwise those of
+            some patches and the times of the folders.
         progress: whether to show a progress bar.
 
     Returns:
@@ -92,7 +96,7 @@ def pack(
     root = Path(root).resolve()
     folder = root / "packed" if destination is None else Path(destination).resolve()
     meta = read_meta(root)
-    if _is_current(root, folder, meta, on_error):  # asked before the lock too: data may lie on a read-only disk
+    if _is_current(root, folder, meta, on_error, thorough):  # before the lock too: the disk may be read-only
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     waiting = f"Waiting for another process that packs {root.name} ..." if progress else None
@@ -100,14 +104,15 @@ def pack(
         locked(folder.with_name(f".{folder.name}.lock"), waiting),
         disk_space(folder, "call pack again: it goes on where it stopped"),
     ):
-        if not _is_current(root, folder, meta, on_error):
+        if not _is_current(root, folder, meta, on_error, thorough):
             _write(root, folder, meta, processes, on_error, progress)
     return folder
 
 
 def _write(root: Path, folder: Path, meta: pd.DataFrame, processes: int | None, on_error: str, progress: bool) -> None:
     """Write a pack beside its place and move it there."""
-    modality_folders = {key: modality_folder(root, key) for key in RASTER_KEYS if has_folder(root, key)}
+    modality_folders = tree_folders(root)
+    times = folder_times(modality_folders, list(zip(meta.index, meta["patch_id_s1"], strict=True)))
     check_tree(root, meta, thoroughly=True)
     partial = folder.with_name(f"{folder.name}.partial")
     _start(root, folder, partial, meta, modality_folders)
@@ -128,6 +133,7 @@ def _write(root: Path, folder: Path, meta: pd.DataFrame, processes: int | None, 
         "patches": len(meta),
         "modalities": list(modality_folders),
         "table_sources": table_sources(root),
+        "folders": times,
         "arrays": arrays,
         "chunk": CHUNK,
         "skipped": problems,
@@ -139,7 +145,7 @@ def _write(root: Path, folder: Path, meta: pd.DataFrame, processes: int | None, 
     _replace(folder, partial)
 
 
-def _is_current(root: Path, folder: Path, meta: pd.DataFrame, on_error: str) -> bool:
+def _is_current(root: Path, folder: Path, meta: pd.DataFrame, on_error: str, thorough: bool) -> bool:
     """Whether `folder` already holds what `pack` would write.
 
     Raises:
@@ -158,7 +164,7 @@ def _is_current(root: Path, folder: Path, meta: pd.DataFrame, on_error: str) -> 
         )
     if on_error == "raise" and any(manifest["skipped"].values()):
         return False
-    return reason_stale(root, folder, manifest, meta, sample=None) is None
+    return reason_stale(root, folder, manifest, meta, thorough=thorough) is None
 
 
 def _start(root: Path, folder: Path, partial: Path, meta: pd.DataFrame, modality_folders: Mapping[str, Path]) -> None:
@@ -280,16 +286,16 @@ def _write_chunk(partial: Path, chunk: _Chunk, modality_folders: Mapping[str, Pa
     skipped: dict[str, dict[str, str]] = {}
     for place, (patch_id, patch_id_s1) in enumerate(zip(chunk.ids, chunk.ids_s1, strict=True)):
         sources[place] = stat_patch(modality_folders, patch_id, patch_id_s1)
-        for key, modality in modality_folders.items():
+        for key in modality_folders:
             try:
-                stored = read_patch({key: modality}, patch_id, patch_id_s1)
+                stored = read_patch(modality_folders, patch_id, patch_id_s1, keys=(key,))
             except RasterError as error:
                 if on_error == "raise":
                     raise
                 skipped.setdefault(key, {})[patch_id] = str(error)
                 continue
             for name, pixels in stored.items():
-                values[name][place] = np.rint(pixels) if name == "dem" and pixels.dtype.kind == "f" else pixels
+                values[name][place] = as_packed(name, pixels)
     for name, part in (*values.items(), ("sources", sources)):
         _write_rows(partial / f"{name}.npy", chunk.start, part)
     digests = {name: digest(part) for name, part in values.items()}

@@ -10,15 +10,18 @@ A patch's rasters in the form in which they are stored are, by key:
 | `land_cover` | (120, 120) | uint8, WorldCover codes |
 """
 
-import struct
+import contextlib
+import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bengelib.bands import IGNORE_INDEX, LAND_COVER, LAND_COVER_NO_DATA_CODE, PATCH_SIZE, S1_BANDS, S2, S2_BANDS
-from bengelib.errors import MissingModalityError, RasterError
+from bengelib.errors import DataWarning, MissingModalityError, RasterError
+from bengelib.geotiff import Place, missing_hint, read_geotiff, same_ground
+from bengelib.plausible import check_values
 
 RASTER_KEYS = ("s2", "s1", "dem", "land_cover")
 
@@ -30,11 +33,18 @@ _FOLDERS = {
 }
 _SUFFIXES = {"s2": "", "s1": "", "dem": "_dem.tif", "land_cover": "_esaworldcover.tif"}
 
-_DEM_TYPES = ("int16", "uint16", "int32", "float32")
-_DEM_RANGE = (-500, 9000)
-"""Metres; what lies outside, such as -32768 or -9999, marks missing elevation rather than terrain."""
-_S1_LOWEST = -100.0
-"""Decibels; the lowest value in BigEarthNet is -75, and lower ones mark missing measurements."""
+_DTYPES = {
+    "s2": ("uint16",),
+    "s1": ("float32",),
+    "dem": ("int16", "uint16", "int32", "float32"),
+    "land_cover": ("uint8",),
+}
+_CONTENT = {"s2": "reflectance x 10000", "s1": "decibels", "dem": "metres", "land_cover": "WorldCover codes"}
+
+_FEW_DARK = 0.01
+"""Share of a Sentinel-2 band that may be 0 although its header calls 0 no data: dark water comes out as 0 too."""
+_MANY_DARK = 0.05
+"""The same where the header does not; BigEarthNet's own files do not name a value for no data."""
 
 _CODE_IS_LEGAL = np.zeros(256, dtype=bool)
 _CODE_IS_LEGAL[[LAND_COVER_NO_DATA_CODE, *(entry.code for entry in LAND_COVER)]] = True
@@ -56,22 +66,31 @@ def modality_folder(root: Path, key: str) -> Path:
     )
 
 
+def tree_folders(root: Path) -> dict[str, Path]:
+    """The folder of each raster modality that the tree at `root` has."""
+    found = {}
+    for key in RASTER_KEYS:
+        with contextlib.suppress(MissingModalityError):
+            found[key] = modality_folder(root, key)
+    return found
+
+
 def patch_files(
     folders: Mapping[str, Path],
     patch_id: str,
     patch_id_s1: str,
     s2_bands: Sequence[str] = S2_BANDS,
     s1_bands: Sequence[str] = S1_BANDS,
-) -> dict[str, list[Path]]:
-    """The files of a patch by modality, for the modalities that `folders` has."""
-    files: dict[str, list[Path]] = {}
+) -> dict[str, list[str]]:
+    """The paths of a patch's files by modality, for the modalities that `folders` has."""
+    files: dict[str, list[str]] = {}
     for key, folder in folders.items():
         if key == "s2":
-            files[key] = [folder / patch_id / f"{patch_id}_{band}.tif" for band in s2_bands]
+            files[key] = [f"{folder}/{patch_id}/{patch_id}_{band}.tif" for band in s2_bands]
         elif key == "s1":
-            files[key] = [folder / patch_id_s1 / f"{patch_id_s1}_{band}.tif" for band in s1_bands]
+            files[key] = [f"{folder}/{patch_id_s1}/{patch_id_s1}_{band}.tif" for band in s1_bands]
         else:
-            files[key] = [folder / f"{patch_id}{_SUFFIXES[key]}"]
+            files[key] = [f"{folder}/{patch_id}{_SUFFIXES[key]}"]
     return files
 
 
@@ -81,183 +100,190 @@ def absent_patches(folder: Path, key: str, ids: Sequence[str]) -> list[int]:
     return [place for place, patch_id in enumerate(ids) if f"{patch_id}{_SUFFIXES[key]}" not in present]
 
 
+def absent_hint(folder: Path, key: str, patch_id: str) -> str:
+    """What to do about a patch without an entry there: names an entry of another spelling that may be meant."""
+    return missing_hint(f"{folder}/{patch_id}{_SUFFIXES[key]}")
+
+
 def read_patch(
     folders: Mapping[str, Path],
     patch_id: str,
     patch_id_s1: str,
     s2_bands: Sequence[str] = S2_BANDS,
     s1_bands: Sequence[str] = S1_BANDS,
+    keys: Collection[str] | None = None,
 ) -> dict[str, np.ndarray]:
     """The rasters of one patch as they are stored; keys, shapes and types stand at the top of this module.
 
+    All of them must lie where the patch lies, which is where its Sentinel-2 bands are (where the tree has none, the
+    first modality that it has). One of these is looked at even if it is not to be read.
+
     Args:
-        folders: folder by modality; the modalities that are not in it are not read.
+        folders: folder by modality, of all that the tree has.
         patch_id: Sentinel-2 patch id.
         patch_id_s1: Sentinel-1 patch id.
         s2_bands: bands of Sentinel-2, in the order wanted within each resolution.
         s1_bands: polarisations of Sentinel-1, in the order wanted.
+        keys: the modalities to read, all of `folders` by default.
 
     Raises:
-        RasterError: a file is missing, damaged, without data, or holds values that are not legal.
+        RasterError: a file is missing, damaged, without data, not of the layout, of another place than the others, or
+            holds values that are not legal.
     """
-    files = patch_files(folders, patch_id, patch_id_s1, s2_bands, s1_bands)
+    files = patch_files(
+        {key: folder for key, folder in folders.items() if keys is None or key in keys},
+        patch_id, patch_id_s1, s2_bands, s1_bands,
+    )  # fmt: skip
     stored: dict[str, np.ndarray] = {}
-    for resolution in (10, 20, 60):
-        places = [place for place, band in enumerate(s2_bands) if S2[band].resolution == resolution]
-        if places and "s2" in files:
-            stored[f"s2_{resolution}m"] = np.stack([_read_s2(files["s2"][place], resolution) for place in places])
+    places: dict[str, Place | None] = {}
+    first = next((key for key in RASTER_KEYS if key in folders), "s2")
+    if files and first not in files:
+        witness = patch_files({first: folders[first]}, patch_id, patch_id_s1)[first][0]
+        with contextlib.suppress(RasterError):  # it is not what was asked for
+            places[witness] = read_geotiff(witness)[1].place
+    for resolution in (10, 20, 60) if "s2" in files else ():
+        paths = [path for path, band in zip(files["s2"], s2_bands, strict=True) if S2[band].resolution == resolution]
+        if paths:
+            stored[f"s2_{resolution}m"] = _read_bands("s2", paths, PATCH_SIZE * 10 // resolution, places)
     if "s1" in files:
-        stored["s1"] = np.stack([_read_s1(path) for path in files["s1"]])
+        stored["s1"] = _read_bands("s1", files["s1"], PATCH_SIZE, places)
     if "dem" in files:
-        stored["dem"] = _read_dem(files["dem"][0])[None].copy()
+        stored["dem"] = _read_bands("dem", files["dem"], PATCH_SIZE, places)
     if "land_cover" in files:
-        stored["land_cover"] = _read_land_cover(files["land_cover"][0]).copy()
+        stored["land_cover"] = _read_bands("land_cover", files["land_cover"], PATCH_SIZE, places)[0]
+    _check_places(places)
     return stored
 
 
-def read_raster(path: Path, size: int, dtypes: tuple[str, ...]) -> np.ndarray:
-    """The pixels of a single-band raster, (size, size), in the type that the file has.
-
-    Plain uncompressed files, which BigEarthNet and ben-ge consist of, are read here directly, twenty times faster
-    than through rasterio, which needs most of a millisecond to open a file. Everything else goes through rasterio.
-
-    Args:
-        path: a GeoTIFF.
-        size: rows and columns expected.
-        dtypes: the data types that are acceptable, such as `("uint16",)`.
-
-    Returns:
-        The pixels; the array may be read-only.
+def _read_bands(key: str, paths: Sequence[str], size: int, places: dict[str, Place | None]) -> np.ndarray:
+    """The files of one modality and size, (len(paths), size, size); their places go into `places`.
 
     Raises:
-        RasterError: no such file, not a readable TIFF, truncated, or of another shape or type.
+        RasterError: a file is not of the layout, or its pixels are not legal.
     """
+    told = _told_of(key, paths)
+    bands = []
+    for path in paths:
+        pixels, header = read_geotiff(path, companions=path in told)
+        if header.shape != (size, size):
+            raise RasterError(
+                f"{path} holds {header.shape} pixels; expected ({size}, {size}), which cover {10 * PATCH_SIZE} m. Cut "
+                "or resample it to the grid of its patch."
+            )
+        if header.dtype not in _DTYPES[key]:
+            raise RasterError(
+                f"{path} holds {header.dtype}; expected {' or '.join(_DTYPES[key])}. Convert it to {_CONTENT[key]} as "
+                f"{_DTYPES[key][0]}."
+            )
+        if key == "dem" and header.unit and not header.unit.lower().startswith("m"):
+            raise RasterError(f"{path} says that its unit is {header.unit!r}; expected metres. Convert it to metres.")
+        if header.no_data is not None:
+            _check_no_data(key, path, pixels, header.no_data)
+        places[path] = header.place
+        bands.append(pixels)
+    stack = np.stack(bands)
+    if key == "land_cover":
+        _check_codes(stack, paths[0])
+    elif key == "s2" and stack.min() > 0:  # nearly always, and one look at all bands is cheaper than one at each
+        try:
+            check_values(key, stack, os.path.dirname(paths[0]))
+        except RasterError:
+            for path, pixels in zip(paths, bands, strict=True):
+                check_values(key, pixels, path)
+            raise
+    else:
+        for path, pixels in zip(paths, bands, strict=True):
+            if key == "s2":
+                _check_dark(path, pixels)
+            check_values(key, pixels, path)
+    return stack
+
+
+def _told_of(key: str, paths: Sequence[str]) -> list[str]:
+    """Those of some files in one folder beside which others lie that say more of them: `.aux.xml`, `.msk`, `.tfw`."""
+    if key in ("dem", "land_cover"):  # in one folder with those of all other patches: too many to list
+        endings = (".tif.aux.xml", ".tif.msk", ".aux.xml", ".tfw", ".wld")
+        return [path for path in paths if any(os.path.exists(f"{path[:-4]}{ending}") for ending in endings)]
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise RasterError(f"no file {path}. Fetch the dataset again, or remove the patch from the meta CSV.") from None
-    except OSError as error:
-        raise RasterError(f"cannot read {path} ({error}).") from error
-    if not data:
-        raise RasterError(f"{path} is empty (0 bytes). Fetch it again.")
-    pixels = _plain_pixels(data, path)
-    if pixels is None:
-        pixels = _read_with_rasterio(path)
-    if pixels.shape != (size, size):
-        raise RasterError(f"{path} holds {pixels.shape} pixels; expected ({size}, {size}). Fetch it again.")
-    if pixels.dtype.name not in dtypes:
-        raise RasterError(f"{path} holds {pixels.dtype.name}; expected {' or '.join(dtypes)}. Fetch it again.")
-    return pixels
+        names = os.listdir(os.path.dirname(paths[0]))
+    except OSError:  # the files are missing too, which is told when they are read
+        return []
+    others = [name.lower() for name in names if name[-4:] not in (".tif", "json")]
+    if not others:
+        return []
+    stems = {path: f"{os.path.basename(path)[:-4]}.".lower() for path in paths}
+    return [path for path, stem in stems.items() if any(name.startswith(stem) for name in others)]
 
 
-_DTYPES = {(1, 8): "<u1", (1, 16): "<u2", (2, 16): "<i2", (1, 32): "<u4", (2, 32): "<i4", (3, 32): "<f4"}
-"""Pixel type by the TIFF fields SampleFormat and BitsPerSample."""
+def _check_no_data(key: str, path: str, pixels: np.ndarray, value: float) -> None:
+    """Refuse pixels that are what their own file calls no data.
 
-
-def _plain_pixels(data: bytes, path: Path) -> np.ndarray | None:
-    """The pixels if `data` is a little-endian TIFF with one uncompressed contiguous band, None if of another make.
-
-    Follows the TIFF 6.0 specification: a header, then a directory of 12-byte entries (tag, type, count, value).
+    Zeros are another matter. Sentinel-2 has real ones: see `_check_dark`. A land cover of 0 is no label, which is read
+    as such. An elevation of 0 m is as good as always the sea, so that it is used with a warning.
 
     Raises:
-        RasterError: the file ends before its pixels do.
+        RasterError: naming how many.
     """
-    if data[:4] != b"II*\0":
-        return None
-    start = int.from_bytes(data[4:8], "little")
-    end = start + 2 + 12 * int.from_bytes(data[start : start + 2], "little")
-    if end + 4 > len(data):
-        raise RasterError(f"{path} ends after {len(data)} bytes, within its header. Fetch it again.")
-    tags = {
-        tag: _tag_values(data, kind, count, value)
-        for tag, kind, count, value in struct.iter_unpack("<HHII", data[start + 2 : end])
-    }
-    width, length, bits = (tags.get(tag, ()) for tag in (256, 257, 258))
-    compression, samples, sample_format = (tags.get(tag, (1,)) for tag in (259, 277, 339))
-    offsets, byte_counts = (tags.get(tag, ()) for tag in (273, 279))  # of the strips that the image is cut into
-    several_images = data[end : end + 4] != bytes(4)
-    if several_images or compression != (1,) or samples != (1,) or not (width and length and bits and offsets):
-        return None
-    dtype = _DTYPES.get((sample_format[0] if sample_format else 0, bits[0]))
-    contiguous = all(
-        offset + size == following for offset, size, following in zip(offsets, byte_counts, offsets[1:], strict=False)
-    )
-    if dtype is None or not contiguous or sum(byte_counts) != width[0] * length[0] * bits[0] // 8:
-        return None
-    if offsets[0] + sum(byte_counts) > len(data):
-        raise RasterError(f"{path} ends after {len(data)} bytes, before its pixels do. Fetch it again.")
-    return np.frombuffer(data, dtype, width[0] * length[0], offsets[0]).reshape(length[0], width[0])
+    if value == 0 and key == "land_cover":
+        return
+    if pixels.dtype.kind in "iu":
+        info = np.iinfo(pixels.dtype)
+        if not (info.min <= value <= info.max and value == int(value)):
+            return
+    marked = int(np.count_nonzero(np.isnan(pixels) if np.isnan(value) else pixels == pixels.dtype.type(value)))
+    if not marked or (value == 0 and key == "s2" and marked <= _FEW_DARK * pixels.size):
+        return
+    words = f"{path} has {marked} of {pixels.size} pixels without data: they equal its own no-data value {value:g}"
+    if value == 0 and key == "dem":
+        warnings.warn(f"{words}. They are used as 0 m: check that they are the sea.", DataWarning, stacklevel=4)
+        return
+    raise RasterError(f"{words}. Fill them, or leave the patch out.")
 
 
-def _tag_values(data: bytes, kind: int, count: int, value: int) -> tuple[int, ...]:
-    """The whole numbers of a TIFF tag; those of other types are of no interest here and answer ()."""
-    if kind == 3 and count <= 2:  # 16-bit numbers that fit into the entry itself
-        return (value & 0xFFFF, value >> 16)[:count]
-    if kind == 4 and count == 1:
-        return (value,)
-    form = {3: "H", 4: "I"}.get(kind)
-    if form is None or value + count * struct.calcsize(form) > len(data):
-        return ()
-    return struct.unpack_from(f"<{count}{form}", data, value)
+def _check_dark(path: str, pixels: np.ndarray) -> None:
+    """Refuse a Sentinel-2 band of zeros, which mean no data, and warn where there are many.
 
-
-def _read_with_rasterio(path: Path) -> np.ndarray:
-    """The pixels of any file that GDAL can read."""
-    import rasterio  # takes half a second to import, and plain files do without
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # pixels are all that is wanted
-            with rasterio.open(path) as raster:
-                pixels: np.ndarray = raster.read(1) if raster.count == 1 else raster.read()
-    except (rasterio.errors.RasterioError, ValueError, OSError) as error:
-        raise RasterError(f"{path} is not a readable GeoTIFF ({error}). Fetch it again.") from error
-    return pixels
-
-
-def _read_s2(path: Path, resolution: int) -> np.ndarray:
-    """One Sentinel-2 band, uint16 digital numbers; 0 means no data, so a band of zeros is refused."""
-    pixels = read_raster(path, PATCH_SIZE * 10 // resolution, ("uint16",))
-    if not pixels.any():
-        raise RasterError(f"{path} holds no data (every pixel is 0). Fetch it again, or leave the patch out.")
-    return pixels
-
-
-def _read_s1(path: Path) -> np.ndarray:
-    """One polarisation in dB, without a NaN, an infinity or a fill value."""
-    pixels = read_raster(path, PATCH_SIZE, ("float32",))
-    lowest = pixels.min()  # NaN if any pixel is
-    if not (lowest > _S1_LOWEST and pixels.max() < np.inf):
-        bad = int((~(np.isfinite(pixels) & (pixels > _S1_LOWEST))).sum())
-        raise RasterError(
-            f"{path} has {bad} pixels that are NaN, infinite or below {_S1_LOWEST:g} dB. Fetch it again, or leave the "
-            "patch out."
+    Raises:
+        RasterError: every pixel is 0.
+    """
+    dark = pixels.size - int(np.count_nonzero(pixels))
+    if dark == pixels.size:
+        raise RasterError(f"{path} holds no data (every pixel is 0). Leave the patch out, or get a better one.")
+    if dark > _MANY_DARK * pixels.size:
+        warnings.warn(
+            f"{path} has {dark} of {pixels.size} pixels that are 0, which is no data in Sentinel-2. They are used as "
+            "reflectance 0.",
+            DataWarning,
+            stacklevel=4,
         )
-    if lowest == 0 and not pixels.any():
-        raise RasterError(f"{path} holds no data (every pixel is 0 dB). Fetch it again, or leave the patch out.")
-    return pixels
 
 
-def _read_dem(path: Path) -> np.ndarray:
-    """Elevation in metres, without a NaN, an infinity or a fill value."""
-    pixels = read_raster(path, PATCH_SIZE, _DEM_TYPES)
-    low, high = _DEM_RANGE
-    if not (pixels.min() >= low and pixels.max() <= high):  # false for NaN too
-        bad = int((~((pixels >= low) & (pixels <= high))).sum())
-        raise RasterError(
-            f"{path} has {bad} pixels that are NaN or outside {low} to {high} m, which is no elevation. Fetch it "
-            "again, or leave the patch out."
-        )
-    return pixels
+def _check_codes(codes: np.ndarray, path: str) -> None:
+    """Refuse WorldCover codes that are neither in the legend nor 0, no data.
 
-
-def _read_land_cover(path: Path) -> np.ndarray:
-    """WorldCover codes, uint8, each of them in the legend or 0 for no data."""
-    pixels = read_raster(path, PATCH_SIZE, ("uint8",))
-    if not _CODE_IS_LEGAL[pixels].all():
-        unknown = np.unique(pixels[~_CODE_IS_LEGAL[pixels]]).tolist()
+    Raises:
+        RasterError: naming them.
+    """
+    legal = _CODE_IS_LEGAL[codes]
+    if not legal.all():
+        unknown = np.unique(codes[~legal]).tolist()
         raise RasterError(
             f"{path} has WorldCover codes {unknown} that are not in the legend "
             f"{np.flatnonzero(_CODE_IS_LEGAL).tolist()}; 0 becomes {IGNORE_INDEX} (no label), others are not guessed."
         )
-    return pixels
+
+
+def _check_places(places: Mapping[str, Place | None]) -> None:
+    """Refuse rasters of one patch that do not cover the same ground; those that do not say where they lie are passed.
+
+    Raises:
+        RasterError: naming the first two that differ.
+    """
+    known = [(path, place) for path, place in places.items() if place is not None]
+    for path, place in known[1:]:
+        other, expected = known[0]
+        if place != expected and not same_ground(expected, place):
+            raise RasterError(
+                f"{path} covers {place}, but {other} of the same patch covers {expected}. Is it the file of another "
+                "patch? Put the right one there, or warp it to the grid of the other."
+            )

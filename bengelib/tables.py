@@ -5,7 +5,9 @@ Every function takes the meta table (one row a patch, indexed by `patch_id`) and
 
 import csv
 import io
+import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +26,16 @@ TABLE_KEYS = ("season", "lonlat", "weather", "climate_zone", "land_cover_fractio
 """Keys of a sample that come from tables rather than rasters."""
 
 _COVER = "_esaworldcover.tif"
+_BIGEARTHNET = {
+    "BigEarthNet v2 (reBEN)": re.compile(
+        r"BigEarthNet-S[12]|Reference_Maps|S2[ABC]_MSIL2A_\d{8}T\d+_N\d{4}_R\d{3}_T\w{5}|S1[ABC]_IW_GRDH_1SDV_\d{8}T\d+"
+    ),
+    "BigEarthNet v1": re.compile(
+        r"BigEarthNet-(S1-)?v1\.0|S2[AB]_MSIL2A_\d{8}T\d+_\d+_\d+|S1[AB]_IW_GRDH_1SDV_\d{8}T\d+_\w{5}_\d+_\d+"
+    ),
+}
+"""Names that only a folder of BigEarthNet holds, by its version."""
+
 _ZONE_INDEX = {zone.code: index for index, zone in enumerate(CLIMATE_ZONES)}
 _CORINE_INDEX = {level3: CORINE_19.index(name) for name, parts in CORINE_19_FROM_43.items() for level3 in parts}
 
@@ -144,6 +156,12 @@ def read_meta(root: Path) -> pd.DataFrame:
         )
     path = root / f"{root.name}_meta.csv"
     if not path.is_file():
+        if version := _bigearthnet(root):
+            raise DatasetNotFoundError(
+                f"{root} is {version}, not ben-ge: it has no {path.name}. bengelib needs a tree in ben-ge's layout: "
+                "that table, sentinel-2/<patch id>/, sentinel-1/<patch id>/, and elevation, land cover and weather of "
+                'the same patches. bengelib.load("ben-ge-800") gets one.'
+            )
         others = sorted(other.name for other in root.glob("*_meta.csv"))
         hint = f"; it has {others}: rename the folder to match" if others else ""
         raise DatasetNotFoundError(
@@ -154,6 +172,15 @@ def read_meta(root: Path) -> pd.DataFrame:
     if meta.empty:
         raise TableError(f"{path} has a header but no patches")
     return meta
+
+
+def _bigearthnet(root: Path) -> str | None:
+    """The version of BigEarthNet that a folder holds, or is part of, None if it does not look like one."""
+    if root.name in ("sentinel-1", "sentinel-2"):  # of a ben-ge tree, which consists of the same patches
+        return None
+    names = {entry.name for entry in itertools.islice(root.iterdir(), 1000)} | {root.name}
+    found = {version for version, form in _BIGEARTHNET.items() if any(form.fullmatch(name) for name in names)}
+    return next((version for version in _BIGEARTHNET if version in found), None)
 
 
 def _find(root: Path, stem: str, what: str) -> Path:

@@ -7,6 +7,7 @@ so a swapped band, a swapped patch, a transposed or a mirrored image fails a tes
 import csv
 import json
 import warnings
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -100,16 +101,39 @@ def side(patch: int) -> str:
 
 
 def write_raster(
-    path: Path, pixels: np.ndarray, origin: tuple[int, int] = (0, 0), zone: int = 34, **options: object
+    path: Path, pixels: np.ndarray, origin: tuple[int, int] | None = None, zone: int = 34, **options: object
 ) -> None:
-    """Write a single-band GeoTIFF that covers 1200 m from `origin` in UTM zone `zone` north."""
+    """Write a single-band GeoTIFF that covers 1200 m from `origin` in UTM zone `zone` north.
+
+    Without an origin it lies where the file lay that it replaces.
+    """
     resolution = 1200 / pixels.shape[-1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        if origin is None:
+            with rasterio.open(path) as old:
+                origin, zone = (old.transform.c, old.transform.f), old.crs.to_epsg() % 100
         with rasterio.open(
             path, "w", driver="GTiff", height=pixels.shape[-2], width=pixels.shape[-1], count=1, dtype=pixels.dtype,
             crs=f"EPSG:326{zone}", transform=from_origin(*origin, resolution, resolution), **options,
         ) as raster:  # fmt: skip
+            raster.write(pixels, 1)
+
+
+def rewrite_raster(
+    path: Path,
+    change: Callable[[np.ndarray], np.ndarray] = lambda pixels: pixels,
+    to: Path | None = None,
+    **profile: object,
+) -> None:
+    """Write a raster anew with other pixels or another profile (`nodata`, `transform`, `crs`, `compress` ...)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path) as raster:
+            pixels, old = change(raster.read(1)), raster.profile
+        path.unlink()
+        shape = {"height": pixels.shape[0], "width": pixels.shape[1], "dtype": pixels.dtype}
+        with rasterio.open(to or path, "w", **{**old, **shape, **profile}) as raster:
             raster.write(pixels, 1)
 
 
