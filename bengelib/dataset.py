@@ -1,6 +1,5 @@
 """`BENGE`: a ben-ge tree of GeoTIFFs, CSVs and JSON as a PyTorch dataset of dicts of named tensors."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset, default_collate
 
+from bengelib.account import Account
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.errors import BandError, MissingModalityError, RasterError, SplitError
 from bengelib.rasters import RASTER_KEYS, absent_patches, modality_folder, read_patch
@@ -72,7 +72,7 @@ def select_patches(
 def leave_out(
     meta: pd.DataFrame, problems: Mapping[str, Mapping[str, str]], on_error: str
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Take the patches that cannot be used out of a split, loudly.
+    """Take the patches that cannot be used out of a split; see `account_for` for saying so.
 
     Args:
         meta: the patches of the split.
@@ -99,8 +99,26 @@ def leave_out(
         raise RasterError(f'{what}. Fetch the dataset again, or give on_error="skip" to go on without them.')
     if len(reasons) == len(meta):
         raise SplitError(f"{what}. None is left.")
-    warnings.warn(f"{what}. They are left out; see the attribute `skipped`.", stacklevel=3)
     return meta.drop(index=list(reasons)), reasons
+
+
+def account_for(root: Path, met: int, split: str | None, skipped: Mapping[str, str], used: int) -> Account:
+    """The account of the patches of a tree or a pack, shown if some are left out.
+
+    Args:
+        root: the folder.
+        met: number of patches in the meta table.
+        split: the split that was asked for.
+        skipped: patches left out, with `"<key>: <reason>"`.
+        used: number of patches left.
+    """
+    account = Account("patches", root)
+    account.used = used
+    account.put_aside(f"are not in split {split!r}", met - used - len(skipped))
+    for patch_id, reason in skipped.items():
+        account.leave_out(f"have no {reason.partition(':')[0]} that can be used", patch_id, reason)
+    account.tell(stacklevel=3)
+    return account
 
 
 class SampleBatch(Sequence[Sample]):
@@ -138,6 +156,8 @@ class BENGE(Dataset[Sample]):
     | `land_cover` | (120, 120) int64, index into `bands.LAND_COVER`, 255 where there is no label |
     | `land_cover_fractions`, `land_cover_top` | (11,) float32, () int64 |
     | `corine` | (19,) float32 of 0 and 1, in the order of `bands.CORINE_19` |
+
+    `account` says how many patches there were, how many are used, and why the others are not.
 
     Data: Mommert et al. 2023 (arXiv:2307.01741).
     """
@@ -191,10 +211,12 @@ class BENGE(Dataset[Sample]):
         check_names((on_error,), ("raise", "skip"), "on_error")  # before "skip" has read every raster
         self.transform = transform
         self.keys = tuple(dict.fromkeys((*self.modalities, *self.targets)))
-        chosen = select_patches(self.root, self.root.name, read_meta(self.root), split, scheme, fold)
+        whole = read_meta(self.root)
+        chosen = select_patches(self.root, self.root.name, whole, split, scheme, fold)
         self._folders = {key: modality_folder(self.root, key) for key in self.keys if key in RASTER_KEYS}
         problems = self._check_files(chosen) if on_error == "raise" else self._try_patches(chosen)
         self.meta, self.skipped = leave_out(chosen, problems, on_error)
+        self.account = account_for(self.root, len(whole), split, self.skipped, len(self.meta))
         self.patch_ids: list[str] = list(self.meta.index)
         self._s1_ids: list[str] = list(self.meta["patch_id_s1"])
         self._tables = {key: torch.from_numpy(self.table(key)) for key in self.keys if key in TABLE_KEYS}

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bengelib.bands import S1_BANDS, S2, S2_BANDS
-from bengelib.dataset import BENGE, KEYS, Sample, SampleBatch, check_names, leave_out, select_patches
+from bengelib.dataset import BENGE, KEYS, Sample, SampleBatch, account_for, check_names, leave_out, select_patches
 from bengelib.errors import ChecksumError, DatasetNotFoundError, MissingModalityError
 from bengelib.manifest import ARRAYS, TIMED_KEYS, read_manifest, reason_stale
 from bengelib.tables import META_COLUMNS, TABLE_KEYS, read_csv, read_meta
@@ -94,6 +94,7 @@ class PackedBENGE(Dataset[Sample]):
         chosen = select_patches(self.folder, self._manifest["name"], whole, split, scheme, fold)
         problems = {key: self._manifest["skipped"].get(key, {}) for key in self.keys}
         self.meta, self.skipped = leave_out(chosen, problems, on_error)
+        self.account = account_for(self.root, len(whole), split, self.skipped, len(self.meta))
         self.patch_ids: list[str] = list(self.meta.index)
         self._rows = whole.index.get_indexer(self.meta.index)
         self._tables = {key: torch.from_numpy(self.table(key)) for key in self.keys if key in TABLE_KEYS}
