@@ -16,7 +16,7 @@ Names = dict[str, str]
 class Account:
     """The account of one reader; `print(data.account)` shows it.
 
-    A reason completes the sentence "3 images ...", such as `"are grey"`.
+    A reason completes the sentence "3 images ...", such as `"are grey"`; what follows from it may stand after "; ".
 
     Attributes:
         what: what is counted, such as `"images"`.
@@ -61,8 +61,8 @@ class Account:
     def concerns(self) -> list[str]:
         """A sentence for each thing that deserves a warning."""
         loud = {reason: names for reason, names in self.notes.items() if reason not in self._harmless}
-        left = [f"{line}; left out" for line in self._lines(self.left_out)]
-        return [*left, *self._lines(loud), *self.remarks]
+        left = {f"{reason}; left out": names for reason, names in self.left_out.items()}
+        return [*self._lines(left), *self._lines(loud), *self.remarks]
 
     def tell(self, *, progress: bool = False, stacklevel: int = 1) -> None:
         """Show the account once: as a `DataWarning` if something deserves one, else on standard error with `progress`.
@@ -87,8 +87,10 @@ class Account:
         lines = []
         for reason, names in entries.items():
             first, detail = next(iter(names.items()))
-            detail = f" ({shown(detail)})" if detail else ""
-            lines.append(f"{len(names)} of {considered} {self.what} {reason}, the first being {shown(first)}{detail}")
+            reason, semicolon, consequence = reason.partition("; ")
+            example = f"{shown(first)} ({shown(detail)})" if detail else shown(first)
+            what = f"{len(names)} of {considered} {self.what} {reason}"
+            lines.append(f"{what}, the first being {example}{semicolon}{consequence}")
         return lines
 
     def _count_left_out(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from bengelib.account import Account
+from bengelib.arguments import as_index, as_indices
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.errors import BandError, MissingModalityError, RasterError, SplitError
 from bengelib.rasters import RASTER_KEYS, absent_patches, modality_folder, read_patch
@@ -229,12 +230,11 @@ class BENGE(Dataset[Sample]):
         """The sample of one patch; see the class for keys, shapes and units.
 
         Raises:
+            ArgumentError: the index is no whole number.
             IndexError: there is no such patch.
             RasterError: a file is missing, damaged, all no-data, or holds values that are not legal.
         """
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"patch {index} of {len(self)}")
-        return self.__getitems__([index])[0]
+        return self.__getitems__([as_index(index, len(self))])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """The samples of several patches, decoded together; `torch.utils.data.DataLoader` calls this."""
@@ -264,13 +264,17 @@ class BENGE(Dataset[Sample]):
         """Several patches as they are stored, stacked; `transforms.decode(batch, self.s2_bands)` makes samples of them.
 
         Args:
-            indices: places in this dataset, (B,).
+            indices: places in this dataset, (B,), from 0.
+
+        Raises:
+            ArgumentError: a boolean mask, or anything else that is no places.
+            IndexError: a place beyond the end.
 
         Returns:
             The arrays of `read_stored` and the tables that were asked for, as tensors with a leading dimension B, and
             `patch_id`, a list. `transform` is not applied.
         """
-        places = [int(index) for index in indices]
+        places = as_indices(indices, len(self)).tolist()
         stored = [self.read_stored(place) for place in places]
         batch: dict[str, Any] = {
             name: torch.from_numpy(np.stack([patch[name] for patch in stored]))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from bengelib.arguments import as_names
 from bengelib.transforms import Batch
 
 
@@ -19,8 +20,9 @@ class ClassificationHead(nn.Linear):
 
     def __init__(self, feature_dim: int, classes: Sequence[str]) -> None:
         """One linear layer."""
-        super().__init__(feature_dim, len(classes))
-        self.classes = tuple(classes)
+        names = as_names("classes", classes)
+        super().__init__(feature_dim, len(names))
+        self.classes = names
 
 
 class RegressionHead(nn.Module):

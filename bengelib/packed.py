@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from bengelib.arguments import as_index, as_indices
 from bengelib.bands import S1_BANDS, S2, S2_BANDS
 from bengelib.dataset import BENGE, KEYS, Sample, SampleBatch, account_for, check_names, leave_out, select_patches
 from bengelib.errors import ChecksumError, DatasetNotFoundError, MissingModalityError
@@ -106,9 +107,7 @@ class PackedBENGE(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """The sample of one patch; see `BENGE` for keys, shapes and units."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"patch {index} of {len(self)}")
-        sample = self.__getitems__([index])[0]
+        sample = self.__getitems__([as_index(index, len(self))])[0]
         return sample
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
@@ -123,14 +122,18 @@ class PackedBENGE(Dataset[Sample]):
         """Several patches as they are stored, stacked; `transforms.decode(batch, self.s2_bands)` makes samples of them.
 
         Args:
-            indices: places in this dataset, (B,).
+            indices: places in this dataset, (B,), from 0.
+
+        Raises:
+            ArgumentError: a boolean mask, or anything else that is no places.
+            IndexError: a place beyond the end.
 
         Returns:
             `s2_10m`, `s2_20m`, `s2_60m` (B, k, n, n) uint16 with the asked-for bands of each resolution, `s1`
             (B, p, 120, 120) float16 dB, `dem` (B, 1, 120, 120) int16 metres, `land_cover` (B, 120, 120) uint8 codes,
             each if it was asked for; the tables that were asked for, (B, ...); and `patch_id`, a list.
         """
-        places = np.asarray(indices, dtype=np.int64)
+        places = as_indices(indices, len(self))
         rows = self._rows[places]
         batch: dict[str, Any] = {}
         for name, (array, bands) in self._open().items():

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.utils.data import Dataset
 
+from bengelib.arguments import whole_number
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.engine import Augmentation, History, fit
 from bengelib.errors import BandError
@@ -77,9 +78,12 @@ class Pretraining:
             raise ValueError(f"there is no ResNet of {self.depth} layers; choose 18, 34 or 50")
         if self.batch_size == 1:
             raise ValueError("a batch of one image has nothing to be compared with; give 2 or more, better 256")
-        for name in ("width", "epochs", "size", "view", "batch_size", "lr", "temperature"):
+        for name in ("width", "epochs", "size", "view", "batch_size"):
+            if getattr(self, name) is not None:
+                whole_number(name, getattr(self, name))
+        for name in ("lr", "temperature"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value <= 0:
                 raise ValueError(f"{name}={value}; expected a number above 0")
 
     @property
