@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from bengelib.arguments import as_names
 from bengelib.transforms import Batch
 
 
@@ -20,9 +19,8 @@ class ClassificationHead(nn.Linear):
 
     def __init__(self, feature_dim: int, classes: Sequence[str]) -> None:
         """One linear layer."""
-        names = as_names("classes", classes)
-        super().__init__(feature_dim, len(names))
-        self.classes = names
+        super().__init__(feature_dim, len(classes))
+        self.classes = tuple(classes)
 
 
 class RegressionHead(nn.Module):

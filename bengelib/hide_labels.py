@@ -25,7 +25,7 @@ def labelled_share(patch_ids: Sequence[str], fraction: float) -> np.ndarray:
     """
     check_share("fraction", fraction)
     if not patch_ids:
-        raise ValueError("there are no patches to label")
+        raise ValueError(f"fraction {fraction} of no patches; there must be patches")
     ranks = np.argsort(np.argsort([unit_hash(f"labels {patch}") for patch in patch_ids]))
     share: np.ndarray = ranks < max(1, round(fraction * len(patch_ids)))
     return share

@@ -86,7 +86,7 @@ def read_image(path: Path) -> tuple[Image.Image, list[str], str]:
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError) as error:
         raise RasterError(f"{path} is broken ({error}). {_ADVICE}") from error
-    odd += more + [f"were read with a warning of Pillow: {warning.message}" for warning in said]
+    odd += more + [f"were read with a warning of Pillow: {str(warning.message).strip()}" for warning in said]
     return rgb, odd, picture_hash(raw)
 
 

@@ -155,7 +155,7 @@ def hold_out(
     for name in names:
         copies.setdefault(hashes[name], []).append(name)
     sizes = Counter(class_of(name) for name in names)
-    quota = {label: max(1, round(share * size)) for label, size in sizes.items()}
+    quota = {label: min(max(1, round(share * size)), size - 1) for label, size in sizes.items()}
     held_in: Counter[str] = Counter()
     held: set[str] = set()
 
@@ -176,8 +176,8 @@ def hold_out(
                 hold(picture, most)
         if not held_in[label]:
             raise SplitError(
-                f"class {shown(label)!r} has {sizes[label]} images, of which {quota[label]} would be held out for the "
-                "test and none would be left (copies of a picture count once); add images or leave the class out"
+                f"class {label!r} has {sizes[label]} images, which cannot be parted into some to learn from and some "
+                "to test with (copies of a picture stay together); add images or leave the class out"
             )
     _tell_copies(names, list(copies.values()), root)
     return (

@@ -76,11 +76,11 @@ class Pretraining:
             raise ValueError(f"unknown method {self.method!r}; choose one of {METHODS}")
         if self.depth not in (18, 34, 50):
             raise ValueError(f"there is no ResNet of {self.depth} layers; choose 18, 34 or 50")
+        for name in ("width", "epochs", "size", "view", "batch_size"):
+            if name != "view" or self.view is not None:
+                whole_number(name, getattr(self, name))
         if self.batch_size == 1:
             raise ValueError("a batch of one image has nothing to be compared with; give 2 or more, better 256")
-        for name in ("width", "epochs", "size", "view", "batch_size"):
-            if getattr(self, name) is not None:
-                whole_number(name, getattr(self, name))
         for name in ("lr", "temperature"):
             value = getattr(self, name)
             if value <= 0:

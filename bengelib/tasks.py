@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix, MultilabelAveragePrecision, MultilabelStatScores
 
-from bengelib.arguments import as_names
 from bengelib.bands import IGNORE_INDEX
 from bengelib.errors import ArgumentError, BandError, MissingModalityError
 from bengelib.intervals import MIN_POSITIVES, mean_iou
@@ -47,10 +46,10 @@ class Classification:
         """Predict `target` (B,) int64, 255 where unknown, with the named `classes`.
 
         Raises:
-            ArgumentError: so many classes that one of them would have the number 255, or a bare string.
+            ArgumentError: so many classes that one of them would have the number 255.
         """
         self.target = target
-        self.classes = as_names("classes", classes)
+        self.classes = tuple(classes)
         if len(self.classes) > IGNORE_INDEX:
             raise ArgumentError(
                 f"{len(self.classes)} classes of {target!r}; expected {IGNORE_INDEX} at most, since the label "
@@ -193,7 +192,7 @@ class MultiLabel:
     def __init__(self, target: str, classes: Sequence[str]) -> None:
         """Predict `target` (B, K) float32 of 0 and 1, NaN where unknown, with the named `classes`."""
         self.target = target
-        self.classes = as_names("classes", classes)
+        self.classes = tuple(classes)
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
         """Binary cross-entropy of logits (B, K) and labels (B, K), averaged over what is labelled in the batch.
