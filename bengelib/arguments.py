@@ -18,8 +18,8 @@ def as_indices(indices: Any, size: int) -> np.ndarray:
         IndexError: a place beyond the end.
     """
     places = np.asarray(indices)
-    if places.dtype == bool:
-        raise ArgumentError(f"a mask of {places.size} booleans, where indices are expected; give np.flatnonzero(mask)")
+    if places.dtype == bool or (isinstance(indices, (list, tuple)) and any(isinstance(i, bool) for i in indices)):
+        raise ArgumentError(f"a mask of {places.size} booleans where indices are expected; give np.flatnonzero(mask)")
     if places.ndim != 1:
         raise ArgumentError(f"indices of shape {places.shape}; expected a list or an array of one dimension")
     if not places.size:

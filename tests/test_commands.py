@@ -407,7 +407,7 @@ def test_fractions_without_a_label_for_every_class(pretrained, tmp_path, capsys)
     assert probe(images, checkpoint, tmp_path / "rows.json", "--fractions", "0.01") == 1
     assert refused(capsys, "SplitError", "no label")[0]
     assert probe(images, checkpoint, tmp_path / "rows.json", "--fractions", "2") == 1
-    assert refused(capsys, "ValueError", "fractions=2.0", "share")[0]
+    assert refused(capsys, "ArgumentError", "fractions=2.0", "share")[0]
 
 
 def test_what_cannot_be_written_is_refused_before_the_work(pretrained, tmp_path):
