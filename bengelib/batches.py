@@ -4,10 +4,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
+from bengelib.arguments import as_indices, whole_number
 from bengelib.devices import Accelerator
 from bengelib.errors import BandError
 from bengelib.transforms import Batch, decode
@@ -18,6 +20,26 @@ def source_dataset(data: Dataset[Any]) -> Any:
     while isinstance(data, Subset):
         data = data.dataset
     return data
+
+
+def check_subsets(data: Dataset[Any]) -> None:
+    """Refuse a `Subset` of what are no places in the dataset below it, such as a mask.
+
+    Raises:
+        ArgumentError: saying what the indices are.
+        IndexError: a place beyond the end.
+    """
+    while isinstance(data, Subset):
+        as_indices(data.indices, len(data.dataset))  # type: ignore[arg-type]
+        data = data.dataset
+
+
+def contents_of(data: Dataset[Any]) -> np.ndarray | None:
+    """A hash of what each sample shows, (N,), equal for copies; None where the dataset has none."""
+    if isinstance(data, Subset):
+        contents = contents_of(data.dataset)
+        return None if contents is None else contents[as_indices(data.indices, len(contents))]
+    return getattr(data, "contents", None)
 
 
 def check_bands(model: nn.Module, data: Dataset[Any]) -> None:
@@ -68,8 +90,14 @@ def batches(
     workers: int,
     generator: torch.Generator | None = None,
 ) -> Iterator[Batch]:
-    """Decoded batches on the device; the next one is on its way while the caller computes on the one before."""
+    """Decoded batches on the device; the next one is on its way while the caller computes on the one before.
+
+    Raises:
+        ArgumentError: a batch size or a number of workers that is none, or a `Subset` of a mask.
+    """
+    batch_size, workers = whole_number("batch_size", batch_size), whole_number("workers", workers, 0)
     device = accelerator.device
+    check_subsets(data)
     order = batch_order(len(data), batch_size, accelerator, generator)  # type: ignore[arg-type]
     bands = getattr(source_dataset(data), "s2_bands", ())
     loader: Iterable[Batch]

@@ -7,6 +7,7 @@ the pretraining, written into the checkpoint, and not read until then.
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,12 +17,14 @@ from typing import Any
 from torch import nn
 from torch.utils.data import Subset
 
+from bengelib.account import shown
 from bengelib.bands import CLIMATE_ZONE_SYMBOLS, CORINE_19, LAND_COVER_NAMES
 from bengelib.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
 from bengelib.engine import History, seed_everything
-from bengelib.errors import BandError, CheckpointError
+from bengelib.errors import BandError, CheckpointError, DataWarning
 from bengelib.heads import Network
-from bengelib.images import ImageFolder, hold_out, list_images
+from bengelib.image_listing import class_of, hold_out, list_images, picture_hashes, same_names
+from bengelib.images import ImageFolder
 from bengelib.loading import load
 from bengelib.packed import PackedBENGE
 from bengelib.pretraining import (
@@ -54,19 +57,20 @@ def pretrain_images(
     on_error: str = "raise",
     progress: bool = True,
 ) -> History:
-    """Pretrain an encoder on a folder of class folders, without their labels, and write a checkpoint.
+    """Pretrain an encoder on a folder of images, without their labels, and write a checkpoint.
 
-    A fifth of the files of each class is held out: the checkpoint names them, and they are not opened.
+    A fifth of the files of each class is held out, copies with them: the checkpoint names them, and their pixels are
+    not read.
 
     Args:
-        images: see `ImageFolder`.
+        images: a folder of class folders, or one without classes: there is nothing to probe with then.
         out: the checkpoint, customarily `.safetensors`.
         settings: see `Pretraining`.
         on_error: what to do about a broken image, `"raise"` or `"skip"`.
         progress: show bars.
 
     Raises:
-        DatasetNotFoundError: no such folder, or no class folders in it.
+        DatasetNotFoundError: no such folder, no images in it, or a class folder of whose files none is read.
         SplitError: a class has too few images.
         RasterError: a broken image (with `on_error="raise"`).
         CheckpointError: `out` cannot be written.
@@ -76,8 +80,9 @@ def pretrain_images(
     if settings.method == "cross-modal":
         raise ValueError("cross-modal contrasts two sensors, and these images are of one; choose --method simclr")
     check_writable(out)
-    names = list_images(images)
-    learn, held = hold_out(names, HELD_OUT, settings.seed)
+    names = list_images(images, need_classes=False)
+    hashes = picture_hashes(images, names)
+    learn, held = hold_out(names, HELD_OUT, settings.seed, root=images, hashes=hashes)
     data = ImageFolder(images, learn, size=settings.size, on_error=on_error, progress=progress)
     mean, std = (moment.tolist() for moment in data.statistics())
     seed_everything(settings.seed)
@@ -89,7 +94,7 @@ def pretrain_images(
         "folder": Path(images).resolve().name,
         "classes": list(data.classes),
         "holdout": held,
-        "holdout_bytes": [(Path(images) / name).stat().st_size for name in held],
+        "holdout_hashes": [hashes[name] for name in held],
         "skipped": data.skipped,
     }
     _save(out, encoder, config, settings, history)
@@ -185,7 +190,8 @@ def probe_images(
         **options: those of `label_efficiency`: `modes`, `fractions`, `seeds`, `turns`, `finetune_settings`, ...
 
     Raises:
-        CheckpointError: it is none, of other data, or files that it held out are gone or others now.
+        CheckpointError: it is none, of other data, of images without classes, or files that it held out are gone or
+            others now.
         BengeError: whatever `ImageFolder` and `label_efficiency` find wrong.
     """
     encoder, build, config = load_encoder(checkpoint)
@@ -194,11 +200,13 @@ def probe_images(
             f"{checkpoint} was pretrained on the ben-ge tree {config['folder']} and does not read images of three "
             "channels; give --root instead of --images"
         )
+    if len(config["classes"]) < 2:
+        raise CheckpointError(
+            f"{checkpoint} was pretrained on {config['folder']}, a folder without classes, and a probe needs labels. "
+            "Put its images into a folder a class, pretrain on those (the classes are not used), then probe"
+        )
     names = list_images(images)
-    held = config["holdout"]
-    _check_held_out(checkpoint, Path(images), names, config)
-    tested = set(held)
-    learn = [name for name in names if name not in tested and name not in config["skipped"]]
+    held, learn = _held_out(checkpoint, Path(images), names, config)
     read = partial(
         ImageFolder,
         images,
@@ -351,14 +359,17 @@ def _save(out: str | Path, encoder: nn.Module, config: dict[str, Any], settings:
     save_checkpoint(out, Network(encoder, {}), config)
 
 
-def _check_held_out(checkpoint: str | Path, folder: Path, names: Sequence[str], config: dict[str, Any]) -> None:
-    """Refuse a folder that is not the one of the checkpoint.
+def _held_out(
+    checkpoint: str | Path, folder: Path, names: Sequence[str], config: dict[str, Any]
+) -> tuple[list[str], list[str]]:
+    """The files that a checkpoint held out, and those that are left to learn from, none of them a copy of the former.
 
     Raises:
-        CheckpointError: held-out files are not there, or have another size now.
+        CheckpointError: held-out files are not there, or other pictures now.
     """
-    held, sizes = config["holdout"], config["holdout_bytes"]
-    there = set(names)
+    held, there = config["holdout"], same_names(config["holdout"], names)
+    if "holdout_hashes" not in config:
+        raise CheckpointError(f"{checkpoint} does not say what the files that it held out look like; pretrain again")
     gone = [name for name in held if name not in there]
     if gone:
         fix = (
@@ -368,15 +379,30 @@ def _check_held_out(checkpoint: str | Path, folder: Path, names: Sequence[str], 
         )
         raise CheckpointError(
             f"{len(gone)} of the {len(held)} files that {checkpoint} held out for the test are not in {folder}, the "
-            f"first being {gone[0]}; {fix}"
+            f"first being {shown(gone[0])}; {fix}"
         )
-    changed = [name for name, size in zip(held, sizes, strict=True) if (folder / name).stat().st_size != size]
+    hashes = picture_hashes(folder, names)
+    tested = [there[name] for name in held]
+    known = zip(tested, config["holdout_hashes"], strict=True)
+    changed = [name for name, picture in known if hashes[name] != picture]
     if changed:
         raise CheckpointError(
             f"{len(changed)} of the {len(held)} files that {checkpoint} held out are others of the same name in "
-            f"{folder}, the first being {changed[0]}; give the folder that it was pretrained on, or pretrain again"
+            f"{folder}, the first being {shown(changed[0])}; give the folder that it was pretrained on, or pretrain "
+            "again"
         )
-    if unknown := sorted({name.partition("/")[0] for name in names} - set(config["classes"])):
+    if unknown := sorted({class_of(name) for name in names} - set(config["classes"])):
         raise CheckpointError(
             f"{folder} has classes that {checkpoint} does not know: {unknown}; pretrain again on the folder as it is"
         )
+    out = {*tested, *same_names(list(config["skipped"]), names).values()}
+    pictures = set(config["holdout_hashes"])
+    copies = [name for name in names if name not in out and hashes[name] in pictures]
+    if copies:
+        warnings.warn(
+            f"{len(copies)} files of {folder} are copies of files held out for the test, the first being "
+            f"{shown(copies[0])}; they are left out of the training",
+            DataWarning,
+            stacklevel=3,
+        )
+    return tested, [name for name in names if name not in out and hashes[name] not in pictures]

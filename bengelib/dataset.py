@@ -1,6 +1,5 @@
 """`BENGE`: a ben-ge tree of GeoTIFFs, CSVs and JSON as a PyTorch dataset of dicts of named tensors."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,8 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset, default_collate
 
+from bengelib.account import Account
+from bengelib.arguments import as_index, as_indices
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.consistency import check_tree
 from bengelib.errors import BandError, MissingModalityError, RasterError, SplitError
@@ -73,7 +74,7 @@ def select_patches(
 def leave_out(
     meta: pd.DataFrame, problems: Mapping[str, Mapping[str, str]], on_error: str
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Take the patches that cannot be used out of a split, loudly.
+    """Take the patches that cannot be used out of a split; see `account_for` for saying so.
 
     Args:
         meta: the patches of the split.
@@ -100,8 +101,26 @@ def leave_out(
         raise RasterError(f'{what}. Mend them, or give on_error="skip" to go on without them.')
     if len(reasons) == len(meta):
         raise SplitError(f"{what}. None is left.")
-    warnings.warn(f"{what}. They are left out; see the attribute `skipped`.", stacklevel=3)
     return meta.drop(index=list(reasons)), reasons
+
+
+def account_for(root: Path, met: int, split: str | None, skipped: Mapping[str, str], used: int) -> Account:
+    """The account of the patches of a tree or a pack, shown if some are left out.
+
+    Args:
+        root: the folder.
+        met: number of patches in the meta table.
+        split: the split that was asked for.
+        skipped: patches left out, with `"<key>: <reason>"`.
+        used: number of patches left.
+    """
+    account = Account("patches", root)
+    account.used = used
+    account.put_aside(f"are not in split {split!r}", met - used - len(skipped))
+    for patch_id, reason in skipped.items():
+        account.leave_out(f"have no {reason.partition(':')[0]} that can be used", patch_id, reason)
+    account.tell(stacklevel=3)
+    return account
 
 
 class SampleBatch(Sequence[Sample]):
@@ -139,6 +158,8 @@ class BENGE(Dataset[Sample]):
     | `land_cover` | (120, 120) int64, index into `bands.LAND_COVER`, 255 where there is no label |
     | `land_cover_fractions`, `land_cover_top` | (11,) float32, () int64 |
     | `corine` | (19,) float32 of 0 and 1, in the order of `bands.CORINE_19` |
+
+    `account` says how many patches there were, how many are used, and why the others are not.
 
     Data: Mommert et al. 2023 (arXiv:2307.01741).
     """
@@ -199,6 +220,7 @@ class BENGE(Dataset[Sample]):
         self._folders = tree_folders(self.root)
         problems = self._check_files(chosen) if on_error == "raise" else self._try_patches(chosen)
         self.meta, self.skipped = leave_out(chosen, problems, on_error)
+        self.account = account_for(self.root, len(whole), split, self.skipped, len(self.meta))
         self.patch_ids: list[str] = list(self.meta.index)
         self._s1_ids: list[str] = list(self.meta["patch_id_s1"])
         self._tables = {key: torch.from_numpy(self.table(key)) for key in self.keys if key in TABLE_KEYS}
@@ -211,12 +233,11 @@ class BENGE(Dataset[Sample]):
         """The sample of one patch; see the class for keys, shapes and units.
 
         Raises:
+            ArgumentError: the index is no whole number.
             IndexError: there is no such patch.
             RasterError: a file is missing, damaged, all no-data, or holds values that are not legal.
         """
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"patch {index} of {len(self)}")
-        return self.__getitems__([index])[0]
+        return self.__getitems__([as_index(index, len(self))])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """The samples of several patches, decoded together; `torch.utils.data.DataLoader` calls this."""
@@ -247,13 +268,17 @@ class BENGE(Dataset[Sample]):
         """Several patches as they are stored, stacked; `transforms.decode(batch, self.s2_bands)` makes samples of them.
 
         Args:
-            indices: places in this dataset, (B,).
+            indices: places in this dataset, (B,), from 0.
+
+        Raises:
+            ArgumentError: a boolean mask, or anything else that is no places.
+            IndexError: a place beyond the end.
 
         Returns:
             The arrays of `read_stored` and the tables that were asked for, as tensors with a leading dimension B, and
             `patch_id`, a list. `transform` is not applied.
         """
-        places = [int(index) for index in indices]
+        places = as_indices(indices, len(self)).tolist()
         stored = [self.read_stored(place) for place in places]
         batch: dict[str, Any] = {
             name: torch.from_numpy(np.stack([patch[name] for patch in stored]))

@@ -1,5 +1,6 @@
 """Where and how precisely a model computes: Hugging Face Accelerate, set up and taken off again."""
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,11 +8,25 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from bengelib.errors import ArgumentError
+
 with warnings.catch_warnings():  # tqdm's about missing widgets, which these progress bars do without
     warnings.filterwarnings("ignore", message="IProgress not found")
     from accelerate import Accelerator as Accelerator
-    from accelerate.state import AcceleratorState
+    from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import gather_object as gather_object
+
+_NOT_FOLLOWED = {
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
+    "ACCELERATE_DYNAMO_BACKEND": "no",
+    "ACCELERATE_USE_FSDP": "false",
+    "ACCELERATE_USE_DEEPSPEED": "false",
+    "ACCELERATE_USE_MEGATRON_LM": "false",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "false",
+}
+"""Variables by which `accelerate launch` would change what is computed, with the values that change nothing."""
+_OF_LAUNCHERS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Variables by which a launcher says that there are several processes."""
 
 
 def choose_precision(precision: str = "auto") -> str:
@@ -21,10 +36,12 @@ def choose_precision(precision: str = "auto") -> str:
     computes in bf16 only where it has AMX; elsewhere bf16 on a CPU is several times slower than fp32.
 
     Raises:
-        ValueError: another word.
+        ArgumentError: another word, or fp16 on a CPU, which does not compute in it.
     """
     if precision not in ("auto", "no", "bf16", "fp16"):
-        raise ValueError(f"unknown precision {precision!r}; choose 'auto', 'no' (fp32), 'bf16' or 'fp16'")
+        raise ArgumentError(f"unknown precision {precision!r}; choose 'auto', 'no' (fp32), 'bf16' or 'fp16'")
+    if precision == "fp16" and not torch.accelerator.is_available():
+        raise ArgumentError("precision 'fp16' needs a GPU, and there is none; choose 'auto', 'no' (fp32) or 'bf16'")
     if precision != "auto":
         return precision
     if torch.cuda.is_available():
@@ -35,10 +52,37 @@ def choose_precision(precision: str = "auto") -> str:
 def make_accelerator(precision: str) -> Accelerator:
     """An accelerator of the given precision, whatever precision an earlier call asked for.
 
-    Without `cpu`, Accelerate would take several processes on CPUs for strangers that train a model each.
+    Without `cpu`, Accelerate would take several processes on CPUs for strangers that train a model each. Variables that
+    would change what is computed are not followed, with a warning: the arguments of `fit` say what is computed.
+
+    Raises:
+        ArgumentError: another precision, or variables of a launcher without the processes that they speak of.
     """
+    chosen = choose_precision(precision)
+    left = {name: os.environ[name] for name, plain in _NOT_FOLLOWED.items() if os.environ.get(name, plain) != plain}
+    if left:
+        words = ", ".join(f"{name}={value}" for name, value in left.items())
+        warnings.warn(f"the environment has {words}, which is not followed; unset {', '.join(left)}", stacklevel=3)
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=choose_precision(precision), cpu=not torch.accelerator.is_available())
+    before = dict(os.environ)
+    for name in left:
+        del os.environ[name]
+    try:
+        return Accelerator(mixed_precision=chosen, cpu=not torch.accelerator.is_available())
+    except (ValueError, RuntimeError) as error:
+        os.environ.clear()  # Accelerate has completed what it found there
+        os.environ.update(before)
+        found = [name for name in _OF_LAUNCHERS if name in os.environ]
+        if not found or torch.distributed.is_initialized():
+            raise
+        PartialState._reset_state()
+        words = ", ".join(f"{name}={os.environ[name]}" for name in found)
+        raise ArgumentError(
+            f"the environment has {words}, as if a launcher had started several processes, but they cannot be joined "
+            f"({str(error).strip().splitlines()[0]}). Unset {', '.join(found)}, or start with torchrun."
+        ) from error
+    finally:
+        os.environ.update(left)
 
 
 @contextmanager

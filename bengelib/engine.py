@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from torchmetrics import MeanMetric
 from tqdm import tqdm
 
+from bengelib.arguments import check_share, whole_number
 from bengelib.batches import batches, check_bands, steps_per_epoch
 from bengelib.convolution import channels_last
 from bengelib.devices import Accelerator, gather_object, handed_back, make_accelerator, share_buffers
@@ -119,10 +120,14 @@ def fit(
     Raises:
         BandError: dataset and model disagree on bands.
         NonFiniteLossError: the loss became NaN or infinite, in training or in validation.
-        ValueError: nothing to train on or to validate with, an unknown `monitor` or `precision`, or a `monitor` that
-            is NaN.
+        ArgumentError: a number that is not whole, a share that is none, a `Subset` of a mask, or a precision that the
+            device does not compute in.
+        ValueError: nothing to train on or to validate with, an unknown `monitor`, or a `monitor` that is NaN.
     """
     size = len(train)  # type: ignore[arg-type]
+    epochs, batch_size = whole_number("epochs", epochs, 0), whole_number("batch_size", batch_size, 0)
+    gradient_every = whole_number("gradient_every", gradient_every, 0)
+    check_share("warmup", warmup, zero=True)
     if size < 1 or epochs < 1 or batch_size < 1 or not tasks:
         raise ValueError(
             f"nothing to train on: {size} samples, {epochs} epochs, batches of {batch_size}, {len(tasks)} tasks; "

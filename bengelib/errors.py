@@ -60,5 +60,9 @@ class ExerciseError(BengeError, AssertionError):
     """An exercise is not solved, where that must not be passed over: see `bengelib.exercises`."""
 
 
+class ArgumentError(BengeError, ValueError):
+    """An argument is of another kind than is meant: a mask for indices, per cent for a share, a part of a number."""
+
+
 class DataWarning(UserWarning):
     """Data that are used although something about them looks wrong: see the message."""

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset, Subset
 
+from bengelib.arguments import as_indices, whole_number
+from bengelib.batches import contents_of
 from bengelib.engine import Augmentation, fit, predict
 from bengelib.errors import SplitError
 from bengelib.heads import ClassificationHead, Network
@@ -63,6 +65,8 @@ class FineTuning:
         Raises:
             ValueError: naming the setting, its value and its range.
         """
+        for name in ("steps", "batch_size", "tuning_steps"):
+            whole_number(name, getattr(self, name), 0)
         checks = {
             "steps": (self.steps >= 1, "1 or more"),
             "epochs": (self.epochs >= 0, "0 or more"),
@@ -223,7 +227,7 @@ def finetune(
         NonFiniteLossError: the loss became NaN or infinite.
     """
     labels = np.asarray(labels)
-    chosen = np.arange(len(labels)) if chosen is None else np.asarray(chosen)
+    chosen = np.arange(len(labels)) if chosen is None else as_indices(chosen, len(labels))
     run = _Run(encoder, train, target, tuple(classes), labels, settings, augment, precision, seed, progress)
     return run.train(run.choose_lr(chosen), chosen, settings.steps_for(len(chosen)))
 
@@ -306,7 +310,8 @@ class _Run:
         if len(settings.lrs) == 1:
             return middle
         try:
-            (kept,) = label_subsets(self.labels[chosen], [0.8], self.seed, strict=True).values()
+            contents = contents_of(Subset(self.data, chosen.tolist()))
+            (kept,) = label_subsets(self.labels[chosen], [0.8], self.seed, strict=True, contents=contents).values()
         except SplitError:
             return middle
         left = np.delete(chosen, kept)

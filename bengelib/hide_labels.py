@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from bengelib.arguments import check_share
 from bengelib.bands import IGNORE_INDEX, LAND_COVER_NO_DATA_CODE
 from bengelib.errors import MissingModalityError
 from bengelib.splits import unit_hash
@@ -22,10 +23,9 @@ def labelled_share(patch_ids: Sequence[str], fraction: float) -> np.ndarray:
     Raises:
         ValueError: `fraction` is not in (0, 1], or there are no patches.
     """
-    if not 0 < fraction <= 1 or not patch_ids:
-        raise ValueError(
-            f"fraction {fraction} must be in (0, 1], and there must be patches (there are {len(patch_ids)})"
-        )
+    check_share("fraction", fraction)
+    if not patch_ids:
+        raise ValueError(f"fraction {fraction} of no patches; there must be patches")
     ranks = np.argsort(np.argsort([unit_hash(f"labels {patch}") for patch in patch_ids]))
     share: np.ndarray = ranks < max(1, round(fraction * len(patch_ids)))
     return share

@@ -1,93 +1,34 @@
-"""Your own images: a folder of class folders as a dataset of dicts, a hold-out by file, and an encoder for them.
+"""Your own images: a folder of class folders as a dataset of dicts, and an encoder for them.
 
-The layout is the one that EuroSAT and many others ship in: `<folder>/<class>/<anything>.jpg` (or `.jpeg`, `.png`).
+The parts stand in `image_listing` (which files, and which of them are held out) and `image_files` (one file); all that
+is needed can be imported from here.
 """
 
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from bengelib.errors import BandError, DatasetNotFoundError, MissingModalityError, RasterError, SplitError
+from bengelib.account import Account
+from bengelib.arguments import as_index, as_indices, as_names, whole_number
+from bengelib.errors import BandError, MissingModalityError, RasterError
+from bengelib.image_files import HARMLESS, read_image, whole_images_only
+from bengelib.image_listing import SUFFIXES as SUFFIXES
+from bengelib.image_listing import class_of as class_of
+from bengelib.image_listing import find_images
+from bengelib.image_listing import hold_out as hold_out
+from bengelib.image_listing import list_images as list_images
 from bengelib.resnet import ResNetEncoder
-from bengelib.splits import unit_hash
 from bengelib.transforms import Batch
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
 CHANNELS = ("R", "G", "B")
-_SIXTEEN_BITS_AND_MORE = ("I", "F")
-"""First letters of Pillow's modes whose numbers would have to be cut down to eight bits."""
-
-
-def list_images(root: str | Path) -> list[str]:
-    """Names of all images, relative to `root` with forward slashes, in alphabetical order; none is opened.
-
-    Args:
-        root: a folder whose folders are the classes; hidden files and files of other kinds are passed over.
-
-    Raises:
-        DatasetNotFoundError: no such folder, or fewer than two class folders with images in it.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise DatasetNotFoundError(f"no folder {root}; give the folder that holds one folder a class")
-    names = sorted(
-        path.relative_to(root).as_posix()
-        for folder in root.iterdir()
-        if folder.is_dir() and not folder.name.startswith(".")
-        for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-    classes = sorted({class_of(name) for name in names})
-    if len(classes) < 2:
-        deeper = [path.parent.parent for suffix in SUFFIXES for path in root.glob(f"*/*/*{suffix}")]
-        hint = f" Perhaps you mean {deeper[0]}?" if deeper else ""
-        raise DatasetNotFoundError(
-            f"{root} has {len(classes)} class folders with images ({', '.join(SUFFIXES)}) in them: {classes}; expected "
-            f"two or more, as in {root.name}/Forest/Forest_1.jpg.{hint}"
-        )
-    return names
-
-
-def class_of(name: str) -> str:
-    """The class of a file name that `list_images` gave: its folder."""
-    return name.partition("/")[0]
-
-
-def hold_out(names: Sequence[str], share: float = 0.2, seed: int = 0) -> tuple[list[str], list[str]]:
-    """Part files into those to learn from and those to test with: `share` of every class is for the test.
-
-    Which ones depends on the names and the seed alone, not on their order or on the machine.
-
-    Returns:
-        The names to learn from and the names held out, each in the given order.
-
-    Raises:
-        SplitError: a class has too few files to give one to either side.
-        ValueError: `share` is not between 0 and 1.
-    """
-    if not 0 < share < 1:
-        raise ValueError(f"the share to hold out is between 0 and 1, not {share}")
-    by_class: dict[str, list[str]] = {}
-    for name in names:
-        by_class.setdefault(class_of(name), []).append(name)
-    held: set[str] = set()
-    for label, files in by_class.items():
-        count = max(1, round(share * len(files)))
-        if count >= len(files):
-            raise SplitError(
-                f"class {label!r} has {len(files)} images, of which {count} would be held out for the test and none "
-                "would be left; add images or leave the class out"
-            )
-        held |= set(sorted(files, key=lambda name: unit_hash(f"{seed}/{name}"))[:count])
-    return [name for name in names if name not in held], [name for name in names if name in held]
 
 
 class ImageFolder(Dataset[dict[str, Any]]):
@@ -95,18 +36,21 @@ class ImageFolder(Dataset[dict[str, Any]]):
 
     27,000 images of 64 x 64 pixels take 330 MB and some seconds to read.
 
-    * Another size than `size` x `size` pixels is resized bilinearly (its sides are not kept in proportion), with a
-      warning that counts them.
-    * Grey images get three equal channels, with a warning that counts them; palettes and CMYK become RGB; transparency
-      is dropped. More than eight bits a channel is an error, since cutting them down needs a decision of yours.
-    * A file that cannot be read is an error that names it; with `on_error="skip"` it is left out, with a warning, and
-      stands in `skipped` with the reason.
+    * Another size than `size` x `size` pixels is resized bilinearly (its sides are not kept in proportion).
+    * Images are turned as their EXIF orientation says, as viewers do. Grey ones get three equal channels; palettes and
+      CMYK become RGB; transparency is dropped; of several frames the first is read. More than eight bits a channel is
+      an error, since cutting them down needs a decision of yours.
+    * A file that cannot be read is an error that names it; with `on_error="skip"` it is left out and stands in
+      `skipped` with the reason.
+    * `account` counts all of this, and a warning shows it if an image was left out or read with a loss.
 
     Attributes:
         classes: names of the classes, in the order of their labels.
         names: file names relative to `root`; in a sample they are `patch_id`.
         labels: (N,) int64.
+        contents: a hash of each picture, (N,) of str: equal for copies.
         skipped: files that were left out, with the reason.
+        account: how many files there were, how many are used, and what is odd about them.
     """
 
     def __init__(
@@ -130,45 +74,58 @@ class ImageFolder(Dataset[dict[str, Any]]):
             progress: show a bar.
 
         Raises:
-            DatasetNotFoundError: no such folder, or no classes in it.
-            RasterError: an image is missing, broken or of more than eight bits (with `on_error="raise"`), or none is
-                left.
+            DatasetNotFoundError: no such folder, no classes in it, or a class folder of whose files none is read.
+            RasterError: an image is missing, broken, too large or of more than eight bits (with `on_error="raise"`), or
+                none is left.
             BandError: a file of a class that `classes` does not name.
-            ValueError: an unknown `on_error`, or a size below 1.
+            ValueError: an unknown `on_error`, a size that is no whole number of pixels, or a single name.
         """
         if on_error not in ("raise", "skip"):
             raise ValueError(f"unknown on_error={on_error!r}; choose 'raise' or 'skip'")
-        if size < 1:
-            raise ValueError(f"size is a number of pixels, not {size}")
+        size = whole_number("size", size)
         self.root = Path(root)
-        names = list_images(root) if names is None else list(names)
-        self.classes = tuple(classes) if classes is not None else tuple(sorted({class_of(name) for name in names}))
-        if unknown := sorted({class_of(name) for name in names} - set(self.classes)):
+        if names is None:
+            names = found = find_images(root)
+            self.account = found.account
+        else:
+            self.account = Account("images", root)
+            names = list(as_names("names", names))
+        there = sorted({class_of(name) for name in names})
+        given = there if classes is None else as_names("classes", classes)
+        self.classes = tuple(normalize("NFC", label) for label in given)
+        if unknown := sorted(set(there) - set(self.classes)):
             raise BandError(f"{root} has the classes {unknown}, but only {self.classes} are known")
         self.skipped: dict[str, str] = {}
         pixels = np.empty((len(names), 3, size, size), np.uint8)
         self.names: list[str] = []
-        grey: list[str] = []
-        resized: list[str] = []
-        for name in tqdm(names, desc="reading images", disable=not progress, leave=False):
-            try:
-                image, was_grey = _read(self.root / name)
-            except RasterError as error:
-                if on_error == "raise":
-                    raise
-                self.skipped[name] = str(error)
-                continue
-            if was_grey:
-                grey.append(name)
-            if image.size != (size, size):
-                resized.append(name)
-                image = image.resize((size, size), Image.Resampling.BILINEAR)
-            pixels[len(self.names)] = np.asarray(image).transpose(2, 0, 1)
-            self.names.append(name)
+        contents: list[str] = []
+        with whole_images_only():
+            for name in tqdm(names, desc="reading images", disable=not progress, leave=False):
+                try:
+                    image, odd, content = read_image(self.root / name)
+                except RasterError as error:
+                    if on_error == "raise":
+                        raise
+                    self.skipped[name] = str(error)
+                    self.account.leave_out("cannot be used", name, str(error))
+                    continue
+                for reason in odd:
+                    self.account.note(reason, name, harmless=reason in HARMLESS)
+                if image.size != (size, size):
+                    self.account.note(f"are not {size} x {size} pixels; resized", name)
+                    image = image.resize((size, size), Image.Resampling.BILINEAR)
+                pixels[len(self.names)] = np.asarray(image).transpose(2, 0, 1)
+                self.names.append(name)
+                contents.append(content)
+        self.contents = np.array(contents)
         self._pixels = torch.from_numpy(pixels[: len(self.names)])
         places = {label: place for place, label in enumerate(self.classes)}
         self.labels = np.array([places[class_of(name)] for name in self.names], dtype=np.int64)
-        self._notify(len(names), grey, resized, size)
+        self.account.used = len(self.names)
+        if self.skipped and not self.names:
+            first, reason = next(iter(self.skipped.items()))
+            raise RasterError(f"no image of {root} can be used, the first being {first} ({reason}). None is left.")
+        self.account.tell(progress=progress, stacklevel=2)
 
     def __len__(self) -> int:
         """Number of images."""
@@ -176,13 +133,11 @@ class ImageFolder(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One sample: `image` (3, H, W) float32 in [0, 1], `label` () int64, `patch_id` its file name."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"image {index} of {len(self)}")
-        return {key: value[0] for key, value in self.read_batch([index]).items()}
+        return {key: value[0] for key, value in self.read_batch([as_index(index, len(self))]).items()}
 
     def read_batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Any]:
         """Several samples, stacked; `fit` reads whole batches this way."""
-        places = torch.as_tensor(np.asarray(indices, dtype=np.int64))
+        places = torch.from_numpy(as_indices(indices, len(self)))
         return {
             "image": self._pixels[places].to(torch.float32).div_(255),  # (B, 3, H, W)
             "label": torch.from_numpy(self.labels)[places],  # (B,)
@@ -199,47 +154,6 @@ class ImageFolder(Dataset[dict[str, Any]]):
         mean = shares @ values
         variance = (shares * (values[None, :] - mean[:, None]) ** 2).sum(dim=1)
         return mean.float(), variance.sqrt().float()
-
-    def _notify(self, count: int, grey: Sequence[str], resized: Sequence[str], size: int) -> None:
-        """Say what was changed or left out; nothing is dropped in silence."""
-        if self.skipped:
-            first, reason = next(iter(self.skipped.items()))
-            what = f"{len(self.skipped)} of {count} images cannot be used, the first being {first} ({reason})"
-            if not self.names:
-                raise RasterError(f"{what}. None is left.")
-            warnings.warn(f"{what}. They are left out; see the attribute `skipped`.", stacklevel=3)
-        if grey:
-            what = f"{len(grey)} of {count} images are grey, the first being {grey[0]}; their three channels are equal"
-            warnings.warn(what, stacklevel=3)
-        if resized:
-            what = f"{len(resized)} of {count} images are not {size} x {size} pixels, the first being {resized[0]}"
-            warnings.warn(f"{what}; they are resized", stacklevel=3)
-
-
-def _read(path: Path) -> tuple[Image.Image, bool]:
-    """An image in RGB with eight bits a channel, and whether it was grey.
-
-    Raises:
-        RasterError: it is missing, broken, or has more than eight bits a channel.
-    """
-    advice = 'Repair or remove it, or give on_error="skip" to go on without it.'
-    try:
-        with Image.open(path) as image:
-            image.load()
-            mode = image.mode
-            converted = image.convert("RGB") if mode != "RGB" else image.copy()
-    except FileNotFoundError as error:
-        raise RasterError(f"there is no image {path}") from error
-    except UnidentifiedImageError as error:
-        raise RasterError(f"{path} is no image that can be read. {advice}") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise RasterError(f"{path} is broken ({error}). {advice}") from error
-    if mode[0] in _SIXTEEN_BITS_AND_MORE:
-        raise RasterError(
-            f"{path} has more than eight bits a channel (Pillow's mode {mode}), and images are read with eight. Save "
-            "it as an RGB image whose contrast you have chosen."
-        )
-    return converted, mode in ("L", "LA", "1")
 
 
 class ChannelNormalize(nn.Module):

@@ -2,16 +2,23 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from bengelib.errors import SplitError
+from bengelib.arguments import check_share
+from bengelib.errors import ArgumentError, SplitError
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 def label_subsets(
-    labels: np.ndarray, fractions: Sequence[float] = FRACTIONS, seed: int = 0, *, strict: bool = False
+    labels: np.ndarray,
+    fractions: Sequence[float] = FRACTIONS,
+    seed: int = 0,
+    *,
+    strict: bool = False,
+    contents: np.ndarray | None = None,
 ) -> dict[float, np.ndarray]:
     """Indices of the labelled samples for each fraction, from the first at which every class has a label.
 
@@ -22,6 +29,7 @@ def label_subsets(
         labels: (N,) class indices, or (N, K) of 0 and 1.
         fractions: of the N samples, each in (0, 1].
         seed: of the draw.
+        contents: (N,) equal for copies, as `ImageFolder.contents`: copies are labelled together or not at all.
         strict: whether a fraction at which a class has no label is an error; otherwise it is left out with a warning.
 
     Returns:
@@ -29,18 +37,25 @@ def label_subsets(
 
     Raises:
         SplitError: a fraction leaves a class without a label, with `strict` or at every fraction asked for.
-        ValueError: a fraction outside (0, 1], or none, or no labels.
+        ArgumentError: a fraction that is no share, such as per cent.
+        ValueError: no fraction, or no labels.
     """
     labels = np.asarray(labels)
+    if np.ndim(fractions) == 0:
+        raise ArgumentError(f"fractions={fractions!r}; expected several, such as [{fractions!r}]")
     if not len(labels) or not len(fractions):
         raise ValueError(f"{len(labels)} labels and {len(fractions)} fractions; expected one or more of each")
-    if wrong := [fraction for fraction in fractions if not 0 < fraction <= 1]:
-        raise ValueError(f"fractions {wrong} are not above 0 and at most 1; 0.01 is one label in a hundred")
-    order = _stratified_order(labels, seed)
+    for fraction in fractions:
+        check_share("fractions", fraction)
+    order, ends = _stratified_order(labels, seed), np.arange(1, len(labels) + 1)
+    if contents is not None:
+        order, ends = _copies_together(order, np.asarray(contents))
     subsets: dict[float, np.ndarray] = {}
     too_small: dict[float, list[int]] = {}
     for fraction in sorted(set(fractions)):
-        chosen = np.sort(order[: max(1, round(fraction * len(labels)))])
+        count = max(1, round(fraction * len(labels)))
+        whole = ends[max(0, int(np.searchsorted(ends, count, side="right")) - 1)]  # as many groups of copies as fit
+        chosen = np.sort(order[:whole])
         if absent := _absent(labels, chosen):
             too_small[fraction] = absent
         else:
@@ -67,6 +82,14 @@ def _stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
         rank[members] = (np.arange(len(members)) + 0.5) / len(members)
     jitter = random.permutation(len(labels))  # samples of equal rank, as of two classes of one size, in random order
     return np.lexsort((jitter, rank))
+
+
+def _copies_together(order: np.ndarray, contents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The order with all copies of a sample behind the first of them, and the places at which a group ends."""
+    first: dict[Any, int] = {}
+    ranks = np.array([first.setdefault(content, rank) for rank, content in enumerate(contents[order].tolist())])
+    together = np.argsort(ranks, kind="stable")
+    return order[together], np.flatnonzero(np.diff(ranks[together], append=-1)) + 1
 
 
 def _rarest(labels: np.ndarray) -> np.ndarray:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from bengelib.arguments import as_index, as_indices
 from bengelib.bands import S1_BANDS, S2, S2_BANDS
-from bengelib.dataset import BENGE, KEYS, Sample, SampleBatch, check_names, leave_out, select_patches
+from bengelib.dataset import BENGE, KEYS, Sample, SampleBatch, account_for, check_names, leave_out, select_patches
 from bengelib.errors import ChecksumError, DatasetNotFoundError, MissingModalityError
 from bengelib.manifest import ARRAYS, TIMED_KEYS, read_manifest, reason_stale
 from bengelib.tables import META_COLUMNS, TABLE_KEYS, read_csv, read_meta
@@ -91,6 +92,7 @@ class PackedBENGE(Dataset[Sample]):
         chosen = select_patches(self.folder, self._manifest["name"], whole, split, scheme, fold)
         problems = {key: self._manifest["skipped"].get(key, {}) for key in self.keys}
         self.meta, self.skipped = leave_out(chosen, problems, on_error)
+        self.account = account_for(self.root, len(whole), split, self.skipped, len(self.meta))
         self.patch_ids: list[str] = list(self.meta.index)
         self._rows = whole.index.get_indexer(self.meta.index)
         self._tables = {key: torch.from_numpy(self.table(key)) for key in self.keys if key in TABLE_KEYS}
@@ -102,9 +104,7 @@ class PackedBENGE(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         """The sample of one patch; see `BENGE` for keys, shapes and units."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"patch {index} of {len(self)}")
-        sample = self.__getitems__([index])[0]
+        sample = self.__getitems__([as_index(index, len(self))])[0]
         return sample
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
@@ -119,14 +119,18 @@ class PackedBENGE(Dataset[Sample]):
         """Several patches as they are stored, stacked; `transforms.decode(batch, self.s2_bands)` makes samples of them.
 
         Args:
-            indices: places in this dataset, (B,).
+            indices: places in this dataset, (B,), from 0.
+
+        Raises:
+            ArgumentError: a boolean mask, or anything else that is no places.
+            IndexError: a place beyond the end.
 
         Returns:
             `s2_10m`, `s2_20m`, `s2_60m` (B, k, n, n) uint16 with the asked-for bands of each resolution, `s1`
             (B, p, 120, 120) float16 dB, `dem` (B, 1, 120, 120) int16 metres, `land_cover` (B, 120, 120) uint8 codes,
             each if it was asked for; the tables that were asked for, (B, ...); and `patch_id`, a list.
         """
-        places = np.asarray(indices, dtype=np.int64)
+        places = as_indices(indices, len(self))
         rows = self._rows[places]
         batch: dict[str, Any] = {}
         for name, (array, bands) in self._open().items():

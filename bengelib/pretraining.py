@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.utils.data import Dataset
 
+from bengelib.arguments import whole_number
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.engine import Augmentation, History, fit
 from bengelib.errors import BandError
@@ -75,11 +76,14 @@ class Pretraining:
             raise ValueError(f"unknown method {self.method!r}; choose one of {METHODS}")
         if self.depth not in (18, 34, 50):
             raise ValueError(f"there is no ResNet of {self.depth} layers; choose 18, 34 or 50")
+        for name in ("width", "epochs", "size", "view", "batch_size"):
+            if name != "view" or self.view is not None:
+                whole_number(name, getattr(self, name))
         if self.batch_size == 1:
             raise ValueError("a batch of one image has nothing to be compared with; give 2 or more, better 256")
-        for name in ("width", "epochs", "size", "view", "batch_size", "lr", "temperature"):
+        for name in ("lr", "temperature"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value <= 0:
                 raise ValueError(f"{name}={value}; expected a number above 0")
 
     @property

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
+from bengelib.batches import contents_of
 from bengelib.engine import Augmentation, seed_everything
 from bengelib.errors import BandError
 from bengelib.finetuning import FINE_TUNING as FINE_TUNING
@@ -33,6 +34,7 @@ from bengelib.linear import fit_logistic as fit_logistic
 from bengelib.linear import knn_probe as knn_probe
 from bengelib.linear import logistic_probe as logistic_probe
 from bengelib.results import POOLED
+from bengelib.tasks import Classification
 
 MODES = ("frozen", "finetune", "scratch")
 
@@ -112,7 +114,10 @@ def label_efficiency(
     multi_label = train_labels.ndim == 2
     metric, score = ("map", mean_average_precision) if multi_label else ("accuracy", accuracy)
     counts = draw_patches(len(test_labels), groups)
-    subsets = {seed: label_subsets(train_labels, fractions, seed) for seed in seeds}
+    if not multi_label:
+        Classification(target, classes)  # refuses too many classes now, and not after the first mode
+    contents = contents_of(train)
+    subsets = {seed: label_subsets(train_labels, fractions, seed, contents=contents) for seed in seeds}
     features = _Frozen(encoder, train, test, subsets, stages, turns, precision) if "frozen" in modes else None
     rows: list[dict[str, Any]] = []
     for fraction in sorted(set.intersection(*(set(by_fraction) for by_fraction in subsets.values()))):

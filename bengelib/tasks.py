@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassConfusionMatrix, MultilabelAveragePrecision, MultilabelStatScores
 
 from bengelib.bands import IGNORE_INDEX
-from bengelib.errors import BandError, MissingModalityError
+from bengelib.errors import ArgumentError, BandError, MissingModalityError
 from bengelib.intervals import MIN_POSITIVES, mean_iou
 
 Metrics = Metric | MetricCollection
@@ -43,9 +43,18 @@ class Classification:
     """One class a patch: cross-entropy; accuracy, and F1 averaged over the classes with five or more samples."""
 
     def __init__(self, target: str, classes: Sequence[str]) -> None:
-        """Predict `target` (B,) int64, 255 where unknown, with the named `classes`."""
+        """Predict `target` (B,) int64, 255 where unknown, with the named `classes`.
+
+        Raises:
+            ArgumentError: so many classes that one of them would have the number 255.
+        """
         self.target = target
         self.classes = tuple(classes)
+        if len(self.classes) > IGNORE_INDEX:
+            raise ArgumentError(
+                f"{len(self.classes)} classes of {target!r}; expected {IGNORE_INDEX} at most, since the label "
+                f"{IGNORE_INDEX} marks what is unknown and a class of that number would never count"
+            )
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
         """Cross-entropy of logits (B, K) and labels (B,), averaged over the labelled samples of the batch.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bengelib.arguments import whole_number
 from bengelib.bands import (
     DEM_MEAN_STD,
     IGNORE_INDEX,
@@ -294,8 +295,12 @@ class Augment:
     """Random crop, flips and right-angle turns of a training batch: what `fit` takes as `augment`."""
 
     def __init__(self, crop: int | None = None, turn: bool = True) -> None:
-        """Crop to `crop` pixels (None: no crop); `turn` switches flips and turns."""
-        self.crop = crop
+        """Crop to `crop` pixels (None: no crop); `turn` switches flips and turns.
+
+        Raises:
+            ArgumentError: `crop` is no whole number of pixels.
+        """
+        self.crop = None if crop is None else whole_number("crop", crop)
         self.turn = turn
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:

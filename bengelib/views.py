@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset, default_collate
 
+from bengelib.arguments import as_indices, whole_number
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.errors import BandError, MissingModalityError, TableError
 from bengelib.splits import mgrs_tile
@@ -77,7 +78,7 @@ class Views:
         """
         low, high = self.scale
         checks = {
-            "size": (self.size is None or self.size >= 1, "1 or more, or None"),
+            "size": (self.size is None or whole_number("size", self.size) >= 1, "1 or more, or None"),
             "scale": (0 < low <= high <= 1, "two shares of the area, 0 < low <= high <= 1"),
             "ratio": (1 <= self.ratio < math.inf, "1 or more"),
             "gain": (0 <= self.gain <= 1, "from 0 to 1"),
@@ -367,12 +368,13 @@ class Pairs(Dataset[Any]):
         """Pair sample i of `data` with sample `partners[i]`.
 
         Raises:
-            ValueError: not one partner a sample, or one that does not exist.
+            ValueError: not one partner a sample, or what is no place.
+            IndexError: a partner that does not exist.
         """
         size = len(data)  # type: ignore[arg-type]
         self.data = data
-        self.partners = np.asarray(partners, dtype=np.int64)
-        if self.partners.shape != (size,) or not ((self.partners >= 0) & (self.partners < size)).all():
+        self.partners = as_indices(partners, size)
+        if len(self.partners) != size:
             raise ValueError(f"{size} samples need {size} partners from 0 to {size - 1}; got {self.partners.shape}")
         for name in ("s2_bands", "s1_bands"):  # what `fit` compares with the model and decodes by
             if hasattr(data, name):

@@ -1,9 +1,11 @@
 import json
+import os
 import re
 import shutil
 import warnings
 from importlib import import_module
 from pathlib import Path
+from unicodedata import normalize
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,9 +24,10 @@ from bengelib.commands import (
     write_rows,
 )
 from bengelib.engine import seed_everything
-from bengelib.errors import CheckpointError
+from bengelib.errors import CheckpointError, DataWarning
 from bengelib.fusion import LateFusion
 from bengelib.heads import Network
+from bengelib.image_files import read_image
 from bengelib.images import ImageEncoder, class_of, list_images
 from bengelib.pretraining import METHODS, strong_views
 from tests import fake_tree as fake
@@ -95,15 +98,16 @@ def test_the_checkpoint_names_what_was_held_out(pretrained):
     assert header["inputs"] == [["image", ["R", "G", "B"]]]
 
 
-def test_pretraining_never_opens_what_it_holds_out(pretrained, copied, tmp_path):
-    images, checkpoint = copied
+def test_pretraining_never_sees_the_pixels_of_what_it_holds_out(pretrained, tmp_path, monkeypatch):
+    images, checkpoint = pretrained
     held = read_checkpoint(checkpoint)[0]["config"]["holdout"]
-    for name in held:
-        (images / name).write_bytes(b"cannot be read")
+    seen = []
+    monkeypatch.setattr("bengelib.images.read_image", lambda path: seen.append(path) or read_image(path))
     settings = Pretraining(width=8, epochs=1, size=32, batch_size=8, precision="no")
     pretrain_images(images, tmp_path / "again.safetensors", settings, progress=False)
     first, again = (read_checkpoint(path) for path in (checkpoint, tmp_path / "again.safetensors"))
     assert again[0]["config"]["holdout"] == held
+    assert len(seen) == 24 and not {images / name for name in held} & set(seen)
     assert all(torch.equal(first[1][name], weights) for name, weights in again[1].items())
 
 
@@ -292,6 +296,64 @@ def test_files_held_out_that_are_gone(copied, tmp_path, capsys):
     assert refused(capsys, "CheckpointError", "1 of the 6 files", name, "bring them back")[0]
 
 
+def test_copies_of_files_held_out_are_not_learned_from(copied, tmp_path, monkeypatch):
+    images, checkpoint = copied
+    held = read_checkpoint(checkpoint)[0]["config"]["holdout"][0]
+    shutil.copy(images / held, images / class_of(held) / "again.jpg")
+    module, seen = import_module("bengelib.commands"), []
+    monkeypatch.setattr(module, "label_efficiency", lambda encoder, build, train, *_, **__: seen.extend(train.names))
+    with pytest.warns(DataWarning, match=r"1 files .* are copies of files held out .*again\.jpg"):
+        probe_images(checkpoint, images, progress=False)
+    assert len(seen) == 24 and f"{class_of(held)}/again.jpg" not in seen
+
+
+def test_a_folder_in_another_spelling_is_the_same_folder(tmp_path, capsys):
+    images = write_images(tmp_path / "images", count=5)
+    decomposed, composed = (images / normalize(form, "Forêt") for form in ("NFD", "NFC"))
+    (images / "Forest").rename(decomposed)
+    for path in list(decomposed.iterdir()):
+        path.rename(decomposed / normalize("NFD", f"é{path.name}"))
+    checkpoint = tmp_path / "encoder.safetensors"
+    assert main(["pretrain", "--images", str(images), "--out", str(checkpoint), *SMALL]) == 0
+    decomposed.rename(composed)
+    for path in list(composed.iterdir()):
+        path.rename(composed / normalize("NFC", path.name))
+    status = probe(images, checkpoint, tmp_path / "rows.json", "--mode", "frozen", "--fractions", "1")
+    assert status == 0, capsys.readouterr().err
+
+
+def test_names_that_are_no_utf_8(tmp_path, capsys):
+    images = write_images(tmp_path / "images", count=5)
+    for path in list((images / "Water").iterdir()):
+        os.rename(path, os.fsencode(images / "Water") + b"/Rivi\xe8re" + os.fsencode(path.name))
+    os.rename(images / "Water", os.fsencode(images) + b"/Rivi\xe8re")
+    checkpoint = tmp_path / "encoder.safetensors"
+    assert main(["pretrain", "--images", str(images), "--out", str(checkpoint), *SMALL]) == 0
+    status = probe(images, checkpoint, tmp_path / "rows.json", "--mode", "frozen", "finetune", "--fractions", "1")
+    assert status == 0, capsys.readouterr().err
+
+
+def test_pretraining_takes_a_folder_without_classes_and_the_probe_says_what_it_needs(tmp_path, capsys):
+    images = write_images(tmp_path / "images", count=12)
+    for flat in (images / "Water", tmp_path / "one"):
+        if flat.name == "one":
+            flat.mkdir()
+            shutil.move(images / "Field", flat / "all")
+        checkpoint = tmp_path / "encoder.safetensors"
+        command = ["pretrain", "--images", str(flat), "--out", str(checkpoint), *SMALL]
+        assert main(command) == 0, capsys.readouterr().err
+        assert len(read_checkpoint(checkpoint)[0]["config"]["holdout"]) == 2
+        assert probe(flat, checkpoint, tmp_path / "rows.json") == 1
+        assert refused(capsys, "CheckpointError", "without classes", "a folder a class")[0]
+
+
+def test_a_precision_that_is_not_done_here(pretrained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    command = ["pretrain", "--images", str(pretrained[0]), "--out", str(tmp_path / "x"), *SMALL[:-1], "fp16"]
+    assert main(command) == 1
+    assert refused(capsys, "'fp16' needs a GPU")[0]
+
+
 def test_a_checkpoint_of_another_folder(pretrained, copied, tmp_path, capsys):
     images, checkpoint = copied
     for path in [images / name for name in list_images(images)]:
@@ -345,7 +407,7 @@ def test_fractions_without_a_label_for_every_class(pretrained, tmp_path, capsys)
     assert probe(images, checkpoint, tmp_path / "rows.json", "--fractions", "0.01") == 1
     assert refused(capsys, "SplitError", "no label")[0]
     assert probe(images, checkpoint, tmp_path / "rows.json", "--fractions", "2") == 1
-    assert refused(capsys, "ValueError", "fractions [2.0]")[0]
+    assert refused(capsys, "ArgumentError", "fractions=2.0", "share")[0]
 
 
 def test_what_cannot_be_written_is_refused_before_the_work(pretrained, tmp_path):

@@ -1,5 +1,7 @@
 import pickle
 import re
+import shutil
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -8,8 +10,8 @@ from PIL import Image
 
 from bengelib.batches import batches
 from bengelib.devices import make_accelerator
-from bengelib.errors import BandError, DatasetNotFoundError, MissingModalityError, RasterError, SplitError
-from bengelib.images import ImageEncoder, ImageFolder, class_of, hold_out, list_images
+from bengelib.errors import ArgumentError, BandError, DataWarning, MissingModalityError, RasterError
+from bengelib.images import ImageEncoder, ImageFolder, class_of, list_images
 from tests.image_folders import COLOURS, pixels, write_images
 
 
@@ -54,16 +56,6 @@ def test_only_the_named_files_are_opened(tmp_path):
     names = list_images(root)
     (root / names[0]).write_bytes(b"not an image")
     assert ImageFolder(root, names[1:], size=16, progress=False).names == names[1:]
-
-
-def test_other_files_are_passed_over(tmp_path):
-    root = write_images(tmp_path / "tiny", count=2)
-    (root / "readme.txt").write_text("x")
-    (root / "Water" / "notes.csv").write_text("x")
-    (root / "Water" / "._hidden.jpg").write_bytes(b"x")
-    (root / "empty").mkdir()
-    (root / "Water" / "Water_0.jpg").rename(root / "Water" / "Water_0.JPEG")
-    assert len(list_images(root)) == 6
 
 
 def broken(path):
@@ -113,34 +105,12 @@ def test_other_kinds_of_pixels_become_rgb(tmp_path, mode, recwarn):
         assert torch.allclose(image.mean(dim=(1, 2)) * 255, torch.tensor(COLOURS["Water"]).float(), atol=15)
 
 
-def test_sixteen_bits_are_refused(tmp_path):
-    root = write_images(tmp_path / "tiny", count=1, size=16)
-    Image.fromarray(np.full((16, 16), 40_000, np.uint16)).save(root / "Water" / "deep.png")
-    with pytest.raises(RasterError, match=r"deep\.png has more than eight bits"):
-        ImageFolder(root, size=16, progress=False)
-
-
 def test_other_sizes_are_resized_with_a_notice(tmp_path):
     root = write_images(tmp_path / "tiny", count=2, size=16)
     Image.fromarray(np.full((40, 24, 3), 77, np.uint8)).save(root / "Water" / "large.png")
     with pytest.warns(UserWarning, match=r"1 of 7 images are not 16 x 16 pixels, the first being Water/large"):
         data = ImageFolder(root, size=16, progress=False)
     assert torch.allclose(data[data.names.index("Water/large.png")]["image"], torch.full((3, 16, 16), 77 / 255))
-
-
-@pytest.mark.parametrize("case", ["absent", "empty", "flat", "one"])
-def test_a_folder_without_classes_is_refused(tmp_path, case):
-    root = tmp_path / "tiny"
-    if case != "absent":
-        root.mkdir()
-    if case == "flat":
-        Image.new("RGB", (8, 8)).save(root / "a.jpg")
-    if case == "one":
-        write_images(root / "2750")
-        with pytest.raises(DatasetNotFoundError, match=r"Perhaps you mean .*2750"):
-            list_images(root)
-    with pytest.raises(DatasetNotFoundError, match="tiny"):
-        ImageFolder(root)
 
 
 def test_wrong_arguments_are_refused(folder):
@@ -152,23 +122,65 @@ def test_wrong_arguments_are_refused(folder):
         ImageFolder(folder, classes=("Field", "Forest"))
     with pytest.raises(RasterError, match="no image"):
         ImageFolder(folder, ["Water/gone.png"], progress=False)
+    with pytest.raises(ArgumentError, match=r"size=16\.0"):
+        ImageFolder(folder, size=16.0)
+    with pytest.raises(ArgumentError, match=r"names.*'Water/Water_0\.png'"):
+        ImageFolder(folder, "Water/Water_0.png")
 
 
-def test_hold_out_is_stratified_and_depends_on_names_and_seed_alone():
-    names = [f"{label}/{place}.jpg" for label, count in (("a", 50), ("b", 20), ("c", 7)) for place in range(count)]
-    learn, held = hold_out(names)
-    assert sorted(learn + held) == sorted(names) and not set(learn) & set(held)
-    assert [sum(class_of(name) == label for name in held) for label in "abc"] == [10, 4, 1]
-    assert set(hold_out(names[::-1])[1]) == set(held)
-    assert set(hold_out(names, seed=1)[1]) != set(held)
-    assert hold_out(names)[1] == held
+def test_a_mask_is_not_taken_for_indices(folder):
+    data = ImageFolder(folder, size=16, progress=False)
+    mask = data.labels == 1
+    for read in (
+        lambda: data.read_batch(mask),
+        lambda: data[True],
+        lambda: data[mask],
+        lambda: list(batches(torch.utils.data.Subset(data, mask), 8, make_accelerator("no"), 0)),
+    ):
+        with pytest.raises(ArgumentError):
+            read()
+    assert data.read_batch(np.flatnonzero(mask))["label"].tolist() == [1] * 10
+    assert data[-1]["patch_id"] == data.names[29]
 
 
-def test_hold_out_refuses_classes_that_are_too_small():
-    with pytest.raises(SplitError, match="'b' has 1 images"):
-        hold_out(["a/1.jpg", "a/2.jpg", "b/1.jpg"])
-    with pytest.raises(ValueError, match="share"):
-        hold_out(["a/1.jpg", "a/2.jpg"], share=1.0)
+def test_the_account_says_what_became_of_every_file(tmp_path, capsys):
+    root = write_images(tmp_path / "tiny", count=3)
+    broken(root / "Forest" / "Forest_1.jpg")
+    (root / "Water" / "Water_0.jpg").rename(root / "Water" / "Water_0.webp")
+    (root / "Water" / ".DS_Store").write_bytes(b"x")
+    with pytest.warns(DataWarning, match=r"7 of 10 images used") as said:
+        data = ImageFolder(root, size=32, on_error="skip", progress=True)
+    assert len(said) == 1 and said[0].filename == __file__ and str(said[0].message) == str(data.account)
+    assert (data.account.met, data.account.used) == (10, 7)
+    left = {reason: list(names) for reason, names in data.account.left_out.items()}
+    assert left == {
+        "have a suffix that is not read (.webp)": ["Water/Water_0.webp"],
+        "cannot be used": ["Forest/Forest_1.jpg"],
+    }
+    assert "images used" not in capsys.readouterr().err  # it was shown as a warning
+    ImageFolder(root, ["Field/Field_0.jpg", "Water/Water_1.jpg"], size=32)
+    assert "tiny: 2 of 2 images used" in capsys.readouterr().err
+
+
+def test_a_class_in_two_spellings_is_one_class(tmp_path):
+    root = write_images(tmp_path / "tiny", count=4, size=16)
+    composed, decomposed = (root / normalize(form, "Forêt") for form in ("NFC", "NFD"))
+    (root / "Forest").rename(composed)
+    decomposed.mkdir()
+    (composed / "Forest_0.jpg").rename(decomposed / "Forest_0.jpg")
+    with pytest.warns(DataWarning, match=r"the class Forêt has 2 folders"):
+        data = ImageFolder(root, size=16, progress=False)
+    assert data.classes == ("Field", "Forêt", "Water") and data.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    with pytest.warns(DataWarning):
+        again = ImageFolder(root, size=16, classes=[normalize("NFD", label) for label in data.classes], progress=False)
+    assert again.classes == data.classes
+
+
+def test_copies_have_equal_contents(tmp_path):
+    root = write_images(tmp_path / "tiny", count=2, size=16)
+    shutil.copy(root / "Water" / "Water_0.jpg", root / "Water" / "again.jpg")
+    data = ImageFolder(root, size=16, progress=False)
+    assert len(set(data.contents)) == 6 and len(data.contents) == 7
 
 
 def test_encoder_normalises_with_its_statistics():

@@ -1,0 +1,203 @@
+"""One image file: what its own header says about its pixels, those pixels in RGB, and a hash of the picture.
+
+Pillow alone is not enough: it reduces sixteen bits a channel to eight, ignores the orientation, and takes the first of
+several frames, without a word.
+"""
+
+import hashlib
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from bengelib.errors import RasterError
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8"
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
+"""Pillow's formats of eight bits a channel, or of as many as the header says; others can have more in secret."""
+_OTHERS = {
+    "a TIFF file": rb"II\*\0|MM\0\*|II\+\0|MM\0\+",
+    "a HEIF or AVIF file": rb".{4}ftyp",
+    "a JPEG 2000 file": rb"\0\0\0\x0cjP|\xff\x4f\xff\x51",
+    "a pointer of Git LFS (run `git lfs pull`)": rb"version https://git-lfs",
+    "a web page": rb"\s*<(?i:!doctype|html|\?xml)",
+    "a zip archive": rb"PK\x03\x04",
+    "a PDF": rb"%PDF",
+}
+"""What is found under the name of an image, with the bytes that it begins with."""
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What the EXIF orientations other than 1 ask for, as every viewer shows them."""
+TURNED = "are turned as their EXIF orientation says"
+SEVERAL_PICTURES = "hold a second picture (MPO); the first is read, as by viewers"
+HARMLESS = (TURNED, SEVERAL_PICTURES)
+"""What viewers do as well, so that it deserves no warning."""
+_ADVICE = 'Repair it, or go on without it: on_error="skip", on the command line --skip.'
+
+
+def read_image(path: Path) -> tuple[Image.Image, list[str], str]:
+    """An image in RGB with eight bits a channel.
+
+    Returns:
+        The image; what is odd about it, in words that complete "3 images ..."; and its `picture_hash`.
+
+    Raises:
+        RasterError: it is missing, broken, too large, or has more than eight bits a channel.
+    """
+    raw = read_bytes(path)
+    if not raw:
+        raise RasterError(f"{path} is empty (0 bytes). {_ADVICE}")
+    if (bits := _bits(raw)) > 8:
+        raise RasterError(
+            f"{path} has more than eight bits a channel ({bits}), and images are read with eight. Save it as an RGB "
+            "image of eight bits whose contrast you have chosen."
+        )
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(BytesIO(raw)) as image:
+                if image.format not in _FORMATS:
+                    raise UnidentifiedImageError(image.format)
+                odd = _oddities(image)
+                image.load()
+                rgb, more = _to_rgb(image)
+    except UnidentifiedImageError as error:
+        kinds = (kind for kind, start in _OTHERS.items() if re.match(start, raw[:64], re.DOTALL))
+        kind = next(kinds, f"a file of format {error}" if str(error) in Image.OPEN else "no image that can be read")
+        raise RasterError(f"{path} is {kind}; images are JPEG or PNG files. {_ADVICE}") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        pixels = next(iter(re.findall(r"\d+", str(error))), "very many")
+        raise RasterError(
+            f"{path} is too large: {pixels} pixels, where {Image.MAX_IMAGE_PIXELS} are the most; cut it into tiles"
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError) as error:
+        raise RasterError(f"{path} is broken ({error}). {_ADVICE}") from error
+    odd += more + [f"were read with a warning of Pillow: {str(warning.message).strip()}" for warning in said]
+    return rgb, odd, picture_hash(raw)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        RasterError: it is missing or cannot be opened.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise RasterError(f"there is no image {path}") from error
+    except OSError as error:
+        raise RasterError(f"{path} cannot be opened ({error.strerror}); see to its permissions and its disk") from error
+
+
+@contextmanager
+def whole_images_only() -> Iterator[None]:
+    """Let Pillow refuse truncated images, even where other code has told it to fill them up with grey."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def picture_hash(raw: bytes) -> str:
+    """A hash of an image file that does not depend on its metadata: equal for copies, also after EXIF was removed."""
+    hashed = hashlib.blake2b(digest_size=16)
+    if raw.startswith(_PNG):
+        for kind, data in _png_chunks(raw):
+            if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"fdAT"):
+                hashed.update(data)
+    elif raw.startswith(_JPEG):
+        end = 2
+        for marker, start, end in _jpeg_segments(raw):
+            if not (0xE0 <= marker <= 0xEF and marker != 0xEE) and marker != 0xFE:  # 0xEE says what the channels are
+                hashed.update(raw[start:end])
+        hashed.update(raw[end:])
+    else:
+        hashed.update(raw)
+    return hashed.hexdigest()
+
+
+def _bits(raw: bytes) -> int:
+    """Bits a channel, as the header of a PNG or JPEG says; 8 for others."""
+    if raw.startswith(_PNG) and len(raw) > 24:
+        return raw[24]
+    if raw.startswith(_JPEG):
+        for marker, start, _ in _jpeg_segments(raw):
+            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and start + 4 < len(raw):
+                return raw[start + 4]
+    return 8
+
+
+def _png_chunks(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Type and data of the chunks."""
+    place = len(_PNG)
+    while place + 8 <= len(raw):
+        length = int.from_bytes(raw[place : place + 4], "big")
+        yield raw[place + 4 : place + 8], raw[place + 8 : place + 8 + length]
+        place += 12 + length
+
+
+def _jpeg_segments(raw: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of the segments before the first scan."""
+    place = 2
+    while place + 4 <= len(raw) and raw[place] == 0xFF and raw[place + 1] != 0xDA:
+        if raw[place + 1] == 0xFF:  # padding
+            place += 1
+            continue
+        length = 2 + int.from_bytes(raw[place + 2 : place + 4], "big")
+        yield raw[place + 1], place, place + length
+        place += length
+
+
+def _oddities(image: Image.Image) -> list[str]:
+    """What the header says that pixels alone do not."""
+    odd = []
+    if image.format == "MPO":
+        odd.append(SEVERAL_PICTURES)
+    elif getattr(image, "n_frames", 1) > 1:
+        odd.append("have several frames; the first is read")
+    profile = image.info.get("icc_profile") or b""
+    if profile and b"sRGB" not in profile.replace(b"\0", b"") and image.mode in ("RGB", "RGBA", "P"):
+        odd.append("have a colour profile other than sRGB; it is not applied")
+    return odd
+
+
+def _to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """A loaded image in RGB, turned as it is to be shown, and what was odd about it."""
+    odd = []
+    if image.mode in ("L", "LA", "1"):
+        odd.append("are grey; their three channels are equal")
+    elif image.mode == "CMYK":
+        odd.append("are in CMYK; converted without a colour profile")
+    elif image.mode not in ("RGB", "RGBA", "RGBX", "P", "PA", "YCbCr"):
+        raise ValueError(f"pixels of Pillow's mode {image.mode}")
+    if "A" in image.mode or "transparency" in image.info:
+        with_alpha = image.convert("RGBA")
+        if with_alpha.getchannel("A").getextrema()[0] != 255:
+            odd.append("have transparent pixels; their hidden colours are read")
+        rgb = with_alpha.convert("RGB")
+    else:
+        rgb = image.convert("RGB")
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # whatever a damaged block makes Pillow raise; the pixels are good, and viewers show them
+        return rgb, [*odd, "have EXIF data that cannot be read; not turned"]
+    if turn is not None:
+        return rgb.transpose(turn), [*odd, TURNED]
+    return rgb, odd
