@@ -222,7 +222,7 @@ def evaluate(
     tasks: Sequence[Task],
     data: Dataset[Any],
     *,
-    batch_size: int = 64,
+    batch_size: int = 32,
     precision: str = "auto",
     workers: int = 0,
 ) -> dict[str, float]:
@@ -250,7 +250,7 @@ def predict(
     *,
     change: Callable[[Batch], Batch] | None = None,
     reduce: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None,
-    batch_size: int = 64,
+    batch_size: int = 32,
     precision: str = "auto",
     workers: int = 0,
 ) -> Predictions:
