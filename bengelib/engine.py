@@ -1,8 +1,9 @@
 """One training loop, one evaluation, one prediction, for every model and task; devices through Hugging Face Accelerate.
 
 The same call runs on a CPU, on one GPU, or in several processes (`torchrun` or `accelerate launch`). With the same
-seed, device and number of threads and processes a run repeats exactly on a CPU; on a GPU some backward passes add
-numbers in an order that is not fixed, so runs there agree only closely.
+seed, kind of processor, versions and number of threads and processes a run repeats exactly on a CPU. Another processor
+rounds every sum in another order, and training lets the difference grow: after a hundred steps losses may differ in the
+second digit. On a GPU that holds between two runs as well: some backward passes add in an order that is not fixed.
 """
 
 import math

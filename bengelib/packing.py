@@ -74,7 +74,7 @@ def pack(
     Args:
         root: a ben-ge tree, see `BENGE`.
         destination: the folder to write; `<root>/packed` by default.
-        processes: how many processes read and write; by default one, or one a core for more than 20,000 patches.
+        processes: how many processes read and write; by default one, or one a usable core for more than 20,000 patches.
         on_error: `"raise"` stops at the first patch with missing or damaged rasters; `"skip"` leaves such patches out
             and lists them, with the reason, in the manifest and in `PackedBENGE.skipped`.
         thorough: whether to compare the files of all patches with those that a pack was made from; otherwise those of

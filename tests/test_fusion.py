@@ -114,7 +114,7 @@ def test_gradients_reach_every_weight(fusion):
 def test_one_sample(fusion):
     model = fusion({"s2": S2_BANDS, "season": (), "weather": ("temperature",)}, width=NARROW).eval()
     with torch.no_grad():
-        torch.testing.assert_close(model(make_batch(1)), model(make_batch(2))[:1], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(model(make_batch(1)), model(make_batch(2))[:1], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -190,7 +190,7 @@ def test_missing_mean_is_the_modality_at_its_mean(make):
     assert torch.isfinite(got).all()
     if make is EarlyFusion:
         mean = torch.tensor([S1["VV"][0], S1["VH"][0]]).view(1, 2, 1, 1).expand(2, 2, 32, 32)
-        torch.testing.assert_close(got, model({**make_batch(), "s1": mean}))
+        torch.testing.assert_close(got, model({**make_batch(), "s1": mean}), rtol=1e-3, atol=1e-4)
 
 
 @each_fusion
@@ -200,16 +200,16 @@ def test_what_a_missing_modality_holds_does_not_matter(make):
     other = make_batch()["s1"].clone()
     other[1] = 20.0
     one, two = model({**make_batch(), **flags}), model({**make_batch(), "s1": other, **flags})
-    torch.testing.assert_close(one, two)
-    assert not torch.allclose(model(make_batch())[1], one[1])  # but whether it is there does
-    torch.testing.assert_close(model(make_batch())[0], one[0])
+    torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(model(make_batch())[1], one[1], rtol=1e-2, atol=1e-3)  # but whether it is there does
+    torch.testing.assert_close(model(make_batch())[0], one[0], rtol=1e-3, atol=1e-4)
 
 
 @each_fusion
 def test_a_missing_key_is_a_modality_missing_for_all(make):
     model = make(SENSORS, width=NARROW, modality_dropout=0.3).eval()
     flagged = {**make_batch(), "s1_available": torch.tensor([False, False])}
-    torch.testing.assert_close(model(without(make_batch(), "s1")), model(flagged))
+    torch.testing.assert_close(model(without(make_batch(), "s1")), model(flagged), rtol=1e-3, atol=1e-4)
 
 
 def test_modality_dropout_hides_samples_and_never_all_of_one():
@@ -274,9 +274,10 @@ def test_feature_fusion_refuses_other_words(options):
 def test_film_starts_as_the_plain_resnet_and_can_be_moved_by_the_vectors():
     model = FiLMFusion({"s2": S2_BANDS, "season": ()}, width=NARROW).eval()
     batch = make_batch()
-    torch.testing.assert_close(model(batch), model.resnet(Normalize("s2", S2_BANDS)(batch["s2"])))
+    torch.testing.assert_close(model(batch), model.resnet(Normalize("s2", S2_BANDS)(batch["s2"])), rtol=1e-3, atol=1e-4)
     torch.nn.init.normal_(model.modulators[1][-1].weight)
-    assert not torch.allclose(model(batch), model({**batch, "season": batch["season"].flip(0)}))
+    flipped = model({**batch, "season": batch["season"].flip(0)})
+    assert not torch.allclose(model(batch), flipped, rtol=1e-2, atol=1e-3)
     with pytest.raises(BandError, match="FiLM needs one"):
         FiLMFusion({"s2": S2_BANDS})
 
@@ -298,10 +299,10 @@ def test_decision_fusion_averages_probabilities(multi):
     activate = torch.sigmoid if multi else lambda logits: logits.softmax(dim=1)
     expected = sum(activate(network(batch)["y"]) for network in alone.values()) / 2
     got = joined(batch)["y"]
-    torch.testing.assert_close(torch.sigmoid(got) if multi else got.exp(), expected)
+    torch.testing.assert_close(torch.sigmoid(got) if multi else got.exp(), expected, rtol=1e-3, atol=1e-4)
     assert joined.inputs == {"s2": S2_BANDS, "s1": ("VV", "VH")}
     only = joined(without(batch, "s2"))["y"]  # the network without its sensor has no vote
-    torch.testing.assert_close(activate(only), activate(alone["s1"](batch)["y"]))
+    torch.testing.assert_close(activate(only), activate(alone["s1"](batch)["y"]), rtol=1e-3, atol=1e-4)
     with pytest.raises(MissingModalityError, match="no network can decide"):
         joined({"season": torch.zeros(2)})
 
@@ -321,8 +322,8 @@ def test_decision_fusion_takes_the_votes_of_the_sensors_that_are_there():
     batch = {**make_batch(), "s1_available": torch.tensor([True, False])}
     plain, only_s2 = joined(make_batch())["y"].exp(), alone["s2"](make_batch())["y"].softmax(dim=1)
     got = joined(batch)["y"].exp()
-    torch.testing.assert_close(got[0], plain[0])
-    torch.testing.assert_close(got[1], only_s2[1])
+    torch.testing.assert_close(got[0], plain[0], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(got[1], only_s2[1], rtol=1e-3, atol=1e-4)
     with pytest.raises(MissingModalityError, match="some samples"):
         joined({**batch, "s2_available": torch.tensor([True, False])})
 
@@ -355,7 +356,7 @@ def test_a_pyramid_has_the_features_of_forward_and_the_channels_it_says(fusion, 
     if missing == "mean":
         batch["s1_available"] = torch.tensor([True, False])
     maps, features = encoder.pyramid(batch)
-    torch.testing.assert_close(features, encoder(batch))
+    torch.testing.assert_close(features, encoder(batch), rtol=1e-3, atol=1e-4)
     assert tuple(each.shape[1] for each in maps) == tuple(encoder.channels)
     sizes = [size, *(-(-size // 2**level) for level in range(1, 6))]
     assert [each.shape[2] for each in maps] == sizes

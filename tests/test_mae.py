@@ -195,9 +195,9 @@ def test_hidden_patches_are_not_seen():
         hidden = unpatchify(before["mask"][..., None].expand(-1, -1, 64), 8, 4)  # (B, 1, H, W)
         noise = torch.randn(4, 1, 32, 32)
         changed = model({key: value + hidden * noise for key, value in batch.items()})
-        torch.testing.assert_close(changed["reconstruction"], before["reconstruction"])
+        torch.testing.assert_close(changed["reconstruction"], before["reconstruction"], rtol=1e-3, atol=1e-4)
         changed = model({key: value + (1 - hidden) * noise for key, value in batch.items()})
-    assert (changed["reconstruction"] - before["reconstruction"]).abs().max() > 1e-3
+    assert (changed["reconstruction"] - before["reconstruction"]).abs().max() > 1e-2
 
 
 def test_masks_are_new_in_training_and_repeat_otherwise():
@@ -209,10 +209,10 @@ def test_masks_are_new_in_training_and_repeat_otherwise():
 
 def test_features_are_those_of_the_encoder_for_images_of_any_size():
     model = small().eval()
-    assert torch.equal(model.features(batch_of()), model.encoder(batch_of()))
+    torch.testing.assert_close(model.features(batch_of()), model.encoder(batch_of()), rtol=1e-4, atol=1e-5)
     assert model.features(batch_of(size=48)).shape == (4, 16)
     permuted = {key: value.flip(-1) for key, value in batch_of().items()}
-    assert (model.features(permuted) - model.features(batch_of())).abs().max() > 1e-4
+    assert (model.features(permuted) - model.features(batch_of())).abs().max() > 1e-3
 
 
 def test_reconstruction_can_be_drawn():

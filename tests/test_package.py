@@ -14,7 +14,7 @@ NAMES = ("BENGE", "PackedBENGE", "simulate", "fetch", "pack", "fit", "evaluate",
 
 
 def python(code):
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

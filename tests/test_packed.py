@@ -516,7 +516,7 @@ def test_a_killed_pack_goes_on_and_has_the_same_bytes(tree, tmp_path, monkeypatc
 
 def test_two_processes_that_pack_the_same_tree_do_it_once(tree):
     processes = [start(tree, tree / "packed", 0.2) for _ in range(2)]
-    lines = [line for process in processes for line in process.communicate(timeout=60)[0].splitlines()]
+    lines = [line for process in processes for line in process.communicate(timeout=600)[0].splitlines()]
     assert [process.returncode for process in processes] == [0, 0]
     assert sorted(lines) == ["chunk 0", "chunk 1", "chunk 2"]
     verify(tree / "packed")

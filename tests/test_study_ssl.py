@@ -54,6 +54,16 @@ def test_what_others_begin_from_comes_first(study):
     assert barlow == [("s2",), ("s1",)]
 
 
+def test_the_other_method_stays_what_it_was_for_runs_that_are_kept(study, tmp_path, monkeypatch):
+    """Methods are close: on another machine another may be best, when half of the runs have begun from the first."""
+    monkeypatch.setattr(study, "RUNS", tmp_path)
+    monkeypatch.setattr(study, "ranking", lambda: [study.MAIN, *reversed(study.METHODS[2:])])
+    first, second = (run for run in study.configurations() if run.start == "other")
+    assert study.bases(first) == study.bases(second) == [study.METHODS[-1]]
+    keep(run_path(tmp_path, first), {"begun": np.array([study.METHODS[2].model])})
+    assert study.bases(second) == [study.METHODS[2]]
+
+
 def test_budgets_are_equal(study):
     """A step of the geolocation pretext shows one view a sample, half as many images, so it gets twice the epochs."""
     paired = [run for run in study.METHODS if run.method not in ("geolocation", "mae")]

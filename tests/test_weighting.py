@@ -300,10 +300,10 @@ def test_products_and_cosines_are_those_of_the_gradients_and_the_graph_stays():
     a, b = (torch.cat([torch.autograd.grad(each, used, retain_graph=True)[0].flatten()]) for each in given.values())
     (second,) = torch.autograd.grad(given["a"], only_first, retain_graph=True)
     wanted = torch.stack([torch.stack([a @ a + second @ second, a @ b]), torch.stack([a @ b, b @ b])])
-    torch.testing.assert_close(found, wanted)
-    torch.testing.assert_close(found, again)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found, again, rtol=1e-4, atol=1e-6)
     cosine = float(a @ b / ((a @ a + second @ second) * (b @ b)).sqrt())
-    assert cosines(found, ["a", "b"]) == pytest.approx({"a ~ b": cosine})
+    assert cosines(found, ["a", "b"]) == pytest.approx({"a ~ b": cosine}, rel=1e-4)
     sum(given.values()).backward()
 
 
@@ -347,7 +347,7 @@ def test_a_task_without_any_label_is_passed_over(place):
     model = make_model()
     head = copy.deepcopy(model.heads["side"])
     history = quick_fit(
-        model, weighting, THREE, Points(hidden=["side"]), batch_size=4, epochs=4, weight_decay=0.0, gradient_every=1
+        model, weighting, THREE, Points(hidden=["side"]), batch_size=4, epochs=8, weight_decay=0.0, gradient_every=1
     )
     assert all(row["train/side/loss"] == 0 and math.isfinite(row["train/loss"]) for row in history.rows)
     assert all(torch.isfinite(each).all() for each in model.parameters())

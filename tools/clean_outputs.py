@@ -1,4 +1,4 @@
-"""Cleans an executed notebook so that running it again gives the same bytes, and says what must not be committed.
+"""Cleans an executed notebook so that a rerun on one machine gives the same bytes; says what must not be committed.
 
     python -m tools.clean_outputs 01-data_fusion/lab_df.ipynb
 

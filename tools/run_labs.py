@@ -292,7 +292,11 @@ def main(arguments: Iterable[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--solutions", action="store_true", help="the notebooks with the solutions, strictly")
     parser.add_argument("--output", type=Path, default=root / "build" / "labs", help="where notebooks and pages go")
     parser.add_argument("--commit", action="store_true", help="write cleaned outputs back into the notebooks")
-    parser.add_argument("--compare", action="store_true", help="fail where outputs differ from the committed ones")
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="fail where outputs differ from the committed ones, in another arithmetic by more than rounding",
+    )
     options = parser.parse_args(None if arguments is None else list(arguments))
     knobs = dict(options.set)
     if options.dataset:
