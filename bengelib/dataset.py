@@ -258,7 +258,6 @@ class BENGE(Dataset[Sample]):
 
     def read_stored(self, index: int) -> dict[str, np.ndarray]:
         """The rasters of one patch as they are stored, undecoded; see `bengelib.rasters` for keys and shapes."""
-        index = as_index(index, len(self))
         return read_patch(self._folders, self.patch_ids[index], self._s1_ids[index], self.s2_bands, self.s1_bands)
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | torch.Tensor) -> dict[str, Any]:
