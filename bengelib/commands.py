@@ -20,6 +20,7 @@ from bengelib.bands import CLIMATE_ZONE_SYMBOLS, CORINE_19, LAND_COVER_NAMES
 from bengelib.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
 from bengelib.engine import History, seed_everything
 from bengelib.errors import BandError, CheckpointError
+from bengelib.files import put_in_place
 from bengelib.heads import Network
 from bengelib.images import ImageFolder, hold_out, list_images
 from bengelib.loading import load
@@ -294,7 +295,7 @@ def write_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     beside = path.with_name(path.name + ".part")
     lines = [json.dumps({key: _finite(value) for key, value in row.items()}) for row in rows]
     beside.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
-    beside.replace(path)
+    put_in_place(beside, path)
 
 
 def _finite(value: Any) -> Any:

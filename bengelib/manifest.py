@@ -29,6 +29,7 @@ import numpy as np
 import pandas as pd
 
 from bengelib.errors import ChecksumError, DatasetNotFoundError, MissingModalityError
+from bengelib.files import find
 from bengelib.rasters import RASTER_KEYS, modality_folder, patch_files
 
 SCHEMA = 1
@@ -56,13 +57,13 @@ _KEYS = ("name", "ids", "modalities", "table_sources", "chunk", "arrays", "skipp
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of the pack in `folder`, None if there is no such file.
+    """The manifest of the pack in `folder`; None if `folder` is none, for other programs write manifests too.
 
     Raises:
         ChecksumError: it is unreadable, or written by another version of `pack`.
     """
     path = folder / "manifest.json"
-    if not path.is_file():
+    if not (path.is_file() and any((folder / name).is_file() for name in ("sources.npy", DONE))):
         return None
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -179,9 +180,7 @@ def array_names(modality_folders: Mapping[str, Path]) -> list[str]:
 def table_sources(root: Path) -> dict[str, dict[str, Any]]:
     """Size and hash of each CSV of the tree, by its path within the tree."""
     stems = ("meta", "era-5", "esaworldcover", "climatezones")
-    candidates = [
-        path for stem in stems for path in (root / f"{root.name}_{stem}.csv", root / stem / f"{root.name}_{stem}.csv")
-    ]
+    candidates = [find(root / folder / f"{root.name}_{stem}.csv") for stem in stems for folder in ("", stem)]
     files = [*(path for path in candidates if path.is_file()), *sorted((root / "splits").glob("*.csv"))]
     return {
         path.relative_to(root).as_posix(): {

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bengelib.errors import SplitError
+from bengelib.files import find
 
 SPLITS = ("train", "val", "test")
 SCHEMES = ("official", "study", "blocked")
@@ -100,7 +101,7 @@ def official_split(root: Path, name: str, split: str, known_ids: Sequence[str]) 
         SplitError: the file is missing or no text, there are two that differ, or it holds unknown or repeated ids.
     """
     suffixes = ("validation", "val") if split == "val" else (split,)
-    candidates = [root / "splits" / f"{name}_{suffix}.csv" for suffix in suffixes]
+    candidates = [find(root / "splits" / f"{name}_{suffix}.csv") for suffix in suffixes]
     found: dict[Path, list[str]] = {}
     for candidate in candidates:
         if candidate.is_file():

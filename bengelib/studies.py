@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bengelib.files import put_in_place
 from bengelib.results import fingerprint, write_results
 
 
@@ -32,7 +33,7 @@ def keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part.npz")
     np.savez(partial, **arrays)  # type: ignore[arg-type]
-    partial.replace(path)
+    put_in_place(partial, path)
 
 
 def carry_out_all(

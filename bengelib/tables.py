@@ -12,6 +12,7 @@ import pandas as pd
 
 from bengelib.bands import CLIMATE_ZONES, CORINE_19, CORINE_19_FROM_43, CORINE_43, LAND_COVER_NAMES, WEATHER
 from bengelib.errors import DatasetNotFoundError, MissingModalityError, TableError
+from bengelib.files import find
 
 META_COLUMNS = ("patch_id", "patch_id_s1", "timestamp_s2", "timestamp_s1", "season_s2", "season_s1", "lon", "lat")
 TABLE_KEYS = ("season", "lonlat", "weather", "climate_zone", "land_cover_fractions", "land_cover_top", "corine")
@@ -59,7 +60,7 @@ def read_meta(root: Path) -> pd.DataFrame:
             f"no folder {root}. Give the folder that holds {root.name}_meta.csv; or let bengelib.load get one by name, "
             '"ben-ge-800" for real ones (bengelib.fetch), "ben-ge-sim" for simulated ones (bengelib.simulate).'
         )
-    path = root / f"{root.name}_meta.csv"
+    path = find(root / f"{root.name}_meta.csv")
     if not path.is_file():
         others = sorted(other.name for other in root.glob("*_meta.csv"))
         hint = f"; it has {others}: rename the folder to match" if others else ""
@@ -75,7 +76,7 @@ def read_meta(root: Path) -> pd.DataFrame:
 
 def _find(root: Path, stem: str, what: str) -> Path:
     """`<name>_<stem>.csv` at the root or in a folder of the same stem (the full set keeps it there)."""
-    candidates = [root / f"{root.name}_{stem}.csv", root / stem / f"{root.name}_{stem}.csv"]
+    candidates = [find(root / f"{root.name}_{stem}.csv"), find(root / stem / f"{root.name}_{stem}.csv")]
     for path in candidates:
         if path.is_file():
             return path
