@@ -12,6 +12,8 @@ from typing import Any
 from bengelib.errors import BengeError
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
+FAILED = 1
+"""Exit status after an error."""
 METHODS = ("simclr", "barlow", "vicreg", "mae", "cross-modal")  # as in bengelib.pretraining, which would import torch
 
 
@@ -19,8 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, without ever showing a traceback.
 
     Returns:
-        The exit status: 0; 2 after an error in what was given or found, 1 after any other (the message of either is one
-        line on standard error); 130 after an interruption.
+        The exit status: 0; `FAILED` after an error, whose message is one line on standard error; 130 if interrupted.
     """
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):  # a name of a file may hold what the terminal cannot show
@@ -34,11 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the interpreter, which flushes it at the end)
         return 0
     except (BengeError, ValueError, OSError) as error:
-        return _say(error, 2)
+        return _say(error)
     except Exception as error:
         if sys.flags.dev_mode:
             raise
-        return _say(error, 1, " (not foreseen; `python -X dev -m bengelib ...` shows where)")
+        return _say(error, " (not foreseen; `python -X dev -m bengelib ...` shows where)")
     except KeyboardInterrupt:
         print(
             "Interrupted. The same command goes on from there (fetch, pack) or begins anew (the others; the rows of "
@@ -51,11 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _say(error: Exception, status: int, more: str = "") -> int:
+def _say(error: Exception, more: str = "") -> int:
     """Print an error as one line, and answer the exit status."""
-    text = f"{type(error).__name__}: {' '.join(str(error).splitlines())}{more}"
-    print(text, file=sys.stderr)
-    return status
+    print(f"{type(error).__name__}: {' '.join(str(error).splitlines())}{more}", file=sys.stderr)
+    return FAILED
 
 
 def _one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> str:
