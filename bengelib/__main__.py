@@ -12,7 +12,7 @@ from typing import Any
 from bengelib.errors import BengeError
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
-FAILED = 1
+FAILED = 2
 """Exit status after an error."""
 METHODS = ("simclr", "barlow", "vicreg", "mae", "cross-modal")  # as in bengelib.pretraining, which would import torch
 

@@ -25,7 +25,7 @@ def test_pack(tmp_path, capsys):
 
 
 def test_errors_are_messages_without_a_traceback(tmp_path, capsys):
-    assert main(["pack", str(tmp_path / "nothing")]) == 1
+    assert main(["pack", str(tmp_path / "nothing")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("DatasetNotFoundError: no folder")
     assert "Traceback" not in error
@@ -34,7 +34,7 @@ def test_errors_are_messages_without_a_traceback(tmp_path, capsys):
 def test_skip(tmp_path):
     root = fake.write_fake_tree(tmp_path / "ben-ge-fake")
     next((root / "dem").iterdir()).unlink()
-    assert main(["pack", str(root)]) == 1
+    assert main(["pack", str(root)]) == 2
     assert main(["pack", str(root), "--skip"]) == 0
 
 
@@ -65,11 +65,11 @@ def test_bench_of_views_needs_no_data(capsys):
     out = capsys.readouterr().out
     assert "| two views" in out
     assert "100%" in out  # the step is the measure
-    assert main(["bench", "loader"]) == 1
+    assert main(["bench", "loader"]) == 2
     assert "give --root DIR" in capsys.readouterr().err
     for wrong in (["--root", "x"], ["--rounds", "0"], ["--batch", "1"]):
-        assert main(["bench", "views", *wrong]) == 1
-    assert main(["bench", "train", "--root", "x", "--precision", "no"]) == 1
+        assert main(["bench", "views", *wrong]) == 2
+    assert main(["bench", "train", "--root", "x", "--precision", "no"]) == 2
     assert "--precision is of bench views" in capsys.readouterr().err
 
 
