@@ -20,7 +20,7 @@ import pooch
 from tqdm.auto import tqdm
 
 from bengelib.errors import BandError, ChecksumError, DiskSpaceError, DownloadError, TableError
-from bengelib.files import absolute, discard, free_bytes, locked, put_in_place, work_folder, writing
+from bengelib.files import absolute, discard, free_bytes, locked, put_in_place, sweep_lock, work_folder, writing
 from bengelib.tables import META_COLUMNS, read_csv
 from bengelib.transfer import Transfer
 
@@ -122,6 +122,7 @@ def fetch(
     wanted = [source for source in SOURCES[name] if source.part is None or parts is None or source.part in parts]
     meta = folder / f"{name}_meta.csv"
     if meta.is_file() and all(_has(folder, source) for source in wanted):
+        sweep_lock(root / ".fetch.lock")
         return folder
     if not known and folder.is_dir() and any(folder.iterdir()):
         raise DownloadError(

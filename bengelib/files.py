@@ -155,6 +155,17 @@ def locked(path: Path, waiting: str | None) -> Iterator[bool]:
                 os.close(handle)
 
 
+def sweep_lock(path: Path) -> None:
+    """Remove the file of a lock that a killed process left, if nobody has it."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDWR)
+        try:
+            if _try_lock(handle) and _is_file_of(handle, path):
+                _remove(path)
+        finally:
+            os.close(handle)
+
+
 def _acquire(path: Path, waiting: str | None) -> int:
     """Wait for the lock; an open file, which holds it until it is closed, also by the end of the process.
 

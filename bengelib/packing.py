@@ -22,7 +22,18 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from bengelib.errors import ChecksumError, DiskSpaceError, MissingModalityError, RasterError, TableError
-from bengelib.files import absolute, discard, find, flush, free_bytes, locked, same_name, tree_folder, writing
+from bengelib.files import (
+    absolute,
+    discard,
+    find,
+    flush,
+    free_bytes,
+    locked,
+    same_name,
+    sweep_lock,
+    tree_folder,
+    writing,
+)
 from bengelib.manifest import (
     ARRAYS,
     CHUNK,
@@ -100,11 +111,13 @@ def pack(
     folder = Path(os.path.realpath(given))  # written where it will lie, if `given` is a link to another disk
     with writing(folder, "call pack again: it goes on where it stopped"):
         meta = read_meta(root)
+        lock = folder.with_name(f".{folder.name}.lock")
         if _is_current(root, folder, meta, on_error):  # asked before the lock too: data may lie on a read-only disk
+            sweep_lock(lock)
             return given
         folder.parent.mkdir(parents=True, exist_ok=True)
         waiting = f"Waiting for another process that packs {root.name} ..." if progress else None
-        with locked(folder.with_name(f".{folder.name}.lock"), waiting):
+        with locked(lock, waiting):
             if not _is_current(root, folder, meta, on_error):
                 _write(root, folder, meta, processes, on_error, progress)
     return given

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from bengelib.bands import LAND_COVER_NAMES
 from bengelib.errors import SettingsError
-from bengelib.files import absolute, locked, same_name, sweep, work_folder, writing
+from bengelib.files import absolute, locked, same_name, sweep, sweep_lock, work_folder, writing
 from bengelib.sim_patch import Job, write_patch
 from bengelib.sim_places import SPLIT_NAMES, Place, corner, plan, split_of, window_pixels
 
@@ -110,10 +110,12 @@ def simulate(
     waiting = f"Waiting for another process that simulates {root.name} ..." if progress else None
     with writing(root, "call simulate again"):
         sweep(place, _is_ours(root.name))
+        lock = place.with_name(f".{place.name}.lock")
         if _reusable(root, settings):
+            sweep_lock(lock)
             return root
         place.parent.mkdir(parents=True, exist_ok=True)
-        with locked(place.with_name(f".{place.name}.lock"), waiting), work_folder(place, _is_ours(root.name)) as work:
+        with locked(lock, waiting), work_folder(place, _is_ours(root.name)) as work:
             if _reusable(root, settings):  # made while this process waited
                 return root
             _write(work, root.name, settings, processes, progress)

@@ -120,3 +120,17 @@ def test_the_case_of_a_name_does_not_make_it_another_dataset(tree):
     tree.rename(other)
     assert len(PackedBENGE(other)) == 6
     assert len(BENGE(other, "train")) == len(PackedBENGE(other, "train")) == 3
+
+
+def test_a_lock_that_a_killed_process_left_beside_a_finished_pack_is_removed(tree):
+    pack(tree, progress=False)
+    (tree / ".packed.lock").touch()
+    pack(tree, progress=False)
+    assert not (tree / ".packed.lock").exists()
+
+
+def test_a_lock_that_somebody_has_is_not_removed(tree):
+    pack(tree, progress=False)
+    with files.locked(tree / ".packed.lock", None):
+        pack(tree, progress=False)
+        assert (tree / ".packed.lock").exists()
