@@ -20,7 +20,7 @@ from bengelib.bands import CLIMATE_ZONE_SYMBOLS, CORINE_19, LAND_COVER_NAMES
 from bengelib.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
 from bengelib.engine import History, seed_everything
 from bengelib.errors import BandError, CheckpointError
-from bengelib.files import put_in_place
+from bengelib.files import absolute, put_in_place
 from bengelib.heads import Network
 from bengelib.images import ImageFolder, hold_out, list_images
 from bengelib.loading import load
@@ -87,7 +87,7 @@ def pretrain_images(
     history = pretrain_encoder(encoder, data, views, settings, progress=progress)
     config = {
         "made_from": "images",
-        "folder": Path(images).resolve().name,
+        "folder": absolute(images).name,
         "classes": list(data.classes),
         "holdout": held,
         "holdout_bytes": [(Path(images) / name).stat().st_size for name in held],

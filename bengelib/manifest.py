@@ -18,9 +18,11 @@ The order of the bands in the arrays is that of `bands.S2` and `bands.S1`.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bengelib.errors import ChecksumError, DatasetNotFoundError, MissingModalityError
+from bengelib.errors import ChecksumError, DatasetNotFoundError, DataWarning, MissingModalityError
 from bengelib.files import find
 from bengelib.rasters import RASTER_KEYS, modality_folder, patch_files
 
@@ -100,7 +102,7 @@ def reason_stale(
     present = [key for key in RASTER_KEYS if has_folder(root, key)]
     if added := [key for key in present if key not in manifest["modalities"]]:
         return f"{', '.join(added)} was added"
-    sources = np.load(folder / "sources.npy", mmap_mode="r")
+    sources = map_array(folder / "sources.npy")
     step = 1 if sample is None else max(1, len(meta) // sample)
     ids, ids_s1 = list(meta.index), list(meta["patch_id_s1"])
     folders = {key: modality_folder(root, key) for key in present}
@@ -131,7 +133,7 @@ def verify(folder: str | Path) -> None:
     for name, entry in manifest["arrays"].items():
         path = folder / f"{name}.npy"
         try:
-            array = np.load(path, mmap_mode="r")
+            array = map_array(path)
             fits = list(array.shape) == entry["shape"] and array.dtype.str == entry["dtype"]
         except (OSError, ValueError) as error:
             raise ChecksumError(f"{path} is damaged ({error}). Remove {folder} and call bengelib.pack.") from error
@@ -149,6 +151,22 @@ def verify(folder: str | Path) -> None:
             found = digest(array)
         if not fits or found != entry["blake2b"]:
             raise ChecksumError(f"{path} is not as it was packed. Remove {folder} and call bengelib.pack.")
+
+
+def map_array(path: Path) -> np.ndarray:
+    """The array of a `.npy` file, mapped into memory or, on a disk that cannot do that, read whole, with a warning.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such file, or truncated.
+    """
+    try:
+        return np.load(path, mmap_mode="r").view(np.ndarray)
+    except OSError as error:
+        if error.errno not in (errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        warnings.warn(f"{path} cannot be mapped ({error.strerror}); it is read whole", DataWarning, stacklevel=3)
+        return np.asarray(np.load(path))
 
 
 def digest(data: bytes | np.ndarray) -> str:

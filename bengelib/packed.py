@@ -13,7 +13,7 @@ from bengelib.bands import S1_BANDS, S2, S2_BANDS
 from bengelib.dataset import BENGE, KEYS, Sample, SampleBatch, check_names, leave_out, select_patches
 from bengelib.errors import ChecksumError, DatasetNotFoundError, MissingModalityError
 from bengelib.files import find, same_name, tree_folder
-from bengelib.manifest import ARRAYS, TIMED_KEYS, read_manifest, reason_stale
+from bengelib.manifest import ARRAYS, TIMED_KEYS, map_array, read_manifest, reason_stale
 from bengelib.simulate import read_marker
 from bengelib.tables import META_COLUMNS, TABLE_KEYS, read_csv, read_meta
 from bengelib.transforms import decode
@@ -205,7 +205,7 @@ def _load(folder: Path, name: str, manifest: Mapping[str, Any]) -> np.ndarray:
     """
     path, entry = folder / f"{name}.npy", manifest["arrays"][name]
     try:
-        array = np.load(path, mmap_mode="r").view(np.ndarray)
+        array = map_array(path)
     except (OSError, ValueError, EOFError) as error:
         raise ChecksumError(f"{path} is damaged ({error}). Remove {folder} and call bengelib.pack.") from error
     if list(array.shape) != entry["shape"] or array.dtype.str != entry["dtype"]:

@@ -153,7 +153,7 @@ def _write(root: Path, folder: Path, meta: pd.DataFrame, processes: int | None, 
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     if (root / MARKER).is_file():  # a pack that leaves its tree still says that it is simulated
         shutil.copyfile(root / MARKER, partial / MARKER)
-    (partial / "plan.json").unlink()
+    discard(partial / "plan.json")
     for path in partial.iterdir():
         if path.is_file():
             flush(path)

@@ -101,7 +101,8 @@ class Transfer:
         """Ask once for what is missing of a file, and write what comes."""
         have = _bytes_in(part)
         if size is not None and have == size:
-            part.touch()
+            if not part.exists():  # an empty file
+                part.touch()
             bar.update(have - bar.n)
             return
         with self._open(url, {"Range": f"bytes={have}-"} if have else {}) as answer:

@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 
+import numpy as np
 import pytest
+import torch
 
 from bengelib import files
 from bengelib.dataset import BENGE
@@ -134,3 +136,13 @@ def test_a_lock_that_somebody_has_is_not_removed(tree):
     with files.locked(tree / ".packed.lock", None):
         pack(tree, progress=False)
         assert (tree / ".packed.lock").exists()
+
+
+def test_a_disk_that_maps_no_files_is_read_all_the_same(tree, monkeypatch):
+    pack(tree, progress=False)
+    expected = PackedBENGE(tree)[2]
+    whole = np.load
+    monkeypatch.setattr(np, "load", lambda path, mmap_mode=None: refuse(errno.ENODEV)() if mmap_mode else whole(path))
+    with pytest.warns(DataWarning, match=r"s1\.npy cannot be mapped"):
+        sample = PackedBENGE(tree)[2]
+    assert sample["patch_id"] == expected["patch_id"] and torch.equal(sample["s1"], expected["s1"])
