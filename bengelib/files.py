@@ -135,7 +135,6 @@ def locked(path: Path, waiting: str | None) -> Iterator[bool]:
             raise disk_error(error, path.parent) from error
         reason = error.strerror or str(error) or type(error).__name__
     if handle is None:
-        _remove(path)
         warnings.warn(
             f"the disk of {path.parent} does not lock files ({reason}). Going on without a lock: let no other process "
             "write there meanwhile.",
@@ -184,12 +183,17 @@ def _acquire(path: Path, waiting: str | None) -> int:
                     tqdm.write(waiting)
                     waiting = None
                 time.sleep(0.05)
+        except OSError:  # nothing locks here, so the file says nothing
+            os.close(handle)
+            _remove(path)
+            raise
         except BaseException:
             os.close(handle)
             raise
         if _is_file_of(handle, path):
             return handle
         os.close(handle)  # whoever had it has removed it: what is locked is no file any more
+    _remove(path)
     raise OSError(errno.ENOLCK, "its files do not stay the same")
 
 

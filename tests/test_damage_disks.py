@@ -140,6 +140,7 @@ class TestDisks:
         12,
         {"protect": {"fcntl.flock": ("ENOSYS", 0), "os.chmod": ("EPERM", 0)}, "work": {}, "lock": True},
         {"protect": {}, "work": {"os.mkdir": ("EROFS", 0)}, "lock": False},
+        {"protect": {"fcntl.flock": ("EPERM", 0)}, "work": {"os.mkdir": ("EPERM", 0)}, "lock": False},
         protect=st.dictionaries(st.sampled_from(sorted(PROTECT)), st.tuples(st.sampled_from(CODES), st.integers(0, 2))),
         work=st.dictionaries(
             st.sampled_from(sorted(WORK)), st.tuples(st.sampled_from(CODES), st.integers(0, 12)), max_size=1
