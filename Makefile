@@ -6,8 +6,16 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check
 ready := $(VENV)/.ready
-# LAB, DATASET and FULL travel to the runner only where they are set; FULL=0 is the same as none.
-lab_options := $(if $(LAB),--lab $(LAB)) $(if $(DATASET),--dataset $(DATASET)) \
+# LAB, DATASET and FULL travel to the runner only where they are set; FULL=0 is the same as none. DATASET goes through the
+# environment as it was typed, with its blanks, quotes and dollars, and so do the folders that a path in it can start
+# from: after `make -C`, by which make puts a `w` among its flags, first that of the shell, else first the one of make.
+override DATASET := $(value DATASET)
+shell_first := $(findstring w,$(firstword -$(MAKEFLAGS)))
+export DATASET
+export CALLED_FROM := $(if $(shell_first),$(value PWD),$(CURDIR))
+export CALLED_FROM_ELSE := $(if $(shell_first),$(CURDIR),$(value PWD))
+dataset_options := --dataset "$$DATASET" --called-from "$$CALLED_FROM" "$$CALLED_FROM_ELSE"
+lab_options = $(if $(LAB),--lab "$(LAB)") $(if $(DATASET),$(dataset_options)) \
 	$(if $(filter-out 0 no false,$(FULL)),--full)
 
 .DEFAULT_GOAL := help
@@ -16,7 +24,8 @@ lab_options := $(if $(LAB),--lab $(LAB)) $(if $(DATASET),--dataset $(DATASET)) \
 
 help:
 	@echo "make labs      run every lab in a fresh kernel; notebooks and pages go to build/labs/"
-	@echo "               LAB=01 only that one; FULL=1 the full knobs; DATASET=ben-ge-800 real data"
+	@echo "               LAB=01 only that one; FULL=1 the full knobs; DATASET=ben-ge-800 real data,"
+	@echo "               or DATASET=\"path of a folder\", from where make is called"
 	@echo "make test      run the quick test suite"
 	@echo "make test-lowest, make test-newest   the same with the oldest and the newest versions admitted"
 	@echo "make jupyter   open JupyterLab on the same environment"

@@ -1,7 +1,10 @@
 """The command line: `python -m bengelib simulate|fetch|pack|pretrain|probe|bench`, each with `--help`."""
 
 import argparse
+import io
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -9,17 +12,34 @@ from typing import Any
 from bengelib.errors import BengeError
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
+FAILED = 2
+"""Exit status after an error."""
 METHODS = ("simclr", "barlow", "vicreg", "mae", "cross-modal")  # as in bengelib.pretraining, which would import torch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status is 0, or 1 after an error whose message stands on standard error."""
+    """Run one command, without ever showing a traceback.
+
+    Returns:
+        The exit status: 0; `FAILED` after an error, whose message is one line on standard error; 130 if interrupted.
+    """
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a name of a file may hold what the terminal cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    plain, warnings.formatwarning = warnings.formatwarning, _one_line
     try:
         options.run(options)
-    except (BengeError, ValueError, OSError) as error:  # OSError: a folder that cannot be written, for one
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the interpreter, which flushes it at the end)
+        return 0
+    except (BengeError, ValueError, OSError) as error:
+        return _say(error)
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        return _say(error, " (not foreseen; `python -X dev -m bengelib ...` shows where)")
     except KeyboardInterrupt:
         print(
             "Interrupted. The same command goes on from there (fetch, pack) or begins anew (the others; the rows of "
@@ -27,7 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 130
+    finally:
+        warnings.formatwarning = plain
     return 0
+
+
+def _say(error: Exception, more: str = "") -> int:
+    """Print an error as one line, and answer the exit status."""
+    print(f"{type(error).__name__}: {' '.join(str(error).splitlines())}{more}", file=sys.stderr)
+    return FAILED
+
+
+def _one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> str:
+    """A warning without the line of code that it comes from."""
+    return f"{category.__name__}: {message}\n"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("simulate", help="write simulated data in the layout of ben-ge")
-    command.add_argument("root", help="folder to write, such as data/ben-ge-sim")
+    command.add_argument("root", type=_path, help="folder to write, such as data/ben-ge-sim")
     command.add_argument("--patches", type=int, default=1000, help="how many patches (default: 1000)")
     command.add_argument("--seed", type=int, default=0, help="another seed makes other patches (default: 0)")
     command.add_argument("--sampling", choices=("balanced", "natural"), default="balanced")
@@ -43,12 +76,16 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("fetch", help="download a dataset, check and unpack it")
     command.add_argument("name", help="ben-ge-800, ben-ge-8k or ben-ge")
-    command.add_argument("--root", help="folder to put it in (default: data/, or the folder that BENGE_DATA names)")
+    command.add_argument(
+        "--root", type=_path, help="folder to put it in (default: data/, or the folder that BENGE_DATA names)"
+    )
     command.set_defaults(run=_fetch)
 
     command = commands.add_parser("pack", help="write a dataset into arrays that are read hundreds of times faster")
-    command.add_argument("root", help="folder of the dataset")
-    command.add_argument("--destination", help="folder of the pack (default: packed/ in the folder of the dataset)")
+    command.add_argument("root", type=_path, help="folder of the dataset")
+    command.add_argument(
+        "--destination", type=_path, help="folder of the pack (default: packed/ in the folder of the dataset)"
+    )
     command.add_argument("--processes", type=int, help="how many to use (default: as many as pay)")
     command.add_argument("--skip", action="store_true", help="leave damaged patches out instead of stopping")
     command.add_argument("--verify", action="store_true", help="compare the finished pack with its hashes")
@@ -56,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("pretrain", help="train an encoder on images without their labels")
     _add_data(command)
-    command.add_argument("--out", required=True, help="checkpoint to write, such as encoder.safetensors")
+    command.add_argument("--out", type=_path, required=True, help="checkpoint to write, such as encoder.safetensors")
     command.add_argument("--method", choices=METHODS, default="simclr")
     command.add_argument(
         "--width", type=int, default=32, help="channels of the first layer; 64 is the usual ResNet-18 (default: 32)"
@@ -75,8 +112,8 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("probe", help="how well an encoder does at several numbers of labels")
     _add_data(command)
-    command.add_argument("--checkpoint", required=True, help="what pretrain wrote")
-    command.add_argument("--out", required=True, help="file to write, such as rows.json")
+    command.add_argument("--checkpoint", type=_path, required=True, help="what pretrain wrote")
+    command.add_argument("--out", type=_path, required=True, help="file to write, such as rows.json")
     command.add_argument("--mode", nargs="+", choices=("frozen", "finetune", "scratch"), default=None)
     command.add_argument(
         "--fractions", nargs="+", type=float, default=(0.01, 0.1, 1.0), help="labelled shares (default: 0.01 0.1 1)"
@@ -90,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("bench", help="measure the speed of reading, of training and of making views")
     command.add_argument("what", choices=("loader", "train", "views"))
-    command.add_argument("--root", help="of loader and train: folder of a dataset, of 800 patches or more")
+    command.add_argument("--root", type=_path, help="of loader and train: folder of a dataset, of 800 patches or more")
     command.add_argument("--rounds", type=int, default=7, help="how often each method is timed (default: 7)")
     command.add_argument("--batch", type=int, help="samples a batch (default: 32, of views 256)")
     command.add_argument("--precision", choices=PRECISIONS, help="of views (default: auto)")
@@ -98,11 +135,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _path(text: str) -> str:
+    """A path with `~` expanded: shells leave it as it is behind an equals sign."""
+    return os.path.expanduser(text)
+
+
 def _add_data(command: argparse.ArgumentParser) -> None:
     """The arguments that name the images, the same for both commands that learn from them."""
     source = command.add_mutually_exclusive_group(required=True)
-    source.add_argument("--images", help="folder of class folders with JPEG or PNG images")
-    source.add_argument("--root", help="folder or name of a ben-ge dataset")
+    source.add_argument("--images", type=_path, help="folder of class folders with JPEG or PNG images")
+    source.add_argument("--root", type=_path, help="folder or name of a ben-ge dataset")
     command.add_argument("--modalities", nargs="+", help="with --root: what the encoder reads (default: s2 s1)")
     command.add_argument("--target", help="with --root: climate_zone, land_cover_top or corine")
     command.add_argument("--precision", choices=PRECISIONS, default="auto")

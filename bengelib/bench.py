@@ -32,6 +32,7 @@ from bengelib.bands import CLIMATE_ZONES, S1_BANDS, S2, S2_BANDS
 from bengelib.batches import batches
 from bengelib.dataset import BENGE
 from bengelib.devices import make_accelerator
+from bengelib.files import work_folder
 from bengelib.packed import PackedBENGE
 from bengelib.packing import pack
 from bengelib.resnet import ResNetEncoder
@@ -158,7 +159,7 @@ def _methods(root: Path, batch_size: int, stack: ExitStack, progress: bool) -> l
         Method(COPY, copy, small, count),
         Method("PackedBENGE, decoded and normalised on the CPU", to_floats, large, count),
     ]
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bengelib-bench-")))
+    folder = stack.enter_context(work_folder(Path(tempfile.gettempdir(), "bengelib-bench")))
     methods.append(Method("(idea) 10 m uint16, normalised on the CPU", _full_resolution(packed, folder), large, count))
     if _installed("lmdb"):
         by_band, grouped = (_lmdb(packed, folder / f"lmdb-{g}", stack, grouped=g) for g in (False, True))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bengelib.bands import WEATHER
 from bengelib.errors import CheckpointError
+from bengelib.files import put_in_place
 from bengelib.heads import Network
 
 FORMAT = "bengelib-checkpoint-1"
@@ -38,7 +39,7 @@ def save_checkpoint(path: str | Path, model: Network, config: Mapping[str, Any] 
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     partial = path.with_name(path.name + ".part")
     save_file(state, partial, metadata={"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
-    partial.replace(path)
+    put_in_place(partial, path)
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -22,6 +22,7 @@ from bengelib.bands import CLIMATE_ZONE_SYMBOLS, CORINE_19, LAND_COVER_NAMES
 from bengelib.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
 from bengelib.engine import History, seed_everything
 from bengelib.errors import BandError, CheckpointError, DataWarning
+from bengelib.files import absolute, put_in_place
 from bengelib.heads import Network
 from bengelib.image_listing import class_of, hold_out, list_images, picture_hashes, same_names
 from bengelib.images import ImageFolder
@@ -91,7 +92,7 @@ def pretrain_images(
     history = pretrain_encoder(encoder, data, views, settings, progress=progress)
     config = {
         "made_from": "images",
-        "folder": Path(images).resolve().name,
+        "folder": absolute(images).name,
         "classes": list(data.classes),
         "holdout": held,
         "holdout_hashes": [hashes[name] for name in held],
@@ -302,7 +303,7 @@ def write_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     beside = path.with_name(path.name + ".part")
     lines = [json.dumps({key: _finite(value) for key, value in row.items()}) for row in rows]
     beside.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
-    beside.replace(path)
+    put_in_place(beside, path)
 
 
 def _finite(value: Any) -> Any:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bengelib.bands import PATCH_SIZE
 from bengelib.errors import DataWarning, TableError
+from bengelib.files import find
 from bengelib.identity import Identity, read_id, season, tile_origin, utm
 from bengelib.splits import read_splits
 
@@ -36,7 +37,7 @@ def check_tree(root: Path, meta: pd.DataFrame, *, thoroughly: bool = False) -> N
         TableError: see `check_meta` and `check_labels`.
         SplitError: a split file is malformed, or two share patches.
     """
-    check_meta(meta, root / f"{root.name}_meta.csv")
+    check_meta(meta, find(root / f"{root.name}_meta.csv"))
     check_labels(root, meta, None if thoroughly else 32)
     if thoroughly:
         read_splits(root, root.name)

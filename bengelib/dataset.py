@@ -14,7 +14,9 @@ from bengelib.arguments import as_index, as_indices
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.consistency import check_tree
 from bengelib.errors import BandError, MissingModalityError, RasterError, SplitError
+from bengelib.files import tree_folder
 from bengelib.rasters import RASTER_KEYS, absent_hint, absent_patches, modality_folder, read_patch, tree_folders
+from bengelib.simulate import read_marker
 from bengelib.splits import blocked_split, check_split, official_split, study_split
 from bengelib.tables import TABLE_KEYS, read_meta, read_table
 from bengelib.transforms import decode
@@ -204,7 +206,7 @@ class BENGE(Dataset[Sample]):
             SplitError: an unknown or empty split, or a bad split file.
             TableError: a malformed CSV or JSON.
         """
-        self.root = Path(root).resolve()
+        self.root = tree_folder(root)
         self.modalities = check_names(modalities, KEYS, "modalities")
         self.targets = check_names(targets, KEYS, "targets")
         self.s2_bands = check_names(s2_bands, S2_BANDS, "s2_bands", empty=False)
@@ -224,6 +226,11 @@ class BENGE(Dataset[Sample]):
         self.patch_ids: list[str] = list(self.meta.index)
         self._s1_ids: list[str] = list(self.meta["patch_id_s1"])
         self._tables = {key: torch.from_numpy(self.table(key)) for key in self.keys if key in TABLE_KEYS}
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the pixels are invented, as the marker that the simulator leaves says; say so in every figure."""
+        return read_marker(self.root) is not None
 
     def __len__(self) -> int:
         """Number of patches."""

@@ -5,6 +5,7 @@ Data: Mommert et al. 2023 (arXiv:2307.01741), on Zenodo; the Sentinel images of 
 """
 
 import gzip
+import os
 import re
 import shutil
 import tarfile
@@ -19,7 +20,7 @@ import pooch
 from tqdm.auto import tqdm
 
 from bengelib.errors import BandError, ChecksumError, DiskSpaceError, DownloadError, TableError
-from bengelib.files import disk_space, locked
+from bengelib.files import absolute, discard, free_bytes, locked, put_in_place, sweep_lock, work_folder, writing
 from bengelib.tables import META_COLUMNS, read_csv
 from bengelib.transfer import Transfer
 
@@ -60,6 +61,9 @@ SOURCES: dict[str, tuple[Source, ...]] = {
 NAMES = tuple(SOURCES)
 FULL_META = "HSG-AIML/ben-ge/raw/main/data/ben-ge_meta.csv"
 """The meta table of the full set, on GitHub; it has no published hash, so its columns are checked instead."""
+
+_POOCHS = re.compile(r"tmp[a-z0-9_]{8}")
+"""The file that pooch writes an archive to; a call that was killed leaves it."""
 
 # Where a file of the full set belongs, by its name: archives differ in the folders that they put around it.
 _PLACES = (
@@ -103,6 +107,7 @@ def fetch(
             `root/name` holds something else; with the address and folder for a download by hand.
         ChecksumError: what came is not what was published.
         DiskSpaceError: too little room, asked before the first byte.
+        DiskError: nothing can be written to `root`.
         BandError: an unknown name or part.
     """
     if name not in SOURCES:
@@ -110,29 +115,32 @@ def fetch(
     known = tuple(source.part for source in SOURCES[name] if source.part)
     if unknown := [part for part in parts or () if part not in known]:
         raise BandError(f"{name} has no parts {unknown}; it has {known or 'none: it comes as a whole'}")
-    root = Path(root).expanduser().resolve()
+    root = absolute(root)
     folder = root / name
     downloads = root / "downloads"
     transfer = transfer or Transfer(progress=progress)
     wanted = [source for source in SOURCES[name] if source.part is None or parts is None or source.part in parts]
     meta = folder / f"{name}_meta.csv"
     if meta.is_file() and all(_has(folder, source) for source in wanted):
+        sweep_lock(root / ".fetch.lock")
         return folder
     if not known and folder.is_dir() and any(folder.iterdir()):
         raise DownloadError(
-            f"{folder} exists and has no {meta.name}, so it is not {name} and left alone. Remove it, or fetch "
+            f"{folder} exists and has no {meta.name}, so it is not {name} and left alone. Move it elsewhere, or fetch "
             "into another root."
         )
-    downloads.mkdir(parents=True, exist_ok=True)
     waiting = f"Waiting for another process that fetches data into {root} ..." if progress else None
-    with locked(root / ".fetch.lock", waiting):
-        for rest in downloads.glob("tmp*"):  # pooch's, of a call that was killed
-            rest.unlink()
-        for source in wanted:
-            if not _has(folder, source):
-                _fetch_source(name, source, folder, downloads, mirror, transfer)
-        if known and not meta.is_file():
-            _fetch_meta(folder, downloads, f"{mirror or GITHUB}/{FULL_META}", transfer)
+    with writing(root, "call fetch again: what is downloaded is kept"):
+        downloads.mkdir(parents=True, exist_ok=True)
+        with locked(root / ".fetch.lock", waiting) as alone:
+            for rest in downloads.iterdir() if alone else ():
+                if _POOCHS.fullmatch(rest.name) and rest.is_file():
+                    discard(rest)
+            for source in wanted:
+                if not _has(folder, source):
+                    _fetch_source(name, source, folder, downloads, mirror, transfer)
+            if known and not meta.is_file():
+                _fetch_meta(folder, downloads, f"{mirror or GITHUB}/{FULL_META}", transfer)
     return folder
 
 
@@ -150,15 +158,12 @@ def _fetch_source(
         file, url, size, checksum = _resolve(source, downloads, mirror or ZENODO, transfer)
         page = url
         archive = _download(url, downloads, file, size, checksum, transfer, source.growth)
-        work = folder.with_name(f".{name}.unpacking")
-        shutil.rmtree(work, ignore_errors=True)
-        try:
-            with disk_space(folder, "call fetch again: what is downloaded is kept"):
-                unpack(archive, work, by_name=source.part is not None, progress=transfer.progress)
-                _settle(work, folder, source, archive)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-        archive.unlink()
+        place = Path(os.path.realpath(folder))  # `folder` may be a link to another disk
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with work_folder(place) as work:
+            unpack(archive, work / "unpacked", by_name=source.part is not None, progress=transfer.progress)
+            _settle(work / "unpacked", folder, source, archive)
+        discard(archive)
     except DownloadError as error:
         raise DownloadError(
             f"{error}. To do it by hand, download {page} into {downloads} and call fetch again."
@@ -210,7 +215,7 @@ def _download(
     have = max((path.stat().st_size for path in (part, downloads / file) if path.is_file()), default=0)
     if size is not None:
         needed = max(0, size - have) + int(growth * size)
-        free = shutil.disk_usage(downloads).free
+        free = free_bytes(downloads)
         if needed > free:
             raise DiskSpaceError(
                 f"{file} needs {needed / 1e9:.2f} GB more, to download and unpack, and the disk of {downloads} has "
@@ -219,7 +224,7 @@ def _download(
 
     def downloader(url: str, output: str, _: Any) -> None:
         transfer.file(url, part, size)
-        part.replace(output)
+        put_in_place(part, Path(output))
 
     pooch.get_logger().setLevel("WARNING")  # its lines would stand between the progress bars
     registry = pooch.create(downloads, base_url="", registry={file: checksum}, urls={file: url})
@@ -262,7 +267,7 @@ def unpack(archive: Path, target: Path, *, by_name: bool = False, progress: bool
                 path = _place(inside) if by_name else inside
                 if not member.isreg() or path is None:
                     continue
-                if member.size > shutil.disk_usage(target).free:
+                if member.size > free_bytes(target):
                     raise DiskSpaceError(
                         f"{member.name} of {archive} needs {member.size / 1e9:.2f} GB, more than there is free. "
                         "Make room and call fetch again: what is downloaded is kept."
@@ -305,21 +310,22 @@ def _settle(work: Path, folder: Path, source: Source, archive: Path) -> None:
     Raises:
         DownloadError: it is not what was to be fetched.
     """
+    place = Path(os.path.realpath(folder))
     if source.part is None:
         name = folder.name
         found = [path.parent for depth in ("", "*/", "*/*/") for path in work.glob(f"{depth}{name}_meta.csv")]
         if not found:
             raise DownloadError(f"{archive} holds no {name}_meta.csv but {_sample(work)}")
         read_csv(found[0] / f"{name}_meta.csv", META_COLUMNS)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        found[0].rename(folder)
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
+        found[0].rename(place)
         return
     what = {"s2": "sentinel-2", "s1": "sentinel-1", "dem": "dem", "land_cover": "esaworldcover"}
     expected = what.get(source.part, f"{folder.name}_era-5.csv")
     if not (work / expected).exists():
         raise DownloadError(f"{archive} holds nothing that belongs into {expected} but {_sample(work)}")
-    folder.mkdir(exist_ok=True)
+    place.mkdir(exist_ok=True)
     for entry in work.iterdir():
         if entry.is_dir() and (folder / entry.name).is_dir():
             for child in entry.iterdir():
@@ -347,7 +353,7 @@ def _fetch_meta(folder: Path, downloads: Path, url: str, transfer: Transfer) -> 
     try:
         read_csv(part, META_COLUMNS)
     except TableError as error:
-        part.unlink()
+        discard(part)
         raise DownloadError(f"{url} is not the meta table ({error})") from error
-    folder.mkdir(exist_ok=True)
-    part.replace(folder / f"{folder.name}_meta.csv")
+    Path(os.path.realpath(folder)).mkdir(parents=True, exist_ok=True)
+    put_in_place(part, folder / f"{folder.name}_meta.csv")

@@ -52,6 +52,10 @@ class DiskSpaceError(BengeError, OSError):
     """The disk is full, or has too little room for what is about to be written."""
 
 
+class DiskError(BengeError, OSError):
+    """The disk refuses what has to be read or written: it is read-only, lacks rights, or cannot do it."""
+
+
 class SettingsError(BengeError, ValueError):
     """A simulation was asked for with impossible settings, or where something else already lies."""
 

@@ -2,14 +2,19 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from bengelib.errors import DatasetNotFoundError
+from bengelib.errors import ChecksumError, DatasetNotFoundError, DiskError
+from bengelib.files import can_write, find, tree_folder, writing
+from bengelib.manifest import read_manifest
 from bengelib.packed import PackedBENGE
 from bengelib.packing import pack
+from bengelib.simulate import read_marker
 from bengelib.tables import read_meta
+
+_Result = TypeVar("_Result")
 
 SIMULATED = "ben-ge-sim"
 """Simulated data: `ben-ge-sim`, or `ben-ge-sim-4000` for another number of patches than the default."""
@@ -46,22 +51,35 @@ def load(
         DatasetNotFoundError: the name is unknown and no folder of that name is found.
         ValueError: `patches` with data that are not simulated.
         DownloadError: the data could not be fetched; the message says how to do it by hand.
+        DiskError: nothing can be read, or written to any of the folders.
         BengeError: whatever `pack` and `PackedBENGE` find wrong.
     """
-    root = prepare(name, patches=patches, progress=progress)
-    if (root / "manifest.json").is_file():  # a pack that was copied without its tree
-        return PackedBENGE(root, split, modalities, targets, **options)
-    folder = pack(
-        root, _pack_folder(root), progress=progress, on_error=options.get("on_error", "raise"), thorough=False
-    )
-    return PackedBENGE(root if folder.parent == root else folder, split, modalities, targets, **options)
+    with writing(Path(name), "call load again"):
+        root = prepare(name, patches=patches, progress=progress)
+        folder = root  # a pack that was copied without its tree
+        if read_manifest(root) is None:
+            folder = _pack(root, progress=progress, on_error=options.get("on_error", "raise"), thorough=False)
+        return PackedBENGE(root if folder.parent == root else folder, split, modalities, targets, **options)
+
+
+def is_simulated(name: str | Path) -> bool:
+    """Whether a dataset is simulated, as the marker in its folder says, whatever the folder is called.
+
+    Args:
+        name: as for `load`. What is not there yet is simulated if `load` would simulate it.
+    """
+    found = find_dataset(name)
+    if found is None:
+        return _simulated(name) is not None
+    return read_marker(found) is not None
 
 
 def prepare(name: str | Path, *, patches: int | None = None, progress: bool = True) -> Path:
     """The folder of a dataset, simulated or fetched first if it is not there; arguments and errors as for `load`."""
-    from bengelib.download import NAMES, fetch  # these two are costly to import, and seldom needed
+    from bengelib.download import NAMES, fetch  # costly to import, and seldom needed
+    from bengelib.simulate import simulate
 
-    simulated = re.fullmatch(rf"{SIMULATED}(?:-(\d+))?", str(name))
+    simulated = _simulated(name)
     if simulated:
         count = int(simulated[1] or patches or DEFAULT_PATCHES)
         if patches not in (None, count):
@@ -70,18 +88,18 @@ def prepare(name: str | Path, *, patches: int | None = None, progress: bool = Tr
     elif patches is not None:
         raise ValueError(f"patches={patches} is for simulated data only; {name} has the patches that it has")
     found = find_dataset(name)
-    if simulated and (found is None or (found / "simulation.json").is_file()):
-        from bengelib.simulate import simulate
-
-        root = found or data_folders()[-1] / str(name)
-        return Path(simulate(root, patches=count, progress=progress))  # refuses a tree of other settings
+    if simulated and found is not None and read_marker(found) is not None:
+        return simulate(found, patches=count, progress=progress)  # refuses a tree of other settings
     if found is not None:
         return found
+    if simulated:
+        return _where_possible(lambda folder: simulate(folder / str(name), patches=count, progress=progress))
     if str(name) in NAMES:
-        return fetch(str(name), data_folders()[-1], progress=progress)
-    if Path(name).is_dir():
-        read_meta(Path(name).resolve())  # says what is wrong with it
-    looked = ", ".join(str(folder / name) for folder in data_folders())
+        return _where_possible(lambda folder: fetch(str(name), folder, progress=progress))
+    given = tree_folder(name)
+    if given.is_dir():
+        read_meta(given)  # says what is wrong with it
+    looked = ", ".join(map(_described, _candidates(name)[1:]))
     raise DatasetNotFoundError(
         f"no dataset {str(name)!r}: looked for {looked}. Give {SIMULATED!r}, one of {sorted(NAMES)}, or the path of a "
         f"folder that holds <its name>_meta.csv; or name the folder that holds your datasets in BENGE_DATA."
@@ -91,14 +109,30 @@ def prepare(name: str | Path, *, patches: int | None = None, progress: bool = Tr
 def find_dataset(name: str | Path) -> Path | None:
     """The folder of a dataset given by path or by name, None if there is none.
 
-    A folder counts if it holds `<its name>_meta.csv`, or the manifest of a pack.
+    A folder counts if it holds `<its name>_meta.csv`, or the manifest of a pack. It may be a link, and its name may
+    be spelled with accents of the other form.
     """
-    candidates = [Path(name), *(folder / name for folder in data_folders())]
-    for path in candidates:
-        path = path.resolve()
-        if (path / f"{path.name}_meta.csv").is_file() or (path / "manifest.json").is_file():
+    for path in map(tree_folder, _candidates(name)):
+        if find(path / f"{path.name}_meta.csv").is_file() or read_manifest(path) is not None:
             return path
     return None
+
+
+def _candidates(name: str | Path) -> list[Path]:
+    """Where a dataset can be: what the name says as a path, here or beside `data/`, and in the folders of datasets."""
+    given, folders = Path(os.path.expanduser(name)), data_folders()
+    return [given, *(folder / given for folder in folders), folders[0].parent / given]
+
+
+def _described(path: Path) -> str:
+    """A path for a message, with what it links to if that is not there."""
+    gone = path.is_symlink() and not os.path.exists(path)
+    return f"{path} (a link to {os.readlink(path)}, which is not there)" if gone else str(path)
+
+
+def _simulated(name: str | Path) -> re.Match[str] | None:
+    """The parts of a name that stands for data that `load` simulates."""
+    return re.fullmatch(rf"{SIMULATED}(?:-(\d+))?", str(name))
 
 
 def data_folders() -> list[Path]:
@@ -115,8 +149,34 @@ def data_folders() -> list[Path]:
     return folders
 
 
-def _pack_folder(root: Path) -> Path | None:
-    """Where to pack, None for the usual place; elsewhere if the dataset lies where one cannot write."""
+def _where_possible(make: Callable[[Path], _Result]) -> _Result:
+    """Make something in the last of the folders of datasets that can be written.
+
+    Raises:
+        DiskError: none can.
+    """
+    refused = []
+    for folder in reversed(data_folders()):
+        try:
+            return make(folder)
+        except DiskError as error:
+            refused.append(str(error))
+    raise DiskError(f"{' '.join(refused)} The environment variable BENGE_DATA names one for all datasets.")
+
+
+def _pack(root: Path, **options: Any) -> Path:
+    """Pack a dataset in its own folder or, where one cannot write, in a folder of datasets.
+
+    Raises:
+        DiskError: nowhere can be written.
+        BengeError: whatever `pack` finds wrong.
+    """
     if os.access(root, os.W_OK) or (root / "packed").is_dir():
-        return None
-    return data_folders()[-1] / f"{root.name}-packed"
+        try:
+            return pack(root, **options)
+        except DiskError:
+            pass
+        except ChecksumError:  # something else, or a damaged pack, is in the way
+            if can_write(root):
+                raise
+    return _where_possible(lambda folder: pack(root, folder / f"{root.name}-packed", **options))

@@ -18,9 +18,11 @@ The order of the bands in the arrays is that of `bands.S2` and `bands.S1`.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bengelib.errors import ChecksumError, DatasetNotFoundError, MissingModalityError, RasterError, TableError
+from bengelib.errors import (
+    ChecksumError,
+    DatasetNotFoundError,
+    DataWarning,
+    MissingModalityError,
+    RasterError,
+    TableError,
+)
+from bengelib.files import absolute, find, put_in_place, same_name, tree_folder
 from bengelib.rasters import RASTER_KEYS, patch_files, read_patch, tree_folders
 from bengelib.tables import corine_multi_hot, read_meta
 
@@ -63,13 +73,13 @@ _FOLDERS = 4096
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of the pack in `folder`, None if it is no pack; other programs write a `manifest.json` too.
+    """The manifest of the pack in `folder`; None if `folder` is none, for other programs write manifests too.
 
     Raises:
         ChecksumError: it is unreadable, or written by a later version of `pack`.
     """
     path = folder / "manifest.json"
-    if not path.is_file() or not (folder / DONE).is_file():
+    if not (path.is_file() and any((folder / name).is_file() for name in ("sources.npy", DONE))):
         return None
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -160,7 +170,7 @@ def _load(folder: Path, name: str, rows: int) -> np.ndarray:
         ValueError: it is missing or damaged.
     """
     try:
-        array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r")
+        array = map_array(folder / f"{name}.npy")
     except (OSError, ValueError, EOFError) as error:
         raise ValueError(f"{name}.npy is damaged ({error})") from error
     if len(array) != rows:
@@ -210,7 +220,7 @@ def _note_times(
                 np.save(partial, content)
             else:
                 partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-            partial.replace(folder / name)
+            put_in_place(partial, folder / name)
 
 
 def verify(folder: str | Path, root: str | Path | None = None) -> None:
@@ -235,7 +245,7 @@ def verify(folder: str | Path, root: str | Path | None = None) -> None:
     for name, entry in manifest["arrays"].items():
         path = folder / f"{name}.npy"
         try:
-            array = np.load(path, mmap_mode="r")
+            array = map_array(path)
             fits = list(array.shape) == entry["shape"] and array.dtype.str == entry["dtype"]
         except (OSError, ValueError) as error:
             raise ChecksumError(f"{path} is damaged ({error}). Remove {folder} and call bengelib.pack.") from error
@@ -253,11 +263,27 @@ def verify(folder: str | Path, root: str | Path | None = None) -> None:
             found = digest(array)
         if not fits or found != entry["blake2b"]:
             raise ChecksumError(f"{path} is not as it was packed. Remove {folder} and call bengelib.pack.")
-    root = folder.resolve().parent if root is None else Path(root).resolve()
-    if root.name == manifest["name"] and (root / f"{root.name}_meta.csv").is_file():
+    root = tree_folder(absolute(folder).parent if root is None else root)
+    if same_name(root.name, manifest["name"]) and find(root / f"{root.name}_meta.csv").is_file():
         reason = reason_stale(root, folder, manifest, read_meta(root), thorough=True)
         if reason is not None:
             raise ChecksumError(f"{folder} is out of date: {reason}. Call bengelib.pack to bring it up to date.")
+
+
+def map_array(path: Path) -> np.ndarray:
+    """The array of a `.npy` file, mapped into memory or, on a disk that cannot do that, read whole, with a warning.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such file, or truncated.
+    """
+    try:
+        return np.load(path, mmap_mode="r").view(np.ndarray)
+    except OSError as error:
+        if error.errno not in (errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        warnings.warn(f"{path} cannot be mapped ({error.strerror}); it is read whole", DataWarning, stacklevel=3)
+        return np.asarray(np.load(path))
 
 
 def digest(data: bytes | np.ndarray) -> str:
@@ -280,9 +306,7 @@ def array_names(modality_folders: Mapping[str, Path]) -> list[str]:
 def table_sources(root: Path) -> dict[str, dict[str, Any]]:
     """Size and hash of each CSV of the tree, by its path within the tree."""
     stems = ("meta", "era-5", "esaworldcover", "climatezones")
-    candidates = [
-        path for stem in stems for path in (root / f"{root.name}_{stem}.csv", root / stem / f"{root.name}_{stem}.csv")
-    ]
+    candidates = [find(root / folder / f"{root.name}_{stem}.csv") for stem in stems for folder in ("", stem)]
     files = [*(path for path in candidates if path.is_file()), *sorted((root / "splits").glob("*.csv"))]
     return {
         path.relative_to(root).as_posix(): {

@@ -13,7 +13,9 @@ from bengelib.arguments import as_index, as_indices
 from bengelib.bands import S1_BANDS, S2, S2_BANDS
 from bengelib.dataset import BENGE, KEYS, Sample, SampleBatch, account_for, check_names, leave_out, select_patches
 from bengelib.errors import ChecksumError, DatasetNotFoundError, MissingModalityError
-from bengelib.manifest import ARRAYS, TIMED_KEYS, read_manifest, reason_stale
+from bengelib.files import find, same_name, tree_folder
+from bengelib.manifest import ARRAYS, TIMED_KEYS, map_array, read_manifest, reason_stale
+from bengelib.simulate import read_marker
 from bengelib.tables import META_COLUMNS, TABLE_KEYS, read_csv, read_meta
 from bengelib.transforms import decode
 
@@ -76,7 +78,7 @@ class PackedBENGE(Dataset[Sample]):
             SplitError: an unknown or empty split, or a bad split file.
             RasterError: patches of this split were left out of the pack (with `on_error="raise"`).
         """
-        self.root = Path(root).resolve()
+        self.root = tree_folder(root)
         self.modalities = check_names(modalities, KEYS, "modalities")
         self.targets = check_names(targets, KEYS, "targets")
         self.s2_bands = check_names(s2_bands, S2_BANDS, "s2_bands", empty=False)
@@ -97,6 +99,11 @@ class PackedBENGE(Dataset[Sample]):
         self._rows = whole.index.get_indexer(self.meta.index)
         self._tables = {key: torch.from_numpy(self.table(key)) for key in self.keys if key in TABLE_KEYS}
         self._arrays: dict[str, tuple[np.ndarray, list[int] | None]] | None = None
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the pixels are invented, as the marker that the simulator leaves says; say so in every figure."""
+        return any(read_marker(folder) is not None for folder in (self.root, self.folder))
 
     def __len__(self) -> int:
         """Number of patches."""
@@ -199,7 +206,7 @@ def _load(folder: Path, name: str, manifest: Mapping[str, Any]) -> np.ndarray:
     """
     path, entry = folder / f"{name}.npy", manifest["arrays"][name]
     try:
-        array = np.load(path, mmap_mode="r").view(np.ndarray)
+        array = map_array(path)
     except (OSError, ValueError, EOFError) as error:
         raise ChecksumError(f"{path} is damaged ({error}). Remove {folder} and call bengelib.pack.") from error
     if list(array.shape) != entry["shape"] or array.dtype.str != entry["dtype"]:
@@ -227,12 +234,12 @@ def _open_pack(root: Path) -> tuple[Path, dict[str, Any]]:
             f"{root} has {len(meta)} patches but no pack. Make it once with bengelib.pack({str(root)!r}), or let "
             "bengelib.load do so."
         )
-    if manifest["name"] != root.name:
+    if not same_name(manifest["name"], root.name):
         raise ChecksumError(
             f"{folder} is a pack of {manifest['name']!r}, not of {root.name!r}. Remove it, or put it where it belongs; "
             f"then call bengelib.pack({str(root)!r})."
         )
-    if (root / f"{root.name}_meta.csv").is_file():
+    if find(root / f"{root.name}_meta.csv").is_file():
         reason = reason_stale(root, folder, manifest, read_meta(root), thorough=False)
         if reason is not None:
             raise ChecksumError(

@@ -3,12 +3,15 @@
 What a pack consists of stands in `bengelib.manifest`.
 """
 
+import errno
 import itertools
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -21,7 +24,18 @@ from tqdm.auto import tqdm
 from bengelib.consistency import check_tree
 from bengelib.cores import usable_cores
 from bengelib.errors import ChecksumError, DiskSpaceError, MissingModalityError, RasterError, TableError
-from bengelib.files import disk_space, locked
+from bengelib.files import (
+    absolute,
+    discard,
+    find,
+    flush,
+    free_bytes,
+    locked,
+    same_name,
+    sweep_lock,
+    tree_folder,
+    writing,
+)
 from bengelib.manifest import (
     ARRAYS,
     CHUNK,
@@ -40,10 +54,15 @@ from bengelib.manifest import (
 )
 from bengelib.plausible import check_together
 from bengelib.rasters import RASTER_KEYS, read_patch, tree_folders
+from bengelib.simulate import MARKER
 from bengelib.tables import TABLE_KEYS, read_meta, read_table
 
 _PARALLEL_FROM = 20_000
 """Patches from which starting further processes, a second or two each, pays."""
+
+
+_FILES = ("plan.json", "manifest.json", DONE, "meta.csv", "splits", MARKER)
+"""What lies in a pack, or in one that is being written, besides arrays."""
 
 
 @dataclass(frozen=True)
@@ -90,23 +109,25 @@ def pack(
         TableError: a malformed CSV or JSON.
         ChecksumError: `destination` exists and is not a pack of this tree.
         DiskSpaceError: there is too little room.
+        DiskError: nothing can be written there.
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f'on_error={on_error!r}; expected "raise" or "skip"')
-    root = Path(root).resolve()
-    folder = root / "packed" if destination is None else Path(destination).resolve()
-    meta = read_meta(root)
-    if _is_current(root, folder, meta, on_error, thorough):  # before the lock too: the disk may be read-only
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    waiting = f"Waiting for another process that packs {root.name} ..." if progress else None
-    with (
-        locked(folder.with_name(f".{folder.name}.lock"), waiting),
-        disk_space(folder, "call pack again: it goes on where it stopped"),
-    ):
-        if not _is_current(root, folder, meta, on_error, thorough):
-            _write(root, folder, meta, processes, on_error, progress)
-    return folder
+    root = tree_folder(root)
+    given = root / "packed" if destination is None else absolute(destination)
+    folder = Path(os.path.realpath(given))  # written where it will lie, if `given` is a link to another disk
+    with writing(folder, "call pack again: it goes on where it stopped"):
+        meta = read_meta(root)
+        lock = folder.with_name(f".{folder.name}.lock")
+        if _is_current(root, folder, meta, on_error, thorough):  # before the lock too: the disk may be read-only
+            sweep_lock(lock)
+            return given
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        waiting = f"Waiting for another process that packs {root.name} ..." if progress else None
+        with locked(lock, waiting):
+            if not _is_current(root, folder, meta, on_error, thorough):
+                _write(root, folder, meta, processes, on_error, progress)
+    return given
 
 
 def _write(root: Path, folder: Path, meta: pd.DataFrame, processes: int | None, on_error: str, progress: bool) -> None:
@@ -139,9 +160,12 @@ def _write(root: Path, folder: Path, meta: pd.DataFrame, processes: int | None, 
         "skipped": problems,
     }
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    (partial / "plan.json").unlink()
+    if (root / MARKER).is_file():  # a pack that leaves its tree still says that it is simulated
+        shutil.copyfile(root / MARKER, partial / MARKER)
+    discard(partial / "plan.json")
     for path in partial.iterdir():
-        _flush(path)
+        if path.is_file():
+            flush(path)
     _replace(folder, partial)
 
 
@@ -152,33 +176,44 @@ def _is_current(root: Path, folder: Path, meta: pd.DataFrame, on_error: str, tho
         ChecksumError: the folder holds something else, which is not to be overwritten.
     """
     old = folder.with_name(f"{folder.name}.old")
-    if old.is_dir() and not folder.exists():  # a rebuild was killed between its two renames
-        old.rename(folder)
+    if _is_pack(old) and not folder.exists():  # a rebuild was killed between its two renames
+        with suppress(OSError):
+            old.rename(folder)
     if not folder.exists() or not any(folder.iterdir()):
         return False
     manifest = read_manifest(folder)
-    if manifest is None or manifest["name"] != root.name:
+    if manifest is None:
+        raise ChecksumError(f"{folder} holds something that is not a pack; it is left alone. Give another destination.")
+    if not same_name(manifest["name"], root.name):
         raise ChecksumError(
-            f"{folder} is not a pack of {root} but of {manifest['name'] if manifest else 'unknown origin'}; it is left "
-            "alone. Remove it, or give another destination."
+            f"{folder} is not a pack of {root} but of {manifest['name']}; it is left alone. Move it to where it "
+            "belongs, or give another destination."
         )
     if on_error == "raise" and any(manifest["skipped"].values()):
         return False
-    return reason_stale(root, folder, manifest, meta, thorough=thorough) is None
+    if reason_stale(root, folder, manifest, meta, thorough=thorough) is not None:
+        return False
+    _discard_old(folder)
+    return True
 
 
 def _start(root: Path, folder: Path, partial: Path, meta: pd.DataFrame, modality_folders: Mapping[str, Path]) -> None:
     """Make `partial` ready: what an interrupted call has left, what an older pack still has right, or new arrays."""
     plan = {**identity(root, meta), "modalities": list(modality_folders), "chunk": CHUNK}
     plan_path = partial / "plan.json"
-    if partial.exists() and (not plan_path.is_file() or json.loads(plan_path.read_text(encoding="utf-8")) != plan):
-        shutil.rmtree(partial)
-    shutil.rmtree(folder.with_name(f"{folder.name}.old"), ignore_errors=True)
+    if partial.exists() and _read_plan(plan_path) != plan:
+        if foreign := [name for name in os.listdir(partial) if name not in _FILES and not name.endswith(".npy")]:
+            raise ChecksumError(
+                f"{partial} is where the pack would be written, and holds {sorted(foreign)[0]}, which is of no pack. "
+                "Move it elsewhere, or give another destination."
+            )
+        discard(partial)
+    _discard_old(folder)
     if partial.exists():
         return
     shapes = {name: (len(meta), *ARRAYS[name][1]) for name in array_names(modality_folders)}
     needed = sum(int(np.prod(shape)) * np.dtype(ARRAYS[name][2]).itemsize for name, shape in shapes.items())
-    free = shutil.disk_usage(folder.parent).free
+    free = free_bytes(folder.parent)
     if needed > free:
         raise DiskSpaceError(
             f"packing {root} needs {needed / 1e9:.1f} GB and the disk of {folder.parent} has {free / 1e9:.1f} GB free. "
@@ -196,7 +231,7 @@ def _write_tables(
     root: Path, partial: Path, meta: pd.DataFrame, on_error: str
 ) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """Write meta table, split files and table arrays; hash by array, and by key the patches without a good value."""
-    shutil.copyfile(root / f"{root.name}_meta.csv", partial / "meta.csv")
+    shutil.copyfile(find(root / f"{root.name}_meta.csv"), partial / "meta.csv")
     (partial / "splits").mkdir(exist_ok=True)
     for path in sorted((root / "splits").glob("*.csv")):
         shutil.copyfile(path, partial / "splits" / path.name)
@@ -266,7 +301,7 @@ def _map(tasks: Iterator[tuple[Any, ...]], processes: int) -> Iterator[dict[str,
         for task in tasks:
             yield _write_chunk(*task)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), _leave_interruptions_to_the_caller) as pool:
         waiting = {pool.submit(_write_chunk, *task) for task in itertools.islice(tasks, 4 * processes)}
         try:
             while waiting:
@@ -276,6 +311,11 @@ def _map(tasks: Iterator[tuple[Any, ...]], processes: int) -> Iterator[dict[str,
                 waiting |= {pool.submit(_write_chunk, *task) for task in itertools.islice(tasks, len(finished))}
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _leave_interruptions_to_the_caller() -> None:
+    """Else each process would print a traceback of its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write_chunk(partial: Path, chunk: _Chunk, modality_folders: Mapping[str, Path], on_error: str) -> dict[str, Any]:
@@ -328,17 +368,35 @@ def _still_good(
     )
 
 
-def _flush(path: Path) -> None:
-    """See to it that a file is on the disk, not only on its way there."""
-    if path.is_file():
-        with path.open("r+b") as file:
-            os.fsync(file.fileno())
+def _read_plan(path: Path) -> Any:
+    """What an interrupted call was about to write, None if it was stopped before it had said so."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _is_pack(folder: Path) -> bool:
+    return (folder / "manifest.json").is_file() and (folder / "sources.npy").is_file()
 
 
 def _replace(folder: Path, partial: Path) -> None:
     """Put the new pack in the place of the old one, if any."""
-    old = folder.with_name(f"{folder.name}.old")
-    if folder.exists():
-        folder.rename(old)
+    if folder.exists() and not any(folder.iterdir()):
+        folder.rmdir()
+    elif folder.exists():
+        try:
+            folder.rename(folder.with_name(f"{folder.name}.old"))
+        except OSError as error:  # that name is taken, or the folder lies in the lower layer of an overlay
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EXDEV):
+                raise
+            discard(folder)
     partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    _discard_old(folder)
+
+
+def _discard_old(folder: Path) -> None:
+    """Remove what a rebuild has moved aside, also one that was killed before it could."""
+    old = folder.with_name(f"{folder.name}.old")
+    if _is_pack(old):
+        discard(old)

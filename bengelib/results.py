@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bengelib.errors import TableError
+from bengelib.files import put_in_place
 from bengelib.intervals import Interval
 
 COLUMNS = (
@@ -74,7 +75,7 @@ def write_results(path: Path, rows: list[dict[str, Any]]) -> None:
     table = table.sort_values(list(COLUMNS[:-2]), kind="stable")
     partial = path.with_name(path.name + ".part")
     table.to_csv(partial, index=False)
-    partial.replace(path)
+    put_in_place(partial, path)
 
 
 def interval_rows(row: Mapping[str, Any], interval: Interval) -> list[dict[str, Any]]:

@@ -7,12 +7,10 @@ is simulated how, and how far it agrees with the real data.
 import json
 import os
 import queue
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from tqdm import tqdm
 from bengelib.bands import LAND_COVER_NAMES
 from bengelib.cores import usable_cores
 from bengelib.errors import SettingsError
+from bengelib.files import absolute, locked, same_name, sweep, sweep_lock, work_folder, writing
 from bengelib.sim_patch import Job, write_patch
 from bengelib.sim_places import SPLIT_NAMES, Place, corner, plan, split_of, window_pixels
 
@@ -29,6 +28,7 @@ VERSION = 1
 MARKER = "simulation.json"
 """Written last; its presence says that the tree is complete, its content how it was made."""
 SAMPLINGS = ("natural", "balanced")
+_FOLDERS = ("sentinel-1", "sentinel-2", "dem", "esaworldcover", "splits")
 REAL_NAMES = ("ben-ge", "ben-ge-800", "ben-ge-8k")
 
 HEADERS: dict[str, tuple[str, ...]] = {
@@ -77,7 +77,8 @@ def simulate(
 
     On one machine the same seed gives the same bytes, whatever the number of processes; another processor or version of
     NumPy may round a last digit otherwise. Patch i of 100 is patch i of 1000. The tree is written beside `root` and
-    moved there when complete, so an interrupted run leaves nothing that reads as complete.
+    moved there when complete, so an interrupted run leaves nothing that reads as complete; what a killed one has left
+    is removed by the next. A second process that makes the same tree waits for the first.
 
     Args:
         root: folder of the tree; its last part is the data set's name and the prefix of its tables.
@@ -94,43 +95,70 @@ def simulate(
     Raises:
         SettingsError: an argument is out of range, `root` has the name of a real set, or it holds something else: a
             tree with other settings, an incomplete one, or other files. Nothing is ever overwritten.
+        DiskSpaceError: the disk is full.
+        DiskError: nothing can be written there.
     """
-    root = Path(root).expanduser().resolve()
+    root = absolute(root)
+    place = Path(os.path.realpath(root))  # `root` may be a link to a folder on another disk
     settings = {"version": VERSION, "patches": patches, "seed": seed, "sampling": sampling}
     _check(settings, processes)
-    if root.name in REAL_NAMES:
+    if any(same_name(name, real) for name in (root.name, place.name) for real in REAL_NAMES):
         raise SettingsError(
             f"{root} has the name of a real data set, so simulated data in it could be taken for real. Choose another "
             "name, for example ben-ge-sim."
         )
-    if _reusable(root, settings):
-        return root
     if processes is None:
         processes = min(usable_cores(), 8)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
-    try:
-        work.chmod(0o755)
-        for folder in ("sentinel-1", "sentinel-2", "dem", "esaworldcover", "splits"):
-            (work / folder).mkdir()
-        jobs = _jobs(plan(patches, seed, sampling))
-        bar = tqdm(total=patches, desc=f"simulating {root.name}", unit="patch", disable=not progress)
-        with bar:
-            rows: dict[int, dict[str, Any]] = {}
-            for row in _draw(work, seed, jobs, min(processes, -(-patches // 8))):
-                rows[row["number"]] = row
-                bar.update()
-        _write_tables(work, root.name, [rows[i] for i in range(patches)], seed)
-        (work / "README").write_text(_README.format(name=root.name, **settings), encoding="utf-8", newline="\n")
-        marker = {"simulated": True, **settings, "complete": True}
-        (work / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8", newline="\n")
-        if not _reusable(root, settings):
-            if root.is_dir():
-                root.rmdir()
-            work.rename(root)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    waiting = f"Waiting for another process that simulates {root.name} ..." if progress else None
+    with writing(root, "call simulate again"):
+        sweep(place, _is_ours(root.name))
+        lock = place.with_name(f".{place.name}.lock")
+        if _reusable(root, settings):
+            sweep_lock(lock)
+            return root
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with locked(lock, waiting), work_folder(place, _is_ours(root.name)) as work:
+            if _reusable(root, settings):  # made while this process waited
+                return root
+            _write(work, root.name, settings, processes, progress)
+            if not _reusable(root, settings):
+                if place.is_dir():
+                    place.rmdir()
+                work.rename(place)
     return root
+
+
+def read_marker(root: Path) -> dict[str, Any] | None:
+    """How the tree or pack in `root` was simulated, as its marker says; None where it says no such thing."""
+    try:
+        marker = json.loads((root / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return marker if isinstance(marker, dict) and marker.get("simulated") is True else None
+
+
+def _write(work: Path, name: str, settings: dict[str, Any], processes: int, progress: bool) -> None:
+    """Write the whole tree of the dataset `name` into the empty folder `work`, its marker last."""
+    patches, seed = settings["patches"], settings["seed"]
+    for folder in _FOLDERS:
+        (work / folder).mkdir()
+    jobs = _jobs(plan(patches, seed, settings["sampling"]))
+    rows: dict[int, dict[str, Any]] = {}
+    with tqdm(total=patches, desc=f"simulating {name}", unit="patch", disable=not progress) as bar:
+        for row in _draw(work, seed, jobs, min(processes, -(-patches // 8))):
+            rows[row["number"]] = row
+            bar.update()
+    _write_tables(work, name, [rows[i] for i in range(patches)], seed)
+    text = _README.format(name=name, **settings).encode(errors="backslashreplace")  # a name may be no text
+    (work / "README").write_bytes(text)
+    marker = {"simulated": True, **settings, "complete": True}
+    (work / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8", newline="\n")
+
+
+def _is_ours(name: str) -> Callable[[str], bool]:
+    """Whether something at the top of a half-written tree of the dataset `name` is what `_write` puts there."""
+    known = (*_FOLDERS, "README", MARKER, *(f"{name}_{table}.csv" for table in HEADERS))
+    return known.__contains__
 
 
 def _check(settings: dict[str, Any], processes: int | None) -> None:
@@ -151,22 +179,18 @@ def _reusable(root: Path, settings: dict[str, Any]) -> bool:
     Raises:
         SettingsError: there is something else.
     """
-    if not root.exists():
+    if not os.path.exists(root):
         return False
     if not root.is_dir():
         raise SettingsError(f"{root} is a file, not a folder. Choose another root.")
     if not any(root.iterdir()):
         return False
-    try:
-        found = json.loads((root / MARKER).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    found = read_marker(root)
+    if found is None:
         raise SettingsError(
-            f"{root} exists and is not a simulated tree (it has no {MARKER}). Choose another root; nothing was changed."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"{root / MARKER} cannot be read ({error}). Choose another root, or delete {root}."
-        ) from None
+            f"{root} exists and is not a simulated tree (it has no {MARKER} that says so). Choose another root; "
+            "nothing was changed."
+        )
     differing = [
         f"{name}={found.get(name)!r} instead of {value!r}"
         for name, value in settings.items()

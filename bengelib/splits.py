@@ -14,6 +14,7 @@ import numpy as np
 
 from bengelib.csv_text import read_rows, read_text
 from bengelib.errors import SplitError
+from bengelib.files import find
 
 SPLITS = ("train", "val", "test")
 SCHEMES = ("official", "study", "blocked")
@@ -132,7 +133,7 @@ def read_splits(root: Path, name: str) -> dict[str, tuple[Path, list[str]]]:
 def _split_paths(root: Path, name: str, split: str) -> list[Path]:
     """Where the file of a split can lie."""
     suffixes = ("validation", "val") if split == "val" else (split,)
-    return [root / "splits" / f"{name}_{suffix}.csv" for suffix in suffixes]
+    return [find(root / "splits" / f"{name}_{suffix}.csv") for suffix in suffixes]
 
 
 def _read_split(path: Path) -> list[str]:

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from bengelib.cores import usable_cores
+from bengelib.files import put_in_place
 from bengelib.results import fingerprint, write_results
 
 
@@ -33,7 +34,7 @@ def keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part.npz")
     np.savez(partial, **arrays)  # type: ignore[arg-type]
-    partial.replace(path)
+    put_in_place(partial, path)
 
 
 def carry_out_all(

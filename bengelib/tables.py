@@ -18,6 +18,7 @@ import pandas as pd
 from bengelib.bands import CLIMATE_ZONES, CORINE_19, CORINE_19_FROM_43, CORINE_43, LAND_COVER_NAMES, WEATHER
 from bengelib.csv_text import read_rows, read_text
 from bengelib.errors import DatasetNotFoundError, MissingModalityError, TableError
+from bengelib.files import find
 from bengelib.identity import read_id
 from bengelib.plausible import COLUMNS, check_values, impossible
 
@@ -154,7 +155,7 @@ def read_meta(root: Path) -> pd.DataFrame:
             f"no folder {root}. Give the folder that holds {root.name}_meta.csv; or let bengelib.load get one by name, "
             '"ben-ge-800" for real ones (bengelib.fetch), "ben-ge-sim" for simulated ones (bengelib.simulate).'
         )
-    path = root / f"{root.name}_meta.csv"
+    path = find(root / f"{root.name}_meta.csv")
     if not path.is_file():
         if version := _bigearthnet(root):
             raise DatasetNotFoundError(
@@ -185,7 +186,7 @@ def _bigearthnet(root: Path) -> str | None:
 
 def _find(root: Path, stem: str, what: str) -> Path:
     """`<name>_<stem>.csv` at the root or in a folder of the same stem (the full set keeps it there)."""
-    candidates = [root / f"{root.name}_{stem}.csv", root / stem / f"{root.name}_{stem}.csv"]
+    candidates = [find(root / f"{root.name}_{stem}.csv"), find(root / stem / f"{root.name}_{stem}.csv")]
     for path in candidates:
         if path.is_file():
             return path
@@ -313,7 +314,7 @@ def read_climate_zone(root: Path, meta: pd.DataFrame, problems: Problems | None 
         MissingModalityError: neither is there.
         TableError: a code that ben-ge does not have.
     """
-    path = root / f"{root.name}_meta.csv"
+    path = find(root / f"{root.name}_meta.csv")
     table = meta
     if "climatezone" not in meta.columns:
         try:
@@ -394,7 +395,7 @@ def read_table(
         MissingModalityError: the tree does not hold it.
         TableError: a file is malformed, or a patch has no good value in it.
     """
-    meta_path = root / f"{root.name}_meta.csv"
+    meta_path = find(root / f"{root.name}_meta.csv")
     if key == "season":
         season = _rows(meta, meta, (f"season_{acquisition}",), meta_path, problems, "season")
         return season[:, 0].astype(np.float32)

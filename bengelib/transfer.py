@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from tqdm.auto import tqdm
 
 from bengelib.errors import DownloadError
-from bengelib.files import disk_space
+from bengelib.files import writing
 
 _PIECE = 2**18
 """Bytes read at a time."""
@@ -101,7 +101,8 @@ class Transfer:
         """Ask once for what is missing of a file, and write what comes."""
         have = _bytes_in(part)
         if size is not None and have == size:
-            part.touch()
+            if not part.exists():  # an empty file
+                part.touch()
             bar.update(have - bar.n)
             return
         with self._open(url, {"Range": f"bytes={have}-"} if have else {}) as answer:
@@ -122,7 +123,7 @@ class Transfer:
                         break
                     if have == 0 and piece.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
                         raise _web_page(url)
-                    with disk_space(part, "call fetch again: it goes on where it stopped"):
+                    with writing(part, "call fetch again: it goes on where it stopped"):
                         file.write(piece)
                         file.flush()
                     have += len(piece)

@@ -185,9 +185,9 @@ def test_the_same_commands_on_a_ben_ge_tree(tree, tmp_path, capsys):
     (row,) = json.loads(out.read_text())
     assert set(row) == {"mode", "fraction", "n_labels", "seed", "map", "ci95"}
 
-    assert main([*tested[:-2], "--modalities", "s2"]) == 1
+    assert main([*tested[:-2], "--modalities", "s2"]) == 2
     assert refused(capsys, "CheckpointError", "('s2', 's1')")[0]
-    assert probe(tree, checkpoint, out) == 1
+    assert probe(tree, checkpoint, out) == 2
     assert refused(capsys, "CheckpointError", "--root instead of --images")[0]
 
 
@@ -204,14 +204,14 @@ def test_two_sensors_of_a_tree_are_contrasted(tree, tmp_path, capsys):
     assert main([*tested, "--out", str(out), *QUICK, "--fractions", "1", "--mode", "frozen", "finetune"]) == 0
     assert len(json.loads(out.read_text())) == 2
 
-    assert main([*command, "--modalities", "s2"]) == 1
+    assert main([*command, "--modalities", "s2"]) == 2
     assert refused(capsys, "BandError", "two modalities")[0]
 
 
 def test_two_sensors_cannot_be_had_from_pictures(pretrained, tmp_path, capsys):
     images, _ = pretrained
     out = str(tmp_path / "encoder.safetensors")
-    assert main(["pretrain", "--images", str(images), "--out", out, *SMALL, "--method", "cross-modal"]) == 1
+    assert main(["pretrain", "--images", str(images), "--out", out, *SMALL, "--method", "cross-modal"]) == 2
     assert refused(capsys, "ValueError", "--method simclr")[0]
 
 
@@ -257,16 +257,16 @@ def test_the_commands_of_the_page_are_understood(monkeypatch):
 
 
 def test_a_missing_folder(pretrained, tmp_path, capsys):
-    assert main(["pretrain", "--images", str(tmp_path / "none"), "--out", str(tmp_path / "x")]) == 1
+    assert main(["pretrain", "--images", str(tmp_path / "none"), "--out", str(tmp_path / "x")]) == 2
     assert refused(capsys, "DatasetNotFoundError", "none")[0]
-    assert probe(tmp_path / "none", pretrained[1], tmp_path / "rows.json") == 1
+    assert probe(tmp_path / "none", pretrained[1], tmp_path / "rows.json") == 2
     assert refused(capsys, "DatasetNotFoundError", "none")[0]
 
 
 def test_a_class_with_one_image(tmp_path, capsys):
     images = write_images(tmp_path / "images", count=2)
     (images / "Water" / "Water_0.jpg").unlink()
-    assert main(["pretrain", "--images", str(images), "--out", str(tmp_path / "x")]) == 1
+    assert main(["pretrain", "--images", str(images), "--out", str(tmp_path / "x")]) == 2
     assert refused(capsys, "SplitError", "'Water' has 1 images")[0]
 
 
@@ -276,7 +276,7 @@ def test_a_broken_image_stops_the_pretraining_unless_it_is_to_be_skipped(copied,
     name = next(name for name in list_images(images) if name not in held)
     (images / name).write_bytes(b"broken")
     command = ["pretrain", "--images", str(images), "--out", str(tmp_path / "x.safetensors"), *SMALL]
-    assert main(command) == 1
+    assert main(command) == 2
     assert refused(capsys, "RasterError", name)[0]
     with pytest.warns(UserWarning, match="1 of 24 images"):
         assert main([*command, "--skip"]) == 0
@@ -292,7 +292,7 @@ def test_files_held_out_that_are_gone(copied, tmp_path, capsys):
     images, checkpoint = copied
     name = read_checkpoint(checkpoint)[0]["config"]["holdout"][0]
     (images / name).unlink()
-    assert probe(images, checkpoint, tmp_path / "rows.json") == 1
+    assert probe(images, checkpoint, tmp_path / "rows.json") == 2
     assert refused(capsys, "CheckpointError", "1 of the 6 files", name, "bring them back")[0]
 
 
@@ -358,7 +358,7 @@ def test_a_checkpoint_of_another_folder(pretrained, copied, tmp_path, capsys):
     images, checkpoint = copied
     for path in [images / name for name in list_images(images)]:
         path.rename(path.with_name(f"other_{path.name}"))
-    assert probe(images, checkpoint, tmp_path / "rows.json") == 1
+    assert probe(images, checkpoint, tmp_path / "rows.json") == 2
     assert refused(capsys, "CheckpointError", "6 of the 6 files", "another folder")[0]
 
 
@@ -366,47 +366,47 @@ def test_other_images_of_the_same_names(copied, tmp_path, capsys):
     images, checkpoint = copied
     shutil.rmtree(images)
     write_images(images, size=40)
-    assert probe(images, checkpoint, tmp_path / "rows.json") == 1
+    assert probe(images, checkpoint, tmp_path / "rows.json") == 2
     assert refused(capsys, "CheckpointError", "others of the same name")[0]
 
 
 def test_a_class_that_is_new(copied, tmp_path, capsys):
     images, checkpoint = copied
     shutil.copytree(images / "Water", images / "River")
-    assert probe(images, checkpoint, tmp_path / "rows.json") == 1
+    assert probe(images, checkpoint, tmp_path / "rows.json") == 2
     assert refused(capsys, "CheckpointError", "['River']")[0]
 
 
 def test_a_checkpoint_that_is_none(pretrained, tmp_path, capsys):
     images, _ = pretrained
     (tmp_path / "text").write_text("hello")
-    assert probe(images, tmp_path / "text", tmp_path / "rows.json") == 1
+    assert probe(images, tmp_path / "text", tmp_path / "rows.json") == 2
     assert refused(capsys, "CheckpointError", "not a readable safetensors file")[0]
-    assert probe(images, tmp_path / "absent", tmp_path / "rows.json") == 1
+    assert probe(images, tmp_path / "absent", tmp_path / "rows.json") == 2
     assert refused(capsys, "CheckpointError", "no checkpoint")[0]
     save_checkpoint(tmp_path / "other", Network(ImageEncoder(width=0.125), {}))
-    assert probe(images, tmp_path / "other", tmp_path / "rows.json") == 1
+    assert probe(images, tmp_path / "other", tmp_path / "rows.json") == 2
     assert refused(capsys, "CheckpointError", "did not write it")[0]
 
 
 def test_what_is_only_for_ben_ge_is_refused_with_images(pretrained, tmp_path, capsys):
     images, _ = pretrained
-    assert main(["pretrain", "--images", str(images), "--target", "corine", "--out", str(tmp_path / "x")]) == 1
+    assert main(["pretrain", "--images", str(images), "--target", "corine", "--out", str(tmp_path / "x")]) == 2
     assert refused(capsys, "--target is for --root")[0]
 
 
 def test_a_target_that_is_no_class(tree, tmp_path, capsys):
-    assert main(["pretrain", "--root", str(tree), "--target", "season", "--out", str(tmp_path / "x")]) == 1
+    assert main(["pretrain", "--root", str(tree), "--target", "season", "--out", str(tmp_path / "x")]) == 2
     assert refused(capsys, "BandError", "'season'", "climate_zone")[0]
-    assert main(["pretrain", "--root", str(tree), "--modalities", "weather", "--out", str(tmp_path / "x")]) == 1
+    assert main(["pretrain", "--root", str(tree), "--modalities", "weather", "--out", str(tmp_path / "x")]) == 2
     assert refused(capsys, "BandError", "weather")[0]
 
 
 def test_fractions_without_a_label_for_every_class(pretrained, tmp_path, capsys):
     images, checkpoint = pretrained
-    assert probe(images, checkpoint, tmp_path / "rows.json", "--fractions", "0.01") == 1
+    assert probe(images, checkpoint, tmp_path / "rows.json", "--fractions", "0.01") == 2
     assert refused(capsys, "SplitError", "no label")[0]
-    assert probe(images, checkpoint, tmp_path / "rows.json", "--fractions", "2") == 1
+    assert probe(images, checkpoint, tmp_path / "rows.json", "--fractions", "2") == 2
     assert refused(capsys, "ArgumentError", "fractions=2.0", "share")[0]
 
 
@@ -427,7 +427,7 @@ def test_views_are_smaller_than_the_images_of_a_folder(pretrained, monkeypatch, 
     command = ["pretrain", "--images", str(images), "--out", str(tmp_path / "encoder.safetensors"), *SMALL]
     assert main(command) == 0 and main([*command, "--view", "16"]) == 0
     assert made == [24, 16]
-    assert main(["pretrain", "--root", "x", "--out", str(tmp_path / "x"), "--view", "16"]) == 1
+    assert main(["pretrain", "--root", "x", "--out", str(tmp_path / "x"), "--view", "16"]) == 2
     assert refused(capsys, "--view is for --images")[0]
 
 

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import io
 import json
@@ -11,10 +12,10 @@ import time
 
 import pytest
 
-from bengelib import download
+from bengelib import download, files
 from bengelib.dataset import BENGE
 from bengelib.download import SOURCES, fetch, unpack
-from bengelib.errors import BandError, ChecksumError, DiskSpaceError, DownloadError
+from bengelib.errors import BandError, ChecksumError, DataWarning, DiskError, DiskSpaceError, DownloadError
 from bengelib.transfer import Transfer
 from tests import fake_tree as fake
 from tests import file_server as faults
@@ -483,3 +484,47 @@ def test_the_registry_names_what_the_publishers_state():
     text = json.dumps({name: [source.record for source in sources] for name, sources in SOURCES.items()})
     for record in ("12941231", "8121208", "8129350", "8129666", "8129412", "12687186"):
         assert record in text
+
+
+# -------------------------------------------------------------------------------------------------- disks and leftovers
+
+
+def test_only_what_killed_downloads_left_is_removed(server, tree, tmp_path):
+    downloads = tmp_path / "downloads"
+    (downloads / "tmp_mine").mkdir(parents=True)
+    for name in ("tmpab12_xyz", "tmp_notes.txt", "tmpreport"):
+        (downloads / name).write_text("bytes")
+    get(server, tmp_path)
+    assert sorted(path.name for path in downloads.iterdir()) == ["tmp_mine", "tmp_notes.txt", "tmpreport"]
+    assert not (tmp_path / ".fetch.lock").exists()
+
+
+def test_what_a_killed_unpacking_left_is_removed(server, tree, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = tmp_path / f".{NAME}.partial-{files._machine()}-{ended.pid}-0123abcd" / "unpacked"
+    left.mkdir(parents=True)
+    assert contents(get(server, tmp_path)) == contents(tree)
+    assert not left.parent.exists()
+
+
+def test_a_disk_without_locks_is_fetched_to(server, tree, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    with pytest.warns(DataWarning, match="does not lock files"):
+        assert contents(get(server, tmp_path)) == contents(tree)
+
+
+def test_a_link_to_another_disk_is_filled(server, tree, tmp_path):
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / NAME).symlink_to(tmp_path / "big" / "disk")
+    assert get(server, tmp_path / "root") == tmp_path / "root" / NAME
+    assert contents(tmp_path / "big" / "disk") == contents(tree)
+
+
+def test_a_folder_that_cannot_be_made_is_a_typed_error(server, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DiskError, match="file"):
+        get(server, tmp_path / "file")

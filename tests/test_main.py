@@ -1,10 +1,15 @@
+import os
+import signal
 import subprocess
 import sys
+import time
+import warnings
 from importlib import import_module
 
 import pytest
 
-from bengelib.__main__ import main
+from bengelib.__main__ import FAILED, main
+from bengelib.errors import DataWarning
 from bengelib.packed import PackedBENGE
 from tests import fake_tree as fake
 
@@ -25,7 +30,7 @@ def test_pack(tmp_path, capsys):
 
 
 def test_errors_are_messages_without_a_traceback(tmp_path, capsys):
-    assert main(["pack", str(tmp_path / "nothing")]) == 1
+    assert main(["pack", str(tmp_path / "nothing")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("DatasetNotFoundError: no folder")
     assert "Traceback" not in error
@@ -34,7 +39,7 @@ def test_errors_are_messages_without_a_traceback(tmp_path, capsys):
 def test_skip(tmp_path):
     root = fake.write_fake_tree(tmp_path / "ben-ge-fake")
     next((root / "dem").iterdir()).unlink()
-    assert main(["pack", str(root)]) == 1
+    assert main(["pack", str(root)]) == 2
     assert main(["pack", str(root), "--skip"]) == 0
 
 
@@ -65,11 +70,11 @@ def test_bench_of_views_needs_no_data(capsys):
     out = capsys.readouterr().out
     assert "| two views" in out
     assert "100%" in out  # the step is the measure
-    assert main(["bench", "loader"]) == 1
+    assert main(["bench", "loader"]) == 2
     assert "give --root DIR" in capsys.readouterr().err
     for wrong in (["--root", "x"], ["--rounds", "0"], ["--batch", "1"]):
-        assert main(["bench", "views", *wrong]) == 1
-    assert main(["bench", "train", "--root", "x", "--precision", "no"]) == 1
+        assert main(["bench", "views", *wrong]) == 2
+    assert main(["bench", "train", "--root", "x", "--precision", "no"]) == 2
     assert "--precision is of bench views" in capsys.readouterr().err
 
 
@@ -87,3 +92,91 @@ def test_wrong_commands_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert "usage" in capsys.readouterr().err
+
+
+def run(*arguments, **options):
+    command = [sys.executable, "-m", "bengelib", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(28, "No space left on device", "a file"), PermissionError("no"), RuntimeError("CUDA out of memory"),
+     MemoryError(), KeyError("arrays"), TypeError("a\nb"), ZeroDivisionError(), AttributeError("x"), OverflowError(),
+     EOFError(), RecursionError("deep"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no text")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_whatever_goes_wrong_is_one_line(monkeypatch, capsys, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(import_module("bengelib.simulate"), "simulate", fail)
+    assert main(["simulate", "x"]) == FAILED
+    said = capsys.readouterr().err
+    assert said.startswith(type(error).__name__) and said.count("\n") == 1
+
+
+def test_a_fault_of_the_data_is_a_message(tmp_path, capsys):
+    root = fake.write_fake_tree(tmp_path / "mine")
+    next((root / "dem").iterdir()).write_bytes(b"II*\0" + b"\xff" * 40)
+    file = tmp_path / "file"
+    file.touch()
+    for arguments in (
+        ["pack", root], ["pack", file], ["pack", root, "--destination", file],
+        ["pack", root, "--destination", file / "x"], ["simulate", file], ["simulate", file / "below"],
+        ["fetch", "ben-ge-800", "--root", file],
+    ):  # fmt: skip
+        assert main([str(argument) for argument in arguments]) == FAILED
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert "Error: " in said and "not foreseen" not in said and str(tmp_path) in said
+
+
+def test_an_interrupted_command_shows_no_traceback(tmp_path):
+    root = fake.write_fake_tree(tmp_path / "mine", 70)
+    command = [sys.executable, "-m", "bengelib", "pack", str(root), "--processes", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not (root / "packed.partial" / "plan.json").is_file() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all processes of the command
+    _, said = process.communicate(timeout=60)
+    assert "Traceback" not in said
+    if process.returncode != 0:  # it may have been quicker
+        assert process.returncode == 130 and "Interrupted" in said
+
+
+def test_output_that_nobody_reads_is_no_error(tmp_path):
+    root = fake.write_fake_tree(tmp_path / "mine")
+    script = f'"{sys.executable}" -m bengelib pack "{root}" | true'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert "Error" not in done.stderr and "Exception" not in done.stderr
+
+
+def test_a_name_that_is_no_text_is_printed_all_the_same(tmp_path):
+    root = fake.write_fake_tree(tmp_path / "plain").rename(tmp_path / "caf\udce9")
+    for path in root.glob("**/plain_*.csv"):
+        path.rename(path.with_name(path.name.replace("plain", root.name)))
+    done = run("pack", root)
+    assert done.returncode == 0 and "caf\\udce9" in done.stdout
+
+
+def test_warnings_are_a_line_each(monkeypatch, capsys):
+    def warn(root, *_):
+        warnings.warn("the disk does not lock files", DataWarning, stacklevel=2)
+        return root
+
+    monkeypatch.setattr(import_module("bengelib.simulate"), "simulate", warn)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, category, *_, **__: print(
+            warnings.formatwarning(message, category, "", 0), file=sys.stderr, end=""
+        )
+        assert main(["simulate", "x"]) == 0
+    assert capsys.readouterr().err == "DataWarning: the disk does not lock files\n"
+
+
+def test_a_tilde_is_expanded_where_the_shell_left_it(tmp_path, monkeypatch, capsys):
+    fake.write_fake_tree(tmp_path / "my sets" / "x")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["pack", "~/my sets/x", "--destination=~/there"]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "there")

@@ -1,6 +1,9 @@
 """The runner of the labs, on notebooks of a few cells."""
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -11,6 +14,7 @@ from tools import clean_outputs, run_labs
 from tools.arithmetic import difference
 from tools.kernel_memory import MemoryWatch
 
+ROOT = Path(__file__).parents[1]
 KNOBS = "FULL = False  # é: full knobs\nEPOCHS = 20 if FULL else 4\nDATASET: str = (\n    'ben-ge-sim'\n)"
 
 
@@ -317,3 +321,75 @@ def test_drawings_get_a_palette_and_pictures_keep_their_colours():
     assert np.array_equal(cleaned(picture), picture)
     assert np.abs(cleaned(drawing).astype(int) - drawing).max() <= 8
     assert modes == ["RGB", "P"]
+
+
+@pytest.fixture
+def caller(tmp_path, monkeypatch):
+    """A folder from which the labs are started, with trees below it; the current folder is another."""
+    for name in ("own", "data/own", "my sets/x"):
+        folder = tmp_path / "caller" / name
+        folder.mkdir(parents=True)
+        (folder / f"{folder.name}_meta.csv").touch()
+    (tmp_path / "caller" / "empty").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "caller"))
+    return tmp_path / "caller"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [("data/own", "data/own"), ("data/own/", "data/own"), ("./own", "own"), ("own", "own"), ("my sets/x", "my sets/x"),
+     ("~/my sets/x", "my sets/x"), ("../caller/own", "own"), ("data/none", "data/none"), ("empty/", "empty")],
+)  # fmt: skip
+def test_a_path_of_a_dataset_holds_for_the_caller(caller, given, expected):
+    assert run_labs.dataset_knob(given, [caller]) == str(caller / expected)
+    assert run_labs.dataset_knob(str(caller / expected), [Path()]) == str(caller / expected)
+
+
+@pytest.mark.parametrize("given", ["ben-ge-800", "ben-ge-sim", "empty", "none"])
+def test_the_name_of_a_dataset_stays_a_name(caller, given):
+    assert run_labs.dataset_knob(given, [caller]) == given
+
+
+def test_where_a_path_leads_nowhere_the_next_folder_is_tried(caller):
+    assert run_labs.dataset_knob("data/own", [Path(), caller]) == str(caller / "data" / "own")
+
+
+def make(folder, *arguments, **environment):
+    """What `make` would run the labs with: the arguments of a runner that only prints them."""
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    (folder / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
+    runner = folder / ".venv" / "bin" / "python"
+    runner.write_text('#!/bin/sh\nfor argument in "$@"; do printf "%s\\n" "$argument"; done\n')
+    runner.chmod(0o755)
+    (folder / ".venv" / ".ready").touch()
+    command = ["make", "--no-print-directory", *arguments]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(command, cwd=folder, env={**plain, **environment}, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_hands_a_dataset_on_as_it_was_typed(tmp_path):
+    for dataset in ("/data/my sets/x", "~/x", 'it\'s "odd" #1; *', "a$b(c)", "ben-ge-800"):
+        shown = make(tmp_path, "labs", "LAB=01", f"DATASET={dataset}")
+        assert shown[:6] == ["-m", "tools.run_labs", "--lab", "01", "--dataset", dataset]
+        assert shown[6:8] == ["--called-from", str(tmp_path)]
+    assert make(tmp_path, "labs", "FULL=1") == ["-m", "tools.run_labs", "--full"]
+    assert make(tmp_path, "labs", DATASET="in the environment")[3] == "in the environment"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_make_from_elsewhere_takes_paths_of_the_caller(tmp_path):
+    (tmp_path / "course").mkdir()
+    make(tmp_path / "course", "labs")
+    done = subprocess.run(
+        ["make", "-C", "course", "labs", "DATASET=own"], cwd=tmp_path, env={**os.environ, "PWD": str(tmp_path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    shown = [line for line in done.stdout.splitlines() if not line.startswith("make")]
+    assert shown[2:] == ["--dataset", "own", "--called-from", str(tmp_path), str(tmp_path / "course")]
+    shown = make(tmp_path / "course", "labs", "DATASET=own", PWD="/a shell that was elsewhere")
+    assert shown[5] == str(tmp_path / "course")

@@ -1,9 +1,14 @@
 """The simulator writes exactly a ben-ge tree, on one machine the same bytes, and touches nothing that is there."""
 
 import csv
+import errno
 import json
+import os
 import re
+import shutil
+import subprocess
 import sys
+import threading
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +18,7 @@ import rasterio
 
 from bengelib import sim_patch
 from bengelib.bands import CLIMATE_ZONES, CORINE_43, LAND_COVER, LAND_COVER_NAMES, S1_BANDS, S2
-from bengelib.errors import SettingsError
+from bengelib.errors import DiskError, SettingsError
 from bengelib.identity import season, tile_origin
 from bengelib.sim_files import geotiff, projection
 from bengelib.sim_noise import fractal, key_of, smooth, smooth_at
@@ -432,3 +437,101 @@ def test_a_name_of_real_data_is_refused(tmp_path, name):
     with pytest.raises(SettingsError, match="name of a real data set"):
         simulate(tmp_path / name, patches=1)
     assert not list(tmp_path.iterdir())
+
+
+# Disks
+
+
+def test_a_mount_that_refuses_chmod_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    for name in ("chmod", "fchmod", "lchmod", "utime"):
+        monkeypatch.setattr(os, name, refuse, raising=False)
+    assert simulate(tmp_path / "tree", 1, 0, "natural", processes=1, progress=False) == tmp_path / "tree"
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(tree: Path, tmp_path: Path) -> None:
+    code = f"""
+import os
+from importlib import import_module
+module = import_module("bengelib.simulate")
+module._draw = lambda *_: os.kill(os.getpid(), 9)
+module.simulate({str(tmp_path / "y")!r}, 4, 0, "natural", processes=1, progress=False)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == -9
+    (left,) = tmp_path.glob(".y.partial-*")
+    assert any(left.iterdir())
+    (tmp_path / ".y.partial-notes").mkdir()
+    (tmp_path / ".y.partial-notes" / "thesis.txt").write_text("precious")
+    old = tmp_path / ".y.partial-a1b2c3d4"  # as an earlier version named it
+    shutil.copytree(tree / "splits", old / "splits")
+    simulate(tmp_path / "y", 1, 0, "natural", processes=1, progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".y.partial-notes", "y"]
+    assert (tmp_path / ".y.partial-notes" / "thesis.txt").read_text() == "precious"
+
+
+def test_it_is_swept_even_where_the_tree_is_complete(tree: Path) -> None:
+    (tree.with_name(f".{tree.name}.partial-a1b2c3d4") / "dem").mkdir(parents=True)
+    simulate(tree, PATCHES, 3, "natural")
+    assert [path.name for path in tree.parent.iterdir()] == [tree.name]
+
+
+def test_a_second_run_waits_for_the_first_and_uses_its_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    began, go, wrote = threading.Event(), threading.Event(), []
+
+    def write(work: Path, name: str, settings: dict[str, object], *_: object) -> None:
+        wrote.append(name)
+        began.set()
+        assert go.wait(20)
+        (work / MARKER).write_text(json.dumps({"simulated": True, **settings, "complete": True}))
+
+    monkeypatch.setattr(simulate_module, "_write", write)
+    threads = [threading.Thread(target=simulate, args=(tmp_path / "y", 4), kwargs={"progress": False}) for _ in "ab"]
+    threads[0].start()
+    assert began.wait(20)
+    threads[1].start()
+    go.set()
+    for thread in threads:
+        thread.join(20)
+    assert wrote == ["y"]
+    assert [path.name for path in tmp_path.iterdir()] == ["y"]
+
+
+def test_a_link_to_another_disk_is_written_through(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(work: Path, name: str, settings: dict[str, object], *_: object) -> None:
+        (work / f"{name}_meta.csv").touch()
+        (work / MARKER).write_text(json.dumps({"simulated": True, **settings, "complete": True}))
+
+    monkeypatch.setattr(simulate_module, "_write", write)
+    (tmp_path / "big" / "empty").mkdir(parents=True)
+    for name, target in (("there", "empty"), ("to-come", "new")):
+        (tmp_path / name).symlink_to(tmp_path / "big" / target)
+        assert simulate(tmp_path / name, 4, progress=False) == tmp_path / name
+        assert (tmp_path / "big" / target / f"{name}_meta.csv").is_file()
+        assert (tmp_path / name).is_symlink()
+
+
+@pytest.mark.parametrize("name", ["Ben-GE-8k", "BEN-GE"])
+def test_a_name_of_real_data_is_refused_in_any_case_and_behind_a_link(tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine").symlink_to(tmp_path / name)
+    for root in (tmp_path / name, tmp_path / "mine"):
+        with pytest.raises(SettingsError, match="name of a real data set"):
+            simulate(root, patches=1)
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"engine": "traffic"}', "\0\udce9"])
+def test_a_marker_of_another_tool_makes_a_folder_no_simulated_tree(tmp_path: Path, text: str) -> None:
+    (tmp_path / MARKER).write_text(text, errors="surrogateescape")
+    with pytest.raises(SettingsError, match="is not a simulated tree") as error:
+        simulate(tmp_path, 1)
+    assert "delete" not in str(error.value).lower() and "remove" not in str(error.value).lower()
+
+
+def test_a_disk_that_refuses_is_a_typed_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", path)
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(DiskError, match="Read-only file system"):
+        simulate(tmp_path / "new" / "tree", 1, progress=False)

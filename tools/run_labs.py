@@ -28,6 +28,7 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
+from bengelib.files import absolute, find, work_folder
 from tools import clean_outputs
 from tools.arithmetic import arithmetic_of_kernels, changed, difference
 from tools.kernel_memory import MemoryWatch
@@ -160,10 +161,11 @@ def run_lab(
     error = None
     started = time.monotonic()
     # Neither an IPython profile of the user (startup files, options) nor a switch set outside must change what shows.
-    with tempfile.TemporaryDirectory() as profile, MemoryWatch(lambda: _process(client)) as memory, progress:
+    profiles = work_folder(Path(tempfile.gettempdir(), "bengelib-labs"))
+    with profiles as profile, MemoryWatch(lambda: _process(client)) as memory, progress:
         progress.memory = memory
         try:
-            client.execute(env={**os.environ, "IPYTHONDIR": profile, STRICT: str(int(strict))})
+            client.execute(env={**os.environ, "IPYTHONDIR": str(profile), STRICT: str(int(strict))})
         except CellExecutionError as failure:
             error = f"{progress.place}: {failure.ename}: {failure.evalue}"
         except DeadKernelError:
@@ -282,11 +284,31 @@ def _knob(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def dataset_knob(given: str, called_from: Sequence[Path]) -> str:
+    """A dataset for the knob DATASET: a name as it is, a path so that it holds in the folder of the lab too.
+
+    Args:
+        given: the name of a dataset, or a path that may begin with `~`.
+        called_from: folders that a relative path can start from; the first where it leads somewhere counts.
+    """
+    path = Path(os.path.expanduser(given))
+    for folder in called_from:
+        place = find(absolute(folder / path))
+        is_tree = os.path.isfile(find(place / f"{place.name}_meta.csv")) or (place / "manifest.json").is_file()
+        if is_tree or (os.path.isdir(place) and path.name != given):
+            return str(place)
+    return given if path.name == given else str(absolute(called_from[0] / path))
+
+
 def main(arguments: Iterable[str] | None = None, root: Path = ROOT) -> int:
     """Runs what the command line asks for; returns 0, 1 if a lab failed, 2 if there is none, 130 if interrupted."""
     parser = argparse.ArgumentParser(prog="python -m tools.run_labs", description="Run the labs in fresh kernels.")
     parser.add_argument("--lab", help="the number of one lab, as 01; all labs if left out")
-    parser.add_argument("--dataset", help="name of the dataset, as ben-ge-800 (knob DATASET)")
+    parser.add_argument("--dataset", help="name of the dataset, as ben-ge-800, or a path of one (knob DATASET)")
+    parser.add_argument(
+        "--called-from", type=Path, nargs="+", default=[Path()], metavar="DIR",
+        help="folders that a path of --dataset can start from (default: the current one)",
+    )  # fmt: skip
     parser.add_argument("--full", action="store_true", help="the full knobs (knob FULL)")
     parser.add_argument("--set", action="append", type=_knob, default=[], metavar="NAME=VALUE", help="any other knob")
     parser.add_argument("--solutions", action="store_true", help="the notebooks with the solutions, strictly")
@@ -300,7 +322,7 @@ def main(arguments: Iterable[str] | None = None, root: Path = ROOT) -> int:
     options = parser.parse_args(None if arguments is None else list(arguments))
     knobs = dict(options.set)
     if options.dataset:
-        knobs["DATASET"] = options.dataset
+        knobs["DATASET"] = dataset_knob(options.dataset, options.called_from)
     if options.full:
         knobs["FULL"] = True
     try:
