@@ -119,7 +119,9 @@ def test_all_that_a_sample_holds_is_shown(sample):
     for words in shown:
         assert sum(words in title for title in titles(figure)) == 1, words
     written = "\n".join(texts(figure))
-    for words in ("20.000°", "45.000°", "season 0.50", "285.0 K", "990.0 hPa", "climate water"):
+    lon, lat = sample["lonlat"].tolist()
+    season = f"season {float(sample['season']):.2f}"
+    for words in (f"{abs(lon):.3f}°", f"{lat:.3f}°", season, "285.0 K", "990.0 hPa", "climate water"):
         assert words in written
     assert f"mostly {LAND_COVER[int(sample['land_cover_top'])].label.lower()}" in written
 

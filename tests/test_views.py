@@ -401,5 +401,5 @@ def test_pairs_are_read_together_and_taken_apart(kind):
 
 @pytest.mark.parametrize("partners", [[0, 1], [0, 1, 2, 3, 5], [-1, 1, 2, 3, 4]], ids=str)
 def test_pairs_need_a_partner_each(partners):
-    with pytest.raises((ValueError, IndexError), match="5 samples|from 0 to 4"):
+    with pytest.raises((ValueError, IndexError), match=r"5 samples|from 0 to 4"):
         Pairs(Numbered(), partners)
