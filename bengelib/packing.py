@@ -9,8 +9,9 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -302,19 +303,31 @@ def _map(tasks: Iterator[tuple[Any, ...]], processes: int) -> Iterator[dict[str,
             yield _write_chunk(*task)
         return
     with ProcessPoolExecutor(processes, get_context("spawn"), _leave_interruptions_to_the_caller) as pool:
-        waiting = {pool.submit(_write_chunk, *task) for task in itertools.islice(tasks, 4 * processes)}
+        waiting: set[Future[dict[str, Any]]] = set()
         try:
+            _submit(pool, waiting, itertools.islice(tasks, 4 * processes))
             while waiting:
                 finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in finished:
                     yield future.result()
-                waiting |= {pool.submit(_write_chunk, *task) for task in itertools.islice(tasks, len(finished))}
+                _submit(pool, waiting, itertools.islice(tasks, len(finished)))
         finally:
             pool.shutdown(cancel_futures=True)
 
 
+def _submit(pool: ProcessPoolExecutor, waiting: set[Future[dict[str, Any]]], tasks: Iterable[tuple[Any, ...]]) -> None:
+    """Hand tasks to a pool, which starts its processes now; an interruption waits meanwhile, and never reaches them."""
+    if sys.platform != "win32":
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, also while they import
+    try:
+        waiting.update(pool.submit(_write_chunk, *task) for task in tasks)
+    finally:
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _leave_interruptions_to_the_caller() -> None:
-    """Else each process would print a traceback of its own."""
+    """Else each process would print a traceback of its own; where signals can be blocked it has them blocked before."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

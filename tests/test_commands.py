@@ -343,14 +343,14 @@ def test_pretraining_takes_a_folder_without_classes_and_the_probe_says_what_it_n
         command = ["pretrain", "--images", str(flat), "--out", str(checkpoint), *SMALL]
         assert main(command) == 0, capsys.readouterr().err
         assert len(read_checkpoint(checkpoint)[0]["config"]["holdout"]) == 2
-        assert probe(flat, checkpoint, tmp_path / "rows.json") == 1
+        assert probe(flat, checkpoint, tmp_path / "rows.json") == 2
         assert refused(capsys, "CheckpointError", "without classes", "a folder a class")[0]
 
 
 def test_a_precision_that_is_not_done_here(pretrained, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     command = ["pretrain", "--images", str(pretrained[0]), "--out", str(tmp_path / "x"), *SMALL[:-1], "fp16"]
-    assert main(command) == 1
+    assert main(command) == 2
     assert refused(capsys, "'fp16' needs a GPU")[0]
 
 

@@ -278,3 +278,14 @@ def test_a_damaged_record_of_the_files_is_made_anew(tree):
             PackedBENGE(tree)
         pack(tree, progress=False)
         assert len(PackedBENGE(tree)) == 6
+
+
+@pytest.mark.parametrize("name", ["ben-ge-fake", "BEN-GE-Fake"])
+def test_a_pack_behind_a_link_or_of_a_name_in_another_case_is_compared_with_its_tree(tree, tmp_path, name):
+    (tree / "packed").symlink_to(tmp_path / "scratch")
+    pack(tree, progress=False)
+    tree = tree.rename(tree.with_name(name))
+    verify(tree / "packed")
+    swap_polarisations(tree)
+    with pytest.raises(ChecksumError, match="s1 files of"):
+        verify(tree / "packed")

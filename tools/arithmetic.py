@@ -6,6 +6,7 @@ prints the former as JSON. The same seed gives the same bytes where all of it is
 rounded in another order, which training amplifies.
 """
 
+import argparse
 import json
 import os
 import re
@@ -70,4 +71,5 @@ def _numbers(text: str) -> list[float]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description="Print what decides how this computer rounds.").parse_args()
     print(json.dumps(arithmetic(), indent=2))
