@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset, default_collate
 
-from bengelib.arguments import as_indices, whole_number
+from bengelib.arguments import whole_number
 from bengelib.bands import S1_BANDS, S2_BANDS
-from bengelib.errors import BandError, MissingModalityError, TableError
+from bengelib.errors import ArgumentError, BandError, MissingModalityError, TableError
 from bengelib.splits import mgrs_tile
 from bengelib.transforms import Batch, statistics
 
@@ -368,14 +368,16 @@ class Pairs(Dataset[Any]):
         """Pair sample i of `data` with sample `partners[i]`.
 
         Raises:
-            ValueError: not one partner a sample, or what is no place.
-            IndexError: a partner that does not exist.
+            ArgumentError: not one partner a sample, one that does not exist, or what is no place.
         """
         size = len(data)  # type: ignore[arg-type]
         self.data = data
-        self.partners = as_indices(partners, size)
-        if len(self.partners) != size:
-            raise ValueError(f"{size} samples need {size} partners from 0 to {size - 1}; got {self.partners.shape}")
+        found = np.asarray(partners)
+        if found.shape != (size,) or found.dtype.kind not in "iu" or not ((found >= 0) & (found < size)).all():
+            raise ArgumentError(
+                f"{size} samples need {size} partners from 0 to {size - 1}; got {found.dtype} of shape {found.shape}"
+            )
+        self.partners = found.astype(np.int64)
         for name in ("s2_bands", "s1_bands"):  # what `fit` compares with the model and decodes by
             if hasattr(data, name):
                 setattr(self, name, getattr(data, name))
