@@ -26,7 +26,7 @@ from safetensors.torch import load, save
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import default_collate
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from bengelib.bands import CLIMATE_ZONES, S1_BANDS, S2, S2_BANDS
 from bengelib.batches import batches

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from bengelib.bands import S2_BANDS
 from bengelib.convolution import channels_last

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pooch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from bengelib.errors import BandError, ChecksumError, DiskSpaceError, DownloadError, TableError
 from bengelib.files import absolute, discard, free_bytes, locked, put_in_place, sweep_lock, work_folder, writing

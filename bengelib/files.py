@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from bengelib.errors import BengeError, DataWarning, DiskError, DiskSpaceError
 
