@@ -30,11 +30,12 @@ def limit_threads() -> int:
     Fewer threads than that, asked for with `OMP_NUM_THREADS` or `torch.set_num_threads`, stay as they are.
     """
     import torch
-    from threadpoolctl import threadpool_info, threadpool_limits  # of scikit-learn's installation as well
+    from threadpoolctl import ThreadpoolController  # of scikit-learn's installation as well
 
     cores = usable_cores()
     if torch.get_num_threads() > cores:
         torch.set_num_threads(cores)
-    if any(pool["num_threads"] > cores for pool in threadpool_info()):
-        threadpool_limits(cores)
+    for pool in ThreadpoolController().lib_controllers:
+        if pool.num_threads > cores:
+            pool.set_num_threads(cores)
     return min(cores, torch.get_num_threads())
