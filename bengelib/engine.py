@@ -17,7 +17,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from torchmetrics import MeanMetric
 from tqdm import tqdm
 
 from bengelib.arguments import check_share, whole_number
@@ -25,6 +24,7 @@ from bengelib.batches import batches, check_bands, steps_per_epoch
 from bengelib.convolution import channels_last
 from bengelib.devices import Accelerator, gather_object, handed_back, make_accelerator, share_buffers
 from bengelib.errors import NonFiniteLossError
+from bengelib.metrics import Mean
 from bengelib.tasks import Task
 from bengelib.transforms import Batch
 from bengelib.weighting import EqualWeights, cosines, gradient_products, shared_parameters
@@ -328,7 +328,7 @@ def _measure(
     workers: int,
 ) -> dict[str, float]:
     model.eval()
-    losses = {task.target: _mean(accelerator) for task in tasks}
+    losses = {task.target: Mean().to(accelerator.device) for task in tasks}
     metrics = {task.target: task.metric().to(accelerator.device) for task in tasks}
     with torch.no_grad():
         for batch in batches(data, batch_size, accelerator, workers):
@@ -336,7 +336,7 @@ def _measure(
             for task in tasks:
                 losses[task.target].update(task.loss(outputs, batch), weight=_labelled(task, batch))
                 task.update(metrics[task.target], outputs, batch)
-    figures = {"loss": sum(_value(loss) for loss in losses.values())}
+    figures = {"loss": sum(loss.compute(empty=0.0) for loss in losses.values())}
     for task in tasks:
         summary = task.summary(metrics[task.target])
         figures |= {f"{task.target}/{name}": value for name, value in summary.items()}
@@ -348,18 +348,18 @@ class _Means:
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
-        self.metrics: dict[str, MeanMetric] = {}
+        self.metrics: dict[str, Mean] = {}
 
     def update(self, values: Mapping[str, Tensor], weight: int) -> None:
         """Add values that count `weight` times."""
         for name, value in values.items():
             if name not in self.metrics:
-                self.metrics[name] = _mean(self.accelerator)
-            self.metrics[name].update(value.to(self.accelerator.device), weight=weight)
+                self.metrics[name] = Mean().to(self.accelerator.device)
+            self.metrics[name].update(value, weight)
 
     def compute(self) -> list[tuple[str, float]]:
-        """Names and means."""
-        return [(name, _value(metric)) for name, metric in self.metrics.items()]
+        """Names and means, 0 of nothing: where no sample is labelled, the loss of a task is 0."""
+        return [(name, metric.compute(empty=0.0)) for name, metric in self.metrics.items()]
 
 
 def _labelled(task: Task, batch: Batch) -> int:
@@ -387,16 +387,6 @@ def _own_gradients(model: nn.Module, weighting: EqualWeights, accelerator: Accel
     if accelerator.num_processes > 1:
         for parameter in weighting.parameters():
             parameter.grad = accelerator.reduce(parameter.grad, "mean")
-
-
-def _mean(accelerator: Accelerator) -> MeanMetric:
-    """An exact mean over batches and processes, which a NaN makes NaN (torchmetrics would leave NaNs out)."""
-    return MeanMetric(nan_strategy=math.nan).to(accelerator.device)
-
-
-def _value(mean: MeanMetric) -> float:
-    """A mean over batches, 0 of nothing: where no sample is labelled, the loss of a task is 0."""
-    return float(mean.compute()) if float(mean.weight) else 0.0
 
 
 def _count(batch: Batch) -> int:

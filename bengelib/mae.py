@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import MeanMetric
 
 from bengelib.errors import BandError, MissingModalityError
 from bengelib.inputs import IMAGES, Inputs
+from bengelib.metrics import Mean
 from bengelib.ssl import effective_rank, spread
 from bengelib.transforms import Batch
 
@@ -338,14 +338,14 @@ class Reconstruction:
         """`spread` and `rank` of the features of one batch, () each; see `bengelib.ssl`."""
         return {"spread": spread(outputs["features"]), "rank": effective_rank(outputs["features"])}
 
-    def metric(self) -> MeanMetric:
+    def metric(self) -> Mean:
         """A mean over samples; each has as many hidden patches as any other, so it is exact."""
-        return MeanMetric(nan_strategy=math.nan)
+        return Mean()
 
-    def update(self, metric: Any, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
+    def update(self, metric: Mean, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
         """Add one batch."""
-        metric.update(self.loss(outputs, batch), weight=len(outputs["mask"]))
+        metric.update(self.loss(outputs, batch), len(outputs["mask"]))
 
-    def summary(self, metric: Any) -> dict[str, float]:
+    def summary(self, metric: Mean) -> dict[str, float]:
         """`error`, the mean squared error of hidden patches scaled to spread 1: painting each with its mean has 1."""
-        return {"error": float(metric.compute())}
+        return {"error": metric.compute()}

@@ -1,6 +1,6 @@
 """ResNet encoders for images with any number of channels: pooled features and a pyramid of feature maps.
 
-The blocks and their names are torchvision's, so its ImageNet weights load into an encoder of full width.
+Layers have torchvision's names and shapes, so its ImageNet weights load into an encoder of full width.
 """
 
 from collections.abc import Sequence
@@ -11,24 +11,76 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet18_Weights, ResNet34_Weights, ResNet50_Weights
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from bengelib.bands import RGB_BANDS
 from bengelib.convolution import PointwiseConv2d
 from bengelib.errors import DownloadError
 
 
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut (He et al. 2016, figure 5, left)."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, planes: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+        """From `in_channels` to `planes` channels; `downsample` brings the shortcut to the shape of the output."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, planes, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(planes, planes, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) to (B, planes, H / stride, W / stride)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        out += shortcut
+        return self.relu(out)
+
+
+class Bottleneck(nn.Module):
+    """A 3 x 3 convolution of fewer channels between two of 1 x 1, beside a shortcut (He et al. 2016, figure 5, right).
+
+    The stride is that of the 3 x 3 convolution, as in torchvision ("ResNet v1.5").
+    """
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, planes: int, stride: int = 1, downsample: nn.Module | None = None) -> None:
+        """From `in_channels` to 4 `planes` channels; `downsample` brings the shortcut to the shape of the output."""
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, planes, kernel_size=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, planes * self.expansion, kernel_size=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(planes * self.expansion)
+        self.relu = nn.ReLU(inplace=True)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, H, W) to (B, 4 planes, H / stride, W / stride)."""
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        out += shortcut
+        return self.relu(out)
+
+
 class _Depth(NamedTuple):
     block: type[BasicBlock] | type[Bottleneck]
     counts: tuple[int, int, int, int]
-    weights: ResNet18_Weights | ResNet34_Weights | ResNet50_Weights
+    weights: str  # torchvision's IMAGENET1K_V1, of depth 50 IMAGENET1K_V2; the name ends in the start of the SHA-256
 
 
 _DEPTHS = {
-    18: _Depth(BasicBlock, (2, 2, 2, 2), ResNet18_Weights.IMAGENET1K_V1),
-    34: _Depth(BasicBlock, (3, 4, 6, 3), ResNet34_Weights.IMAGENET1K_V1),
-    50: _Depth(Bottleneck, (3, 4, 6, 3), ResNet50_Weights.IMAGENET1K_V2),
+    18: _Depth(BasicBlock, (2, 2, 2, 2), "https://download.pytorch.org/models/resnet18-f37072fd.pth"),
+    34: _Depth(BasicBlock, (3, 4, 6, 3), "https://download.pytorch.org/models/resnet34-b627a593.pth"),
+    50: _Depth(Bottleneck, (3, 4, 6, 3), "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"),
 }
 
 
@@ -123,7 +175,7 @@ def load_imagenet(encoder: ResNetEncoder, channels: Sequence[str]) -> None:
         raise ValueError(f"ImageNet weights exist for width 1, not {encoder.width}; build the encoder with width=1.0")
     if len(channels) != encoder.in_channels:
         raise ValueError(f"{len(channels)} channel names {tuple(channels)} for {encoder.in_channels} channels")
-    url = _DEPTHS[encoder.depth].weights.url
+    url = _DEPTHS[encoder.depth].weights
     try:
         with redirect_stdout(StringIO()):  # it announces the path of its cache even without progress
             state = torch.hub.load_state_dict_from_url(

@@ -12,13 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from bengelib.errors import BandError, MissingModalityError, NonFiniteLossError
 from bengelib.geolocation import Geolocation as Geolocation
 from bengelib.geolocation import PlaceClusters as PlaceClusters
 from bengelib.geolocation import place_clusters as place_clusters
+from bengelib.metrics import Samples
 from bengelib.transforms import Batch
 
 # --------------------------------------------------------------------------------------------------------------- losses
@@ -308,24 +307,6 @@ def retrieval(z1: Tensor, z2: Tensor, top: int = 1) -> Tensor:
     return (closer <= top).float().mean()
 
 
-class _Embeddings(Metric):
-    """Keeps the outputs of a `SiameseNetwork`, so that figures are of all samples whatever the batches were."""
-
-    full_state_update = False
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("view_1", "view_2", "features"):
-            self.add_state(name, default=[], dist_reduce_fx="cat")
-
-    def update(self, outputs: Mapping[str, Tensor]) -> None:
-        for name in ("view_1", "view_2", "features"):
-            getattr(self, name).append(outputs[name].detach().float())
-
-    def compute(self) -> dict[str, Tensor]:
-        return {name: dim_zero_cat(getattr(self, name)) for name in ("view_1", "view_2", "features")}
-
-
 # ---------------------------------------------------------------------------------------------------------------- tasks
 
 Method = Literal["simclr", "cross-modal", "barlow", "vicreg", "agreement"]
@@ -379,15 +360,15 @@ class Contrast:
         """The collapse monitor of one batch: `spread` of the embeddings and `rank` of the features, () each."""
         return {"spread": spread(outputs["view_1"]), "rank": effective_rank(outputs["features"])}
 
-    def metric(self) -> Metric:
-        """Keeps all embeddings."""
-        return _Embeddings()
+    def metric(self) -> Samples:
+        """Keeps all embeddings and features, so that figures are of all samples whatever the batches were."""
+        return Samples(("view_1", "view_2", "features"))
 
-    def update(self, metric: Any, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
+    def update(self, metric: Samples, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
         """Add the embeddings of one batch."""
         metric.update(outputs)
 
-    def summary(self, metric: Any) -> dict[str, float]:
+    def summary(self, metric: Samples) -> dict[str, float]:
         """`spread`, `rank` and `retrieval` over all samples; retrieval finds second views by first ones among them."""
         kept = metric.compute()
         return {

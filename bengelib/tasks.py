@@ -11,14 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.classification import MulticlassConfusionMatrix, MultilabelAveragePrecision, MultilabelStatScores
 
 from bengelib.bands import IGNORE_INDEX
 from bengelib.errors import ArgumentError, BandError, MissingModalityError
-from bengelib.intervals import MIN_POSITIVES, mean_iou
-
-Metrics = Metric | MetricCollection
+from bengelib.intervals import MIN_POSITIVES, mean_average_precision, mean_iou
+from bengelib.metrics import ConfusionMatrix, Mean, Metric, Samples
 
 
 class Task(Protocol):
@@ -29,13 +26,13 @@ class Task(Protocol):
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
         """Mean loss over the batch, ()."""
 
-    def metric(self) -> Metrics:
-        """A fresh torchmetrics object with exact, distributed state; it is fed by `update`."""
+    def metric(self) -> Metric:
+        """A fresh state, exact over batches and processes; it is fed by `update`."""
 
-    def update(self, metric: Metrics, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
+    def update(self, metric: Any, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
         """Add one batch to the metric."""
 
-    def summary(self, metric: Metrics) -> dict[str, float]:
+    def summary(self, metric: Any) -> dict[str, float]:
         """Figures by name, from everything that the metric has seen."""
 
 
@@ -70,19 +67,18 @@ class Classification:
         """Number of labelled samples (of maps: pixels) of a batch."""
         return int((batch[self.target] != IGNORE_INDEX).sum())
 
-    def metric(self) -> MulticlassConfusionMatrix:
+    def metric(self) -> ConfusionMatrix:
         """A confusion matrix, from which every figure is computed exactly, whatever the batches were."""
-        return MulticlassConfusionMatrix(num_classes=len(self.classes), ignore_index=IGNORE_INDEX)
+        return ConfusionMatrix(len(self.classes), IGNORE_INDEX)
 
-    def update(self, metric: Metrics, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
+    def update(self, metric: ConfusionMatrix, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
         """Count one batch of logits (B, K) and labels (B,)."""
         logits, labels = self._pair(outputs, batch)
         metric.update(logits.argmax(dim=1), labels)
 
-    def summary(self, metric: Metrics) -> dict[str, float]:
+    def summary(self, metric: ConfusionMatrix) -> dict[str, float]:
         """`accuracy` and `macro_f1`, both in [0, 1]."""
-        counts: Tensor = metric.compute()  # type: ignore[assignment]
-        confusion = counts.double().cpu().numpy()  # (K, K), rows are the truth
+        confusion = metric.compute().double().cpu().numpy()  # (K, K), rows are the truth
         f1, support = f1_by_class(confusion)
         counted = support >= MIN_POSITIVES
         macro = float(f1[counted].mean()) if counted.any() else float("nan")
@@ -102,10 +98,9 @@ class Segmentation(Classification):
     that were evaluated, not from means over batches.
     """
 
-    def summary(self, metric: Metrics) -> dict[str, float]:
+    def summary(self, metric: ConfusionMatrix) -> dict[str, float]:
         """`mean_iou` over the classes that occur among the labels, and `accuracy`, both in [0, 1] over all pixels."""
-        counts: Tensor = metric.compute()  # type: ignore[assignment]
-        confusion = counts.double().cpu().numpy()  # (K, K), rows are the truth
+        confusion = metric.compute().double().cpu().numpy()  # (K, K), rows are the truth
         accuracy = float(np.trace(confusion) / max(confusion.sum(), 1))
         return {"mean_iou": float(mean_iou(confusion[None])[0]), "accuracy": accuracy}
 
@@ -154,21 +149,18 @@ class Regression:
         labels = batch[self.target] if self.column is None else batch[self.target][:, self.column]
         return int((~labels.isnan()).sum())
 
-    def metric(self) -> MeanMetric:
+    def metric(self) -> Mean:
         """The mean of absolute errors."""
-        return MeanMetric(nan_strategy="error")
+        return Mean()
 
-    def update(self, metric: Metrics, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
+    def update(self, metric: Mean, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
         """Add the errors of one batch."""
         values, labels = self._pair(outputs, batch)
-        known = ~labels.isnan()
-        if bool(known.any()):
-            metric.update((values - labels)[known].abs())
+        metric.update((values - labels)[~labels.isnan()].abs())
 
-    def summary(self, metric: Metrics) -> dict[str, float]:
+    def summary(self, metric: Mean) -> dict[str, float]:
         """`mae`, the mean absolute error in the unit of the target; NaN without a label."""
-        weight: Tensor = metric.weight  # type: ignore[assignment]
-        return {"mae": float(metric.compute()) if float(weight) else float("nan")}  # type: ignore[arg-type]
+        return {"mae": metric.compute()}
 
     def _pair(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         _check_there(self.target, outputs, batch)
@@ -210,31 +202,23 @@ class MultiLabel:
         """Number of labels of a batch, over samples and classes."""
         return int((~batch[self.target].isnan()).sum())
 
-    def metric(self) -> MetricCollection:
-        """Exact average precision and the number of positives, both by class."""
-        count = len(self.classes)
-        return MetricCollection(
-            {
-                "precision": MultilabelAveragePrecision(num_labels=count, average=None),
-                "counts": MultilabelStatScores(num_labels=count, average=None),
-            },
-            compute_groups=False,
-        )
+    def metric(self) -> Samples:
+        """All logits and labels: average precision ranks them together."""
+        return Samples(("logits", "labels"))
 
-    def update(self, metric: Metrics, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
+    def update(self, metric: Samples, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
         """Add one batch of logits (B, K) and labels (B, K)."""
         logits, labels = self._pair(outputs, batch)
         known = ~labels.isnan().any(dim=1)
-        if bool(known.any()):
-            metric.update(logits.float().sigmoid()[known], labels[known].int())
+        metric.update({"logits": logits[known], "labels": labels[known]})
 
-    def summary(self, metric: Metrics) -> dict[str, float]:
+    def summary(self, metric: Samples) -> dict[str, float]:
         """`map`, the mean average precision, in [0, 1]."""
-        computed = metric.compute()
-        precision = computed["precision"].double().cpu().numpy()  # (K,)
-        support = computed["counts"][:, -1].cpu().numpy()  # (K,)
-        counted = support >= MIN_POSITIVES
-        return {"map": float(precision[counted].mean()) if counted.any() else float("nan")}
+        logits, labels = (values.cpu().numpy() for values in metric.compute().values())  # (N, K) each
+        if not len(labels):
+            return {"map": float("nan")}
+        once = np.ones((1, len(labels)), dtype=np.int64)
+        return {"map": float(mean_average_precision(logits, labels, once)[0])}
 
     def _pair(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         logits, labels = _logits_and_labels(self.target, self.classes, outputs, batch)

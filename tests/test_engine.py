@@ -460,6 +460,7 @@ SCRIPT = """
 import sys, torch, json
 import numpy as np
 from bengelib.engine import evaluate, fit, predict
+from bengelib.metrics import Samples
 from tests.test_engine import TASKS, Patches, make_model, weights_of
 
 torch.set_num_threads(1)
@@ -470,8 +471,14 @@ history = fit(model, TASKS, Patches(37), val, epochs=2, batch_size=4, precision=
               augment=lambda batch, _: seen.extend(batch["patch_id"]) or batch)
 figures = evaluate(model, TASKS, val, batch_size=4, precision="no")
 predictions = predict(model, val, batch_size=4, precision="no")
+samples, none = Samples(("x",)), Samples(("x",))
+for number in range(2 + rank):
+    samples.update({"x": torch.tensor([10 * rank + number])})
+if rank:
+    none.update({"x": torch.tensor([7])})
 torch.save({"weights": weights_of(model), "rows": history.rows, "best": history.best_epoch, "figures": figures,
-            "ids": predictions.patch_ids, "outputs": predictions.outputs["kind"].tolist(), "seen": seen},
+            "ids": predictions.patch_ids, "outputs": predictions.outputs["kind"].tolist(), "seen": seen,
+            "samples": samples.compute()["x"].tolist(), "none": none.compute()["x"].tolist()},
            f"{folder}/{rank}.pt")
 """
 
@@ -495,6 +502,8 @@ def test_two_processes_give_exact_figures_on_ragged_data(tmp_path):
         assert first[key] == second[key], key
     for one, two in zip([*first["rows"], first["figures"]], [*second["rows"], second["figures"]], strict=True):
         assert one == pytest.approx(two, rel=1e-6)  # an all-reduce need not add in the same order on every rank
+    for each in (first, second):  # also where a process has none
+        assert each["samples"] == [0, 1, 10, 11, 12] and each["none"] == [7]
     assert len(first["seen"]) == len(second["seen"]) == 2 * 19
     assert set(first["seen"][:19] + second["seen"][:19]) == {f"patch {number}" for number in range(37)}
 

@@ -133,7 +133,6 @@ def test_setup_cell_installs_on_colab_and_holds_torch(path, tmp_path):
     assert len(asked) == 1
     assert f"bengelib @ git+https://github.com/{links.declared_repository()} " in asked[0]
     assert f"torch=={version('torch')}" in asked[0]
-    assert f"torchvision=={version('torchvision')}" in asked[0]
 
 
 @each_notebook

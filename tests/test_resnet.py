@@ -1,3 +1,4 @@
+import importlib
 import socket
 import urllib.error
 
@@ -200,3 +201,9 @@ def test_damaged_file_in_the_cache_is_explained(monkeypatch, tmp_path):
         with pytest.raises(DownloadError, match=r"resnet18-f37072fd.* damaged") as caught:
             load_imagenet(ResNetEncoder(3), ("B04", "B03", "B02"))
         assert "weights_only" not in str(caught.value)  # torch's advice to load the file all the same is a bad one
+
+
+@pytest.mark.parametrize("depth", PEERS)
+def test_addresses_of_the_weights_are_those_of_torchvision(depth):
+    weights = importlib.import_module("torchvision.models").get_model_weights(f"resnet{depth}")
+    assert resnet._DEPTHS[depth].weights in [each.url for each in weights]

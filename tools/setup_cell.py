@@ -10,7 +10,7 @@ clone = next((folder for folder in Path.cwd().parents if (folder / "bengelib").i
 if clone:
     sys.path.insert(0, str(clone))
 elif "google.colab" in sys.modules and not importlib.util.find_spec("bengelib"):
-    Path("held.txt").write_text("\n".join(f"{name}=={version(name)}" for name in ("torch", "torchvision", "numpy")))
+    Path("held.txt").write_text("\n".join(f"{name}=={version(name)}" for name in ("torch", "numpy")))
     package = "bengelib @ git+https://github.com/{{repository}}"
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--constraint", "held.txt", package], check=True)
     importlib.invalidate_caches()
