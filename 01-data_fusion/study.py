@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 from bengelib.bands import CLIMATE_ZONE_SYMBOLS, CORINE_19, S1_BANDS, S2_BANDS, WEATHER  # noqa: E402
 from bengelib.clouds import paint_clouds  # noqa: E402
-from bengelib.engine import fit, predict, seed_everything  # noqa: E402
+from bengelib.engine import Trainer, predict, seed_everything  # noqa: E402
 from bengelib.fusion import EarlyFusion, FeatureFusion, FiLMFusion, LateFusion  # noqa: E402
 from bengelib.heads import ClassificationHead, Network, count_parameters  # noqa: E402
 from bengelib.intervals import (  # noqa: E402
@@ -198,7 +198,7 @@ def carry_out(run: Run) -> dict[str, np.ndarray]:
         ranked = sorted(range(len(train)), key=lambda index: unit_hash(f"labels {train.patch_ids[index]}"))
         data = Subset(train, ranked[: max(1, round(run.label_fraction * len(train)))])
     tasks = [Classification("climate_zone", CLIMATE_ZONE_SYMBOLS), MultiLabel("corine", CORINE_19)]
-    fit(
+    Trainer(precision="no", progress=False).fit(
         model,
         tasks,
         data,
@@ -206,9 +206,7 @@ def carry_out(run: Run) -> dict[str, np.ndarray]:
         batch_size=run.batch_size,
         lr=run.lr,
         augment=Augment(run.crop),
-        precision="no",
         seed=run.seed,
-        progress=False,
     )
     test = open_data(run, "test")
     arrays: dict[str, np.ndarray] = {"parameters": np.array(count_parameters(model))}

@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 from bengelib.bands import CLIMATE_ZONE_SYMBOLS, IGNORE_INDEX, LAND_COVER_NAMES, S1_BANDS, S2_BANDS  # noqa: E402
 from bengelib.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from bengelib.engine import fit, predict, seed_everything  # noqa: E402
+from bengelib.engine import Trainer, predict, seed_everything  # noqa: E402
 from bengelib.fusion import EarlyFusion  # noqa: E402
 from bengelib.heads import (  # noqa: E402
     ClassificationHead,
@@ -215,7 +215,8 @@ def carry_out(run: Run) -> dict[str, np.ndarray]:
         load_checkpoint(CHECKPOINTS / f"mtl-{run.start}.safetensors", model, heads=False)
     data = training_data(run)
     steps = run.epochs * -(-len(data) // run.batch_size)
-    history = fit(
+    trainer = Trainer(gradient_every=run.gradient_every, precision="no", progress=False)
+    history = trainer.fit(
         model,
         make_tasks(run),
         data,
@@ -224,10 +225,7 @@ def carry_out(run: Run) -> dict[str, np.ndarray]:
         lr=run.lr,
         augment=Augment(run.crop),
         weighting=make_weighting(run, steps),
-        gradient_every=run.gradient_every,
-        precision="no",
         seed=run.seed,
-        progress=False,
     )
     if run == LONGER:
         save_checkpoint(CHECKPOINTS / f"mtl-{fingerprint(run)}.safetensors", model, {"study": run.model})
@@ -278,7 +276,7 @@ def seconds_per_epoch(runs: list[Run], rounds: int = 7, steps: int = 8) -> dict[
             options: dict[str, Any] = {"epochs": 1, "batch_size": run.batch_size, "augment": Augment(run.crop)}
             model, tasks, weighting = build(run), make_tasks(run), make_weighting(run, steps)
             begun = time.monotonic()
-            fit(model, tasks, few, weighting=weighting, precision="no", progress=False, **options)
+            Trainer(precision="no", progress=False).fit(model, tasks, few, weighting=weighting, **options)
             measured[name].append((time.monotonic() - begun) / len(few) * len(train))
     torch.set_num_threads(threads)
     seconds = {name: float(np.median(values)) for name, values in measured.items()}

@@ -51,7 +51,7 @@ sys.path.insert(0, str(ROOT))
 
 from bengelib.bands import CORINE_19, LAND_COVER_NAMES, S1_BANDS, S2_BANDS  # noqa: E402
 from bengelib.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from bengelib.engine import History, fit, predict, seed_everything  # noqa: E402
+from bengelib.engine import History, Trainer, predict, seed_everything  # noqa: E402
 from bengelib.finetuning import FROM_SCRATCH, FineTuning, finetune, logits_of, with_chosen_lr  # noqa: E402
 from bengelib.fusion import EarlyFusion, LateFusion  # noqa: E402
 from bengelib.heads import ClassificationHead, Network, count_parameters  # noqa: E402
@@ -291,26 +291,24 @@ def pretrain(run: Run, encoder: nn.Module, train: Halved) -> tuple[History | Non
         "epochs": run.epochs,
         "batch_size": run.batch_size,
         "lr": run.lr,
-        "precision": run.precision,
         "seed": run.seed,
-        "progress": False,
     }
+    trainer = Trainer(precision=run.precision, progress=False)
     views = make_views(run)
     if run.method in ("simclr", "barlow", "vicreg", "mae"):
-        options.pop("progress")
-        settings = Pretraining(method=run.method, size=run.size, **options)
+        settings = Pretraining(method=run.method, size=run.size, precision=run.precision, **options)
         return pretrain_encoder(encoder, train, views, settings, progress=False), None
     if run.method == "geolocation":
         places = min(CLUSTERS, len(np.unique(train.lonlat, axis=0)))
         task = Geolocation(place_clusters(train.lonlat, places, run.seed))
         head = ClassificationHead(int(encoder.feature_dim), task.clusters.names)  # type: ignore[arg-type]
-        return fit(Network(encoder, {"place": head}), [task], train, augment=views, **options), None
+        return trainer.fit(Network(encoder, {"place": head}), [task], train, augment=views, **options), None
     if run.method == "cross-modal":
         model = SiameseNetwork(build(run, ("s1",)), 128, hidden=512, encoder_2=encoder)
-        return fit(model, [Contrast("cross-modal")], train, augment=pair_modalities(views), **options), model
+        return trainer.fit(model, [Contrast("cross-modal")], train, augment=pair_modalities(views), **options), model
     if run.method == "agreement":
         model = SiameseNetwork(encoder, 128, hidden=512)
-        return fit(model, [Contrast("agreement")], train, augment=TwoViews(views), **options), None
+        return trainer.fit(model, [Contrast("agreement")], train, augment=TwoViews(views), **options), None
     return None, None
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from bengelib.arguments import as_indices, whole_number
-from bengelib.devices import Accelerator
 from bengelib.errors import BandError
 from bengelib.transforms import Batch, decode
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 
 def source_dataset(data: Dataset[Any]) -> Any:
@@ -60,7 +62,7 @@ def check_bands(model: nn.Module, data: Dataset[Any]) -> None:
 
 
 def batch_order(
-    size: int, batch_size: int, accelerator: Accelerator, generator: torch.Generator | None
+    size: int, batch_size: int, accelerator: "Accelerator", generator: torch.Generator | None
 ) -> list[list[int]]:
     """Indices of each batch of this process: shuffled and of equal number in training, in order and exact otherwise."""
     rank, processes = accelerator.process_index, accelerator.num_processes
@@ -86,7 +88,7 @@ def steps_per_epoch(size: int, batch_size: int, processes: int = 1) -> int:
 def batches(
     data: Dataset[Any],
     batch_size: int,
-    accelerator: Accelerator,
+    accelerator: "Accelerator",
     workers: int,
     generator: torch.Generator | None = None,
 ) -> Iterator[Batch]:

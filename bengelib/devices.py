@@ -4,17 +4,15 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bengelib.errors import ArgumentError
 
-with warnings.catch_warnings():  # tqdm's about missing widgets, which these progress bars do without
-    warnings.filterwarnings("ignore", message="IProgress not found")
-    from accelerate import Accelerator as Accelerator
-    from accelerate.state import AcceleratorState, PartialState
-    from accelerate.utils import gather_object as gather_object
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 _NOT_FOLLOWED = {
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
@@ -27,6 +25,11 @@ _NOT_FOLLOWED = {
 """Variables by which `accelerate launch` would change what is computed, with the values that change nothing."""
 _OF_LAUNCHERS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Variables by which a launcher says that there are several processes."""
+
+
+def on_host(values: Tensor) -> bool:
+    """Whether a tensor can be looked at without waiting for a device."""
+    return values.device.type == "cpu"
 
 
 def choose_precision(precision: str = "auto") -> str:
@@ -49,7 +52,7 @@ def choose_precision(precision: str = "auto") -> str:
     return "bf16" if torch.cpu._is_amx_tile_supported() else "no"
 
 
-def make_accelerator(precision: str) -> Accelerator:
+def make_accelerator(precision: str) -> "Accelerator":
     """An accelerator of the given precision, whatever precision an earlier call asked for.
 
     Without `cpu`, Accelerate would take several processes on CPUs for strangers that train a model each. Variables that
@@ -58,6 +61,11 @@ def make_accelerator(precision: str) -> Accelerator:
     Raises:
         ArgumentError: another precision, or variables of a launcher without the processes that they speak of.
     """
+    with warnings.catch_warnings():  # tqdm's about missing widgets, which these progress bars do without
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState, PartialState
+
     chosen = choose_precision(precision)
     left = {name: os.environ[name] for name, plain in _NOT_FOLLOWED.items() if os.environ.get(name, plain) != plain}
     if left:
@@ -102,7 +110,7 @@ def handed_back(model: nn.Module) -> Iterator[None]:
         model.__dict__.update(before)
 
 
-def share_buffers(model: nn.Module, accelerator: Accelerator) -> None:
+def share_buffers(model: nn.Module, accelerator: "Accelerator") -> None:
     """Give all processes the running statistics of the first; each of them has seen only its own batches."""
     if accelerator.num_processes > 1:
         for buffer in model.buffers():

@@ -18,7 +18,8 @@ from torch.utils.data import Dataset, Subset
 
 from bengelib.arguments import as_indices, whole_number
 from bengelib.batches import contents_of
-from bengelib.engine import Augmentation, fit, predict
+from bengelib.devices import on_host
+from bengelib.engine import Augmentation, Trainer, predict
 from bengelib.errors import SplitError
 from bengelib.heads import ClassificationHead, Network
 from bengelib.labelled import label_subsets
@@ -108,6 +109,8 @@ class SmoothedClassification(Classification):
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
         """Cross-entropy with the smoothed labels; see `Classification.loss` for the errors."""
         logits, labels = self._pair(outputs, batch)
+        if on_host(labels):
+            self.check(batch)
         return F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
 
 
@@ -285,18 +288,16 @@ class _Run:
             target, self.classes
         )
         repeated = repeat_to(chosen, steps * settings.batch_size, self.seed)
-        fit(
+        trainer = Trainer(weight_decay=settings.weight_decay, precision=self.precision, progress=self.progress)
+        trainer.fit(
             model,
             [task],
             Subset(self.data, repeated.tolist()),
             epochs=1,  # of all the repetitions, so that the number of steps is exact
             batch_size=settings.batch_size,
             lr=lr,
-            weight_decay=settings.weight_decay,
             augment=self.augment,
-            precision=self.precision,
             seed=self.seed,
-            progress=self.progress,
         )
         return (model.average if settings.average else model.network).requires_grad_(True).eval()
 

@@ -35,9 +35,13 @@ class PlaceClusters:
 
     def predict(self, lonlat: np.ndarray | Tensor) -> np.ndarray:
         """Index of the region with the nearest centre, (N,) int64, for degrees (N, 2)."""
-        similarity = _on_sphere(np.asarray(torch.as_tensor(lonlat).cpu())) @ _on_sphere(self.centres).T  # (N, K)
-        nearest: np.ndarray = similarity.argmax(axis=1)
+        nearest: np.ndarray = self.nearest(torch.as_tensor(lonlat)).cpu().numpy()
         return nearest
+
+    def nearest(self, lonlat: Tensor) -> Tensor:
+        """The same as `predict`, computed on the device of `lonlat` and left there."""
+        centres = on_sphere(torch.from_numpy(self.centres)).to(lonlat.device, _exact(lonlat))
+        return (on_sphere(lonlat) @ centres.T).argmax(dim=1)
 
 
 def place_clusters(lonlat: np.ndarray | Tensor, clusters: int = 20, seed: int = 0) -> PlaceClusters:
@@ -61,15 +65,19 @@ def place_clusters(lonlat: np.ndarray | Tensor, clusters: int = 20, seed: int = 
     different = len(np.unique(places, axis=0))
     if not 1 <= clusters <= different:
         raise ValueError(f"{clusters} clusters of {different} different places; choose from 1 to {different}")
-    fitted = KMeans(clusters, n_init=10, random_state=seed).fit(_on_sphere(places))
+    fitted = KMeans(clusters, n_init=10, random_state=seed).fit(on_sphere(torch.from_numpy(places)).numpy())
     x, y, z = fitted.cluster_centers_.T
     return PlaceClusters(np.rad2deg(np.stack([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))], axis=1)))
 
 
-def _on_sphere(lonlat: np.ndarray) -> np.ndarray:
-    """Points of the unit sphere, (N, 3), of degrees (N, 2)."""
-    lon, lat = np.deg2rad(np.asarray(lonlat, dtype=np.float64)).T
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+def on_sphere(lonlat: Tensor) -> Tensor:
+    """Points of the unit sphere, (N, 3), of degrees (N, 2); in 64 bits where the device has them."""
+    lon, lat = torch.deg2rad(lonlat.to(_exact(lonlat))).unbind(dim=1)
+    return torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=1)
+
+
+def _exact(values: Tensor) -> torch.dtype:
+    return torch.float32 if values.device.type == "mps" else torch.float64
 
 
 class Geolocation(Classification):
@@ -80,12 +88,15 @@ class Geolocation(Classification):
         super().__init__(target, clusters.names)
         self.clusters = clusters
 
-    def labelled(self, batch: Mapping[str, Any]) -> int:
-        """All samples of a batch have a place."""
-        return len(batch["lonlat"])
+    def labelled(self, batch: Mapping[str, Any]) -> Tensor:
+        """All samples of a batch have a place, ()."""
+        return torch.tensor(len(batch["lonlat"]))
+
+    def check(self, batch: Mapping[str, Any]) -> None:
+        """Nothing to refuse: every place has a nearest centre."""
 
     def _pair(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         if "lonlat" not in batch:
             raise MissingModalityError(f"no 'lonlat' in a batch of {sorted(batch)}; add it to the dataset's targets")
-        labels = torch.from_numpy(self.clusters.predict(batch["lonlat"])).to(batch["lonlat"].device)
+        labels = self.clusters.nearest(batch["lonlat"])
         return super()._pair(outputs, {**batch, self.target: labels})

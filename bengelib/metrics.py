@@ -31,7 +31,7 @@ class Mean:
         self._sums = self._sums.to(device, torch.float32 if device.type == "mps" else torch.float64)
         return self
 
-    def update(self, value: Tensor, weight: float = 1.0) -> None:
+    def update(self, value: Tensor, weight: float | Tensor = 1.0) -> None:
         """Add a value, or each element of a tensor, that counts `weight` times."""
         value = value.detach().to(self._sums)
         self._sums[0] += value.sum() * weight

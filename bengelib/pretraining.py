@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from bengelib.arguments import whole_number
 from bengelib.bands import S1_BANDS, S2_BANDS
-from bengelib.engine import Augmentation, History, fit
+from bengelib.engine import Augmentation, History, Trainer
 from bengelib.errors import BandError
 from bengelib.fusion import EarlyFusion, LateFusion
 from bengelib.images import CHANNELS, ChannelNormalize, ImageEncoder
@@ -156,7 +156,7 @@ def pretrain_encoder(
         task = Contrast(settings.method, **options)  # type: ignore[arg-type]
         length = 128 if settings.method == "simclr" else 512  # methods that decorrelate dimensions need many of them
         model, augment = SiameseNetwork(encoder, length, hidden=512), TwoViews(views)
-    return fit(
+    return Trainer(precision=settings.precision, progress=progress).fit(
         model,
         [task],
         data,
@@ -164,9 +164,7 @@ def pretrain_encoder(
         batch_size=settings.batch_size,
         lr=settings.lr,
         augment=augment,
-        precision=settings.precision,
         seed=settings.seed,
-        progress=progress,
     )
 
 

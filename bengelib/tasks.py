@@ -4,6 +4,7 @@ Labels may be missing for some samples: `IGNORE_INDEX` (255) where labels are in
 What has no label counts neither in the loss nor in the metrics, and in a batch without any label the loss is 0.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bengelib.bands import IGNORE_INDEX
+from bengelib.devices import on_host
 from bengelib.errors import ArgumentError, BandError, MissingModalityError
 from bengelib.intervals import MIN_POSITIVES, mean_average_precision, mean_iou
 from bengelib.metrics import ConfusionMatrix, Mean, Metric, Samples
@@ -58,14 +60,23 @@ class Classification:
 
         Raises:
             MissingModalityError: outputs or batch lack the target.
-            BandError: a label is outside the classes.
+            BandError: a label is outside the classes. On another device than the CPU the loss is NaN instead, because
+                looking would wait for the device; `check` then says which label it is.
         """
         logits, labels = self._pair(outputs, batch)
-        return masked_cross_entropy(logits, labels)
+        if on_host(labels):
+            self.check(batch)
+            return masked_cross_entropy(logits, labels)
+        outside = outside_of(labels, len(self.classes))
+        return masked_cross_entropy(logits, labels.masked_fill(outside, IGNORE_INDEX)).where(~outside.any(), math.nan)
 
-    def labelled(self, batch: Mapping[str, Any]) -> int:
-        """Number of labelled samples (of maps: pixels) of a batch."""
-        return int((batch[self.target] != IGNORE_INDEX).sum())
+    def check(self, batch: Mapping[str, Any]) -> None:
+        """Refuse labels that are neither the index of a class nor 255, with a `BandError`."""
+        check_labels(self.target, self.classes, batch[self.target])
+
+    def labelled(self, batch: Mapping[str, Any]) -> Tensor:
+        """Number of labelled samples (of maps: pixels) of a batch, ()."""
+        return (batch[self.target] != IGNORE_INDEX).sum()
 
     def metric(self) -> ConfusionMatrix:
         """A confusion matrix, from which every figure is computed exactly, whatever the batches were."""
@@ -74,6 +85,7 @@ class Classification:
     def update(self, metric: ConfusionMatrix, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
         """Count one batch of logits (B, K) and labels (B,)."""
         logits, labels = self._pair(outputs, batch)
+        self.check(batch)
         metric.update(logits.argmax(dim=1), labels)
 
     def summary(self, metric: ConfusionMatrix) -> dict[str, float]:
@@ -85,9 +97,7 @@ class Classification:
         return {"accuracy": float(np.trace(confusion) / max(confusion.sum(), 1)), "macro_f1": macro}
 
     def _pair(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        logits, labels = _logits_and_labels(self.target, self.classes, outputs, batch)
-        check_labels(self.target, self.classes, labels)
-        return logits, labels
+        return _logits_and_labels(self.target, self.classes, outputs, batch)
 
 
 class Segmentation(Classification):
@@ -110,7 +120,6 @@ class Segmentation(Classification):
             raise BandError(
                 f"labels of {self.target!r} are {tuple(labels.shape[1:])} pixels, logits {tuple(logits.shape[2:])}"
             )
-        check_labels(self.target, self.classes, labels)
         return logits, labels
 
 
@@ -144,10 +153,10 @@ class Regression:
         errors = torch.where(known, (values - labels.nan_to_num()) / self.scale, 0.0)
         return errors.square().sum() / known.sum().clamp(min=1)
 
-    def labelled(self, batch: Mapping[str, Any]) -> int:
-        """Number of labelled samples of a batch."""
+    def labelled(self, batch: Mapping[str, Any]) -> Tensor:
+        """Number of labelled samples of a batch, ()."""
         labels = batch[self.target] if self.column is None else batch[self.target][:, self.column]
-        return int((~labels.isnan()).sum())
+        return (~labels.isnan()).sum()
 
     def metric(self) -> Mean:
         """The mean of absolute errors."""
@@ -198,9 +207,9 @@ class MultiLabel:
         losses = F.binary_cross_entropy_with_logits(logits.float(), labels.nan_to_num(), reduction="none")
         return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
 
-    def labelled(self, batch: Mapping[str, Any]) -> int:
-        """Number of labels of a batch, over samples and classes."""
-        return int((~batch[self.target].isnan()).sum())
+    def labelled(self, batch: Mapping[str, Any]) -> Tensor:
+        """Number of labels of a batch, over samples and classes, ()."""
+        return (~batch[self.target].isnan()).sum()
 
     def metric(self) -> Samples:
         """All logits and labels: average precision ranks them together."""
@@ -255,12 +264,17 @@ def check_labels(target: str, classes: Sequence[str], labels: Tensor) -> None:
     Raises:
         BandError: naming the label.
     """
-    wrong = (labels < 0) | ((labels >= len(classes)) & (labels != IGNORE_INDEX))
+    wrong = outside_of(labels, len(classes))
     if bool(wrong.any()):
         raise BandError(
             f"label {int(labels[wrong][0])} of {target!r} is outside its {len(classes)} classes {tuple(classes)}; "
             f"labels are indices from 0 to {len(classes) - 1}, or {IGNORE_INDEX} where unknown"
         )
+
+
+def outside_of(labels: Tensor, count: int) -> Tensor:
+    """Which integer labels are neither one of `count` classes nor `IGNORE_INDEX`, of the shape of the labels."""
+    return (labels < 0) | ((labels >= count) & (labels != IGNORE_INDEX))
 
 
 def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

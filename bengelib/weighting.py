@@ -4,9 +4,9 @@ Each class turns the losses of a batch into the number whose gradient is followe
 gradients on the shared encoder relate; they are given the matrix of their dot products, G_ij = g_i . g_j, from
 `gradient_products`, which is all that is needed of them.
 
-What is common to all: weights are positive and finite, or an error says which is not; a loss of exactly 0 means that
-no sample of the batch is labelled for that task, which then tells nothing about that task's weight. In several
-processes the dot products are averages, so that all processes weigh alike.
+What is common to all: weights are positive and finite, or `check` says which is not; a loss of exactly 0 means that no
+sample of the batch is labelled for that task, which then tells nothing about that task's weight. In several processes
+the dot products are averages, so that all processes weigh alike. Nothing here reads a number back from the device.
 """
 
 import math
@@ -16,6 +16,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from bengelib.devices import on_host
 from bengelib.errors import NonFiniteLossError
 
 Losses = Mapping[str, Tensor]
@@ -29,7 +30,7 @@ class EqualWeights(nn.Module):
         gradients: whose gradients `forward` needs: `""` none, `"encoder"` on all of the encoder, `"last"` on its last
             layer.
         shared_only: whether the weights apply to the encoder only, and every head follows its own plain loss.
-        weights: those that the last call used, by target.
+        values: the weights that the last call used, (K,), in the order of the targets.
     """
 
     gradients: str = ""
@@ -45,7 +46,24 @@ class EqualWeights(nn.Module):
         self.targets = tuple(targets)
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets {self.targets} must be one or more different names")
-        self.weights: dict[str, float] = dict.fromkeys(self.targets, 1.0)
+        self.values = torch.ones(len(self.targets))
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights that the last call used, by target; reads them from the device."""
+        return dict(zip(self.targets, self.values.tolist(), strict=True))
+
+    def check(self) -> None:
+        """Refuse weights that cannot be trained with.
+
+        Raises:
+            NonFiniteLossError: a weight of the last call is negative, zero, infinite or NaN.
+        """
+        if wrong := {name: weight for name, weight in self.weights.items() if not 0 < weight < math.inf}:
+            raise NonFiniteLossError(
+                f"{type(self).__name__} arrived at weights {wrong}; weights must be positive and finite. Lower the "
+                "learning rate, or look for a task whose loss explodes or is 0 from the start."
+            )
 
     def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
         """The number to follow downhill, ().
@@ -61,17 +79,14 @@ class EqualWeights(nn.Module):
 
         Raises:
             ValueError: the losses are not those of the targets.
-            NonFiniteLossError: a weight is negative, zero, infinite or NaN.
+            NonFiniteLossError: see `check`, which is called here unless the weights are on another device.
         """
         if set(losses) != set(self.targets):
             raise ValueError(f"the losses are of {sorted(losses)}, the weighting is for {sorted(self.targets)}")
         values = torch.as_tensor(weights)
-        self.weights = dict(zip(self.targets, values.detach().tolist(), strict=True))
-        if wrong := {name: weight for name, weight in self.weights.items() if not 0 < weight < math.inf}:
-            raise NonFiniteLossError(
-                f"{type(self).__name__} arrived at weights {wrong}; weights must be positive and finite. Lower the "
-                "learning rate, or look for a task whose loss explodes or is 0 from the start."
-            )
+        self.values = values.detach()
+        if on_host(values):
+            self.check()
         return sum(weight * losses[name] for name, weight in zip(self.targets, values, strict=True))
 
 
@@ -128,8 +143,8 @@ class UncertaintyWeights(EqualWeights):
         weights = torch.exp(-self.log_variance) * torch.tensor(self.factors, device=self.log_variance.device)
         total = self.combine(losses, weights)
         for name, log_variance in zip(self.targets, self.log_variance, strict=True):
-            if float(losses[name].detach()) != 0:  # without a label there is nothing to learn the noise from
-                total = total + log_variance / 2
+            learned = losses[name].detach() != 0  # without a label there is nothing to learn the noise from
+            total = total + torch.where(learned, log_variance / 2, 0.0)
         return total
 
 
@@ -151,29 +166,27 @@ class DynamicWeightAverage(EqualWeights):
         if window < 1 or not temperature > 0:
             raise ValueError(f"window {window} and temperature {temperature} must both be positive")
         self.window, self.temperature = window, temperature
-        self._means: list[list[float]] = []  # of the windows that are over
-        self._sums, self._counts, self._steps = [0.0] * len(self.targets), [0] * len(self.targets), 0
+        self._means: list[Tensor] = []  # (K,) of each window that is over, in 64 bits where the device has them
+        self._sums, self._counts, self._steps = torch.zeros(()), torch.zeros(()), 0
 
     def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
         """The weighted sum, (); its losses count for the next weights."""
         total = self.combine(losses, self._current())
-        for place, name in enumerate(self.targets):
-            value = float(losses[name].detach())
-            self._sums[place] += value
-            self._counts[place] += value != 0
+        values = _stacked(losses, self.targets)
+        self._sums, self._counts = self._sums.to(values) + values, self._counts.to(values) + (values != 0)
         self._steps += 1
         if self._steps == self.window:
-            before = self._means[-1] if self._means else [1.0] * len(self.targets)
-            pairs = zip(self._sums, self._counts, before, strict=True)
-            self._means.append([value / count if count else last for value, count, last in pairs])
-            self._sums, self._counts, self._steps = [0.0] * len(self.targets), [0] * len(self.targets), 0
+            before = self._means[-1] if self._means else torch.ones_like(values)
+            mean = torch.where(self._counts > 0, self._sums / self._counts.clamp(min=1), before)
+            self._means = [*self._means[-1:], mean]  # the last two are all that counts
+            self._sums, self._counts, self._steps = torch.zeros(()), torch.zeros(()), 0
         return total
 
-    def _current(self) -> list[float]:
+    def _current(self) -> Tensor:
         if len(self._means) < 2:
-            return [1.0] * len(self.targets)
-        ratios = torch.tensor(self._means[-1]) / torch.tensor(self._means[-2])
-        return (len(self.targets) * torch.softmax(ratios / self.temperature, dim=0)).tolist()
+            return torch.ones(len(self.targets))
+        ratios = (self._means[-1] / self._means[-2]).float()
+        return len(self.targets) * torch.softmax(ratios / self.temperature, dim=0)
 
 
 class PCGrad(EqualWeights):
@@ -207,16 +220,16 @@ def project_conflicts(products: Tensor, orders: Sequence[Sequence[int]] | None =
         products: dot products of the plain gradients, (K, K).
         orders: for each task the order in which it meets all tasks, itself included; by default as they stand.
     """
-    matrix = products.detach().double().cpu()
+    matrix = products.detach().to(_exact(products.device))
     size = len(matrix)
-    total = torch.zeros(size, dtype=torch.float64)
+    total = matrix.new_zeros(size)
     for task, order in enumerate(orders or [range(size)] * size):
-        coefficients = torch.zeros(size, dtype=torch.float64)
+        coefficients = matrix.new_zeros(size)
         coefficients[task] = 1.0
         for other in order:
-            along = coefficients @ matrix[:, other]  # g_i . g_j
-            if other != task and along < 0 and matrix[other, other] > 0:
-                coefficients[other] -= along / matrix[other, other]
+            along, square = coefficients @ matrix[:, other], matrix[other, other]  # g_i . g_j and |g_j|^2
+            if other != task:
+                coefficients[other] -= torch.where((along < 0) & (square > 0), along / square, 0.0)
         total += coefficients
     return total.float()
 
@@ -242,18 +255,19 @@ class GradNorm(EqualWeights):
         if alpha < 0 or not lr > 0 or not floor > 0:
             raise ValueError(f"alpha {alpha} must not be negative, lr {lr} and floor {floor} must be positive")
         self.alpha, self.lr, self.floor = alpha, lr, floor
-        self._first: list[float] | None = None
+        self._first: Tensor | None = None  # (K,) losses of the first step in which all are above 0; NaN until then
         self._next = torch.ones(len(self.targets))
 
     def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
         """The weighted sum, (), with the weights of the step before; then they move."""
-        norms = _given(products, self).diagonal().clamp(min=0).sqrt().float().cpu()  # (K,)
+        norms = _given(products, self).diagonal().clamp(min=0).sqrt().float()  # (K,)
+        self._next = self._next.to(norms.device)
         total = self.combine(losses, self._next)
-        values = torch.tensor([float(losses[name].detach()) for name in self.targets])
-        if bool((values > 0).all()):
-            if self._first is None:
-                self._first = values.tolist()
-            self._next = self._moved(values / torch.tensor(self._first), norms)
+        values = _stacked(losses, self.targets).float()
+        usable = (values > 0).all()
+        first = torch.full_like(values, math.nan) if self._first is None else self._first
+        self._first = torch.where(first.isnan() & usable, values, first)
+        self._next = torch.where(usable, self._moved(values / self._first, norms), self._next)
         return total
 
     def _moved(self, ratios: Tensor, norms: Tensor) -> Tensor:
@@ -262,6 +276,17 @@ class GradNorm(EqualWeights):
         wanted = weighted.mean() * (ratios / ratios.mean()) ** self.alpha
         moved = (self._next - self.lr * torch.sign(weighted - wanted) * norms).clamp(min=self.floor)
         return moved * len(moved) / moved.sum()
+
+
+def _exact(device: torch.device) -> torch.dtype:
+    """64-bit floats, except on Apple's GPUs, which have none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _stacked(losses: Losses, targets: Sequence[str]) -> Tensor:
+    """The losses without their graph, (K,), in the order of the targets."""
+    values = torch.stack([losses[name].detach() for name in targets])
+    return values.to(_exact(values.device))
 
 
 def _given(products: Tensor | None, weighting: EqualWeights) -> Tensor:

@@ -7,7 +7,7 @@ from bengelib.arguments import as_index, as_indices, check_share, whole_number
 from bengelib.batches import batches, contents_of
 from bengelib.dataset import BENGE
 from bengelib.devices import choose_precision, make_accelerator
-from bengelib.engine import fit
+from bengelib.engine import Trainer, fit
 from bengelib.errors import ArgumentError
 from bengelib.finetuning import FineTuning
 from bengelib.labelled import label_subsets
@@ -158,7 +158,7 @@ def test_what_is_no_whole_number_is_refused(trees, value):
 
 def test_a_warmup_in_per_cent_is_refused(trees):
     with pytest.raises(ArgumentError, match=r"warmup=10; .*write 0\.1 for 10 per cent"):
-        fit(torch.nn.Linear(1, 1), [Classification("climate_zone", "ab")], trees[1], warmup=10)
+        Trainer(warmup=10).fit(torch.nn.Linear(1, 1), [Classification("climate_zone", "ab")], trees[1])
 
 
 def test_copies_are_labelled_together():

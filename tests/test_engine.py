@@ -17,12 +17,13 @@ from bengelib import engine
 from bengelib.batches import check_bands
 from bengelib.dataset import BENGE
 from bengelib.devices import choose_precision
-from bengelib.engine import _score, evaluate, fit, predict, seed_everything
+from bengelib.engine import _score, evaluate, predict, seed_everything
 from bengelib.errors import BandError, NonFiniteLossError
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import ClassificationHead, Network
 from bengelib.tasks import Classification
 from bengelib.transforms import Augment
+from tests.training import fit_with
 
 CLASSES = ("dark", "bright", "striped")
 TASKS = (Classification("kind", CLASSES),)
@@ -56,7 +57,7 @@ def make_model(seed=0, bands=BANDS):
 
 def quick_fit(model, train=None, **options):
     options = {"epochs": 1, "batch_size": 16, "precision": "no", "progress": False} | options
-    return fit(model, options.pop("tasks", TASKS), Patches(48) if train is None else train, **options)
+    return fit_with(model, options.pop("tasks", TASKS), Patches(48) if train is None else train, **options)
 
 
 def weights_of(model):
@@ -291,7 +292,7 @@ def test_the_fake_tree_trains(fake_tree):
     zones = tuple(zone.symbol for zone in bengelib.bands.CLIMATE_ZONES)
     model = Network(encoder, {"climate_zone": ClassificationHead(encoder.feature_dim, zones)})
     tasks = [Classification("climate_zone", zones)]
-    history = bengelib.fit(model, tasks, train, val, epochs=1, batch_size=2, augment=Augment(64), progress=False)
+    history = bengelib.fit(model, tasks, train, val, epochs=1, batch_size=2, augment=Augment(64))
     assert math.isfinite(history.rows[0]["val/loss"])
     assert bengelib.predict(model, val).patch_ids == val.patch_ids
     assert set(bengelib.evaluate(model, tasks, val)) == {"loss", "climate_zone/accuracy", "climate_zone/macro_f1"}
@@ -459,7 +460,7 @@ def test_bands_of_the_dataset_are_checked(fake_tree):
 SCRIPT = """
 import sys, torch, json
 import numpy as np
-from bengelib.engine import evaluate, fit, predict
+from bengelib.engine import Trainer, evaluate, predict
 from bengelib.metrics import Samples
 from tests.test_engine import TASKS, Patches, make_model, weights_of
 
@@ -467,7 +468,7 @@ torch.set_num_threads(1)
 rank, folder = int(__import__("os").environ["RANK"]), sys.argv[1]
 model, val = make_model(), Patches(25, seed=1)
 seen = []
-history = fit(model, TASKS, Patches(37), val, epochs=2, batch_size=4, precision="no", progress=False,
+history = Trainer(precision="no", progress=False).fit(model, TASKS, Patches(37), val, epochs=2, batch_size=4,
               augment=lambda batch, _: seen.extend(batch["patch_id"]) or batch)
 figures = evaluate(model, TASKS, val, batch_size=4, precision="no")
 predictions = predict(model, val, batch_size=4, precision="no")

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Subset
 
 from bengelib.bands import LAND_COVER_NAMES, S1_BANDS
-from bengelib.engine import fit, predict
+from bengelib.engine import predict
 from bengelib.errors import MissingModalityError
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network, RegressionHead, SegmentationHead, hard_maps
@@ -19,6 +19,7 @@ from bengelib.packing import pack
 from bengelib.tasks import Regression, Segmentation
 from bengelib.transforms import decode
 from tests.fake_tree import write_fake_tree
+from tests.training import fit_with
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +113,7 @@ def test_training_sees_no_hidden_label(packed, workers):
     tasks = (Watching("land_cover", LAND_COVER_NAMES), Regression("season", 0.3))
     data = HideLabels(packed, "land_cover", 0.34)
     options = {"epochs": 1, "batch_size": 3, "precision": "no", "progress": False}
-    history = fit(model, tasks, data, workers=workers, **options)
+    history = fit_with(model, tasks, data, workers=workers, **options)
     assert sum(seen) == data.labelled.sum() == 2
     assert np.isfinite(history.rows[0]["train/land_cover/loss"])
     predictions = predict(model, data, reduce=hard_maps, batch_size=4, precision="no")

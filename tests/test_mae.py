@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from bengelib.bands import S2_BANDS
-from bengelib.engine import evaluate, fit, seed_everything
+from bengelib.engine import evaluate, seed_everything
 from bengelib.errors import BandError, MissingModalityError
 from bengelib.heads import ClassificationHead, Network
 from bengelib.mae import (
@@ -23,6 +23,7 @@ from bengelib.mae import (
 )
 from bengelib.tasks import Classification
 from bengelib.views import Views
+from tests.training import fit_with
 
 INPUTS = {"s2": ("B04", "B08"), "s1": ("VV",)}
 
@@ -232,7 +233,7 @@ def test_reconstruction_can_be_drawn():
 def test_loss_falls_on_a_small_batch_and_painting_beats_the_mean():
     model = small(INPUTS)
     options = {"epochs": 60, "batch_size": 16, "lr": 5e-3, "precision": "no", "progress": False}
-    history = fit(model, [Reconstruction()], Ramps(), **options).frame()
+    history = fit_with(model, [Reconstruction()], Ramps(), **options).frame()
     assert history["train/loss"].iloc[0] > 1 > 0.6 > history["train/loss"].iloc[-1]
     figures = evaluate(model, [Reconstruction()], Ramps(20, seed=1), batch_size=8, precision="no")
     assert figures["reconstruction/error"] == pytest.approx(figures["loss"]) and figures["loss"] < 0.7
@@ -241,7 +242,7 @@ def test_loss_falls_on_a_small_batch_and_painting_beats_the_mean():
 def test_it_trains_on_views_and_is_watched():
     views = Views(16, s2_bands=INPUTS["s2"], s1_bands=INPUTS["s1"])
     model = small()
-    history = fit(model, [Reconstruction()], Ramps(12), Ramps(6), epochs=1, batch_size=6, augment=views,
+    history = fit_with(model, [Reconstruction()], Ramps(12), Ramps(6), epochs=1, batch_size=6, augment=views,
                   precision="no", progress=False).frame()  # fmt: skip
     assert {"val/reconstruction/error", "train/reconstruction/rank"} <= set(history.columns)
 

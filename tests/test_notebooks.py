@@ -84,9 +84,7 @@ def reduced_data(tmp_path_factory):
 
 @each_lab
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
-def test_lab_runs_on_reduced_knobs_with_every_exercise_untouched(
-    path, arithmetic, reduced_data, tmp_path, monkeypatch
-):
+def test_lab_runs_on_reduced_knobs_with_every_exercise_untouched(path, arithmetic, reduced_data, tmp_path, monkeypatch):
     for name, value in ARITHMETICS[arithmetic].items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("BENGE_DATA", str(reduced_data))

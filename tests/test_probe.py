@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 from torch.utils.data import Dataset
 
-from bengelib.engine import fit
+from bengelib.engine import Trainer
 from bengelib.errors import BandError, SplitError
 from bengelib.finetuning import AveragedNetwork, ScaledHead, repeat_to
 from bengelib.fusion import EarlyFusion, FeatureFusion, LateFusion
@@ -357,9 +357,8 @@ def test_several_labels_are_fine_tuned(data, encoder):
 
 
 def test_from_scratch_chooses_its_learning_rate_on_labelled_samples_only(data, monkeypatch):
-    rates = []
-    module = __import__("bengelib.finetuning", fromlist=["fit"])
-    monkeypatch.setattr(module, "fit", lambda *args, lr, **options: rates.append(lr) or fit(*args, lr=lr, **options))
+    rates, train = [], Trainer.fit
+    monkeypatch.setattr(Trainer, "fit", lambda *args, lr, **given: rates.append(lr) or train(*args, lr=lr, **given))
     chosen = label_subsets(data.labels, [0.5])[0.5]
     from_scratch(
         partial(ImageEncoder, width=0.125),

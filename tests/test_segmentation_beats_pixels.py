@@ -8,7 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bengelib.bands import LAND_COVER_NAMES, S1_BANDS, S2_BANDS
-from bengelib.engine import evaluate, fit, seed_everything
+from bengelib.engine import evaluate, seed_everything
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network, SegmentationHead
 from bengelib.intervals import confusion_by_patch, mean_iou
@@ -17,6 +17,7 @@ from bengelib.packed import PackedBENGE
 from bengelib.simulate import simulate
 from bengelib.tasks import Segmentation
 from bengelib.transforms import Augment, decode
+from tests.training import fit_with
 
 PATCHES = 600
 PIXELS = 60_000  # that the regression learns from
@@ -48,6 +49,6 @@ def test_the_unet_beats_a_logistic_regression_of_pixels(tmp_path):
     model = Network(encoder, {"land_cover": SegmentationHead(encoder.channels, LAND_COVER_NAMES)})
     tasks = [Segmentation("land_cover", LAND_COVER_NAMES)]
     options = {"epochs": 12, "batch_size": 16, "lr": 6e-3, "augment": Augment(64), "progress": False, "precision": "no"}
-    fit(model, tasks, train, val, monitor="land_cover/mean_iou", **options)
+    fit_with(model, tasks, train, val, monitor="land_cover/mean_iou", **options)
     of_unet = evaluate(model, tasks, test, precision="no")["land_cover/mean_iou"]
     assert of_unet > of_pixels, f"U-Net {of_unet:.3f}, pixels {of_pixels:.3f}"

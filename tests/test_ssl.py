@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from bengelib.engine import evaluate, fit, seed_everything
+from bengelib.engine import evaluate, seed_everything
 from bengelib.errors import BandError, MissingModalityError, NonFiniteLossError
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import ClassificationHead, Network
@@ -26,6 +26,7 @@ from bengelib.ssl import (
     vicreg,
 )
 from bengelib.views import Pairs, PairViews, TwoViews, Views, pair_modalities
+from tests.training import fit_with
 
 SIZES = list(itertools.product((2, 3, 8, 13), (1, 2, 7, 16)))
 TEMPERATURES = (0.05, 0.2, 0.5, 1.0)
@@ -273,7 +274,7 @@ def siamese(inputs=S1_ONLY, inputs_2=None, **options):
 
 def pretrain(model, task, augment=None, train=None, **options):
     options = {"epochs": 2, "batch_size": 32, "lr": 3e-3, "precision": "no", "progress": False, **options}
-    return fit(model, [task], train or Sensors(), augment=augment or TwoViews(VIEWS), **options)
+    return fit_with(model, [task], train or Sensors(), augment=augment or TwoViews(VIEWS), **options)
 
 
 def test_network_makes_an_embedding_of_each_view():

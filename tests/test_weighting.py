@@ -25,6 +25,7 @@ from bengelib.weighting import (
     project_conflicts,
     shared_parameters,
 )
+from tests.training import fit_with
 
 
 def losses(**values):
@@ -83,7 +84,7 @@ def make_model(seed=0):
 
 def quick_fit(model, weighting, tasks=TASKS, data=None, **options):
     options = {"epochs": 1, "batch_size": 16, "lr": 1e-3, "precision": "no", "progress": False} | options
-    return engine.fit(model, tasks, Points() if data is None else data, weighting=weighting, **options)
+    return fit_with(model, tasks, Points() if data is None else data, weighting=weighting, **options)
 
 
 def weightings(targets, window=2):

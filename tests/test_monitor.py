@@ -1,0 +1,155 @@
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bengelib import monitor, tasks, weighting
+from bengelib.engine import Trainer
+from bengelib.errors import BandError, NonFiniteLossError
+from bengelib.heads import ClassificationHead, Network, RegressionHead
+from bengelib.ssl import Contrast
+from bengelib.tasks import Classification, MultiLabel, Regression
+from bengelib.weighting import DynamicWeightAverage, EqualWeights, GradNorm, PCGrad, UncertaintyWeights
+from tests.training import fit_with
+
+READS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::masked_select", "aten::equal"}
+TASKS = [Classification("kind", "abc"), MultiLabel("tags", "xy"), Regression("size", 2.0)]
+TARGETS = [task.target for task in TASKS]
+WEIGHTINGS = {
+    "equal": EqualWeights,
+    "uncertainty": UncertaintyWeights,
+    "average": lambda targets: DynamicWeightAverage(targets, window=3),
+    "pcgrad": PCGrad,
+    "gradnorm": GradNorm,
+}
+
+
+class CountReads(TorchDispatchMode):
+    """Counts the operations by which Python asks a device for numbers, and so waits for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function.name().split(".")[0] in READS
+        return function(*args, **(kwargs or {}))
+
+
+class Points(torch.utils.data.Dataset):
+    """Points in a plane with three labels each."""
+
+    def __init__(self, count=80):
+        self.values = torch.randn(count, 4, generator=torch.Generator().manual_seed(0))
+        self.kind = torch.arange(count) % 3
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, index):
+        tags = (self.values[index, :2] > 0).float()
+        name = f"point {index}"
+        return {
+            "x": self.values[index], "kind": self.kind[index], "tags": tags, "size": self.values[index, 0], "patch_id": name
+        }  # fmt: skip
+
+
+class Encoder(nn.Module):
+    feature_dim = 8
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 8)
+
+    def forward(self, batch):
+        return torch.relu(self.layer(batch["x"]))
+
+
+class Views(nn.Module):
+    """Two noisy views of a point, as the output that `Contrast` reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = Encoder()
+
+    def forward(self, batch):
+        features = self.encoder(batch)
+        return {"view_1": features, "view_2": features * 1.01, "features": features}
+
+
+def make_model():
+    torch.manual_seed(0)
+    heads = {"kind": ClassificationHead(8, "abc"), "tags": ClassificationHead(8, "xy"), "size": RegressionHead(8, 0.0, 1.0)}
+    return Network(Encoder(), heads)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """A CPU that passes for another device: nothing may be looked at for free."""
+    for module in (monitor, tasks, weighting):
+        monkeypatch.setattr(module, "on_host", lambda values: False)
+
+
+def reads_between_steps(model, learned, weighted=None, steps=20, **settings):
+    """How many numbers are asked for between one step and the next, from the second step on."""
+    seen = []
+    with CountReads() as reads:
+        fit_with(
+            model, learned, Points(4 * steps), epochs=1, batch_size=4, weighting=weighted, precision="no", progress=False,
+            augment=lambda batch, _: seen.append(reads.count) or batch, **settings,
+        )  # fmt: skip
+    return [later - earlier for earlier, later in zip(seen, seen[1:], strict=False)]
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_training_asks_for_numbers_every_so_many_steps_only(name, elsewhere):
+    found = reads_between_steps(make_model(), TASKS, WEIGHTINGS[name](TARGETS), monitor_every=5)
+    looked = [step for step, count in enumerate(found) if count]
+    assert looked == [0, 5, 10, 15]
+
+
+def test_watching_a_collapse_asks_no_more_often(elsewhere, monkeypatch):
+    monkeypatch.setattr("bengelib.ssl._check_pair", lambda z1, z2: None)  # looks at tensors of the CPU, where it is free
+    found = reads_between_steps(Views(), [Contrast("simclr")], monitor_every=5)
+    assert [step for step, count in enumerate(found) if count] == [0, 5, 10, 15]
+
+
+def test_the_counter_counts():
+    class Curious(Classification):
+        def loss(self, outputs, batch):
+            loss = super().loss(outputs, batch)
+            return loss if float(loss.detach()) >= 0 else loss
+
+    found = reads_between_steps(make_model(), [Curious("kind", "abc")], steps=4)
+    assert all(found)
+
+
+def test_a_loss_that_is_not_finite_is_named_with_its_own_batch_later_on_a_device(elsewhere):
+    class Explodes(Classification):
+        count = 0
+
+        def loss(self, outputs, batch):
+            Explodes.count += 1
+            seen.append(batch["patch_id"][0])
+            return super().loss(outputs, batch) * (float("inf") if Explodes.count == 3 else 1.0)
+
+    seen = []
+    with pytest.raises(NonFiniteLossError, match="kind inf") as error:
+        fit_with(make_model(), [Explodes("kind", "abc")], Points(), batch_size=4, precision="no", progress=False,
+                 monitor_every=5)  # fmt: skip
+    assert f"'{seen[2]}'" in str(error.value) and "non-finite values" in str(error.value)
+    assert Explodes.count == 6  # the next look after the third step
+
+
+def test_a_label_outside_its_classes_is_named_on_a_device_too(elsewhere):
+    data = Points()
+    data.kind[7] = 5
+    with pytest.raises(BandError, match="label 5 of 'kind' is outside its 3 classes"):
+        fit_with(make_model(), TASKS, data, batch_size=4, epochs=1, precision="no", progress=False, monitor_every=5)
+
+
+def test_what_tasks_watch_is_in_every_epoch_however_short():
+    history = Trainer(precision="no", progress=False, monitor_every=100).fit(
+        Views(), [Contrast("simclr")], Points(12), epochs=3, batch_size=4
+    )
+    assert not history.frame()[["train/contrast/spread", "train/contrast/rank"]].isna().any(axis=None)
