@@ -10,6 +10,7 @@ from torch import nn
 
 from bengelib.convolution import PointwiseConv2d, channels_last, has_wrong_kernel
 from tests.arithmetics import AVX2, SSE41, cases, impossible
+from tests.kernel_gradients import is_right, largest_error
 
 ROOT = Path(__file__).parents[1]
 ARITHMETICS = {
@@ -20,7 +21,7 @@ ARITHMETICS = {
     "AVX2, two threads": {**AVX2, "OMP_NUM_THREADS": "2"},
     "AVX-512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
 }
-QUICK = ("default", "AVX2")
+QUICK = ("default", "AVX2") if torch.cpu._is_avx512_supported() else ("default",)  # which is AVX2, then, or less
 
 
 def in_process(arithmetic, *arguments):
@@ -39,15 +40,39 @@ def in_process(arithmetic, *arguments):
 def test_gradients_of_every_model_agree_with_those_in_64_bits(arithmetic):
     shown = in_process(arithmetic, "-m", "tests.kernel_gradients")
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert shown.stdout.count("\n") > 30  # it did look
+    assert shown.stdout.count("\n") > 60  # it did look
+
+
+@pytest.mark.parametrize(
+    ("errors", "right", "looked_at"),
+    [
+        ((1e-5, 1e-4), True, 2),
+        ((0.12, 1e-5, 1e-5), True, 3),  # a rectifier that changed sides
+        ((1e-5, 0.12, 1e-5), True, 3),
+        ((0.12, 0.03), False, 2),
+        ((1e-5, 0.03, 0.03), False, 3),  # once right is not enough
+        ((0.6,), False, 1),
+        ((1e-5, float("inf")), False, 2),
+    ],
+)
+def test_a_kernel_is_right_on_two_of_three_batches(errors, right, looked_at):
+    left = iter((*errors, *[None] * 3))
+    assert is_right(left) is right
+    assert len(list(left)) == 3 + len(errors) - looked_at
+
+
+def test_a_gradient_that_is_no_number_is_an_error_however_many_others_are_right():
+    right = {name: torch.ones(2) for name in "abc"}
+    assert largest_error(right | {"b": torch.tensor([1.0, float("nan")])}, right) == float("inf")
+    assert largest_error(right | {"b": torch.tensor([1.0, 1.1])}, right) == pytest.approx(0.1 / 2**0.5)
 
 
 def test_no_process_is_held_to_instructions_that_the_processor_lacks(monkeypatch):
     monkeypatch.setattr("torch.cpu._is_avx2_supported", lambda: False)
     monkeypatch.setattr("platform.machine", lambda: "AMD64")
-    assert [name for name, environment in ARITHMETICS.items() if impossible(environment)] == ["AVX2", "AVX2, two threads"]
+    assert [name for name in ARITHMETICS if impossible(ARITHMETICS[name])] == ["AVX2", "AVX2, two threads"]
     monkeypatch.setattr("platform.machine", lambda: "arm64")
-    assert [name for name, environment in ARITHMETICS.items() if not impossible(environment)] == ["default", "two threads"]
+    assert [name for name in ARITHMETICS if not impossible(ARITHMETICS[name])] == ["default", "two threads"]
 
 
 def agree(layer, reference, image, exactly=False):
