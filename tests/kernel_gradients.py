@@ -31,7 +31,7 @@ from bengelib.transforms import Batch
 from bengelib.transforms import statistics as band_statistics
 
 LIMIT, NEVER_ROUNDING = 0.02, 0.5
-"""Relative errors: above the first a batch counts as wrong, above the second a kernel does, whatever other batches say."""
+"""Relative errors: above the first a batch counts as wrong, above the second a kernel, whatever other batches say."""
 
 SIZE, BATCH = 32, 8  # pixels along a side, samples
 SMALL, USUAL = 0.0625, 0.5  # widths of the ResNets: 4 and 32 channels in the first layer
