@@ -82,9 +82,7 @@ def reduced_data(tmp_path_factory):
 
 @each_lab
 @pytest.mark.parametrize("arithmetic", cases(ARITHMETICS))
-def test_lab_runs_on_reduced_knobs_with_every_exercise_untouched(
-    path, arithmetic, reduced_data, tmp_path, monkeypatch
-):
+def test_lab_runs_on_reduced_knobs_with_every_exercise_untouched(path, arithmetic, reduced_data, tmp_path, monkeypatch):
     for name, value in arithmetic.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("BENGE_DATA", str(reduced_data))
