@@ -29,15 +29,6 @@ _OF_LAUNCHERS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORL
 """Variables by which a launcher says that there are several processes."""
 
 
-def device_name() -> str:
-    """What models are trained on: the GPU by its name, or by its kind where it has none (`MPS`), or else `CPU`."""
-    device = torch.accelerator.current_accelerator(check_available=True)
-    if device is None:
-        return "CPU"
-    name_of = getattr(torch.get_device_module(device), "get_device_name", None)
-    return str(name_of()) if name_of else device.type.upper()
-
-
 def choose_precision(precision: str = "auto") -> str:
     """Resolve `"auto"` to what is fast and safe here; `"no"`, `"bf16"` and `"fp16"` stay.
 

@@ -4,9 +4,8 @@ import sys
 from importlib.metadata import version
 
 import pytest
-import torch
 
-from bengelib.devices import device_name
+from bengelib.cores import device_name
 from tools import arithmetic
 from tools.arithmetic import arithmetic_of_kernels, changed, difference, processor
 
@@ -75,12 +74,3 @@ def test_the_name_of_the_processor(text, name, monkeypatch):
     monkeypatch.setattr(arithmetic.Path, "read_text", lambda *_, **__: text)
     monkeypatch.setattr(arithmetic.platform, "machine", lambda: "aarch64")
     assert processor() == name
-
-
-@pytest.mark.parametrize(
-    ("device", "name"), [(None, "CPU"), (torch.device("mps"), "MPS"), (torch.device("cuda"), "NVIDIA H100")]
-)
-def test_the_device_by_its_name_or_its_kind(device, name, monkeypatch):
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: device)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
-    assert device_name() == name

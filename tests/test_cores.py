@@ -4,8 +4,9 @@ import sys
 
 import joblib
 import pytest
+import torch
 
-from bengelib.cores import usable_cores
+from bengelib.cores import device_name, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,15 @@ def test_threads_do_not_exceed_the_cores_and_fewer_stay_fewer(process, found):
 def test_a_process_held_to_one_core_has_one():
     core = min(os.sched_getaffinity(0))
     code = f"import os; os.sched_setaffinity(0, {{{core}}})"
-    code += "; from bengelib.cores import usable_cores; print(usable_cores())"
+    code += "; from bengelib.cores import device_name, usable_cores; print(usable_cores())"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "1"
+
+
+@pytest.mark.parametrize(
+    ("device", "name"), [(None, "CPU"), (torch.device("mps"), "MPS"), (torch.device("cuda"), "NVIDIA H100")]
+)
+def test_the_device_by_its_name_or_its_kind(device, name, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: device)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
+    assert device_name() == name

@@ -35,7 +35,7 @@ def arithmetic() -> dict[str, Any]:
     """
     import torch
 
-    from bengelib.devices import device_name
+    from bengelib.cores import device_name
 
     instructions = torch.backends.cpu.get_cpu_capability()
     if torch.cpu._is_amx_tile_supported():

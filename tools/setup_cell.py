@@ -18,8 +18,7 @@ elif "google.colab" in sys.modules and not importlib.util.find_spec("bengelib"):
 import torch
 
 import bengelib
-from bengelib.cores import limit_threads
-from bengelib.devices import device_name
+from bengelib.cores import device_name, limit_threads
 
 limit_threads()  # a container may show more cores than it lets one use
 print(f"bengelib {bengelib.__version__}, torch {torch.__version__}, {device_name()}")
