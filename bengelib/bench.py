@@ -178,21 +178,27 @@ def _methods(root: Path, batch_size: int, stack: ExitStack, progress: bool) -> l
 def _measure(methods: Sequence[Method], batch_size: int, rounds: int, progress: bool) -> None:
     """Time each method once a round, after a round that does not count and warms caches."""
     generator = np.random.default_rng(0)
-    with tqdm(total=(rounds + 1) * len(methods), desc="measuring", unit="run", disable=not progress) as bar:
-        for number in range(rounds + 1):
-            for method in methods:
-                order = generator.permutation(max(m.samples for m in methods))[: method.samples].tolist()
-                gc.collect()
-                gc.disable()
-                wall, cpu = time.perf_counter(), time.process_time()
-                for start in range(0, len(order), batch_size):
-                    method.read(order[start : start + batch_size])
-                wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-                gc.enable()
-                if number > 0:
-                    method.wall.append(wall / len(order))
-                    method.cpu.append(cpu / len(order))
-                bar.update()
+    gc.collect()
+    gc.freeze()  # what is there already need not be looked through again before each method
+    try:
+        with tqdm(total=(rounds + 1) * len(methods), desc="measuring", unit="run", disable=not progress) as bar:
+            for number in range(rounds + 1):
+                for method in methods:
+                    order = generator.permutation(max(m.samples for m in methods))[: method.samples].tolist()
+                    gc.collect()
+                    gc.disable()
+                    wall, cpu = time.perf_counter(), time.process_time()
+                    for start in range(0, len(order), batch_size):
+                        method.read(order[start : start + batch_size])
+                    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+                    gc.enable()
+                    if number > 0:
+                        method.wall.append(wall / len(order))
+                        method.cpu.append(cpu / len(order))
+                    bar.update()
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def _full_resolution(packed: PackedBENGE, folder: Path) -> Reader:

@@ -50,7 +50,9 @@ class PointwiseConv2d(nn.Conv2d):
 def channels_last(model: nn.Module) -> Iterator[None]:
     """Put `model` into channels-last layout, and keep it from wrong kernels until the block is left.
 
-    It stays in that layout. Numbers differ from those of the ordinary layout only by rounding.
+    It stays in that layout, unless a layer of others had to be kept from a wrong kernel: then the whole model is put
+    back into the ordinary layout, in which it is safe to train without this block. Numbers differ from those of the
+    ordinary layout only by rounding.
     """
     model.to(memory_format=torch.channels_last)
     mended = [
@@ -68,3 +70,5 @@ def channels_last(model: nn.Module) -> Iterator[None]:
     finally:
         for module in mended:
             vars(module).pop("forward", None)
+        if mended:
+            model.to(memory_format=torch.contiguous_format)

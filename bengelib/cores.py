@@ -1,4 +1,4 @@
-"""How many processor cores there are to use, and threads that do not exceed them.
+"""What there is to compute on: processor cores, threads that do not exceed them, and the name of the device.
 
 A container sees all cores of its host and may use a fraction of them. Libraries start a thread for each core that they
 see, and these threads then wait for each other: a step of training takes several times as long.
@@ -39,3 +39,14 @@ def limit_threads() -> int:
         if pool.num_threads > cores:
             pool.set_num_threads(cores)
     return min(cores, torch.get_num_threads())
+
+
+def device_name() -> str:
+    """What models are trained on: the GPU by its name, or by its kind where it has none (`MPS`), or else `CPU`."""
+    import torch
+
+    device = torch.accelerator.current_accelerator(check_available=True)
+    if device is None:
+        return "CPU"
+    name_of = getattr(torch.get_device_module(device), "get_device_name", None)
+    return str(name_of()) if name_of else device.type.upper()

@@ -3,13 +3,16 @@
     python -m tests.kernel_gradients
 
 prints, for each model and memory layout, the largest relative error of the gradient of any of its weights. Rounding
-alone gives 1e-6 to 1e-4, and now and then a few per cent, where a rectifier changes sides in a channel that few pixels
-decide. A wrong kernel is wrong for every batch, so a model whose error is large is tried on two more.
+alone gives 1e-6 to 1e-4, and on a rare batch several per cent (0.12 was seen), where a rectifier changes sides in a
+channel that few pixels decide. A wrong kernel writes where it should not, so its error may be of any size and differ
+from batch to batch. Hence a model has to be right on two of three batches, and an error that no rectifier explains is
+wrong at once.
 """
 
 import copy
+import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +30,8 @@ from bengelib.tasks import Classification, Regression, Segmentation
 from bengelib.transforms import Batch
 from bengelib.transforms import statistics as band_statistics
 
-LIMIT = 0.02
-"""Relative error above which a kernel is called wrong."""
+LIMIT, NEVER_ROUNDING = 0.02, 0.5
+"""Relative errors: above the first a batch counts as wrong, above the second a kernel, whatever other batches say."""
 
 SIZE, BATCH = 32, 8  # pixels along a side, samples
 SMALL, USUAL = 0.0625, 0.5  # widths of the ResNets: 4 and 32 channels in the first layer
@@ -133,7 +136,13 @@ def gradients(model: nn.Module, loss: Loss, batch: Batch) -> dict[str, Tensor]:
 def largest_error(found: dict[str, Tensor], right: dict[str, Tensor]) -> float:
     """Of any weight: the norm of the error over the norm of the gradient, or a thousandth of that of all."""
     least = 1e-3 * float(torch.stack([value.norm() for value in right.values()]).norm())
-    return max(float((found[name] - value).norm()) / max(float(value.norm()), least) for name, value in right.items())
+    errors = [float((found[name] - value).norm()) / max(float(value.norm()), least) for name, value in right.items()]
+    return _largest(errors)
+
+
+def _largest(errors: Iterable[float]) -> float:
+    """Their maximum; infinity if one of them is no number, which `max` may pass over."""
+    return max(math.inf if math.isnan(error) else error for error in errors)
 
 
 def converted(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -153,17 +162,32 @@ def errors_of(model: nn.Module, loss: Loss, batch: Batch) -> dict[str, float]:
     return errors
 
 
+def is_right(errors: Iterable[float]) -> bool:
+    """Whether a kernel is right that had these `errors` on three batches; looks at no more of them than it has to."""
+    right = wrong = 0
+    for error in errors:
+        if error <= LIMIT:
+            right += 1
+        else:
+            wrong += 1
+        if right == 2:
+            return True
+        if wrong == 2 or not error <= NEVER_ROUNDING:
+            return False
+    return False
+
+
 def main() -> int:
     """Print a line for each model; returns 1 if one of them is wrong."""
     wrong, batches = [], [make_batch(seed) for seed in range(3)]
+
+    def shown(name: str, errors: dict[str, float]) -> float:
+        print(f"{name:38}", *(f"{layout} {error:.1e}" for layout, error in errors.items()), flush=True)
+        return _largest(errors.values())
+
     torch.manual_seed(0)
     for name, model, loss in models():
-        for batch in batches:
-            errors = errors_of(model, loss, batch)
-            print(f"{name:38}", *(f"{layout} {error:.1e}" for layout, error in errors.items()), flush=True)
-            if max(errors.values()) <= LIMIT:
-                break
-        else:
+        if not is_right(shown(name, errors_of(model, loss, batch)) for batch in batches):
             wrong.append(name)
     print("wrong:", ", ".join(wrong) or "none")
     return int(bool(wrong))

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pandas as pd
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 from bengelib import bench
 from bengelib.bench import bench_loader, bench_train, describe
 from bengelib.dataset import BENGE
+from bengelib.resnet import ResNetEncoder
 from bengelib.tables import read_meta
 from tests import fake_tree as fake
 
@@ -40,7 +43,8 @@ def test_an_idea_of_a_layout_holds_the_same_numbers(tree, tmp_path):
     torch.testing.assert_close(read([5, 1])["s2"], expected["s2"], rtol=0, atol=0.002)  # rounded to whole numbers
 
 
-def test_training_from_both_sources_is_timed(tree):
+def test_training_from_both_sources_is_timed(tree, monkeypatch):
+    monkeypatch.setattr(bench, "ResNetEncoder", partial(ResNetEncoder, width=0.125))
     table = bench_train(tree, batch_size=4, rounds=1, progress=False)
     assert list(table.index) == ["in memory, decoded", "PackedBENGE"]
     assert (table["samples/s"] > 0).all()

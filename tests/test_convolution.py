@@ -9,37 +9,70 @@ import torch
 from torch import nn
 
 from bengelib.convolution import PointwiseConv2d, channels_last, has_wrong_kernel
+from tests.arithmetics import AVX2, SSE41, cases, impossible
+from tests.kernel_gradients import is_right, largest_error
 
 ROOT = Path(__file__).parents[1]
 ARITHMETICS = {
     "default": {},
     "two threads": {"OMP_NUM_THREADS": "2"},
-    "SSE4.1": {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default"},
-    "AVX2": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
-    "AVX2, two threads": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "2"},
+    "SSE4.1": SSE41,
+    "AVX2": AVX2,
+    "AVX2, two threads": {**AVX2, "OMP_NUM_THREADS": "2"},
     "AVX-512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
 }
-"""What oneDNN and ATen are held to. oneDNN stays within the processor; ATen obeys, even where the processor cannot."""
-
-QUICK = ("default", "AVX2")
+QUICK = ("default", "AVX2") if torch.cpu._is_avx512_supported() else ("default",)  # which is AVX2, then, or less
 
 
-@pytest.mark.parametrize(
-    "arithmetic", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ARITHMETICS]
-)
-def test_gradients_of_every_model_agree_with_those_in_64_bits(arithmetic):
+def in_process(arithmetic, *arguments):
     """In a process of its own: oneDNN reads these variables once, and a wrong kernel may end the process."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **ARITHMETICS[arithmetic]}
-    shown = subprocess.run(
-        [sys.executable, "-m", "tests.kernel_gradients"],
+    return subprocess.run(
+        [sys.executable, *arguments],
         cwd=ROOT,
-        env=environment,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **arithmetic},
         capture_output=True,
         text=True,
         timeout=600,
     )
+
+
+@pytest.mark.parametrize("arithmetic", cases(ARITHMETICS, QUICK))
+def test_gradients_of_every_model_agree_with_those_in_64_bits(arithmetic):
+    shown = in_process(arithmetic, "-m", "tests.kernel_gradients")
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert shown.stdout.count("\n") > 30  # it did look
+    assert shown.stdout.count("\n") > 60  # it did look
+
+
+@pytest.mark.parametrize(
+    ("errors", "right", "looked_at"),
+    [
+        ((1e-5, 1e-4), True, 2),
+        ((0.12, 1e-5, 1e-5), True, 3),  # a rectifier that changed sides
+        ((1e-5, 0.12, 1e-5), True, 3),
+        ((0.12, 0.03), False, 2),
+        ((1e-5, 0.03, 0.03), False, 3),  # once right is not enough
+        ((0.6,), False, 1),
+        ((1e-5, float("inf")), False, 2),
+    ],
+)
+def test_a_kernel_is_right_on_two_of_three_batches(errors, right, looked_at):
+    left = iter((*errors, *[None] * 3))
+    assert is_right(left) is right
+    assert len(list(left)) == 3 + len(errors) - looked_at
+
+
+def test_a_gradient_that_is_no_number_is_an_error_however_many_others_are_right():
+    right = {name: torch.ones(2) for name in "abc"}
+    assert largest_error(right | {"b": torch.tensor([1.0, float("nan")])}, right) == float("inf")
+    assert largest_error(right | {"b": torch.tensor([1.0, 1.1])}, right) == pytest.approx(0.1 / 2**0.5)
+
+
+def test_no_process_is_held_to_instructions_that_the_processor_lacks(monkeypatch):
+    monkeypatch.setattr("torch.cpu._is_avx2_supported", lambda: False)
+    monkeypatch.setattr("platform.machine", lambda: "AMD64")
+    assert [name for name in ARITHMETICS if impossible(ARITHMETICS[name])] == ["AVX2", "AVX2, two threads"]
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert [name for name in ARITHMETICS if not impossible(ARITHMETICS[name])] == ["default", "two threads"]
 
 
 def agree(layer, reference, image, exactly=False):
@@ -82,7 +115,7 @@ def test_the_shapes_with_a_wrong_kernel_are_told_from_the_others():
 def test_channels_last_keeps_the_layers_of_others_from_wrong_kernels_and_leaves_nothing_behind():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(4, 8, 1, stride=2), nn.Conv2d(4, 4, 1, stride=2, groups=2), nn.Conv2d(16, 2, 1))
-    before = [dict(vars(layer)) for layer in model]
+    before, strides = [dict(vars(layer)) for layer in model], [layer.weight.stride() for layer in model]
     image = torch.randn(8, 4, 12, 12).to(memory_format=torch.channels_last)
     with pytest.raises(KeyboardInterrupt), channels_last(model):
         for layer in model[:2]:
@@ -90,4 +123,36 @@ def test_channels_last_keeps_the_layers_of_others_from_wrong_kernels_and_leaves_
         assert "forward" not in vars(model[2])
         raise KeyboardInterrupt
     assert [set(vars(layer)) for layer in model] == [set(names) for names in before]
-    assert all(layer.weight.is_contiguous(memory_format=torch.channels_last) for layer in model)
+    assert [layer.weight.stride() for layer in model] == strides
+
+
+def test_channels_last_is_kept_where_no_layer_needed_mending():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), PointwiseConv2d(4, 8, 1, stride=2))
+    with channels_last(model):
+        pass
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert not model[0].weight.is_contiguous()
+
+
+AFTERWARDS = """
+import copy, torch
+from torch import nn
+from bengelib.convolution import channels_last
+
+torch.manual_seed(0)
+model = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 8, 1, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 3))
+with channels_last(model):
+    pass
+image, exact = torch.randn(64, 4, 12, 12), copy.deepcopy(model).double()
+model(image).square().mean().backward()
+exact(image.double()).square().mean().backward()
+for found, right in zip(model.parameters(), exact.parameters()):
+    torch.testing.assert_close(found.grad, right.grad.float(), rtol=1e-3, atol=1e-5)
+print("right")
+"""
+
+
+@pytest.mark.parametrize("arithmetic", cases({"AVX2": AVX2}))
+def test_a_model_of_others_may_be_trained_after_the_block(arithmetic):
+    shown = in_process(arithmetic, "-c", AFTERWARDS)
+    assert (shown.returncode, shown.stdout) == (0, "right\n"), shown.stderr

@@ -4,8 +4,9 @@ import sys
 
 import joblib
 import pytest
+import torch
 
-from bengelib.cores import usable_cores
+from bengelib.cores import device_name, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -32,31 +33,67 @@ def test_cores_are_those_that_one_may_use(limit, seen, cores, monkeypatch):
     assert usable_cores() == cores
 
 
-def threads(**environment):
-    """Threads of torch and of NumPy's linear algebra after `limit_threads`, in a fresh process."""
-    code = """
-import numpy, torch
+def threads(own=None, cores=None, **environment):
+    """Threads of torch and of NumPy's linear algebra after `limit_threads`, in a fresh process.
+
+    Args:
+        own: what the process gives torch beforehand.
+        cores: what it takes for the cores of the computer; the true ones if None.
+        **environment: variables it starts with.
+    """
+    code = f"""
+import joblib, numpy, torch
 from threadpoolctl import threadpool_info
 from bengelib.cores import limit_threads
-limit_threads()
-print(torch.get_num_threads(), max(pool["num_threads"] for pool in threadpool_info()))
+if {cores}:
+    joblib.cpu_count = lambda: {cores}
+if {own}:
+    torch.set_num_threads({own})
+returned = limit_threads()
+pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+print(returned, torch.get_num_threads(), *pools)
 """
-    inherited = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS") and name != "CPU_LIMIT"
+    }
     shown = subprocess.run(
         [sys.executable, "-c", code], env={**inherited, **environment}, capture_output=True, text=True, check=True
     )
-    return [int(number) for number in shown.stdout.split()]
+    returned, of_torch, *of_blas = (int(number) for number in shown.stdout.split())
+    assert of_blas, "the linear algebra of NumPy was not seen"
+    return returned, of_torch, max(of_blas)
 
 
-def test_threads_do_not_exceed_the_cores_and_fewer_stay_fewer():
-    assert threads(CPU_LIMIT="1.0", OMP_NUM_THREADS="4") == [1, 1]
-    assert threads(CPU_LIMIT="4.0", OMP_NUM_THREADS="1")[0] == 1
+@pytest.mark.parametrize(
+    ("process", "found"),
+    [
+        ({"cores": 4, "CPU_LIMIT": "1.0", "OMP_NUM_THREADS": "4"}, (1, 1, 1)),
+        ({"cores": 4, "OMP_NUM_THREADS": "1"}, (1, 1, 1)),
+        # Each pool that was given fewer threads keeps them, whatever the others have.
+        ({"cores": 2, "own": 1, "OMP_NUM_THREADS": "4"}, (1, 1, 2)),
+        ({"cores": 2, "OMP_NUM_THREADS": "4", "OPENBLAS_NUM_THREADS": "1"}, (2, 2, 1)),
+    ],
+)
+@pytest.mark.skipif(sys.platform == "darwin", reason="threadpoolctl does not see Apple's linear algebra")
+def test_threads_do_not_exceed_the_cores_and_fewer_stay_fewer(process, found):
+    if max(found) > usable_cores():
+        pytest.skip("OpenBLAS starts no more threads than there are cores")
+    assert threads(**process) == found
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no affinity")
 def test_a_process_held_to_one_core_has_one():
     core = min(os.sched_getaffinity(0))
     code = f"import os; os.sched_setaffinity(0, {{{core}}})"
-    code += "; from bengelib.cores import usable_cores; print(usable_cores())"
+    code += "; from bengelib.cores import device_name, usable_cores; print(usable_cores())"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "1"
+
+
+@pytest.mark.parametrize(
+    ("device", "name"), [(None, "CPU"), (torch.device("mps"), "MPS"), (torch.device("cuda"), "NVIDIA H100")]
+)
+def test_the_device_by_its_name_or_its_kind(device, name, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: device)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
+    assert device_name() == name

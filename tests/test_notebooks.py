@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from tests.arithmetics import AVX2, cases
 from tools import links, run_labs
 
 ROOT = Path(__file__).parents[1]
@@ -20,10 +21,7 @@ REDUCED: dict[str, dict[str, object]] = {
     "03-ssl": {"PATCHES": 120, "EPOCHS": 1, "STEPS": 2, "SEEDS": (0, 1)},
 }
 # A laptop's: no AVX-512 and no AMX, on one core. The kernel reads these variables when it starts.
-ARITHMETICS: dict[str, dict[str, str]] = {
-    "default": {},
-    "AVX2 on one thread": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "1"},
-}
+ARITHMETICS: dict[str, dict[str, str]] = {"default": {}, "AVX2 on one thread": {**AVX2, "OMP_NUM_THREADS": "1"}}
 LABS = sorted(ROOT.glob(run_labs.LAB_PATTERN))
 SOLUTIONS = sorted(ROOT.glob(run_labs.SOLUTIONS_PATTERN))
 each_lab = pytest.mark.parametrize("path", LABS, ids=lambda path: path.name)
@@ -83,9 +81,9 @@ def reduced_data(tmp_path_factory):
 
 
 @each_lab
-@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+@pytest.mark.parametrize("arithmetic", cases(ARITHMETICS))
 def test_lab_runs_on_reduced_knobs_with_every_exercise_untouched(path, arithmetic, reduced_data, tmp_path, monkeypatch):
-    for name, value in ARITHMETICS[arithmetic].items():
+    for name, value in arithmetic.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("BENGE_DATA", str(reduced_data))
     monkeypatch.setenv(run_labs.STRICT, "1")  # is for solutions only

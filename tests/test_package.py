@@ -1,8 +1,6 @@
 import re
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,12 +18,8 @@ def python(code):
 
 
 def test_import_takes_less_than_three_seconds():
-    def seconds():
-        start = time.perf_counter()
-        python("import bengelib")
-        return time.perf_counter() - start
-
-    assert statistics.median(seconds() for _ in range(3)) < 3
+    """Of the processor, since a clock on the wall also counts what else the computer does."""
+    assert float(python("import bengelib, time; print(time.process_time())")) < 3
 
 
 def test_import_loads_nothing_heavy():

@@ -1,6 +1,7 @@
 """Carrying out a study: runs are kept and never repeated, and a run that fails takes nothing with it."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from bengelib import studies
 from bengelib.results import COLUMNS, fingerprint, read_results
 from bengelib.studies import carry_out_all, command_line, keep, run_path
 
@@ -95,6 +97,13 @@ def test_runs_that_are_there_are_not_carried_out_again(tmp_path, capsys):
     assert "2/2 first: a, seed 2" in capsys.readouterr().out
 
 
+@pytest.fixture
+def at_home(monkeypatch):
+    """Runs are carried out by threads of this process, which start sooner than processes that import torch."""
+    monkeypatch.setattr(studies, "ProcessPoolExecutor", lambda workers, *_, **__: ThreadPoolExecutor(workers))
+
+
+@pytest.mark.usefixtures("at_home")
 def test_a_run_that_fails_is_said_and_the_earlier_ones_are_kept(tmp_path):
     log = str(tmp_path / "log")
     good, bad = Toy("first", "a", 0, log), Toy("first", "broken", 0, log)
@@ -115,6 +124,7 @@ def test_the_list_says_what_is_done_and_does_nothing(tmp_path, monkeypatch, caps
     assert len(os.listdir(tmp_path / "runs")) == 1 and not (tmp_path / "results.csv").exists()
 
 
+@pytest.mark.usefixtures("at_home")
 def test_only_one_experiment_is_carried_out_and_no_table_written(tmp_path, monkeypatch):
     call(monkeypatch, tmp_path, "--only", "second", "--workers", "1")
     assert [run_path(tmp_path / "runs", run).is_file() for run in RUNS] == [False, False, True]

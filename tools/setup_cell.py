@@ -18,8 +18,7 @@ elif "google.colab" in sys.modules and not importlib.util.find_spec("bengelib"):
 import torch
 
 import bengelib
-from bengelib.cores import limit_threads
+from bengelib.cores import device_name, limit_threads
 
 limit_threads()  # a container may show more cores than it lets one use
-device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-print(f"bengelib {bengelib.__version__}, torch {torch.__version__}, {device}")
+print(f"bengelib {bengelib.__version__}, torch {torch.__version__}, {device_name()}")
