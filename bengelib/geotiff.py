@@ -6,15 +6,13 @@ other numbers, or other ground, without a word. Here a file is refused unless it
 """
 
 import os
-import struct
 import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bengelib.errors import RasterError
-
-AGAIN = "Copy, write or download it once more."
+from bengelib.tiff import AGAIN, Directory, Tag, crs_of, matrix_of, read_directories
 
 
 class Place(NamedTuple):
@@ -86,7 +84,7 @@ def read_geotiff(path: str, *, companions: bool = False) -> tuple[np.ndarray, Ra
         raise RasterError(f"{path} is empty (0 bytes). {AGAIN}")
     plain = _met.get(len(data))
     if plain is None or not data.startswith(plain.start):
-        directories = _directories(data, path)
+        directories = read_directories(data, path)
         if directories:
             _check_directories(directories, path)
         plain = _plain(data, directories, path)
@@ -117,21 +115,10 @@ def _spelling(name: str) -> str:
     return f"{head}_{band[:1]}{band[1:].lstrip('0')}.{suffix}"
 
 
-# ---------------------------------------------------------------------------------------------- the directories of TIFF
-
-_FORMS = {1: "B", 2: "s", 3: "H", 4: "I", 6: "b", 7: "s", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I", 16: "Q", 17: "q"}
-"""Form of the TIFF types; 5 and 10 are fractions and of no interest here."""
-_SIZES = {kind: struct.calcsize(f"<{form}") for kind, form in _FORMS.items()} | {5: 8, 10: 8, 18: 8}
-
-_SUBFILE, _OLD_SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION = 254, 255, 256, 257, 258, 259
-_FILL_ORDER, _STRIPS, _ORIENTATION, _SAMPLES, _STRIP_BYTES, _FORMAT = 266, 273, 274, 277, 279, 339
-_PIXEL_SCALE, _TIE_POINTS, _MATRIX, _GEO_KEYS, _METADATA, _NO_DATA = 33550, 33922, 34264, 34735, 42112, 42113
-_REDUCED, _MASK = 1, 4
-"""Bits of `_SUBFILE`: an overview, and a mask."""
+# -------------------------------------------------------------------------------- what a file may not say of its pixels
 
 _HARMLESS = {
-    *(_SUBFILE, _OLD_SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _FILL_ORDER, _STRIPS, _ORIENTATION, _SAMPLES),
-    *(_STRIP_BYTES, _FORMAT, _PIXEL_SCALE, _TIE_POINTS, _MATRIX, _GEO_KEYS, _METADATA, _NO_DATA),
+    *Tag,
     *(262, 269, 270, 271, 272, 278, 280, 281, 282, 283, 284, 285, 296, 305, 306, 315, 316, 320, 33432, 34736, 34737),
 }
 """Tags that are heeded here, or that say nothing of the values: names, dates, software, a palette. A file with any
@@ -141,74 +128,7 @@ _DTYPES = {(1, 8): "<u1", (1, 16): "<u2", (2, 16): "<i2", (1, 32): "<u4", (2, 32
 """Pixel type by the TIFF fields SampleFormat and BitsPerSample."""
 
 
-class _Directory:
-    """One image file directory: its tags by number, whose values are looked up when asked for."""
-
-    def __init__(self, data: bytes, order: str, entries: dict[int, tuple[int, int, int]], end: int) -> None:
-        """Take the entries as (type, count, place of the value), and the first byte after them all."""
-        self.data, self.order, self.entries, self.end = data, order, entries, end
-
-    def get(self, tag: int, default: tuple[Any, ...] = ()) -> tuple[Any, ...]:
-        """The values of a tag; those of text are one `bytes`. `default` where there is none or the file is cut off."""
-        if tag not in self.entries:
-            return default
-        kind, count, place = self.entries[tag]
-        if not count or kind not in _FORMS or place + count * _SIZES[kind] > len(self.data):
-            return default
-        return struct.unpack_from(f"{self.order}{count}{_FORMS[kind]}", self.data, place)
-
-    def is_page(self) -> bool:
-        """Whether this is an image of its own, neither an overview nor a mask of another."""
-        kind = self.get(_SUBFILE, (0,))[0]
-        return not kind & (_REDUCED | _MASK) and self.get(_OLD_SUBFILE, (1,)) != (2,)
-
-
-def _directories(data: bytes, path: str) -> list[_Directory]:
-    """The directories of a TIFF, classic or BigTIFF, of either byte order; none if `data` is something else.
-
-    Follows the TIFF 6.0 specification: a header, then a chain of directories of entries (tag, type, count, value).
-
-    Raises:
-        RasterError: the file ends within a directory, or they form a circle.
-    """
-    order = {b"II": "<", b"MM": ">"}.get(data[:2])
-    version = data[2:4] if order == "<" else data[3:1:-1]
-    if order is None or version not in (b"*\0", b"+\0"):
-        return []
-    big = version == b"+\0"
-    number, entry, pointer = (order + form for form in (("Q", "HHQ8x", "Q") if big else ("H", "HHI4x", "I")))
-    inline, head, size = (8, 8, 20) if big else (4, 2, 12)
-    result: list[_Directory] = []
-    met = set()
-    try:
-        (start,) = struct.unpack_from(pointer, data, 8 if big else 4)
-        while start:
-            if start in met:
-                raise RasterError(f"{path} is broken: its directories form a circle. {AGAIN}")
-            met.add(start)
-            (count,) = struct.unpack_from(number, data, start)
-            begin = start + head
-            end = begin + size * count
-            (following,) = struct.unpack_from(pointer, data, end)
-            entries, last = {}, end + inline
-            for place in range(begin, end, size):
-                tag, kind, many = struct.unpack_from(entry, data, place)
-                length = many * _SIZES.get(kind, 1)
-                value = place + size - inline
-                if length > inline:
-                    (value,) = struct.unpack_from(pointer, data, value)
-                    last = max(last, value + length)
-                    if last > len(data):
-                        raise struct.error
-                entries[tag] = (kind, many, value)
-            result.append(_Directory(data, order, entries, last))
-            start = following
-    except (struct.error, OverflowError):
-        raise RasterError(f"{path} ends after {len(data)} bytes, within its header. {AGAIN}") from None
-    return result
-
-
-def _check_directories(directories: list[_Directory], path: str) -> None:
+def _check_directories(directories: list[Directory], path: str) -> None:
     """Refuse what rasterio would pass over in silence: further pages, and rows or columns the other way round.
 
     Raises:
@@ -221,16 +141,16 @@ def _check_directories(directories: list[_Directory], path: str) -> None:
             f"{path} holds {pages} pages (images); expected one, and the first is not guessed to be the right one. "
             "Write each into a file of its own."
         )
-    samples = first.get(_SAMPLES, (1,))[0]
+    samples = first.get(Tag.SAMPLES, (1,))[0]
     if samples != 1:
         raise RasterError(_several_bands(path, samples))
-    orientation = first.get(_ORIENTATION, (1,))[0]
+    orientation = first.get(Tag.ORIENTATION, (1,))[0]
     if orientation != 1:
         raise RasterError(
             f"{path} is stored mirrored or turned (TIFF orientation {orientation}; expected 1, rows from the top). "
             "Write it with rows from north to south and columns from west to east."
         )
-    scale = first.get(_PIXEL_SCALE)
+    scale = first.get(Tag.PIXEL_SCALE)
     if len(scale) >= 2 and min(scale[:2]) < 0:
         raise RasterError(_wrong_way(path, f"its pixels have a negative size, {scale[:2]}"))
 
@@ -303,7 +223,7 @@ _met: dict[int, _Plain] = {}
 """The last plain file that was met, by its number of bytes: the files of a patch have the same few headers."""
 
 
-def _plain(data: bytes, directories: list[_Directory], path: str) -> _Plain | None:
+def _plain(data: bytes, directories: list[Directory], path: str) -> _Plain | None:
     """How to read a little-endian TIFF with one uncompressed contiguous band, None if of another make.
 
     Raises:
@@ -312,18 +232,18 @@ def _plain(data: bytes, directories: list[_Directory], path: str) -> _Plain | No
     if len(directories) != 1 or data[:4] != b"II*\0":
         return None
     get = directories[0].get
-    width, length, bits = get(_WIDTH), get(_LENGTH), get(_BITS)
-    offsets, sizes = get(_STRIPS), get(_STRIP_BYTES)
+    width, length, bits = get(Tag.WIDTH), get(Tag.LENGTH), get(Tag.BITS)
+    offsets, sizes = get(Tag.STRIPS), get(Tag.STRIP_BYTES)
     if not (width and length and bits and offsets and sizes and directories[0].entries.keys() <= _HARMLESS):
         return None
-    metadata, no_data = get(_METADATA, (b"",))[0], _number(get(_NO_DATA, (b"nan",))[0])
-    dtype = _DTYPES.get((get(_FORMAT, (1,))[0], bits[0]))
+    metadata, no_data = get(Tag.METADATA, (b"",))[0], _number(get(Tag.NO_DATA, (b"nan",))[0])
+    dtype = _DTYPES.get((get(Tag.FORMAT, (1,))[0], bits[0]))
     contiguous = all(
         offset + size == following for offset, size, following in zip(offsets, sizes, offsets[1:], strict=False)
     )
     if (
-        get(_COMPRESSION, (1,)) != (1,)
-        or get(_FILL_ORDER, (1,)) != (1,)
+        get(Tag.COMPRESSION, (1,)) != (1,)
+        or get(Tag.FILL_ORDER, (1,)) != (1,)
         or dtype is None
         or not contiguous
         or sum(sizes) != width[0] * length[0] * bits[0] // 8
@@ -333,15 +253,15 @@ def _plain(data: bytes, directories: list[_Directory], path: str) -> _Plain | No
     ):
         return None
     shape = (length[0], width[0])
-    crs, is_point = _crs(get(_GEO_KEYS))
-    matrix = _matrix(get(_PIXEL_SCALE), get(_TIE_POINTS), get(_MATRIX), is_point)
-    if crs is None or (matrix is None and any(tag in directories[0].entries for tag in (_TIE_POINTS, _MATRIX))):
+    crs, is_point = crs_of(get(Tag.GEO_KEYS))
+    matrix = matrix_of(get(Tag.PIXEL_SCALE), get(Tag.TIE_POINTS), get(Tag.MATRIX), is_point)
+    if crs is None or (matrix is None and any(tag in directories[0].entries for tag in (Tag.TIE_POINTS, Tag.MATRIX))):
         return None
     if offsets[0] + sum(sizes) > len(data):
         raise RasterError(f"{path} ends after {len(data)} bytes, before its pixels do. {AGAIN}")
     place = None if matrix is None else _place(path, crs, matrix, shape)
     pixel = np.dtype(dtype)
-    has_no_data = _NO_DATA in directories[0].entries
+    has_no_data = Tag.NO_DATA in directories[0].entries
     header = RasterHeader(shape, pixel.name, place, no_data if has_no_data else None)
     plain = _Plain(data[: offsets[0]], header, pixel, shape[0] * shape[1], offsets[0])
     if directories[0].end <= offsets[0]:  # what was read here stands before the pixels: the same bytes say the same
@@ -357,35 +277,6 @@ def _number(text: Any) -> float | None:
         return float(text.rstrip(b"\0"))
     except (ValueError, TypeError, AttributeError):
         return None
-
-
-def _crs(keys: tuple[int, ...]) -> tuple[str | None, bool]:
-    """The coordinate system that the GeoTIFF keys name, None if more is needed to tell; whether pixels are points."""
-    found = {keys[place]: keys[place + 1 : place + 4] for place in range(4, len(keys) - 3, 4)}
-    is_point = found.get(1025, (0, 1, 1))[2] == 2
-    if not found:
-        return "", is_point
-    model = found.get(1024, (0, 1, 0))[2]
-    code = found.get({1: 3072, 2: 2048}.get(model, 0))
-    if code is None or code[0] != 0 or not 1023 < code[2] < 32767 or any(key >= 4096 for key in found):
-        return None, is_point  # of the user's own making, or with heights
-    return f"EPSG:{code[2]}", is_point
-
-
-def _matrix(
-    scale: tuple[float, ...], ties: tuple[float, ...], matrix: tuple[float, ...], is_point: bool
-) -> tuple[float, float, float, float, float, float] | None:
-    """Column and row to x and y, None where the tags do not say, or say more than one thing."""
-    if len(matrix) == 16 and not scale and not ties:
-        a, b, _, c, d, e, _, f = matrix[:8]
-    elif len(scale) == 3 and len(ties) == 6 and not matrix:
-        a, b, d, e = scale[0], 0.0, 0.0, -scale[1]
-        c, f = ties[3] - ties[0] * a, ties[4] - ties[1] * e
-    else:
-        return None
-    if is_point:  # of the centre, not of the corner, of the first pixel
-        c, f = c - (a + b) / 2, f - (d + e) / 2
-    return a, b, c, d, e, f
 
 
 # ----------------------------------------------------------------------------------------- everything else, by rasterio
