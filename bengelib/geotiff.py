@@ -6,13 +6,16 @@ other numbers, or other ground, without a word. Here a file is refused unless it
 """
 
 import os
+import re
 import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bengelib.errors import RasterError
 from bengelib.tiff import AGAIN, Directory, Tag, crs_of, matrix_of, read_directories
+from bengelib.value_tags import check_value_tags
 
 
 class Place(NamedTuple):
@@ -44,14 +47,14 @@ class RasterHeader(NamedTuple):
         shape: rows and columns.
         dtype: pixel type, a name of numpy.
         place: where it lies, None if it does not say.
-        no_data: the value that marks pixels without data, None if there is none.
+        no_data: the values that mark pixels without data.
         unit: unit of the pixels, `""` if it does not say.
     """
 
     shape: tuple[int, int]
     dtype: str
     place: Place | None
-    no_data: float | None
+    no_data: tuple[float, ...]
     unit: str = ""
 
 
@@ -89,7 +92,7 @@ def read_geotiff(path: str, *, companions: bool = False) -> tuple[np.ndarray, Ra
             _check_directories(directories, path)
         plain = _plain(data, directories, path)
     if plain is None or companions:
-        return _read_with_rasterio(path)
+        return _read_with_rasterio(path, data)
     pixels = np.frombuffer(data, plain.dtype, plain.pixels, plain.offset).reshape(plain.header.shape)
     return pixels, plain.header
 
@@ -193,20 +196,37 @@ def same_ground(one: Place | None, other: Place | None) -> bool:
     """
     if one is None or other is None or one == other:
         return True
-    corners = other[1:]
-    if one.crs and other.crs and one.crs != other.crs:
-        from rasterio.warp import transform
-
-        try:
-            x, y = transform(other.crs, one.crs, [other.left, other.right], [other.top, other.bottom])
-        except Exception:  # a system that PROJ does not know, or coordinates that it does not have, by several names
-            return False
-        corners = (x[0], y[0], x[1], y[1])
+    corners = [(other.left, other.top), (other.right, other.bottom)]
+    if one.crs and other.crs:
+        corners = _in_system(corners, other.crs, one.crs)
     slack = 0.9 / 120 * min(abs(one.right - one.left), abs(one.top - one.bottom))
-    return all(abs(a - b) < slack for a, b in zip(one[1:], corners, strict=True))
+    found = [coordinate for corner in corners for coordinate in corner]
+    return all(abs(a - b) < slack for a, b in zip(one[1:], found, strict=True))
+
+
+def centre_in(place: Place, crs: str) -> tuple[float, float]:
+    """The middle of a raster in another coordinate system, NaN where it has no coordinates there."""
+    return _in_system([((place.left + place.right) / 2, (place.top + place.bottom) / 2)], place.crs, crs)[0]
+
+
+def _in_system(points: list[tuple[float, float]], crs: str, other: str) -> list[tuple[float, float]]:
+    """Points of one coordinate system in another, NaN where PROJ does not know one of them, or the point there."""
+    if crs == other:
+        return points
+    from rasterio.warp import transform
+
+    try:
+        x, y = transform(crs, other, *zip(*points, strict=True))
+    except Exception:  # by several names
+        return [(np.nan, np.nan)] * len(points)
+    return list(zip(x, y, strict=True))
 
 
 # ------------------------------------------------------------------------------------------------ plain files, directly
+
+
+_TELLING = re.compile(rb"scal|gain|mult|slope|offset|bias|add|intercept|unit|fill|missing|no.?data", re.IGNORECASE)
+"""Letters of GDAL's metadata that rasterio is to look at."""
 
 
 class _Plain(NamedTuple):
@@ -249,7 +269,7 @@ def _plain(data: bytes, directories: list[Directory], path: str) -> _Plain | Non
         or sum(sizes) != width[0] * length[0] * bits[0] // 8
         or no_data is None
         or not isinstance(metadata, bytes)
-        or any(word in metadata.lower() for word in (b"scale", b"offset", b"unit", b"fillvalue", b"nodata"))
+        or _TELLING.search(metadata)
     ):
         return None
     shape = (length[0], width[0])
@@ -262,7 +282,7 @@ def _plain(data: bytes, directories: list[Directory], path: str) -> _Plain | Non
     place = None if matrix is None else _place(path, crs, matrix, shape)
     pixel = np.dtype(dtype)
     has_no_data = Tag.NO_DATA in directories[0].entries
-    header = RasterHeader(shape, pixel.name, place, no_data if has_no_data else None)
+    header = RasterHeader(shape, pixel.name, place, (no_data,) if has_no_data else ())
     plain = _Plain(data[: offsets[0]], header, pixel, shape[0] * shape[1], offsets[0])
     if directories[0].end <= offsets[0]:  # what was read here stands before the pixels: the same bytes say the same
         if len(_met) >= 64:
@@ -282,8 +302,17 @@ def _number(text: Any) -> float | None:
 # ----------------------------------------------------------------------------------------- everything else, by rasterio
 
 
-def _read_with_rasterio(path: str) -> tuple[np.ndarray, RasterHeader]:
+_OTHER_DOMAINS = ("RPC", "GEOLOCATION", "EXIF", "IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "COLOR_PROFILE", "xml:")
+"""Domains of GDAL's metadata whose scales and offsets are those of cameras, of places, or of the way of storing."""
+_ELEMENT = re.compile(rb"<(\w+)>([^<]*)</\1>")
+
+
+def _read_with_rasterio(path: str, data: bytes) -> tuple[np.ndarray, RasterHeader]:
     """The pixels and header of any file that GDAL can read, with what stands beside it in other files.
+
+    Args:
+        path: the file.
+        data: its bytes.
 
     Raises:
         RasterError: not readable, or not to be taken at face value; see `read_geotiff`.
@@ -297,7 +326,7 @@ def _read_with_rasterio(path: str) -> tuple[np.ndarray, RasterHeader]:
             with rasterio.open(path) as raster:
                 if raster.count != 1:
                     raise RasterError(_several_bands(path, raster.count))
-                _check_scaling(path, raster)
+                no_data = check_value_tags(path, _value_tags(raster, data))
                 pixels: np.ndarray = raster.read(1)
                 masked = MaskFlags.per_dataset in raster.mask_flag_enums[0]
                 hidden = int((raster.read_masks(1) == 0).sum()) if masked else 0
@@ -305,7 +334,7 @@ def _read_with_rasterio(path: str) -> tuple[np.ndarray, RasterHeader]:
                     (raster.height, raster.width),
                     pixels.dtype.name,
                     _place_of(path, raster),
-                    raster.nodata,
+                    tuple(no_data) if raster.nodata is None else (raster.nodata, *no_data),
                     raster.units[0] or "",
                 )
     except RasterError:
@@ -320,23 +349,18 @@ def _read_with_rasterio(path: str) -> tuple[np.ndarray, RasterHeader]:
     return pixels, header
 
 
-def _check_scaling(path: str, raster: Any) -> None:
-    """Refuse a file whose values are to be scaled, by GDAL's own tags or by those of xarray.
-
-    Raises:
-        RasterError: naming scale and offset.
-    """
-    tags = {name.lower(): _number(str(text).encode()) for name, text in (raster.tags() | raster.tags(1)).items()}
-    scale, offset = raster.scales[0], raster.offsets[0]
-    if (scale, offset) == (1, 0):
-        scale = next((tags[name] for name in ("scale_factor", "scale") if tags.get(name) is not None), 1)
-        offset = next((tags[name] for name in ("add_offset", "offset") if tags.get(name) is not None), 0)
-    if (scale, offset) != (1, 0):
-        raise RasterError(
-            f"{path} says that its values are to be scaled (scale {scale:g}, offset {offset:g}); expected files that "
-            "hold the values themselves (scale 1, offset 0). Apply both, convert to the units of the layout "
-            "(reflectance x 10000, dB, metres), and write the file without these tags."
-        )
+def _value_tags(raster: Any, data: bytes) -> Iterator[tuple[str, str]]:
+    """Name and text of all that an open raster and the bytes of its file say in words of one band or of the whole."""
+    yield from (("scale", f"{raster.scales[0]:.10g}"), ("offset", f"{raster.offsets[0]:.10g}"))
+    for band in (0, 1):
+        for domain in (None, *raster.tag_namespaces(band)):
+            if domain is None or not domain.startswith(_OTHER_DOMAINS):
+                yield from raster.tags(band, ns=domain).items()
+    band_info = data[data.find(b"<Spectral_Band_Info>") : data.find(b"</Spectral_Band_Info>")]  # of SNAP, in a tag
+    told = {name.decode(): text.decode("utf-8", "replace") for name, text in _ELEMENT.findall(band_info)}
+    if told.pop("NO_DATA_VALUE_USED", "") != "true":
+        told.pop("NO_DATA_VALUE", None)
+    yield from told.items()
 
 
 def _place_of(path: str, raster: Any) -> Place | None:

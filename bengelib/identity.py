@@ -10,10 +10,13 @@ Ids of another form are taken as they are; nothing can be read from them.
 
 import re
 from datetime import date
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bengelib.bands import PATCH_SIZE
 
 _S2 = re.compile(r"S2[A-D]_MSIL[12][AC]_(\d{8})T\d{5,6}(?:_N\d{4}_R\d{3}_T(\d\d[C-X][A-Z]{2}))?_(\d+)_(\d+)")
 _S1 = re.compile(r"S1[A-D]_IW_GRDH_1S\w\w_(\d{8})T\d{6}_(\d\d[C-X][A-Z]{2})_(\d+)_(\d+)")
@@ -21,6 +24,10 @@ _S1 = re.compile(r"S1[A-D]_IW_GRDH_1S\w\w_(\d{8})T\d{6}_(\d\d[C-X][A-Z]{2})_(\d+
 _COLUMN_LETTERS = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")
 _ROW_LETTERS = "ABCDEFGHJKLMNPQRSTUV"
 _BANDS = "CDEFGHJKLMNPQRSTUVWX"
+PATCH_METRES = 10 * PATCH_SIZE
+"""Width of a patch."""
+_PATCHES_ACROSS = 92
+"""Those that a tile of 109,800 m holds along a side, the last one in part."""
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
@@ -45,6 +52,7 @@ def season(time: date) -> float:
     return round(abs(float(np.sin(np.pi * position))), 5)
 
 
+@cache
 def tile_origin(tile: str) -> tuple[int, int, int]:
     """EPSG code of UTM, and coordinates (metres) in it, of the upper left corner of a tile's patch grid.
 
@@ -59,6 +67,26 @@ def tile_origin(tile: str) -> tuple[int, int, int]:
     north = latitude > 0
     top = northing + 100_000 + (0 if north else 10_000_000)
     return (32600 if north else 32700) + zone, easting // 60 * 60, -(-top // 60) * 60
+
+
+def patch_corner(patch_id: str, patch_id_s1: str) -> tuple[int, int, int] | None:
+    """EPSG code of UTM, and coordinates (metres) in it, of the upper left corner of the patch that a pair of ids names.
+
+    None where the ids are not BigEarthNet's, contradict each other, or name no tile, or none that there is.
+    """
+    of_s2, of_s1 = read_id(patch_id), read_id(patch_id_s1)
+    known = [identity for identity in (of_s1, of_s2) if identity]
+    tile = next((identity.tile for identity in known if identity.tile), "")
+    if len({identity[2:] for identity in known}) != 1 or {identity.tile for identity in known} - {tile, ""}:
+        return None
+    column, row = known[0][2:]
+    zone = int(tile[:2] or 0)
+    if not 1 <= zone <= 60 or tile[3] not in _COLUMN_LETTERS[zone % 3] or tile[4] not in _ROW_LETTERS:
+        return None
+    if max(column, row) >= _PATCHES_ACROSS:
+        return None
+    epsg, left, top = tile_origin(tile)
+    return epsg, left + PATCH_METRES * column, top - PATCH_METRES * row
 
 
 def utm(lon: NDArray[np.float64], lat: NDArray[np.float64], epsg: NDArray[np.int64]) -> NDArray[np.float64]:
