@@ -10,7 +10,7 @@ Ids of another form are taken as they are; nothing can be read from them.
 
 import re
 from datetime import date
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +43,10 @@ class Identity(NamedTuple):
 def read_id(patch_id: str) -> Identity | None:
     """What a Sentinel-1 or Sentinel-2 patch id says, None where it has another form than BigEarthNet's."""
     match = (_S1 if patch_id.startswith("S1") else _S2).fullmatch(patch_id)
-    return match and Identity(match[1], match[2] or "", int(match[3]), int(match[4]))
+    if match is None:
+        return None
+    day, tile, column, row = match.groups()
+    return Identity(day, tile or "", int(column), int(row))
 
 
 def season(time: date) -> float:
@@ -52,7 +55,6 @@ def season(time: date) -> float:
     return round(abs(float(np.sin(np.pi * position))), 5)
 
 
-@cache
 def tile_origin(tile: str) -> tuple[int, int, int]:
     """EPSG code of UTM, and coordinates (metres) in it, of the upper left corner of a tile's patch grid.
 
@@ -69,24 +71,28 @@ def tile_origin(tile: str) -> tuple[int, int, int]:
     return (32600 if north else 32700) + zone, easting // 60 * 60, -(-top // 60) * 60
 
 
+@lru_cache(8192)  # a patch is read more than once: every epoch, and each of its modalities when packed
 def patch_corner(patch_id: str, patch_id_s1: str) -> tuple[int, int, int] | None:
     """EPSG code of UTM, and coordinates (metres) in it, of the upper left corner of the patch that a pair of ids names.
 
     None where the ids are not BigEarthNet's, contradict each other, or name no tile, or none that there is.
     """
-    of_s2, of_s1 = read_id(patch_id), read_id(patch_id_s1)
-    known = [identity for identity in (of_s1, of_s2) if identity]
-    tile = next((identity.tile for identity in known if identity.tile), "")
-    if len({identity[2:] for identity in known}) != 1 or {identity.tile for identity in known} - {tile, ""}:
+    s2, s1 = read_id(patch_id), read_id(patch_id_s1)
+    if s1 and s2 and (s1.column != s2.column or s1.row != s2.row or (s2.tile and s1.tile != s2.tile)):
         return None
-    column, row = known[0][2:]
+    known = s1 or s2
+    if known is None or max(known.column, known.row) >= _PATCHES_ACROSS:
+        return None
+    origin = _origin(known.tile)
+    return origin and (origin[0], origin[1] + PATCH_METRES * known.column, origin[2] - PATCH_METRES * known.row)
+
+
+@cache
+def _origin(tile: str) -> tuple[int, int, int] | None:
+    """`tile_origin`, None where there is no such tile."""
     zone = int(tile[:2] or 0)
-    if not 1 <= zone <= 60 or tile[3] not in _COLUMN_LETTERS[zone % 3] or tile[4] not in _ROW_LETTERS:
-        return None
-    if max(column, row) >= _PATCHES_ACROSS:
-        return None
-    epsg, left, top = tile_origin(tile)
-    return epsg, left + PATCH_METRES * column, top - PATCH_METRES * row
+    exists = 1 <= zone <= 60 and tile[3] in _COLUMN_LETTERS[zone % 3] and tile[4] in _ROW_LETTERS
+    return tile_origin(tile) if exists else None
 
 
 def utm(lon: NDArray[np.float64], lat: NDArray[np.float64], epsg: NDArray[np.int64]) -> NDArray[np.float64]:
