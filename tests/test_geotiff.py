@@ -334,15 +334,6 @@ def test_truncated_files_of_every_make(path, share, options):
     refused(path, "once more")
 
 
-def test_directories_that_form_a_circle(path):
-    data = bytearray(path.read_bytes())
-    start = int.from_bytes(data[4:8], "little")
-    end = start + 2 + 12 * int.from_bytes(data[start : start + 2], "little")
-    data[end : end + 4] = data[4:8]
-    path.write_bytes(data)
-    refused(path, "circle")
-
-
 @pytest.mark.parametrize("name", ["B02.TIF", "B02.tiff", "b02.tif", "B2.tif", "B02.Tiff"])
 def test_another_spelling_of_the_name_is_named(path, name):
     path.rename(path.with_name(name))
