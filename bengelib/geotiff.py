@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bengelib.errors import RasterError
-from bengelib.tiff import AGAIN, Directory, Tag, crs_of, matrix_of, read_directories
+from bengelib.tiff import AGAIN, HEEDED, Directory, Tag, crs_of, matrix_of, read_directories
 from bengelib.value_tags import check_value_tags
 
 
@@ -121,7 +121,7 @@ def _spelling(name: str) -> str:
 # -------------------------------------------------------------------------------- what a file may not say of its pixels
 
 _HARMLESS = {
-    *Tag,
+    *HEEDED,
     *(262, 269, 270, 271, 272, 278, 280, 281, 282, 283, 284, 285, 296, 305, 306, 315, 316, 320, 33432, 34736, 34737),
 }
 """Tags that are heeded here, or that say nothing of the values: names, dates, software, a palette. A file with any

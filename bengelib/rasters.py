@@ -299,6 +299,8 @@ def _check_places(places: Mapping[str, Place | None], named: tuple[int, int, int
         return
     path, place = known[0]
     epsg, left, top = named
+    if place.left == left and place.top == top and place.crs == f"EPSG:{epsg}":
+        return
     half = PATCH_METRES / 2
     x, y = centre_in(place, f"EPSG:{epsg}")
     if not max(abs(x - left - half), abs(y - top + half)) < half:

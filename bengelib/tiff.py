@@ -4,7 +4,6 @@ After the specifications of TIFF 6.0 and OGC GeoTIFF 1.1. Nothing is judged here
 """
 
 import struct
-from enum import IntEnum
 from typing import Any
 
 from bengelib.errors import RasterError
@@ -19,8 +18,8 @@ _REDUCED, _MASK = 1, 4
 """Bits of `Tag.SUBFILE`: an overview, and a mask."""
 
 
-class Tag(IntEnum):
-    """The tags that are heeded, by their name in TIFF 6.0, GeoTIFF 1.1 or GDAL."""
+class Tag:
+    """Numbers of the tags that are heeded; plain ones, which are faster to look up than those of an enumeration."""
 
     SUBFILE = 254
     OLD_SUBFILE = 255
@@ -40,6 +39,9 @@ class Tag(IntEnum):
     GEO_KEYS = 34735
     METADATA = 42112
     NO_DATA = 42113
+
+
+HEEDED = frozenset(number for name, number in vars(Tag).items() if name.isupper())
 
 
 class Directory:

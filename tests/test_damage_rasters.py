@@ -131,7 +131,7 @@ def turned(angle, flip_x, flip_y):
         turn = Affine.rotation(angle) @ Affine.scale(-1 if flip_x else 1, -1 if flip_y else 1)
         fake.rewrite_raster(path, transform=t @ turn, **make)
 
-    return damage, bool(angle or flip_x or flip_y)
+    return damage, (angle, flip_x, flip_y) not in ((0, False, False), (180, True, True))  # the last is a full turn
 
 
 def zone(epsg):
