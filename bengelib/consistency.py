@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bengelib.bands import PATCH_SIZE
 from bengelib.errors import DataWarning, TableError
 from bengelib.files import find
-from bengelib.identity import Identity, read_id, season, tile_origin, utm
+from bengelib.identity import PATCH_METRES, Identity, patch_corner, read_id, season, tile_origin, utm
 from bengelib.splits import read_splits
 
 _FAR_FROM_TILE, _FAR_FROM_PATCH = 30_000, 700
@@ -108,7 +107,7 @@ def _check_places(meta: pd.DataFrame, path: Path, found: list[tuple[int, Identit
     origins = {tile: tile_origin(tile) for tile in {identity.tile for _, identity in found}}
     epsg, left, top = np.array([origins[identity.tile] for _, identity in found]).T  # (N,) each
     column, row = np.array([identity[2:] for _, identity in found]).T
-    size = PATCH_SIZE * 10
+    size = PATCH_METRES
     middle = np.stack([left + size * (column + 0.5), top - size * (row + 0.5)], axis=1)  # (N, 2)
     square = np.stack([left + 55_000, top - 55_000], axis=1)
     with np.errstate(all="ignore"):  # degrees of other places may overflow
@@ -171,7 +170,7 @@ def _numbers(meta: pd.DataFrame, name: str) -> NDArray[np.float64]:
 
 
 def check_labels(root: Path, meta: pd.DataFrame, sample: int | None) -> None:
-    """See that the label files, where there are any, confirm the pairs: `corresponding_s2_patch` and the corners.
+    """See that the label files, where there are any, confirm the ids: `corresponding_s2_patch` and the corners.
 
     Args:
         root: the tree.
@@ -179,8 +178,8 @@ def check_labels(root: Path, meta: pd.DataFrame, sample: int | None) -> None:
         sample: how many patches, evenly spread, to look at; None for all.
 
     Raises:
-        TableError: the label file of a radar patch names another Sentinel-2 patch, or the label files of a pair are of
-            two places.
+        TableError: the label file of a radar patch names another Sentinel-2 patch, or a label file is of another place
+            than the ids or the other label file of the pair.
     """
     step = 1 if sample is None else max(1, len(meta) // sample)
     for patch_id, patch_id_s1 in zip(meta["patch_id"].iloc[::step], meta["patch_id_s1"].iloc[::step], strict=True):
@@ -193,11 +192,19 @@ def check_labels(root: Path, meta: pd.DataFrame, sample: int | None) -> None:
                 f"{patch_id}. One of the two is wrong: was a column of the table sorted or shifted by itself?"
             )
         optical_path = root / "sentinel-2" / patch_id / f"{patch_id}_labels_metadata.json"
-        corners = [_corner(labels) for labels in (radar, _read_labels(optical_path) if _corner(radar) else {})]
-        if all(corners) and corners[0] != corners[1]:
+        place = patch_corner(patch_id, patch_id_s1)
+        both = ((path, radar), (optical_path, _read_labels(optical_path)))
+        corners = [(file, corner) for file, labels in both if (corner := _corner(labels))]
+        for file, corner in corners:
+            if place and max(abs(corner[0] - place[1]), abs(corner[1] - place[2])) >= PATCH_METRES / 2:
+                raise TableError(
+                    f"{file} is of the place {corner}, but its id names the place {place[1:]} (upper left corner, "
+                    "metres). It lies in a folder of another patch: put the right one there."
+                )
+        if len({corner for _, corner in corners}) > 1:
             raise TableError(
-                f"{optical_path} is of the place {corners[1]}, but that of its radar patch, {path}, of {corners[0]} "
-                "(upper left corner, metres). One of them lies in a folder of another patch."
+                f"{optical_path} is of the place {corners[1][1]}, but that of its radar patch, {path}, of "
+                f"{corners[0][1]} (upper left corner, metres). One of them lies in a folder of another patch."
             )
 
 
@@ -210,10 +217,12 @@ def _read_labels(path: Path) -> dict[str, Any]:
     return labels if isinstance(labels, dict) else {}
 
 
-def _corner(labels: dict[str, Any]) -> tuple[Any, Any] | None:
-    """The upper left corner that a label file names, or None."""
-    place = labels.get("coordinates")
-    return (place["ulx"], place["uly"]) if isinstance(place, dict) and {"ulx", "uly"} <= place.keys() else None
+def _corner(labels: dict[str, Any]) -> tuple[float, float] | None:
+    """The upper left corner that a label file names, None if it does not name one."""
+    try:
+        return float(labels["coordinates"]["ulx"]), float(labels["coordinates"]["uly"])
+    except (TypeError, KeyError, ValueError):
+        return None
 
 
 def _warn(words: str) -> None:

@@ -10,10 +10,13 @@ Ids of another form are taken as they are; nothing can be read from them.
 
 import re
 from datetime import date
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bengelib.bands import PATCH_SIZE
 
 _S2 = re.compile(r"S2[A-D]_MSIL[12][AC]_(\d{8})T\d{5,6}(?:_N\d{4}_R\d{3}_T(\d\d[C-X][A-Z]{2}))?_(\d+)_(\d+)")
 _S1 = re.compile(r"S1[A-D]_IW_GRDH_1S\w\w_(\d{8})T\d{6}_(\d\d[C-X][A-Z]{2})_(\d+)_(\d+)")
@@ -21,6 +24,10 @@ _S1 = re.compile(r"S1[A-D]_IW_GRDH_1S\w\w_(\d{8})T\d{6}_(\d\d[C-X][A-Z]{2})_(\d+
 _COLUMN_LETTERS = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")
 _ROW_LETTERS = "ABCDEFGHJKLMNPQRSTUV"
 _BANDS = "CDEFGHJKLMNPQRSTUVWX"
+PATCH_METRES = 10 * PATCH_SIZE
+"""Width of a patch."""
+_PATCHES_ACROSS = 92
+"""Those that a tile of 109,800 m holds along a side, the last one in part."""
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
@@ -36,7 +43,10 @@ class Identity(NamedTuple):
 def read_id(patch_id: str) -> Identity | None:
     """What a Sentinel-1 or Sentinel-2 patch id says, None where it has another form than BigEarthNet's."""
     match = (_S1 if patch_id.startswith("S1") else _S2).fullmatch(patch_id)
-    return match and Identity(match[1], match[2] or "", int(match[3]), int(match[4]))
+    if match is None:
+        return None
+    day, tile, column, row = match.groups()
+    return Identity(day, tile or "", int(column), int(row))
 
 
 def season(time: date) -> float:
@@ -59,6 +69,30 @@ def tile_origin(tile: str) -> tuple[int, int, int]:
     north = latitude > 0
     top = northing + 100_000 + (0 if north else 10_000_000)
     return (32600 if north else 32700) + zone, easting // 60 * 60, -(-top // 60) * 60
+
+
+@lru_cache(8192)  # a patch is read more than once: every epoch, and each of its modalities when packed
+def patch_corner(patch_id: str, patch_id_s1: str) -> tuple[int, int, int] | None:
+    """EPSG code of UTM, and coordinates (metres) in it, of the upper left corner of the patch that a pair of ids names.
+
+    None where the ids are not BigEarthNet's, contradict each other, or name no tile, or none that there is.
+    """
+    s2, s1 = read_id(patch_id), read_id(patch_id_s1)
+    if s1 and s2 and (s1.column != s2.column or s1.row != s2.row or (s2.tile and s1.tile != s2.tile)):
+        return None
+    known = s1 or s2
+    if known is None or max(known.column, known.row) >= _PATCHES_ACROSS:
+        return None
+    origin = _origin(known.tile)
+    return origin and (origin[0], origin[1] + PATCH_METRES * known.column, origin[2] - PATCH_METRES * known.row)
+
+
+@cache
+def _origin(tile: str) -> tuple[int, int, int] | None:
+    """`tile_origin`, None where there is no such tile."""
+    zone = int(tile[:2] or 0)
+    exists = 1 <= zone <= 60 and tile[3] in _COLUMN_LETTERS[zone % 3] and tile[4] in _ROW_LETTERS
+    return tile_origin(tile) if exists else None
 
 
 def utm(lon: NDArray[np.float64], lat: NDArray[np.float64], epsg: NDArray[np.int64]) -> NDArray[np.float64]:

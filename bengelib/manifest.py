@@ -40,7 +40,8 @@ from bengelib.errors import (
 )
 from bengelib.files import absolute, find, put_in_place, same_name, tree_folder
 from bengelib.rasters import RASTER_KEYS, patch_files, read_patch, tree_folders
-from bengelib.tables import corine_multi_hot, read_meta
+from bengelib.simulate import MARKER
+from bengelib.tables import TABLE_KEYS, corine_multi_hot, read_meta
 
 SCHEMA = 2
 _READABLE = (1, 2)
@@ -64,6 +65,9 @@ TIMED_KEYS = ("season", "weather")
 DONE = "chunks.jsonl"
 """Journal: one line a chunk that is written, with the hash of its part of each array and what was left out of it."""
 
+FILES = ("plan.json", "manifest.json", DONE, "meta.csv", "splits", "sources.npy", MARKER)
+"""What lies in a pack, or in one that is being written, besides the arrays of rasters and tables."""
+_SYSTEM = ("thumbs.db", "desktop.ini")
 _KEYS = ("name", "ids", "modalities", "table_sources", "chunk", "arrays", "skipped")
 
 SAMPLE = 64
@@ -75,6 +79,8 @@ _FOLDERS = 4096
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of the pack in `folder`; None if `folder` is none, for other programs write manifests too.
 
+    A folder with a manifest that is not one of `pack`, and with files that `pack` does not write, is none.
+
     Raises:
         ChecksumError: it is unreadable, or written by a later version of `pack`.
     """
@@ -85,16 +91,40 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         schema = manifest["schema"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ChecksumError(f"{path} is damaged ({error!r}). Remove the folder and call bengelib.pack.") from error
+        if foreign_files(folder):
+            return None
+        raise ChecksumError(f"{path} is damaged ({error!r}). {pack_anew(folder)}") from error
     if schema not in _READABLE:
+        if not isinstance(schema, int) and foreign_files(folder):
+            return None
         raise ChecksumError(
             f"{path} has schema {schema}; this version reads {_READABLE}. Update bengelib, or pack into another "
             "destination."
         )
     keys = _KEYS if schema == 1 else (*_KEYS, "folders")
     if absent := [key for key in keys if key not in manifest]:
-        raise ChecksumError(f"{path} lacks {absent}. Remove the folder and call bengelib.pack.")
+        if foreign_files(folder):
+            return None
+        raise ChecksumError(f"{path} lacks {absent}. {pack_anew(folder)}")
     return manifest
+
+
+def foreign_files(folder: Path) -> list[str]:
+    """Names in a folder that no pack has, in order; hidden ones and those of the operating system do not count."""
+    tables = [f"{key}_{acquisition}" if acquisition else key for key in TABLE_KEYS for acquisition in ("", "s2", "s1")]
+    ours = {*FILES, *(f"{name}.npy" for name in (*ARRAYS, *tables))}
+    return sorted(
+        name for name in os.listdir(folder) if not (name in ours or name.startswith(".") or name.lower() in _SYSTEM)
+    )
+
+
+def pack_anew(folder: Path) -> str:
+    """What to do about a damaged pack; nothing is to be removed that `pack` has not written."""
+    if foreign := foreign_files(folder):
+        return (
+            f"Call bengelib.pack with another destination: {folder} also holds {foreign[0]}, which pack did not write."
+        )
+    return f"Remove {folder} and call bengelib.pack."
 
 
 def reason_stale(
@@ -241,28 +271,28 @@ def verify(folder: str | Path, root: str | Path | None = None) -> None:
     try:
         journal, chunk = read_journal(folder), manifest["chunk"]
     except (OSError, ValueError, KeyError) as error:
-        raise ChecksumError(f"{folder} is damaged ({error!r}). Remove it and call bengelib.pack.") from error
+        raise ChecksumError(f"{folder} is damaged ({error!r}). {pack_anew(folder)}") from error
     for name, entry in manifest["arrays"].items():
         path = folder / f"{name}.npy"
         try:
             array = map_array(path)
             fits = list(array.shape) == entry["shape"] and array.dtype.str == entry["dtype"]
         except (OSError, ValueError) as error:
-            raise ChecksumError(f"{path} is damaged ({error}). Remove {folder} and call bengelib.pack.") from error
+            raise ChecksumError(f"{path} is damaged ({error}). {pack_anew(folder)}") from error
         digests = []
         if fits and name in ARRAYS:
             for number, start in enumerate(range(0, len(array), chunk)):
                 digests.append(digest(array[start : start + chunk]))
                 if digests[-1] != journal.get(number, {}).get("arrays", {}).get(name):
                     raise ChecksumError(
-                        f"{path} is damaged in rows {start} to {min(start + chunk, len(array)) - 1}. Remove {folder} "
-                        "and call bengelib.pack."
+                        f"{path} is damaged in rows {start} to {min(start + chunk, len(array)) - 1}. "
+                        f"{pack_anew(folder)}"
                     )
             found = digest("".join(digests).encode())
         else:
             found = digest(array)
         if not fits or found != entry["blake2b"]:
-            raise ChecksumError(f"{path} is not as it was packed. Remove {folder} and call bengelib.pack.")
+            raise ChecksumError(f"{path} is not as it was packed. {pack_anew(folder)}")
     root = tree_folder(absolute(folder).parent if root is None else root)
     if same_name(root.name, manifest["name"]) and find(root / f"{root.name}_meta.csv").is_file():
         reason = reason_stale(root, folder, manifest, read_meta(root), thorough=True)

@@ -14,7 +14,7 @@ from bengelib.bands import S1_BANDS, S2, S2_BANDS
 from bengelib.dataset import BENGE, KEYS, Sample, SampleBatch, account_for, check_names, leave_out, select_patches
 from bengelib.errors import ChecksumError, DatasetNotFoundError, MissingModalityError
 from bengelib.files import find, same_name, tree_folder
-from bengelib.manifest import ARRAYS, TIMED_KEYS, map_array, read_manifest, reason_stale
+from bengelib.manifest import ARRAYS, TIMED_KEYS, map_array, pack_anew, read_manifest, reason_stale
 from bengelib.simulate import read_marker
 from bengelib.tables import META_COLUMNS, TABLE_KEYS, read_csv, read_meta
 from bengelib.transforms import decode
@@ -208,11 +208,11 @@ def _load(folder: Path, name: str, manifest: Mapping[str, Any]) -> np.ndarray:
     try:
         array = map_array(path)
     except (OSError, ValueError, EOFError) as error:
-        raise ChecksumError(f"{path} is damaged ({error}). Remove {folder} and call bengelib.pack.") from error
+        raise ChecksumError(f"{path} is damaged ({error}). {pack_anew(folder)}") from error
     if list(array.shape) != entry["shape"] or array.dtype.str != entry["dtype"]:
         raise ChecksumError(
-            f"{path} holds {array.shape} {array.dtype}; the manifest says {entry['shape']} {entry['dtype']}. Remove "
-            f"{folder} and call bengelib.pack."
+            f"{path} holds {array.shape} {array.dtype}; the manifest says {entry['shape']} {entry['dtype']}. "
+            f"{pack_anew(folder)}"
         )
     return array
 
@@ -236,7 +236,7 @@ def _open_pack(root: Path) -> tuple[Path, dict[str, Any]]:
         )
     if not same_name(manifest["name"], root.name):
         raise ChecksumError(
-            f"{folder} is a pack of {manifest['name']!r}, not of {root.name!r}. Remove it, or put it where it belongs; "
+            f"{folder} is a pack of {manifest['name']!r}, not of {root.name!r}. Move it to where it belongs, "
             f"then call bengelib.pack({str(root)!r})."
         )
     if find(root / f"{root.name}_meta.csv").is_file():

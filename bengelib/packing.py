@@ -46,6 +46,7 @@ from bengelib.manifest import (
     as_packed,
     digest,
     folder_times,
+    foreign_files,
     identity,
     read_journal,
     read_manifest,
@@ -60,10 +61,6 @@ from bengelib.tables import TABLE_KEYS, read_meta, read_table
 
 _PARALLEL_FROM = 20_000
 """Patches from which starting further processes, a second or two each, pays."""
-
-
-_FILES = ("plan.json", "manifest.json", DONE, "meta.csv", "splits", MARKER)
-"""What lies in a pack, or in one that is being written, besides arrays."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def pack(
         DatasetNotFoundError: no such tree.
         RasterError: a raster is missing or damaged (with `on_error="raise"`).
         TableError: a malformed CSV or JSON.
-        ChecksumError: `destination` exists and is not a pack of this tree.
+        ChecksumError: `destination` exists and is not a pack of this tree, or not a current one and holds other files.
         DiskSpaceError: there is too little room.
         DiskError: nothing can be written there.
     """
@@ -191,11 +188,17 @@ def _is_current(root: Path, folder: Path, meta: pd.DataFrame, on_error: str, tho
             "belongs, or give another destination."
         )
     if on_error == "raise" and any(manifest["skipped"].values()):
-        return False
-    if reason_stale(root, folder, manifest, meta, thorough=thorough) is not None:
-        return False
-    _discard_old(folder)
-    return True
+        reason: str | None = "it has holes"
+    else:
+        reason = reason_stale(root, folder, manifest, meta, thorough=thorough)
+    if reason is None:
+        _discard_old(folder)
+    elif foreign := foreign_files(folder):
+        raise ChecksumError(
+            f"{folder} is to be packed anew, for {reason}, and also holds {foreign[0]}, which pack did not write: it "
+            "is left alone. Move that elsewhere, or give another destination."
+        )
+    return reason is None
 
 
 def _start(root: Path, folder: Path, partial: Path, meta: pd.DataFrame, modality_folders: Mapping[str, Path]) -> None:
@@ -203,9 +206,9 @@ def _start(root: Path, folder: Path, partial: Path, meta: pd.DataFrame, modality
     plan = {**identity(root, meta), "modalities": list(modality_folders), "chunk": CHUNK}
     plan_path = partial / "plan.json"
     if partial.exists() and _read_plan(plan_path) != plan:
-        if foreign := [name for name in os.listdir(partial) if name not in _FILES and not name.endswith(".npy")]:
+        if foreign := foreign_files(partial):
             raise ChecksumError(
-                f"{partial} is where the pack would be written, and holds {sorted(foreign)[0]}, which is of no pack. "
+                f"{partial} is where the pack would be written, and holds {foreign[0]}, which is of no pack. "
                 "Move it elsewhere, or give another destination."
             )
         discard(partial)
@@ -390,7 +393,8 @@ def _read_plan(path: Path) -> Any:
 
 
 def _is_pack(folder: Path) -> bool:
-    return (folder / "manifest.json").is_file() and (folder / "sources.npy").is_file()
+    """Whether a folder holds a pack and nothing else."""
+    return all((folder / name).is_file() for name in ("manifest.json", "sources.npy")) and not foreign_files(folder)
 
 
 def _replace(folder: Path, partial: Path) -> None:

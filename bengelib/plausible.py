@@ -244,7 +244,8 @@ def check_together(arrays: Mapping[str, np.ndarray], where: str, sample: int = 2
 
     Since January 2022 (processing baseline 04.00) products store reflectance x 10000 + 1000. Where 1000 was not taken
     off, hardly a pixel lies below 0.1 in any band, whereas dark woods, water, shadow, and snow in the short-wave
-    infrared lie far below. A single patch may be all bright, as a cloud is.
+    infrared lie far below. A single patch may be all bright, as a cloud is. Likewise one patch of open water may have
+    no pixel above 0.1 in any band, and all patches only if their values were divided by something.
 
     Args:
         arrays: those of a pack by name, (N, bands, h, w): `s2_10m`, `s2_20m` and `s2_60m` (digital numbers, 0 is no
@@ -257,43 +258,55 @@ def check_together(arrays: Mapping[str, np.ndarray], where: str, sample: int = 2
 
     Warns:
         DataWarning: a fifth of the patches (at least two) have none, as where some products are of the later
-            baseline; no patch of at least eight reaches 256, as where values were scaled to eight bits; in most of at
-            least eight patches, VH is brighter than VV.
+            baseline; of at least eight patches, nine of ten have no pixel of 0.1 in any band, as where values were
+            scaled to eight bits or divided; in most of at least eight patches, VH is brighter than VV.
     """
     optical = [array for name, array in arrays.items() if name.startswith("s2_")]
-    if optical:
-        low, high = np.array([_extremes(optical, row) for row in _spread(len(optical[0]), sample)]).reshape(-1, 2).T
-        low, high = low[high > 0], high[high > 0]
-        bright = int((low >= 900).sum())  # reflectance can be a little below 0
-        words = (
-            f"{bright} of {len(low)} Sentinel-2 patches of {where} have no pixel below 900 (reflectance 0.09) in any "
-            "band. They look like products of processing baseline 04.00 or later, which hold reflectance x 10000 + "
-            "1000: take 1000 off every pixel that has data"
-        )
-        if len(low) >= 8 and bright >= 0.95 * len(low):
-            raise RasterError(f"{words}.")
-        if bright >= max(2, 0.2 * len(low)):
-            warnings.warn(f"{words}, unless these are clouds.", DataWarning, stacklevel=2)
-        if len(high) >= 8 and high.max() < 256:
-            warnings.warn(
-                f"no pixel of {len(high)} Sentinel-2 patches of {where} exceeds {high.max()}. Reflectance x 10000 is "
-                "expected, not values of eight bits and not reflectance itself.",
-                DataWarning,
-                stacklevel=2,
-            )
+    found = _of_optical(optical, where, sample) if optical else []
     if "s1" in arrays and arrays["s1"].shape[1] == 2:
-        rows = _spread(len(arrays["s1"]), sample)
-        means = np.array([arrays["s1"][row].mean((1, 2), dtype=np.float64) for row in rows]).reshape(-1, 2)
-        means = means[means.any(axis=1)]
-        swapped = int((means[:, 1] > means[:, 0]).sum())
-        if len(means) >= 8 and swapped > len(means) / 2:
-            warnings.warn(
-                f"in {swapped} of {len(means)} Sentinel-1 patches of {where} VH is brighter than VV, by "
-                f"{np.median(means[:, 1] - means[:, 0]):.1f} dB. Nature has it the other way round: do the files have "
-                "each other's names?",
-                DataWarning,
-                stacklevel=2,
-            )
+        found += _of_radar(arrays["s1"], where, sample)
+    for words in found:
+        warnings.warn(words, DataWarning, stacklevel=2)
+
+
+def _of_optical(arrays: Sequence[np.ndarray], where: str, sample: int) -> list[str]:
+    """What is implausible about many patches of Sentinel-2, in several arrays (N, bands, h, w).
+
+    Raises:
+        RasterError: nearly all hold the offset of the later baseline.
+    """
+    low, high = np.array([_extremes(arrays, row) for row in _spread(len(arrays[0]), sample)]).reshape(-1, 2).T
+    low, high = low[high > 0], high[high > 0]
+    bright, dim = int((low >= 900).sum()), int((high < 1000).sum())  # reflectance can be a little below 0
+    patches = f"of {len(low)} Sentinel-2 patches of {where} have no pixel"
+    offset = (
+        f"{bright} {patches} below 900 (reflectance 0.09) in any band. They look like products of processing baseline "
+        "04.00 or later, which hold reflectance x 10000 + 1000: take 1000 off every pixel that has data"
+    )
+    if len(low) >= 8 and bright >= 0.95 * len(low):
+        raise RasterError(f"{offset}.")
+    found = [f"{offset}, unless these are clouds."] if bright >= max(2, 0.2 * len(low)) else []
+    if len(high) >= 8 and dim >= 0.9 * len(high):
+        found.append(
+            f"{dim} {patches} of 1000 (reflectance 0.1) or more in any band. Reflectance x 10000 is expected, not "
+            "values of eight bits, not reflectance itself, and not either divided by something, unless these are open "
+            "water."
+        )
+    return found
+
+
+def _of_radar(array: np.ndarray, where: str, sample: int) -> list[str]:
+    """What is implausible about many patches of Sentinel-1, (N, 2, h, w) in dB."""
+    means = np.array([array[row].mean((1, 2), dtype=np.float64) for row in _spread(len(array), sample)]).reshape(-1, 2)
+    means = means[means.any(axis=1)]
+    swapped = int((means[:, 1] > means[:, 0]).sum())
+    if len(means) < 8 or swapped <= len(means) / 2:
+        return []
+    return [
+        f"in {swapped} of {len(means)} Sentinel-1 patches of {where} VH is brighter than VV, by "
+        f"{np.median(means[:, 1] - means[:, 0]):.1f} dB. Nature has it the other way round: do the files have each "
+        "other's names?"
+    ]
 
 
 def _spread(count: int, sample: int) -> list[int]:

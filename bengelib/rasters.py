@@ -20,7 +20,8 @@ import numpy as np
 
 from bengelib.bands import IGNORE_INDEX, LAND_COVER, LAND_COVER_NO_DATA_CODE, PATCH_SIZE, S1_BANDS, S2, S2_BANDS
 from bengelib.errors import DataWarning, MissingModalityError, RasterError
-from bengelib.geotiff import Place, missing_hint, read_geotiff, same_ground
+from bengelib.geotiff import Place, centre_in, missing_hint, read_geotiff, same_ground
+from bengelib.identity import PATCH_METRES, patch_corner
 from bengelib.plausible import check_values
 
 RASTER_KEYS = ("s2", "s1", "dem", "land_cover")
@@ -151,7 +152,7 @@ def read_patch(
         stored["dem"] = _read_bands("dem", files["dem"], PATCH_SIZE, places)
     if "land_cover" in files:
         stored["land_cover"] = _read_bands("land_cover", files["land_cover"], PATCH_SIZE, places)[0]
-    _check_places(places)
+    _check_places(places, patch_corner(patch_id, patch_id_s1))
     return stored
 
 
@@ -167,7 +168,7 @@ def _read_bands(key: str, paths: Sequence[str], size: int, places: dict[str, Pla
         pixels, header = read_geotiff(path, companions=path in told)
         if header.shape != (size, size):
             raise RasterError(
-                f"{path} holds {header.shape} pixels; expected ({size}, {size}), which cover {10 * PATCH_SIZE} m. Cut "
+                f"{path} holds {header.shape} pixels; expected ({size}, {size}), which cover {PATCH_METRES} m. Cut "
                 "or resample it to the grid of its patch."
             )
         if header.dtype not in _DTYPES[key]:
@@ -177,8 +178,8 @@ def _read_bands(key: str, paths: Sequence[str], size: int, places: dict[str, Pla
             )
         if key == "dem" and header.unit and not header.unit.lower().startswith("m"):
             raise RasterError(f"{path} says that its unit is {header.unit!r}; expected metres. Convert it to metres.")
-        if header.no_data is not None:
-            _check_no_data(key, path, pixels, header.no_data)
+        for value in header.no_data:
+            _check_no_data(key, path, pixels, value)
         places[path] = header.place
         bands.append(pixels)
     stack = np.stack(bands)
@@ -273,11 +274,18 @@ def _check_codes(codes: np.ndarray, path: str) -> None:
         )
 
 
-def _check_places(places: Mapping[str, Place | None]) -> None:
-    """Refuse rasters of one patch that do not cover the same ground; those that do not say where they lie are passed.
+def _check_places(places: Mapping[str, Place | None], named: tuple[int, int, int] | None) -> None:
+    """Refuse rasters of one patch that do not cover the same ground, or another than its ids name.
+
+    Those that do not say where they lie are passed. The ground that the ids name is left by half a patch before it
+    matters: somebody may have a grid of his own.
+
+    Args:
+        places: by path.
+        named: EPSG code and upper left corner by the ids, see `patch_corner`.
 
     Raises:
-        RasterError: naming the first two that differ.
+        RasterError: naming the first two that differ, or the first of another patch.
     """
     known = [(path, place) for path, place in places.items() if place is not None]
     for path, place in known[1:]:
@@ -287,3 +295,16 @@ def _check_places(places: Mapping[str, Place | None]) -> None:
                 f"{path} covers {place}, but {other} of the same patch covers {expected}. Is it the file of another "
                 "patch? Put the right one there, or warp it to the grid of the other."
             )
+    if named is None or not known or not known[0][1].crs:
+        return
+    path, place = known[0]
+    epsg, left, top = named
+    if place.left == left and place.top == top and place.crs == f"EPSG:{epsg}":
+        return
+    half = PATCH_METRES / 2
+    x, y = centre_in(place, f"EPSG:{epsg}")
+    if not max(abs(x - left - half), abs(y - top + half)) < half:
+        raise RasterError(
+            f"{path} covers {place}, but its id names the patch whose upper left corner is ({left}, {top}) of "
+            f"EPSG:{epsg}. Are the files of this patch those of another? Put the right ones there."
+        )

@@ -151,6 +151,8 @@ def read_meta(root: Path) -> pd.DataFrame:
         TableError: the CSV is malformed or empty.
     """
     if not root.is_dir():
+        if root.exists():
+            raise DatasetNotFoundError(f"{root} is a file; give the folder of a dataset, which holds <name>_meta.csv.")
         raise DatasetNotFoundError(
             f"no folder {root}. Give the folder that holds {root.name}_meta.csv; or let bengelib.load get one by name, "
             '"ben-ge-800" for real ones (bengelib.fetch), "ben-ge-sim" for simulated ones (bengelib.simulate).'

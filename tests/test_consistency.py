@@ -203,11 +203,40 @@ def test_a_label_file_in_the_folder_of_another_patch_is_refused(tree):
         assert fake.patch_ids(4)[0] in str(error.value)
 
 
+@pytest.mark.parametrize("without_radar", [True, False])
+def test_a_label_file_of_another_patch_is_refused_by_the_place_that_the_id_names(tree, without_radar):
+    """Without a label file of the radar patch, or with one of the same wrong place."""
+    place = json.loads(label_file(tree, "sentinel-2", 2).read_text())["coordinates"]
+    for sensor in ("sentinel-1", "sentinel-2"):
+        relabel(label_file(tree, sensor, 4), coordinates=place)
+    if without_radar:
+        label_file(tree, "sentinel-1", 4).unlink()
+    for way in both_ways(tree):
+        with pytest.raises(TableError, match=r"its id names the place .* in a folder of another patch") as error:
+            way()
+        assert fake.patch_ids(4)[not without_radar] in str(error.value)
+
+
+def test_label_files_of_patches_that_are_not_of_bigearthnet_may_lie_anywhere(tree):
+    """The table of a tree of one's own: nothing in its ids tells a place, so only the pairs can be compared."""
+    meta = read_meta(tree).iloc[[4]].copy()
+    for sensor, name in (("sentinel-2", "field"), ("sentinel-1", "radar")):
+        path = tree / sensor / name / f"{name}_labels_metadata.json"
+        path.parent.mkdir()
+        path.write_text('{"coordinates": {"ulx": 1, "uly": 2}}')
+    meta["patch_id"], meta["patch_id_s1"] = "field", "radar"
+    check_labels(tree, meta, None)
+    relabel(path, coordinates={"ulx": 1, "uly": 1202})
+    with pytest.raises(TableError, match="that of its radar patch"):
+        check_labels(tree, meta, None)
+
+
 def test_label_files_that_are_missing_damaged_or_say_less_are_no_contradiction(tree):
     label_file(tree, "sentinel-1", 0).unlink()
     label_file(tree, "sentinel-1", 1).write_text("{")
     label_file(tree, "sentinel-1", 2).write_text("[]")
     label_file(tree, "sentinel-1", 3).write_text('{"coordinates": null}')
+    label_file(tree, "sentinel-1", 4).write_text('{"coordinates": {"ulx": "?", "uly": 0}}')
     label_file(tree, "sentinel-2", 4).write_text('{"labels": []}')
     check_labels(tree, read_meta(tree), None)
 
@@ -217,10 +246,10 @@ def test_all_label_files_are_compared_when_packing_and_some_when_reading(whole, 
     monkeypatch.setattr("bengelib.consistency._read_labels", lambda path: seen.append(path.parent.name) or {})
     big = pd.concat([meta] * 10, ignore_index=True)
     check_labels(whole, big, 32)
-    assert 32 <= len(seen) <= 64
+    assert 2 * 32 <= len(seen) <= 2 * 64
     seen.clear()
     check_labels(whole, big, None)
-    assert len(seen) == 300
+    assert len(seen) == 2 * 300
 
 
 def test_contradictions_are_refused_wherever_the_tree_is_read(tree):

@@ -3,7 +3,6 @@
 import os
 import shutil
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -34,20 +33,24 @@ def good_tree(tmp_path_factory):
     return fake.write_fake_tree(tmp_path_factory.mktemp("good") / "ben-ge-fake", 2)
 
 
-@contextmanager
-def copy_of(tree, where):
-    """A copy of its own for each example."""
-    root = shutil.copytree(tree, where / tree.name)
-    try:
-        yield root
-    finally:
-        shutil.rmtree(root)
+def few_or_many(few):
+    """A test of a few examples, the same in every run, and a slow one of 200."""
+    return pytest.mark.parametrize("examples", [few, pytest.param(200, marks=pytest.mark.slow)])
 
 
-def quickly(examples):
-    """The same few examples in every run."""
-    checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-    return settings(max_examples=examples, derandomize=True, deadline=None, suppress_health_check=checks)
+def try_out(check, examples, tree, where, **strategies):
+    """`check(root, ...)` with a copy of `tree` of its own for each example."""
+
+    @settings(max_examples=examples, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(st.fixed_dictionaries(strategies))
+    def one(drawn):
+        root = shutil.copytree(tree, where / tree.name)
+        try:
+            check(root, **drawn)
+        finally:
+            shutil.rmtree(root)
+
+    one()
 
 
 def raster(tree, name):
@@ -86,8 +89,10 @@ def scaled(scale, offset):
     return edit(change), (scale, offset) != (1, 0)
 
 
-def tagged(scale):
-    return edit(lambda file: file.update_tags(1, scale_factor=scale)), scale != 1
+def tagged(first, last, band, neutral, text):
+    """A scale or an offset by the name that some program has for it."""
+    name = f"{first}{last}"
+    return edit(lambda file: file.update_tags(band, **{name: text})), text != neutral
 
 
 def hidden(rows, internal):
@@ -126,7 +131,7 @@ def turned(angle, flip_x, flip_y):
         turn = Affine.rotation(angle) @ Affine.scale(-1 if flip_x else 1, -1 if flip_y else 1)
         fake.rewrite_raster(path, transform=t @ turn, **make)
 
-    return damage, bool(angle or flip_x or flip_y)
+    return damage, (angle, flip_x, flip_y) not in ((0, False, False), (180, True, True))  # the last is a full turn
 
 
 def zone(epsg):
@@ -170,7 +175,17 @@ def cut(share):
 damages = st.one_of(
     st.just((lambda path, make: fake.rewrite_raster(path, **make), False)),
     st.builds(scaled, st.sampled_from([1, 0.0001, 2.5]), st.sampled_from([0, -0.1, 1000])),
-    st.builds(tagged, st.sampled_from([1, 0.0001])),
+    *(
+        st.builds(
+            tagged,
+            st.sampled_from(["", "BOA_ADD_", "reflectance_", "raw", "B02#"]),
+            st.sampled_from([word, word.upper(), word.capitalize(), f"{word}_B02"]),
+            st.integers(0, 1),
+            st.just(neutral),
+            st.sampled_from(["0", "1", "0.0001", "-1000", "0,0001", "linear"]),
+        )
+        for word, neutral in (("scale", "1"), ("gain", "1"), ("offset", "0"), ("bias", "0"))
+    ),
     st.builds(hidden, st.integers(0, 20), st.booleans()),
     st.builds(filled, st.integers(1, 20), st.sampled_from([17, 250])),
     st.builds(shifted, st.floats(-20, 20), st.sampled_from([0.0, 0.5, -1200.0, 50_000.0])),
@@ -205,19 +220,10 @@ def check_damage(tree, name, make, damage):
             np.testing.assert_array_equal(array, pixels)
 
 
-@quickly(60)
-@given(name=st.sampled_from(NAMES), make=makes, damage=damages)
-def test_a_damaged_raster_is_refused_by_its_name_or_read_right(good_tree, tmp_path, name, make, damage):
-    with copy_of(good_tree, tmp_path) as tree:
-        check_damage(tree, name, make, damage)
-
-
-@pytest.mark.slow
-@quickly(200)
-@given(name=st.sampled_from(NAMES), make=makes, damage=damages)
-def test_a_damaged_raster_in_many_ways(good_tree, tmp_path, name, make, damage):
-    with copy_of(good_tree, tmp_path) as tree:
-        check_damage(tree, name, make, damage)
+@few_or_many(60)
+def test_a_damaged_raster_is_refused_by_its_name_or_read_right(good_tree, tmp_path, examples):
+    names = st.sampled_from(NAMES)
+    try_out(check_damage, examples, good_tree, tmp_path, name=names, make=makes, damage=damages)
 
 
 def check_bytes(tree, name, make, flips):
@@ -244,19 +250,10 @@ def check_bytes(tree, name, make, flips):
 flips = st.lists(st.tuples(st.integers(0, 450), st.integers(0, 255)), min_size=1, max_size=4)
 
 
-@quickly(30)
-@given(name=st.sampled_from(NAMES), make=makes, flips=flips)
-def test_random_bytes_in_a_header(good_tree, tmp_path, name, make, flips):
-    with copy_of(good_tree, tmp_path) as tree:
-        check_bytes(tree, name, make, flips)
-
-
-@pytest.mark.slow
-@quickly(200)
-@given(name=st.sampled_from(NAMES), make=makes, flips=flips)
-def test_many_random_bytes_in_a_header(good_tree, tmp_path, name, make, flips):
-    with copy_of(good_tree, tmp_path) as tree:
-        check_bytes(tree, name, make, flips)
+@few_or_many(30)
+def test_random_bytes_in_a_header(good_tree, tmp_path, examples):
+    names = st.sampled_from(NAMES)
+    try_out(check_bytes, examples, good_tree, tmp_path, name=names, make=makes, flips=flips)
 
 
 # ----------------------------------------------------------------------------------------------------- changes of files
@@ -351,16 +348,6 @@ def check_changes(tree, steps):
             np.testing.assert_allclose(packed[place][key], sample[key], rtol=0, atol=0.016)
 
 
-@quickly(8)
-@given(steps=changes)
-def test_a_pack_follows_every_change_of_its_files(good_tree, tmp_path, steps):
-    with copy_of(good_tree, tmp_path) as tree:
-        check_changes(tree, steps)
-
-
-@pytest.mark.slow
-@quickly(200)
-@given(steps=changes)
-def test_a_pack_follows_many_changes_of_its_files(good_tree, tmp_path, steps):
-    with copy_of(good_tree, tmp_path) as tree:
-        check_changes(tree, steps)
+@few_or_many(8)
+def test_a_pack_follows_every_change_of_its_files(good_tree, tmp_path, examples):
+    try_out(check_changes, examples, good_tree, tmp_path, steps=changes)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rasterio.warp import transform
 
-from bengelib.identity import read_id, season, tile_origin, utm
+from bengelib.identity import patch_corner, read_id, season, tile_origin, utm
 
 REAL = [  # rows of ben-ge's own meta table
     ("S1A_IW_GRDH_1SDV_20170613T165043_33UUP_87_48", 13.72095, 48.22231),
@@ -59,6 +59,26 @@ def test_tiles_of_both_hemispheres(tile, lon, lat):
     assert epsg == {"55HCU": 32755, "18TWL": 32618}[tile]
     east, north = utm(np.array([lon]), np.array([lat]), np.array([epsg]))[0]
     assert 0 <= east - left < 110_000 and 0 <= top - north < 110_000
+
+
+@pytest.mark.parametrize(
+    ("patch_id", "patch_id_s1", "corner"),
+    [
+        ("S2A_MSIL2A_20170613T101031_87_48", REAL[0][0], (32633, 404_400, 5_342_400)),  # as its label files say
+        ("S2B_MSIL2A_20170924T93020_69_24", REAL[2][0], (32635, 682_800, 6_971_220)),
+        ("field 12", REAL[0][0], (32633, 404_400, 5_342_400)),
+        ("S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_87_48", "radar 12", (32633, 404_400, 5_342_400)),
+        ("S2A_MSIL2A_20170613T101031_87_48", "radar 12", None),  # names no tile
+        ("S2A_MSIL2A_20170613T101031_87_49", REAL[0][0], None),  # contradicts the other
+        ("S2A_MSIL2A_20170613T101031_N9999_R022_T33UVP_87_48", REAL[0][0], None),
+        ("field 12", "S1A_IW_GRDH_1SDV_20170613T165043_99UUP_87_48", None),  # no such tiles
+        ("field 12", "S1A_IW_GRDH_1SDV_20170613T165043_33UAP_87_48", None),
+        ("field 12", "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_870_48", None),
+        ("field 12", "radar 12", None),
+    ],
+)
+def test_the_corner_of_a_patch(patch_id, patch_id_s1, corner):
+    assert patch_corner(patch_id, patch_id_s1) == corner
 
 
 def test_the_season_of_a_date():

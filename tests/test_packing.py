@@ -11,7 +11,8 @@ import torch
 
 from bengelib import files
 from bengelib.dataset import BENGE
-from bengelib.errors import ChecksumError, DataWarning
+from bengelib.errors import ChecksumError, DatasetNotFoundError, DataWarning
+from bengelib.manifest import verify
 from bengelib.packed import PackedBENGE
 from bengelib.packing import pack
 
@@ -101,19 +102,76 @@ def test_a_pack_that_is_a_link_to_another_disk_stays_one(tree, tmp_path):
         (tree / f"{tree.name}_era-5.csv").unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("inside", [{}, {"notes.txt": "mine"}, {"manifest.json": '{"files": 12}'}])
+def left_alone(call, folder, name):
+    """Refused by words that do not advise to remove anything; nothing is touched."""
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(ChecksumError) as error:
+        call()
+    assert str(folder) in str(error.value)
+    assert name is None or name in str(error.value)
+    assert not re.search("remove|delete", str(error.value), re.IGNORECASE)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("inside", [{"notes.txt": "mine"}, {"manifest.json": '{"files": 12}'}])
 def test_no_message_advises_to_remove_what_the_package_did_not_write(tree, inside):
     (tree / "packed").mkdir()
     for name, text in inside.items():
         (tree / "packed" / name).write_text(text)
-    for call in (lambda: pack(tree, progress=False), lambda: pack(tree, tree, progress=False)):
-        try:
-            call()
-        except ChecksumError as error:
-            assert "left alone" in str(error)
-            assert not re.search("remove|delete", str(error), re.IGNORECASE)
-    assert all((tree / "packed" / name).is_file() for name in inside)
-    assert (tree / f"{tree.name}_meta.csv").is_file()
+    for folder in (tree / "packed", tree):
+        left_alone(lambda folder=folder: pack(tree, folder, progress=False), folder, None)
+
+
+@pytest.mark.parametrize("manifest", ['{"files": 12}', "[]", "{", '{"schema": "1.0"}', '{"schema": 2}'])
+@pytest.mark.parametrize("own", ["sources.npy", "chunks.jsonl"])
+@pytest.mark.parametrize("foreign", ["data_meta.csv", "sentinel-2", "embeddings.npy", None])
+def test_a_folder_with_files_of_others_is_no_pack_whatever_its_manifest_is(tree, manifest, own, foreign):
+    folder = tree / "packed"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(manifest)
+    (folder / own).touch()
+    (folder / ".DS_Store").touch()
+    if foreign is None:  # then `pack` may have written it all
+        with pytest.raises(ChecksumError, match=r"Remove .*packed and call|Update bengelib"):
+            pack(tree, progress=False)
+        return
+    (folder / foreign).touch()
+    left_alone(lambda: pack(tree, progress=False), folder, None)
+
+
+def test_a_tree_that_holds_a_pack_of_its_own_among_its_files_is_not_replaced(tree):
+    """Somebody has moved the content of `packed` up into the tree, which is then out of date."""
+    for path in pack(tree, progress=False).iterdir():
+        if path.name != "splits":
+            path.rename(tree / path.name)
+    shutil.rmtree(tree / "packed")
+    (tree / f"{tree.name}_era-5.csv").unlink()
+    left_alone(lambda: pack(tree, tree, progress=False), tree, "which pack did not write")
+
+
+def test_files_beside_the_arrays_of_a_pack_are_never_removed(tree):
+    folder = pack(tree, progress=False)
+    (folder / "notes.txt").write_text("mine")
+    pack(tree, progress=False)
+    verify(folder)
+    assert len(PackedBENGE(tree)) == 6  # it is still current
+    damage = (folder / "s1.npy").read_bytes()
+    (folder / "s1.npy").write_bytes(damage[:-1])
+    for call in (lambda: verify(folder), lambda: PackedBENGE(tree)[0]):
+        left_alone(call, folder, "notes.txt")
+    (folder / "s1.npy").write_bytes(damage)
+    (tree / f"{tree.name}_era-5.csv").unlink()
+    left_alone(lambda: pack(tree, progress=False), folder, "notes.txt")
+    (folder / "notes.txt").unlink()
+    pack(tree, progress=False)
+    assert len(PackedBENGE(tree)) == 6
+
+
+def test_a_file_in_place_of_a_folder_is_called_one(tree):
+    table = tree / f"{tree.name}_meta.csv"
+    for call in (pack, BENGE, PackedBENGE):
+        with pytest.raises(DatasetNotFoundError, match=r"_meta\.csv is a file; give the folder"):
+            call(table)
 
 
 def test_the_case_of_a_name_does_not_make_it_another_dataset(tree):

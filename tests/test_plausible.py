@@ -188,10 +188,17 @@ class TestManyPatches:
         with pytest.warns(DataWarning, match="4 of 4"):  # too few to refuse
             check_together(raised, "tree")
 
-    def test_eight_bits_are_told(self, arrays):
-        arrays = {name: a if name == "s1" else (a // 16).astype(np.uint16) for name, a in arrays.items()}
-        with pytest.warns(DataWarning, match="eight bits"):
+    @pytest.mark.parametrize("divisor", [10, 16, 40, 100])
+    def test_eight_bits_and_values_that_were_divided_are_told(self, arrays, divisor):
+        arrays["s2_10m"][5, :, :9] = 20_000  # one cloud
+        arrays = {name: a if name == "s1" else (a // divisor).astype(np.uint16) for name, a in arrays.items()}
+        with pytest.warns(DataWarning, match=r"1[12] of 12 .* no pixel of 1000 .*eight bits.* divided"):
             check_together(arrays, "tree")
+
+    def test_open_water_in_most_patches_passes(self, arrays):
+        for name in ("s2_10m", "s2_20m", "s2_60m"):
+            arrays[name][:10] //= 16
+        self.check(arrays)
 
     def test_polarisations_with_each_others_names_are_told(self, arrays):
         with pytest.warns(DataWarning, match=r"12 of 12 .*VH is brighter than VV, by 7\.0 dB"):

@@ -2,6 +2,7 @@
 
 import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from bengelib.dataset import BENGE
 from bengelib.errors import DatasetNotFoundError, DataWarning, MissingModalityError, RasterError
 from bengelib.loading import load
 from bengelib.packing import pack
-from bengelib.rasters import read_patch, tree_folders
+from bengelib.rasters import RASTER_KEYS, patch_files, read_patch, tree_folders
 from tests import fake_tree as fake
 
 PATCH = 2
@@ -134,6 +135,16 @@ def test_the_offset_of_the_baseline_in_the_header(tree):
         with rasterio.open(path, "r+") as file:
             file.scales, file.offsets = (0.0001,), (-0.1,)
     refused(tree, "B02", "scale 0.0001, offset -0.1")
+
+
+@pytest.mark.parametrize("name", ["B04", "VV", "dem", "land_cover"])
+@pytest.mark.parametrize("tag", ["_FillValue", "missing_value"])
+def test_pixels_that_equal_a_value_for_no_data_in_other_words(tree, name, tag):
+    fake.rewrite_raster(raster(tree, name), filled(10), nodata=None)
+    read(tree, key_of(name))
+    with rasterio.open(raster(tree, name), "r+") as file:
+        file.update_tags(1, **{tag: 10})
+    refused(tree, name, "no-data value 10")
 
 
 def test_scale_in_a_file_beside_one_of_a_folder(tree):
@@ -306,6 +317,60 @@ def test_small_differences_and_silence_about_the_place_are_read(tree, fake_tree,
             read_patch(tree_folders(fake_tree), *IDS).values(),
             strict=True,
         ):
+            np.testing.assert_array_equal(array, expected)
+
+
+def exchange(tree, keys, patch=PATCH, other=PATCH + 1):
+    """Give two patches each other's rasters, all of some modalities."""
+    files = [patch_files({key: tree_folders(tree)[key] for key in keys}, *fake.patch_ids(i)) for i in (patch, other)]
+    for one, two in zip(*([path for paths in found.values() for path in paths] for found in files), strict=True):
+        data = Path(one).read_bytes()
+        Path(one).write_bytes(Path(two).read_bytes())
+        Path(two).write_bytes(data)
+
+
+@pytest.mark.parametrize("label_files", [True, False])
+def test_two_patches_all_of_whose_rasters_were_exchanged(tree, label_files):
+    """They agree with each other, and are of another place than their ids name."""
+    if not label_files:
+        for path in tree.rglob("*.json"):
+            path.unlink()
+    exchange(tree, RASTER_KEYS)
+    for name in ("B02", "VV", "dem", "land_cover"):
+        with pytest.raises(
+            RasterError, match=r"its id names the patch .* Are the files of this patch those of another"
+        ):
+            read(tree, key_of(name))
+    with pytest.raises(RasterError, match=IDS[0]):
+        pack(tree, progress=False)
+    bad = {fake.patch_ids(i)[0] for i in (PATCH, PATCH + 1)}
+    with pytest.warns(UserWarning, match="2 of 6 patches"):
+        assert set(BENGE(tree, targets=(), on_error="skip").skipped) == bad
+
+
+def test_the_only_rasters_of_a_tree_are_compared_with_the_ids(tree):
+    for name in ("sentinel-2", "dem", "esaworldcover"):
+        shutil.rmtree(tree / name)
+    assert len(list(BENGE(tree, modalities=("s1",), targets=()))) == 6
+    exchange(tree, ("s1",))
+    with pytest.raises(RasterError, match=rf"{IDS[1]}_VV\.tif covers .* its id names"):
+        read(tree, "s1")
+
+
+@pytest.mark.parametrize("change", [{"crs": "EPSG:32601"}, {"crs": "EPSG:3857"}, {"dx": 600.0}])
+def test_a_patch_all_of_which_was_moved(tree, change):
+    for path in tree.rglob("*.tif"):
+        moved(**change)(path)
+    with pytest.raises(RasterError, match="its id names"):
+        read(tree, "s2")
+
+
+@pytest.mark.parametrize("change", [{"crs": None}, {"crs": "EPSG:25829"}, {"dx": 90.0, "dy": -500.0}])
+def test_a_patch_on_a_grid_of_ones_own_or_of_none_is_read(tree, fake_tree, change):
+    for path in tree.rglob("*.tif"):
+        moved(**change)(path)
+    for key in RASTER_KEYS:
+        for array, expected in zip(read(tree, key).values(), read(fake_tree, key).values(), strict=True):
             np.testing.assert_array_equal(array, expected)
 
 

@@ -1,0 +1,87 @@
+"""Tags that change what pixels mean: scales and offsets, and values for no data, whoever wrote them. Needs no torch.
+
+GDAL has fields for these. Other programs have words: `scale_factor` and `_FillValue` (netCDF, xarray), `BOA_ADD_OFFSET`
+(Sentinel-2), `SCALING_FACTOR` (SNAP), `REFLECTANCE_MULT_BAND_2` (Landsat). Tags are known by the words in their names,
+so that those of programs nobody thought of are known too. In doubt a tag is taken for one that changes the values: a
+file that is refused is seen, and a tag that is missed is not.
+"""
+
+import re
+from collections.abc import Iterable
+
+from bengelib.errors import RasterError
+
+_FACTOR = re.compile(r"scale|scaling|gain|^(?:mult|multiplier|slope)$")
+_TERM = re.compile(r"offset|bias|^(?:add|intercept)$")
+_OTHER_WORDS = re.compile(r"(?:gr[ae]y|colou?r|time|down|up|multi)scaled?|unbiased|against|again")
+"""Words with these letters that say nothing of the values."""
+_OTHER_THINGS = {
+    *("x", "y", "row", "col", "column", "map", "nominal", "denominator", "gray", "grey", "color", "colour", "display"),
+    *("time", "date", "utc", "timezone", "unit", "units", "physical"),
+}
+"""Words beside the scale or offset of a grid, a map, a legend or a clock, beside the name of a unit, and in
+`PHYSICAL_GAINS`, which Sentinel-2's own processing has applied already."""
+_BAND = re.compile(r"[_#.:-]*(?:b|band)?[_-]?\d+a?$", re.IGNORECASE)
+_NO_DATA = re.compile(r"(?:fillvalue|missingvalue|nodata|nodatavalue)$")
+_NOTHING = {"", "none", "null", "n/a", "no", "false"}
+
+
+def check_value_tags(path: str, tags: Iterable[tuple[str, str]]) -> list[float]:
+    """Refuse the tags of a file that scale or shift its values, and collect the values that mark no data.
+
+    Args:
+        path: the file, to be named.
+        tags: name and value of each.
+
+    Returns:
+        The values that mark pixels without data.
+
+    Raises:
+        RasterError: naming each scale or gain other than 1, each offset or bias other than 0, and each value of such
+            a tag that is no number.
+    """
+    tags = [(name, text.strip()) for name, text in tags if text.strip().lower() not in _NOTHING]
+    changing = [
+        f"{name} {text[:60]}"
+        for name, text in tags
+        if (neutral := _neutral(name)) is not None and _number(text) != neutral
+    ]
+    if changing:
+        raise RasterError(
+            f"{path} says that its values are to be scaled or shifted ({', '.join(changing)}); expected files "
+            "that hold the values themselves (scale 1, offset 0). Apply what it says, convert to the units of the "
+            "layout (reflectance x 10000, dB, metres), and write the file without these tags."
+        )
+    no_data = []
+    for name, text in tags:
+        if _NO_DATA.search(re.sub("[^a-z]", "", _BAND.sub("", name).lower())):
+            if (value := _number(text)) is None:
+                raise RasterError(
+                    f"{path} has a value for no data that is no number, {name} {text[:60]!r}. Write the number, or "
+                    "remove the tag."
+                )
+            no_data.append(value)
+    return no_data
+
+
+def _neutral(name: str) -> float | None:
+    """The value with which a tag of this name changes nothing, None if it is about something else."""
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+    if _OTHER_THINGS.intersection(words):
+        return None
+    for word in reversed(words):  # SCALING_OFFSET is an offset
+        if _OTHER_WORDS.fullmatch(word):
+            continue
+        if _TERM.search(word):
+            return 0
+        if _FACTOR.search(word):
+            return 1
+    return None
+
+
+def _number(text: str) -> float | None:
+    """The number that a tag holds, None if it holds something else, such as a decimal comma or a list."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
