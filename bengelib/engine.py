@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from torchmetrics import MeanMetric
 from tqdm import tqdm
 
-from bengelib.arguments import check_share, whole_number
+from bengelib.arguments import check_share, real_number, whole_number
 from bengelib.batches import batches, check_bands, steps_per_epoch
 from bengelib.convolution import channels_last
 from bengelib.devices import Accelerator, gather_object, handed_back, make_accelerator, share_buffers
@@ -62,7 +62,12 @@ class Predictions:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch; call it before a model is built, so that its first weights repeat."""
+    """Seed Python, NumPy and torch; call it before a model is built, so that its first weights repeat.
+
+    Raises:
+        ArgumentError: the seed is no whole number from 0 to 2**32 - 1, which is what NumPy takes.
+    """
+    seed = whole_number("seed", seed, 0, 2**32 - 1)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -129,6 +134,9 @@ def fit(
     epochs, batch_size = whole_number("epochs", epochs, 0), whole_number("batch_size", batch_size, 0)
     gradient_every = whole_number("gradient_every", gradient_every, 0)
     check_share("warmup", warmup, zero=True)
+    real_number("lr", lr, least=0)
+    real_number("weight_decay", weight_decay, least=0)
+    seed = whole_number("seed", seed, 0)
     if size < 1 or epochs < 1 or batch_size < 1 or not tasks:
         raise ValueError(
             f"nothing to train on: {size} samples, {epochs} epochs, batches of {batch_size}, {len(tasks)} tasks; "

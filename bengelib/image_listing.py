@@ -11,7 +11,8 @@ from pathlib import Path
 from unicodedata import normalize
 
 from bengelib.account import Account, shown
-from bengelib.errors import DatasetNotFoundError, SplitError
+from bengelib.arguments import check_share, whole_number
+from bengelib.errors import ArgumentError, DatasetNotFoundError, SplitError
 from bengelib.image_files import picture_hash, read_bytes
 from bengelib.splits import unit_hash
 
@@ -138,15 +139,14 @@ def hold_out(
     Raises:
         SplitError: a class has too few different images to give one to either side.
         RasterError: a file is missing or cannot be opened.
-        ValueError: `share` is not between 0 and 1, or it is not known where the files are.
+        ArgumentError: `share` is not between 0 and 1, the seed is none, or it is not known where the files are.
     """
-    if not 0 < share < 1:
-        percent = f" (write {share / 100:g} for {share:g} per cent)" if 1 <= share < 100 else ""
-        raise ValueError(f"the share to hold out is between 0 and 1, not {share}{percent}")
+    check_share("share", share, one=False)
+    seed = whole_number("seed", seed, 0)
     root = root if root is not None else getattr(names, "root", None)
     if hashes is None:
         if root is None:
-            raise ValueError(
+            raise ArgumentError(
                 "names alone do not say which files are copies; give the list that list_images made, or the folder as "
                 "root="
             )

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from bengelib.account import Account
-from bengelib.arguments import as_index, as_indices, as_names, whole_number
+from bengelib.arguments import as_index, as_indices, as_names, real_number, whole_number
 from bengelib.errors import BandError, MissingModalityError, RasterError
 from bengelib.image_files import HARMLESS, read_image, whole_images_only
 from bengelib.image_listing import SUFFIXES as SUFFIXES
@@ -169,8 +169,9 @@ class ChannelNormalize(nn.Module):
             BandError: not as many means as deviations.
         """
         super().__init__()
-        self.register_buffer("mean", torch.tensor([float(value) for value in mean], dtype=torch.float32))
-        self.register_buffer("std", torch.tensor([float(value) for value in std], dtype=torch.float32))
+        means, deviations = [real_number("mean", x) for x in mean], [real_number("std", x, least=0) for x in std]
+        self.register_buffer("mean", torch.tensor(means, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(deviations, dtype=torch.float32))
         if len(self.mean) != len(self.std):
             raise BandError(f"{len(self.mean)} means for {len(self.std)} standard deviations")
 

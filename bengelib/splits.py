@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bengelib.arguments import whole_number
 from bengelib.csv_text import read_rows, read_text
 from bengelib.errors import SplitError
 from bengelib.files import find
@@ -68,12 +69,13 @@ def check_split(split: str | None, scheme: str, fold: int) -> None:
 
     Raises:
         SplitError: naming the value and the choices.
+        ArgumentError: a fold that is no whole number.
     """
     if split is not None and split not in SPLITS:
         raise SplitError(f"unknown split {split!r}; choose one of {SPLITS}, or None for all patches")
     if scheme not in SCHEMES:
         raise SplitError(f"unknown split scheme {scheme!r}; choose one of {SCHEMES}")
-    if fold not in range(FOLDS):
+    if whole_number("fold", fold, least=0) >= FOLDS:
         raise SplitError(f"fold {fold!r} does not exist; the blocked split has folds 0 to {FOLDS - 1}")
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bengelib.errors import SplitError
+from bengelib.errors import ArgumentError, SplitError
 from bengelib.splits import (
     FOLD_OF_TILE,
     FOLDS,
@@ -92,10 +92,12 @@ def test_id_without_a_tile_is_refused(name):
         (("train", "random", 0), ["'random'", "blocked"]),
         (("train", "blocked", 5), ["5", "0 to 4"]),
         (("train", "blocked", -1), ["-1"]),
+        (("train", "blocked", True), ["fold=True"]),
+        (("train", "blocked", "1"), ["fold='1'"]),
     ],
 )
 def test_unknown_choices_are_named_with_the_known_ones(arguments, words):
-    with pytest.raises(SplitError) as error:
+    with pytest.raises((SplitError, ArgumentError)) as error:
         check_split(*arguments)
     assert all(word in str(error.value) for word in words)
 
