@@ -388,9 +388,9 @@ def _held_out(
     changed = [name for name, file in known if file_hash(read_bytes(folder / name)) != file]
     if changed:
         raise CheckpointError(
-            f"{len(changed)} of the {len(held)} files that {checkpoint} held out are others of the same name in "
-            f"{folder}, the first being {shown(changed[0])}; give the folder that it was pretrained on, or pretrain "
-            "again"
+            f"{len(changed)} of the {len(held)} files that {checkpoint} held out have changed in {folder} (saved "
+            f"again, or others of the same name), the first being {shown(changed[0])}; give the folder that it was "
+            "pretrained on, or pretrain again"
         )
     if unknown := sorted({class_of(name) for name in names} - set(config["classes"])):
         raise CheckpointError(

@@ -57,7 +57,7 @@ def check_stages(stages: Sequence[int]) -> None:
         ArgumentError: one is not in 1 to 4.
     """
     for stage in stages:
-        whole_number("stage", stage, 1, 4)
+        whole_number("stages", stage, 1, 4)
 
 
 class StagedEncoder(nn.Module):

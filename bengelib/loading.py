@@ -96,7 +96,7 @@ def prepare(name: str | Path, *, patches: int | None = None, progress: bool = Tr
         return found
     if simulated:
         return _where_possible(lambda folder: simulate(folder / str(name), patches=count, progress=progress))
-    if str(name) in NAMES:
+    if str(name).rstrip("/") in NAMES:
         return _where_possible(lambda folder: fetch(str(name), folder, progress=progress))
     given = tree_folder(name)
     if given.is_dir():
@@ -134,7 +134,7 @@ def _described(path: Path) -> str:
 
 def _simulated(name: str | Path) -> re.Match[str] | None:
     """The parts of a name that stands for data that `load` simulates."""
-    return re.fullmatch(rf"{SIMULATED}(?:-(\d+))?", str(name))
+    return re.fullmatch(rf"{SIMULATED}(?:-(\d+))?/*", str(name))
 
 
 def data_folders() -> list[Path]:
