@@ -268,7 +268,7 @@ def _numbers(values: pd.Series) -> pd.Series:
     if pd.api.types.is_bool_dtype(values):
         return pd.Series(np.nan, values.index)
     if not pd.api.types.is_numeric_dtype(values):
-        values = values.mask([isinstance(value, bool) for value in values])
+        values = values.mask(np.array([isinstance(value, bool) for value in values]))
     return pd.to_numeric(values, errors="coerce")
 
 
