@@ -1,5 +1,6 @@
 """Arguments that can be taken for something else: masks for indices, floats for whole numbers, per cent for shares."""
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +14,8 @@ def as_indices(indices: Any, size: int) -> np.ndarray:
     """Places in a dataset of `size` samples, (B,) int64.
 
     Raises:
-        ArgumentError: a boolean mask, numbers that are not whole, more than one dimension, or negative numbers, which
-            would count from the end.
+        ArgumentError: a mask of booleans or of 0 and 1, numbers that are not whole, more than one dimension, or
+            negative numbers, which would count from the end.
         IndexError: a place beyond the end.
     """
     places = np.asarray(indices)
@@ -31,6 +32,11 @@ def as_indices(indices: Any, size: int) -> np.ndarray:
         raise ArgumentError(f"index {low} is negative; expected places from 0 to {size - 1}")
     if (high := int(places.max())) >= size:
         raise IndexError(f"index {high} of {size} samples; expected places from 0 to {size - 1}")
+    if len(places) == size > 2 and high <= 1:
+        raise ArgumentError(
+            f"{size} numbers, one for each sample, and all of them 0 or 1: a mask? Give np.flatnonzero(mask) for the "
+            "samples that it marks; if samples 0 and 1 are meant, again and again, give the places in two parts"
+        )
     return places
 
 
@@ -49,28 +55,53 @@ def as_index(index: Any, size: int) -> int:
     return place % size
 
 
-def whole_number(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least `least`.
+def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """A whole number from `least` to `most`, both included.
 
     Raises:
         ArgumentError: naming the argument, its value and what was expected.
     """
     number = _whole(value)
-    if number is None or number < least:
-        raise ArgumentError(f"{name}={value!r}; expected a whole number, {least} or more")
+    if number is None or number < least or (most is not None and number > most):
+        limits = f"{least} or more" if most is None else f"from {least} to {most}"
+        raise ArgumentError(f"{name}={value!r}; expected a whole number, {limits}")
     return number
 
 
-def check_share(name: str, value: Any, *, zero: bool = False) -> None:
+def real_number(
+    name: str,
+    value: Any,
+    *,
+    least: float = -math.inf,
+    above: float = -math.inf,
+    most: float = math.inf,
+    below: float = math.inf,
+) -> float:
+    """A finite number within limits, of which `least` and `most` are included, `above` and `below` not.
+
+    Raises:
+        ArgumentError: naming the argument, its value and what was expected; also for booleans, text, NaN and infinity.
+    """
+    number = _real(value)
+    if number is None or not (least <= number <= most and above < number < below and abs(number) < math.inf):
+        limits = {"of at least": least, "above": above, "of at most": most, "below": below}
+        words = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if abs(limit) < math.inf)
+        raise ArgumentError(f"{name}={value!r}; expected a {'' if words else 'finite '}number{words and ' '}{words}")
+    return number
+
+
+def check_share(name: str, value: Any, *, zero: bool = False, one: bool = True) -> None:
     """Refuse what is no share of a whole, such as per cent.
 
     Raises:
-        ArgumentError: `value` is not a number in (0, 1], or [0, 1] with `zero`.
+        ArgumentError: `value` is not a number in (0, 1], with `zero` and without `one` in [0, 1).
     """
-    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not is_number or not (0 <= value <= 1 if zero else 0 < value <= 1):
-        percent = f"; write {value / 100:g} for {value:g} per cent" if is_number and 1 < value <= 100 else ""
-        raise ArgumentError(f"{name}={value!r}; expected a share, from {'0' if zero else 'above 0'} to 1{percent}")
+    number = _real(value)
+    if number is None or not (0 <= number <= 1) or (number == 0 and not zero) or (number == 1 and not one):
+        is_percent = number is not None and (1 < number <= 100 if one else 1 <= number < 100)
+        percent = f"; write {number / 100:g} for {number:g} per cent" if number is not None and is_percent else ""
+        limits = f"from {'0' if zero else 'above 0'} to {'1' if one else 'below 1'}"
+        raise ArgumentError(f"{name}={value!r}; expected a share, {limits}{percent}")
 
 
 def as_names(what: str, given: Sequence[str]) -> tuple[str, ...]:
@@ -86,9 +117,23 @@ def as_names(what: str, given: Sequence[str]) -> tuple[str, ...]:
 
 def _whole(value: Any) -> int | None:
     """The value if it is a whole number by its type, which a boolean is not; None otherwise."""
-    if isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool"):
+    if _is_boolean(value):
         return None
     try:
         return operator.index(value)
     except TypeError:
         return None
+
+
+def _real(value: Any) -> float | None:
+    """The value if it is one number by its type, which booleans and text are not; None otherwise."""
+    if _is_boolean(value) or isinstance(value, (str, bytes, complex)) or np.ndim(value):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _is_boolean(value: Any) -> bool:
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")

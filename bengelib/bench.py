@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
+from bengelib.arguments import whole_number
 from bengelib.bands import CLIMATE_ZONES, S1_BANDS, S2, S2_BANDS
 from bengelib.batches import batches
 from bengelib.dataset import BENGE
@@ -99,6 +100,7 @@ def bench_loader(root: str | Path, *, batch_size: int = 32, rounds: int = 7, pro
         `bytes/sample` of what is handed over, `x band by band`, and `of memory copy` (rate over the rate at which
         memory copies as many bytes).
     """
+    rounds, batch_size = whole_number("rounds", rounds), whole_number("batch_size", batch_size)
     with one_thread(), ExitStack() as stack:
         methods = _methods(Path(root), batch_size, stack, progress)
         _measure(methods, batch_size, rounds, progress)
@@ -322,6 +324,7 @@ def bench_train(root: str | Path, *, batch_size: int = 32, rounds: int = 7, prog
         A row a source: `samples/s` (median), `lowest`, `highest`, and `of in memory`, the median over the turns of
         the ratio of the two rates.
     """
+    rounds, batch_size = whole_number("rounds", rounds), whole_number("batch_size", batch_size)
     pack(root, progress=progress)
     packed = PackedBENGE(root, modalities=("s2",))
     accelerator = make_accelerator("auto")

@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from bengelib.arguments import whole_number
 from bengelib.bands import S2_BANDS
 from bengelib.convolution import channels_last
 from bengelib.devices import make_accelerator
@@ -52,8 +53,7 @@ def bench_views(
     Raises:
         ValueError: no rounds, or a batch with nothing to compare.
     """
-    if rounds < 1 or batch_size < 2:
-        raise ValueError(f"rounds={rounds} of batches of {batch_size}; expected 1 or more, of 2 patches or more")
+    rounds, batch_size = whole_number("rounds", rounds), whole_number("batch_size", batch_size, 2)
     accelerator = make_accelerator(precision)
     device = accelerator.device
     make = TwoViews(strong_views(size))

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bengelib.arguments import check_share
 from bengelib.bands import S2_BANDS
 from bengelib.errors import BandError
 from bengelib.transforms import Batch
@@ -34,8 +35,7 @@ def paint_clouds(batch: Batch, cover: float, generator: torch.Generator, s2_band
         ValueError: `cover` is not in [0, 1].
         BandError: the names are not as many as the bands, or one of them is unknown.
     """
-    if not 0 <= cover <= 1:
-        raise ValueError(f"cover is a share from 0 to 1, not {cover}")
+    check_share("cover", cover, zero=True)
     s2: Tensor = batch["s2"]
     if s2.shape[1] != len(s2_bands):
         raise BandError(f"s2 has {s2.shape[1]} bands, but {len(s2_bands)} names were given: {s2_bands}")

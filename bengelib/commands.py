@@ -24,6 +24,7 @@ from bengelib.engine import History, seed_everything
 from bengelib.errors import BandError, CheckpointError, DataWarning
 from bengelib.files import absolute, put_in_place
 from bengelib.heads import Network
+from bengelib.image_files import file_hash, read_bytes
 from bengelib.image_listing import class_of, hold_out, list_images, picture_hashes, same_names
 from bengelib.images import ImageFolder
 from bengelib.loading import load
@@ -95,7 +96,7 @@ def pretrain_images(
         "folder": absolute(images).name,
         "classes": list(data.classes),
         "holdout": held,
-        "holdout_hashes": [hashes[name] for name in held],
+        "holdout_hashes": [file_hash(read_bytes(Path(images) / name)) for name in held],
         "skipped": data.skipped,
     }
     _save(out, encoder, config, settings, history)
@@ -382,22 +383,22 @@ def _held_out(
             f"{len(gone)} of the {len(held)} files that {checkpoint} held out for the test are not in {folder}, the "
             f"first being {shown(gone[0])}; {fix}"
         )
-    hashes = picture_hashes(folder, names)
     tested = [there[name] for name in held]
     known = zip(tested, config["holdout_hashes"], strict=True)
-    changed = [name for name, picture in known if hashes[name] != picture]
+    changed = [name for name, file in known if file_hash(read_bytes(folder / name)) != file]
     if changed:
         raise CheckpointError(
-            f"{len(changed)} of the {len(held)} files that {checkpoint} held out are others of the same name in "
-            f"{folder}, the first being {shown(changed[0])}; give the folder that it was pretrained on, or pretrain "
-            "again"
+            f"{len(changed)} of the {len(held)} files that {checkpoint} held out have changed in {folder} (saved "
+            f"again, or others of the same name), the first being {shown(changed[0])}; give the folder that it was "
+            "pretrained on, or pretrain again"
         )
     if unknown := sorted({class_of(name) for name in names} - set(config["classes"])):
         raise CheckpointError(
             f"{folder} has classes that {checkpoint} does not know: {unknown}; pretrain again on the folder as it is"
         )
     out = {*tested, *same_names(list(config["skipped"]), names).values()}
-    pictures = set(config["holdout_hashes"])
+    hashes = picture_hashes(folder, names)
+    pictures = {hashes[name] for name in tested}
     copies = [name for name in names if name not in out and hashes[name] in pictures]
     if copies:
         warnings.warn(

@@ -2,12 +2,25 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from bengelib.errors import BengeError
 
 _AS_CSV = "save it as CSV UTF-8, with commas"
+_NUMBERS = (
+    (r"[-+]?\d{1,3}(,\d{3}){2,}(\.\d*)?|[-+]?\d{1,3},\d{3}\.\d*", "thousands set apart: write 1234.5"),
+    (r"[-+]?\d{1,3}([ '\u2019\u00a0\u2009\u202f]\d{3})+([.,]\d*)?", "thousands set apart: write 1234.5"),
+    (r"[-+]?\d{1,3}(\.\d{3})+,\d*", "thousands set apart by points, and a decimal comma: write 1234.5"),
+    (r"[-+]?\d{1,3},\d{3}", "a decimal comma (write 1.234), or thousands set apart (write 1234)?"),
+    (r"[-+]?\d*,\d+([eE][-+]?\d+)?", "a decimal comma: write a point"),
+    (r"[\u2212\u2012\u2013\u2014].*\d.*", "a dash in place of the minus sign: write -"),
+    (r"[-+]?\d+(\.\d+)?\s*[^\d\s.,eE+-].*", "a unit or another sign behind the number: leave it out"),
+    (r"(?i)true|false", "a truth value: write a number"),
+    (r"#.*", "an error of a spreadsheet: mend its formula"),
+)
+"""What is written instead of a number, by its form."""
 _KINDS = (
     (b"PK\x03\x04", f"an Excel workbook or another zip archive: open it and {_AS_CSV}"),
     (b"\xd0\xcf\x11\xe0", f"an old Excel workbook: open it and {_AS_CSV}"),
@@ -57,14 +70,28 @@ def read_rows(
     """The number of the line, and the fields, of each row of a text with commas; blank lines are passed over.
 
     Raises:
-        error: quotes that do not match (where `strict`).
+        error: a comment, or quotes that do not match (where `strict`).
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=strict, skipinitialspace=True)
     try:
         for row in reader:
-            if row and (len(row) > 1 or row[0].strip()):
-                yield reader.line_num, row
+            if not row or (len(row) == 1 and not row[0].strip()):
+                continue
+            if (start := row[0].lstrip(' "')).startswith(("#", "//")):
+                raise error(
+                    f"{path}: line {reader.line_num} begins with {start[:40]!r}. Comments are not read: remove it or, "
+                    "if it is the header, the sign before it."
+                )
+            yield reader.line_num, row
     except csv.Error as reason:
         raise error(
             f"cannot read {path}: quotes that do not match, up to line {reader.line_num} ({reason})."
         ) from reason
+
+
+def what_number(text: str) -> str:
+    """What is the matter with a text that is no number, as a sentence after a blank; empty where nobody knows."""
+    for form, what in _NUMBERS:
+        if re.fullmatch(form, text.strip()):
+            return f" {text.strip()!r} looks like {what}{'' if what.endswith('?') else '.'}"
+    return ""

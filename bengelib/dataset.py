@@ -1,5 +1,6 @@
 """`BENGE`: a ben-ge tree of GeoTIFFs, CSVs and JSON as a PyTorch dataset of dicts of named tensors."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from bengelib.errors import BandError, MissingModalityError, RasterError, SplitE
 from bengelib.files import tree_folder
 from bengelib.rasters import RASTER_KEYS, absent_hint, absent_patches, modality_folder, read_patch, tree_folders
 from bengelib.simulate import read_marker
-from bengelib.splits import blocked_split, check_split, official_split, study_split
+from bengelib.splits import SPLITS, blocked_split, check_split, official_split, read_splits, study_split
 from bengelib.tables import TABLE_KEYS, read_meta, read_table
 from bengelib.transforms import decode
 
@@ -46,8 +47,10 @@ def check_names(given: Sequence[str], known: Sequence[str], what: str, *, empty:
 
 def select_patches(
     root: Path, name: str, meta: pd.DataFrame, split: str | None, scheme: str, fold: int
-) -> pd.DataFrame:
-    """The rows of `meta` that belong to a split (all of them for None).
+) -> tuple[pd.DataFrame, list[str]]:
+    """The rows of `meta` that belong to a split (all of them for None), and the patches that no split file names.
+
+    The latter are none where another scheme is asked for, or where a split has no file.
 
     Args:
         root: the folder that holds `splits/`.
@@ -62,15 +65,20 @@ def select_patches(
     """
     check_split(split, scheme, fold)
     if split is None:
-        return meta
+        return meta, []
+    unsplit: list[str] = []
     if scheme == "official":
-        chosen = meta.loc[official_split(root, name, split, list(meta.index))]
+        found = read_splits(root, name)
+        chosen = meta.loc[official_split(root, name, split, list(meta.index), found)]
+        if set(found) == set(SPLITS):
+            named = {patch_id for _, ids in found.values() for patch_id in ids}
+            unsplit = [patch_id for patch_id in meta.index if patch_id not in named]
     else:
         sides = study_split(list(meta.index)) if scheme == "study" else blocked_split(list(meta["patch_id_s1"]), fold)
         chosen = meta[sides == split]
     if chosen.empty:
         raise SplitError(f"no patch of {root} is in split {split!r} of scheme {scheme!r}; use a larger dataset")
-    return chosen
+    return chosen, unsplit
 
 
 def leave_out(
@@ -106,23 +114,47 @@ def leave_out(
     return meta.drop(index=list(reasons)), reasons
 
 
-def account_for(root: Path, met: int, split: str | None, skipped: Mapping[str, str], used: int) -> Account:
+def account_for(
+    root: Path, meta: pd.DataFrame, split: str | None, unsplit: Sequence[str], skipped: Mapping[str, str], used: int
+) -> Account:
     """The account of the patches of a tree or a pack, shown if some are left out.
 
     Args:
         root: the folder.
-        met: number of patches in the meta table.
+        meta: the whole meta table.
         split: the split that was asked for.
+        unsplit: patches that no split file names, see `select_patches`.
         skipped: patches left out, with `"<key>: <reason>"`.
         used: number of patches left.
     """
     account = Account("patches", root)
     account.used = used
-    account.put_aside(f"are not in split {split!r}", met - used - len(skipped))
+    for folder, name in _off_table(root, meta):
+        account.leave_out(f"lie in {folder}/ and are not in the meta table", name)
+    for patch_id in unsplit:
+        account.leave_out("are in none of the split files", patch_id)
+    account.put_aside(f"are not in split {split!r}", len(meta) - used - len(skipped) - len(unsplit))
     for patch_id, reason in skipped.items():
         account.leave_out(f"have no {reason.partition(':')[0]} that can be used", patch_id, reason)
     account.tell(stacklevel=3)
     return account
+
+
+def _off_table(root: Path, meta: pd.DataFrame) -> list[tuple[str, str]]:
+    """Folder and name of each patch that has rasters in a tree and no row in its meta table."""
+    folders = tree_folders(root)
+    if not folders:  # a pack by itself
+        return []
+    key, folder = next(iter(folders.items()))
+    known = set(meta["patch_id_s1"] if key == "s1" else meta.index)
+    is_folder = key in ("s2", "s1")
+    with os.scandir(folder) as listing:
+        names = sorted(
+            entry.name if is_folder else entry.name.rpartition("_")[0]
+            for entry in listing
+            if not entry.name.startswith(".") and (entry.is_dir() if is_folder else entry.name.endswith(".tif"))
+        )
+    return [(folder.name, name) for name in names if name not in known]
 
 
 class SampleBatch(Sequence[Sample]):
@@ -217,12 +249,12 @@ class BENGE(Dataset[Sample]):
         self.keys = tuple(dict.fromkeys((*self.modalities, *self.targets)))
         whole = read_meta(self.root)
         check_tree(self.root, whole)
-        chosen = select_patches(self.root, self.root.name, whole, split, scheme, fold)
+        chosen, unsplit = select_patches(self.root, self.root.name, whole, split, scheme, fold)
         self._wanted = {key: modality_folder(self.root, key) for key in self.keys if key in RASTER_KEYS}
         self._folders = tree_folders(self.root)
         problems = self._check_files(chosen) if on_error == "raise" else self._try_patches(chosen)
         self.meta, self.skipped = leave_out(chosen, problems, on_error)
-        self.account = account_for(self.root, len(whole), split, self.skipped, len(self.meta))
+        self.account = account_for(self.root, whole, split, unsplit, self.skipped, len(self.meta))
         self.patch_ids: list[str] = list(self.meta.index)
         self._s1_ids: list[str] = list(self.meta["patch_id_s1"])
         self._tables = {key: torch.from_numpy(self.table(key)) for key in self.keys if key in TABLE_KEYS}

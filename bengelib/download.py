@@ -19,7 +19,15 @@ from typing import Any
 import pooch
 from tqdm import tqdm
 
-from bengelib.errors import BandError, ChecksumError, DiskSpaceError, DownloadError, TableError
+from bengelib.arguments import as_names
+from bengelib.errors import (
+    ArgumentError,
+    ChecksumError,
+    DatasetNotFoundError,
+    DiskSpaceError,
+    DownloadError,
+    TableError,
+)
 from bengelib.files import absolute, discard, free_bytes, locked, put_in_place, sweep_lock, work_folder, writing
 from bengelib.tables import META_COLUMNS, read_csv
 from bengelib.transfer import Transfer
@@ -108,13 +116,17 @@ def fetch(
         ChecksumError: what came is not what was published.
         DiskSpaceError: too little room, asked before the first byte.
         DiskError: nothing can be written to `root`.
-        BandError: an unknown name or part.
+        DatasetNotFoundError: a name that is none of these.
+        ArgumentError: an unknown part.
     """
+    name = str(name).rstrip("/")
     if name not in SOURCES:
-        raise BandError(f"unknown dataset {name!r}; choose one of {NAMES}")
+        hint = ". Simulated data are made by bengelib.simulate" if name.startswith("ben-ge-sim") else ""
+        raise DatasetNotFoundError(f"no dataset {name!r} can be fetched; choose one of {', '.join(NAMES)}{hint}")
     known = tuple(source.part for source in SOURCES[name] if source.part)
+    parts = None if parts is None else as_names("parts", parts)
     if unknown := [part for part in parts or () if part not in known]:
-        raise BandError(f"{name} has no parts {unknown}; it has {known or 'none: it comes as a whole'}")
+        raise ArgumentError(f"{name} has no parts {unknown}; it has {known or 'none: it comes as a whole'}")
     root = absolute(root)
     folder = root / name
     downloads = root / "downloads"

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from bengelib.arguments import check_share, whole_number
+from bengelib.arguments import check_share, real_number, whole_number
 from bengelib.batches import batches, check_bands, steps_per_epoch
 from bengelib.convolution import channels_last
 from bengelib.devices import handed_back, make_accelerator, share_buffers
@@ -47,7 +47,12 @@ class Predictions:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch; call it before a model is built, so that its first weights repeat."""
+    """Seed Python, NumPy and torch; call it before a model is built, so that its first weights repeat.
+
+    Raises:
+        ArgumentError: the seed is no whole number from 0 to 2**32 - 1, which is what NumPy takes.
+    """
+    seed = whole_number("seed", seed, 0, 2**32 - 1)
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -79,6 +84,18 @@ class Trainer:
     precision: str = "auto"
     workers: int = 0
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse values that say nothing.
+
+        Raises:
+            ArgumentError: a number that is not whole, or a share that is none.
+        """
+        real_number("weight_decay", self.weight_decay, least=0)
+        check_share("warmup", self.warmup, zero=True)
+        whole_number("monitor_every", self.monitor_every)
+        whole_number("gradient_every", self.gradient_every, 0)
+        whole_number("workers", self.workers, 0)
 
     def fit(
         self,
@@ -119,12 +136,14 @@ class Trainer:
         Raises:
             BandError: dataset and model disagree on bands, or a label is outside its classes.
             NonFiniteLossError: the loss became NaN or infinite, in training or in validation.
-            ArgumentError: a number that is not whole, a share that is none, a `Subset` of a mask, or a precision that
-                the device does not compute in.
+            ArgumentError: a number that is not whole, a `Subset` of a mask, or a precision that the device does not
+                compute in.
             ValueError: nothing to train on or to validate with, an unknown `monitor`, or a `monitor` that is NaN.
         """
         weighting = weighting or EqualWeights([task.target for task in tasks])
         epochs, batch_size = self._check(model, tasks, train, val, weighting, epochs, batch_size)
+        real_number("lr", lr, least=0)
+        seed = whole_number("seed", seed, 0)
         accelerator = make_accelerator(self.precision)
         weighting.to(accelerator.device)
         torch.manual_seed(seed + accelerator.process_index)
@@ -184,9 +203,6 @@ class Trainer:
         """Refuse what cannot be trained, see `fit` for the errors; epochs and batch size as whole numbers."""
         size, targets = len(train), [task.target for task in tasks]  # type: ignore[arg-type]
         epochs, batch_size = whole_number("epochs", epochs, 0), whole_number("batch_size", batch_size, 0)
-        whole_number("gradient_every", self.gradient_every, 0)
-        whole_number("monitor_every", self.monitor_every)
-        check_share("warmup", self.warmup, zero=True)
         if size < 1 or epochs < 1 or batch_size < 1 or not tasks:
             raise ValueError(
                 f"nothing to train on: {size} samples, {epochs} epochs, batches of {batch_size}, {len(tasks)} tasks; "

@@ -54,12 +54,16 @@ def _folded(name: str) -> str:
 def find(path: Path) -> Path:
     """`path` with its last part as the disk spells it: one entry may differ in case or in the form of its accents."""
     parent = path.parent if path == path.parent or os.path.isdir(path.parent) else find(path.parent)
+    alike = names_like(parent / path.name)
+    return parent / (alike[0] if len(alike) == 1 else path.name)
+
+
+def names_like(path: Path) -> list[str]:
+    """Names beside `path`, its own included, that are the same as its own to some disk; none if nobody can tell."""
     try:
-        names = os.listdir(parent)
+        return sorted(name for name in os.listdir(path.parent) if same_name(name, path.name))
     except OSError:
-        return path
-    alike = [name for name in names if same_name(name, path.name)]
-    return parent / alike[0] if path.name not in names and len(alike) == 1 else parent / path.name
+        return []
 
 
 def tree_folder(path: str | os.PathLike[str]) -> Path:

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset, Subset
 
-from bengelib.arguments import as_indices, whole_number
+from bengelib.arguments import as_indices, check_share, real_number, whole_number
 from bengelib.batches import contents_of
 from bengelib.devices import on_host
 from bengelib.engine import Augmentation, Trainer, predict
-from bengelib.errors import SplitError
+from bengelib.errors import ArgumentError, SplitError
 from bengelib.heads import ClassificationHead, Network
 from bengelib.labelled import label_subsets
-from bengelib.linear import StagedEncoder, check_turns, extract_features, fit_logistic, turned
+from bengelib.linear import StagedEncoder, check_stages, check_turns, extract_features, fit_logistic, turned
 from bengelib.tasks import Classification, MultiLabel
 from bengelib.transforms import Batch
 
@@ -66,22 +66,18 @@ class FineTuning:
         Raises:
             ValueError: naming the setting, its value and its range.
         """
-        for name in ("steps", "batch_size", "tuning_steps"):
-            whole_number(name, getattr(self, name), 0)
-        checks = {
-            "steps": (self.steps >= 1, "1 or more"),
-            "epochs": (self.epochs >= 0, "0 or more"),
-            "batch_size": (self.batch_size >= 2, "2 or more"),
-            "stages": (set(self.stages) <= {1, 2, 3, 4}, "some of the stages 1 to 4 of a ResNet, or none"),
-            "lrs": (len(self.lrs) > 0 and min(self.lrs, default=0) > 0, "one or more, all above 0"),
-            "head_factor": (self.head_factor > 0, "above 0"),
-            "tuning_steps": (self.tuning_steps >= 1, "1 or more"),
-            "smoothing": (0 <= self.smoothing < 1, "from 0 to below 1"),
-            "average": (0 <= self.average < 1, "from 0 to below 1"),
-        }
-        for name, (fine, expected) in checks.items():
-            if not fine:
-                raise ValueError(f"{name}={getattr(self, name)!r} trains nothing; expected {expected}")
+        for name, least in (("steps", 1), ("batch_size", 2), ("tuning_steps", 1)):
+            whole_number(name, getattr(self, name), least)
+        for name in ("epochs", "weight_decay"):
+            real_number(name, getattr(self, name), least=0)
+        for name in ("smoothing", "average"):
+            check_share(name, getattr(self, name), zero=True, one=False)
+        real_number("head_factor", self.head_factor, above=0)
+        if not isinstance(self.lrs, (tuple, list)) or not self.lrs:
+            raise ArgumentError(f"lrs={self.lrs!r}; expected one or more, such as (0.001,)")
+        for lr in self.lrs:
+            real_number("lrs", lr, above=0)
+        check_stages(self.stages)
 
     def steps_for(self, samples: int) -> int:
         """Number of steps with so many labelled samples."""
@@ -104,6 +100,7 @@ class SmoothedClassification(Classification):
     def __init__(self, target: str, classes: Sequence[str], smoothing: float = 0.1) -> None:
         """Predict `target` (B,) with the named `classes`."""
         super().__init__(target, classes)
+        check_share("smoothing", smoothing, zero=True, one=False)
         self.smoothing = smoothing
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
@@ -124,7 +121,7 @@ class ScaledHead(ClassificationHead):
     def __init__(self, feature_dim: int, classes: Sequence[str], factor: float = 1.0) -> None:
         """Random weights, of the same size whatever the factor."""
         super().__init__(feature_dim, classes)
-        self.factor = factor
+        self.factor = real_number("factor", factor, above=0)
         with torch.no_grad():
             self.weight.div_(factor)
             self.bias.div_(factor)
@@ -151,6 +148,7 @@ class AveragedNetwork(nn.Module):
     def __init__(self, network: Network, decay: float) -> None:
         """Begin the average with the weights as they are."""
         super().__init__()
+        check_share("decay", decay, zero=True, one=False)
         self.network = network
         self.average = deepcopy(network).requires_grad_(False)
         self.inputs = getattr(network, "inputs", {})

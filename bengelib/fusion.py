@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bengelib.arguments import whole_number
 from bengelib.errors import BandError, MissingModalityError
 from bengelib.inputs import IMAGES, Inputs, Missing, only_where
 from bengelib.resnet import ResNetEncoder
@@ -113,8 +114,7 @@ class FeatureFusion(nn.Module):
             ValueError: another `stage` or `how`.
         """
         super().__init__()
-        if stage not in (1, 2, 3, 4):
-            raise ValueError(f"no stage {stage}; join after stage 1, 2, 3 or 4")
+        stage = whole_number("stage", stage, 1, 4)
         if how not in ("concat", "sum", "gate"):
             raise ValueError(f"unknown how={how!r}; choose 'concat', 'sum' or 'gate'")
         self.read = Inputs(inputs, modality_dropout, missing)

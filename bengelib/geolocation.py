@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bengelib.errors import MissingModalityError
+from bengelib.arguments import whole_number
+from bengelib.errors import ArgumentError, MissingModalityError
 from bengelib.tasks import Classification
 
 
@@ -63,8 +64,8 @@ def place_clusters(lonlat: np.ndarray | Tensor, clusters: int = 20, seed: int = 
     if places.ndim != 2 or places.shape[1] != 2 or not np.isfinite(places).all():
         raise ValueError(f"lonlat is (N, 2) degrees, all finite; got shape {places.shape}")
     different = len(np.unique(places, axis=0))
-    if not 1 <= clusters <= different:
-        raise ValueError(f"{clusters} clusters of {different} different places; choose from 1 to {different}")
+    if whole_number("clusters", clusters) > different:
+        raise ArgumentError(f"{clusters} clusters of {different} different places; choose from 1 to {different}")
     fitted = KMeans(clusters, n_init=10, random_state=seed).fit(on_sphere(torch.from_numpy(places)).numpy())
     x, y, z = fitted.cluster_centers_.T
     return PlaceClusters(np.rad2deg(np.stack([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))], axis=1)))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from bengelib.arguments import real_number
 from bengelib.transforms import Batch
 
 
@@ -39,11 +40,10 @@ class RegressionHead(nn.Module):
             ValueError: `scale` is not positive.
         """
         super().__init__()
-        if not scale > 0:
-            raise ValueError(f"scale {scale} must be positive; give the standard deviation of the training labels")
+        mean, scale = real_number("mean", mean), real_number("scale", scale, above=0)
         self.linear = nn.Linear(feature_dim, 1)
-        self.register_buffer("mean", torch.tensor(float(mean)))
-        self.register_buffer("scale", torch.tensor(float(scale)))
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("scale", torch.tensor(scale))
 
     def forward(self, features: Tensor) -> Tensor:
         """Values (B,) in the unit of `mean` and `scale`."""

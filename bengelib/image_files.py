@@ -1,4 +1,4 @@
-"""One image file: what its own header says about its pixels, those pixels in RGB, and a hash of the picture.
+"""One image file: what its own header says about its pixels, those pixels in RGB, and what tells copies of it.
 
 Pillow alone is not enough: it reduces sixteen bits a channel to eight, ignores the orientation, and takes the first of
 several frames, without a word.
@@ -7,7 +7,7 @@ several frames, without a word.
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -48,16 +48,21 @@ HARMLESS = (TURNED, SEVERAL_PICTURES)
 _ADVICE = 'Repair it, or go on without it: on_error="skip", on the command line --skip.'
 
 
-def read_image(path: Path) -> tuple[Image.Image, list[str], str]:
+def read_image(path: Path) -> tuple[Image.Image, list[str], tuple[str, ...]]:
     """An image in RGB with eight bits a channel.
 
     Returns:
-        The image; what is odd about it, in words that complete "3 images ..."; and its `picture_hash`.
+        The image; what is odd about it, in words that complete "3 images ..."; and hashes of its pixels, as read and,
+        where these were turned, as stored: files that have one in common are copies, see `same_pictures`.
 
     Raises:
         RasterError: it is missing, broken, too large, or has more than eight bits a channel.
     """
-    raw = read_bytes(path)
+    return decode_image(read_bytes(path), path)
+
+
+def decode_image(raw: bytes, path: Path) -> tuple[Image.Image, list[str], tuple[str, ...]]:
+    """What `read_image` gives, of bytes that are at hand; `path` is for messages."""
     if not raw:
         raise RasterError(f"{path} is empty (0 bytes). {_ADVICE}")
     if (bits := _bits(raw)) > 8:
@@ -75,6 +80,7 @@ def read_image(path: Path) -> tuple[Image.Image, list[str], str]:
                 odd = _oddities(image)
                 image.load()
                 rgb, more = _to_rgb(image)
+                shown, turned = _as_shown(rgb, image)
     except UnidentifiedImageError as error:
         kinds = (kind for kind, start in _OTHERS.items() if re.match(start, raw[:64], re.DOTALL))
         kind = next(kinds, f"a file of format {error}" if str(error) in Image.OPEN else "no image that can be read")
@@ -86,8 +92,9 @@ def read_image(path: Path) -> tuple[Image.Image, list[str], str]:
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError) as error:
         raise RasterError(f"{path} is broken ({error}). {_ADVICE}") from error
-    odd += more + [f"were read with a warning of Pillow: {str(warning.message).strip()}" for warning in said]
-    return rgb, odd, picture_hash(raw)
+    odd += more + turned
+    odd += [f"were read with a warning of Pillow: {str(warning.message).strip()}" for warning in said]
+    return shown, odd, tuple(_pixel_hash(each) for each in ((shown,) if shown is rgb else (shown, rgb)))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -115,8 +122,35 @@ def whole_images_only() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def picture_hash(raw: bytes) -> str:
-    """A hash of an image file that does not depend on its metadata: equal for copies, also after EXIF was removed."""
+def same_pictures(hashes: Sequence[Sequence[str]]) -> list[int]:
+    """For each picture, by its hashes, the place of the first of its copies, which may be its own.
+
+    Two that share a hash are copies, and so are two that both are copies of a third.
+    """
+    first: dict[str, int] = {}
+    leads = list(range(len(hashes)))
+
+    def lead(place: int) -> int:
+        while leads[place] != place:
+            place = leads[place]
+        return place
+
+    for place, those in enumerate(hashes):
+        for each in those:
+            one, other = lead(first.setdefault(each, place)), lead(place)
+            leads[max(one, other)] = min(one, other)
+    return [lead(place) for place in range(len(hashes))]
+
+
+def _pixel_hash(image: Image.Image) -> str:
+    """A hash of the size and the pixels of an image in RGB."""
+    hashed = hashlib.blake2b(b"%d %d " % image.size, digest_size=16)
+    hashed.update(image.tobytes())
+    return hashed.hexdigest()
+
+
+def file_hash(raw: bytes) -> str:
+    """A hash of an image file without its metadata; it depends on no decoder, so that it is the same everywhere."""
     hashed = hashlib.blake2b(digest_size=16)
     if raw.startswith(_PNG):
         for kind, data in _png_chunks(raw):
@@ -179,7 +213,7 @@ def _oddities(image: Image.Image) -> list[str]:
 
 
 def _to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """A loaded image in RGB, turned as it is to be shown, and what was odd about it."""
+    """A loaded image in RGB, and what was odd about it."""
     odd = []
     if image.mode in ("L", "LA", "1"):
         odd.append("are grey; their three channels are equal")
@@ -191,13 +225,14 @@ def _to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
         with_alpha = image.convert("RGBA")
         if with_alpha.getchannel("A").getextrema()[0] != 255:
             odd.append("have transparent pixels; their hidden colours are read")
-        rgb = with_alpha.convert("RGB")
-    else:
-        rgb = image.convert("RGB")
+        return with_alpha.convert("RGB"), odd
+    return image.convert("RGB"), odd
+
+
+def _as_shown(rgb: Image.Image, image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """The pixels of an image turned as its EXIF data say, the same object where they do not, and what is odd."""
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # whatever a damaged block makes Pillow raise; the pixels are good, and viewers show them
-        return rgb, [*odd, "have EXIF data that cannot be read; not turned"]
-    if turn is not None:
-        return rgb.transpose(turn), [*odd, TURNED]
-    return rgb, odd
+        return rgb, ["have EXIF data that cannot be read; not turned"]
+    return (rgb, []) if turn is None else (rgb.transpose(turn), [TURNED])

@@ -5,19 +5,29 @@ folders below the classes if you like.
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from unicodedata import normalize
 
 from bengelib.account import Account, shown
-from bengelib.errors import DatasetNotFoundError, SplitError
-from bengelib.image_files import picture_hash, read_bytes
+from bengelib.arguments import check_share, whole_number
+from bengelib.errors import ArgumentError, DatasetNotFoundError, RasterError, SplitError
+from bengelib.image_files import decode_image, file_hash, read_bytes, same_pictures, whole_images_only
 from bengelib.splits import unit_hash
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+_OTHER_IMAGES = {".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2", ".heic", ".heif", ".avif", ".npy", ".jfif", ".jpe"}
+_DOCUMENT = re.compile(
+    r".*\.(txt|md|rst|pdf|html?|docx?|csv|tsv|xlsx?|(geo)?jsonl?|xml|ya?ml|toml|ini|cfg|log|bib|cff|py|ipynb|sh|bat|r|mat|"
+    r"md5|sha\d+|safetensors|pth?|ckpt|part)|readme|licen[cs]e|copying|makefile|version|changelog|authors|citation",
+    re.IGNORECASE,
+)
+"""What may lie beside class folders and is taken for none."""
 _SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found"}
 """What operating systems leave in folders, in lower case."""
+_UPWARDS = "are links to a folder above"
 _SIDES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "holdout"}
 """Names of folders above the classes, in lower case."""
 
@@ -38,7 +48,8 @@ def list_images(root: str | Path, *, need_classes: bool = True) -> ImageList:
     """Names of all images, relative to `root` with forward slashes, in alphabetical order; none is opened.
 
     Whatever else lies there is counted in the attribute `account` of the list, with a warning if it could have been an
-    image: other suffixes, hidden images, links that lead nowhere, images beside the class folders.
+    image or a class: other suffixes, hidden images and folders, links that lead nowhere, images and archives beside the
+    class folders.
 
     Args:
         root: a folder whose folders are the classes. Images in folders below a class belong to it.
@@ -62,20 +73,27 @@ def find_images(root: str | Path, *, need_classes: bool = True) -> ImageList:
     account = Account("images", root)
     names: list[str] = []
     loose: list[str] = []
+    above = os.path.realpath(root)
     for entry in _entries(root):
+        suffix = Path(entry.name).suffix.lower()
         if _is_hidden(entry.name):
-            account.put_aside("are hidden or of the operating system")
+            _pass_over(entry, root, account)
         elif entry.is_dir():
-            names += _class_folder(Path(entry.path), root, account)
-        elif Path(entry.name).suffix.lower() in SUFFIXES and entry.is_file():
+            if Path(above).is_relative_to(os.path.realpath(entry.path)):
+                account.leave_out(_UPWARDS, entry.name)
+            else:
+                names += _class_folder(Path(entry.path), root, account)
+        elif entry.is_file() and suffix in SUFFIXES:
             loose.append(entry.name)
-        else:
+        elif entry.is_file() and _DOCUMENT.fullmatch(entry.name):
             account.put_aside("are other files beside the class folders")
+        else:
+            account.leave_out(_reason(entry), entry.name)
     classes = _classes(names, account)
     _check_depth(root, names, classes)
     if len(classes) < 2:
         if need_classes:
-            raise DatasetNotFoundError(_too_few(root, classes, loose))
+            raise DatasetNotFoundError(_too_few(root, classes, loose, account))
         names += loose
         if not names:
             raise DatasetNotFoundError(f"{root} has no images ({', '.join(SUFFIXES)}) in it")
@@ -104,12 +122,29 @@ def same_names(wanted: Sequence[str], there: Sequence[str]) -> dict[str, str]:
 
 
 def picture_hashes(root: str | Path, names: Sequence[str]) -> dict[str, str]:
-    """The `picture_hash` of each file; 27,000 small ones take about a second.
+    """A hash of each picture, equal for all files with the same pixels, however these are compressed.
+
+    Files that cannot be decoded are compared as they are. The hash is that of one of the files, so that it does not
+    depend on the decoder. 27,000 small files take about ten seconds.
 
     Raises:
         RasterError: a file is missing or cannot be opened.
     """
-    return {name: picture_hash(read_bytes(Path(root) / name)) for name in names}
+    files, pixels = [], []
+    with whole_images_only():
+        for name in names:
+            path = Path(root) / name
+            raw = read_bytes(path)
+            files.append(file_hash(raw))
+            try:
+                pixels.append(decode_image(raw, path)[2])
+            except RasterError:
+                pixels.append((files[-1],))
+    groups = same_pictures(pixels)
+    least: dict[int, str] = {}
+    for group, file in zip(groups, files, strict=True):
+        least[group] = min(file, least.get(group, file))
+    return {name: least[group] for name, group in zip(names, groups, strict=True)}
 
 
 def hold_out(
@@ -122,8 +157,8 @@ def hold_out(
 ) -> tuple[list[str], list[str]]:
     """Part files into those to learn from and those to test with: `share` of every class is for the test.
 
-    Which ones depends on the pictures and the seed alone, not on names, order or machine. Copies of a picture, byte for
-    byte or with other metadata, are on the same side, and a warning counts them.
+    Which ones depends on the pictures and the seed alone, not on names, order or machine. Copies of a picture, also
+    with other metadata, compression or format, are on the same side, and a warning counts them.
 
     Args:
         names: as from `list_images`.
@@ -138,15 +173,14 @@ def hold_out(
     Raises:
         SplitError: a class has too few different images to give one to either side.
         RasterError: a file is missing or cannot be opened.
-        ValueError: `share` is not between 0 and 1, or it is not known where the files are.
+        ArgumentError: `share` is not between 0 and 1, the seed is none, or it is not known where the files are.
     """
-    if not 0 < share < 1:
-        percent = f" (write {share / 100:g} for {share:g} per cent)" if 1 <= share < 100 else ""
-        raise ValueError(f"the share to hold out is between 0 and 1, not {share}{percent}")
+    check_share("share", share, one=False)
+    seed = whole_number("seed", seed, 0)
     root = root if root is not None else getattr(names, "root", None)
     if hashes is None:
         if root is None:
-            raise ValueError(
+            raise ArgumentError(
                 "names alone do not say which files are copies; give the list that list_images made, or the folder as "
                 "root="
             )
@@ -222,17 +256,46 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM
 
 
+def _pass_over(entry: os.DirEntry[str], root: Path, account: Account) -> None:
+    """Count something hidden: as left out if it is an image, or a folder that has one in it."""
+    is_ours = entry.name.lower() in _SYSTEM or entry.name.startswith("._")
+    if not is_ours and entry.is_dir() and any(_images_within(entry.path)):
+        account.leave_out("are hidden folders with images in them", Path(entry.path).relative_to(root).as_posix())
+    elif not is_ours and _is_image(entry.name) and entry.is_file():
+        account.leave_out("are hidden files", Path(entry.path).relative_to(root).as_posix())
+    else:
+        account.put_aside("are hidden or of the operating system")
+
+
+def _images_within(folder: str) -> Iterator[str]:
+    """Names of what has the suffix of an image, in a folder and below; links are not followed."""
+    for _, _, names in os.walk(folder):
+        yield from (name for name in names if _is_image(name) and not name.startswith("._"))
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in {*SUFFIXES, *_OTHER_IMAGES}
+
+
+def _reason(entry: os.DirEntry[str]) -> str:
+    """Why something that is neither a folder nor an image with a suffix that is read is left out."""
+    if not entry.is_file():
+        return "are links that lead nowhere" if entry.is_symlink() else "are no files"
+    suffix = Path(entry.name).suffix.lower()
+    return f"have a suffix that is not read ({shown(suffix) or 'none'})"
+
+
 def _class_folder(folder: Path, root: Path, account: Account) -> list[str]:
     """Names of the images in a class folder and below.
 
     Raises:
         DatasetNotFoundError: there are files, and none of them is read.
     """
-    before = {reason: set(names) for reason, names in account.left_out.items()}
+    before = {reason: len(names) for reason, names in account.left_out.items()}
     names = list(_below(folder, root, account, (os.path.realpath(root), os.path.realpath(folder))))
     if not names:
         label = shown(folder.name)
-        passed_over = {reason: len(found) - len(before.get(reason, ())) for reason, found in account.left_out.items()}
+        passed_over = {reason: len(found) - before.get(reason, 0) for reason, found in account.left_out.items()}
         reasons = ", ".join(f"{count} {reason}" for reason, count in passed_over.items() if count)
         if reasons:
             raise DatasetNotFoundError(
@@ -249,22 +312,17 @@ def _below(folder: Path, root: Path, account: Account, above: tuple[str, ...]) -
         path = Path(entry.path)
         name, suffix = path.relative_to(root).as_posix(), path.suffix.lower()
         if _is_hidden(entry.name):
-            if suffix in SUFFIXES and not entry.name.startswith("._") and entry.is_file():
-                account.leave_out("are hidden files", name)
-            else:
-                account.put_aside("are hidden or of the operating system")
+            _pass_over(entry, root, account)
         elif entry.is_dir():
             real = os.path.realpath(path)
             if real in above:
-                account.leave_out("are links to a folder above", name)
+                account.leave_out(_UPWARDS, name)
             else:
                 yield from _below(path, root, account, (*above, real))
-        elif not entry.is_file():
-            account.leave_out("are links that lead nowhere" if entry.is_symlink() else "are no files", name)
-        elif suffix in SUFFIXES:
+        elif suffix in SUFFIXES and entry.is_file():
             yield name
         else:
-            account.leave_out(f"have a suffix that is not read ({shown(suffix) or 'none'})", name)
+            account.leave_out(_reason(entry), name)
 
 
 def _classes(names: Sequence[str], account: Account) -> list[str]:
@@ -304,7 +362,11 @@ def _check_depth(root: Path, names: Sequence[str], classes: Sequence[str]) -> No
             )
 
 
-def _too_few(root: Path, classes: Sequence[str], loose: Sequence[str]) -> str:
+def _too_few(root: Path, classes: Sequence[str], loose: Sequence[str], account: Account) -> str:
+    left = "; ".join(
+        f"{len(names)} {reason}, such as {shown(min(names))}" for reason, names in account.left_out.items()
+    )
+    passed_over = f" Left out: {left}." if left else ""
     hint = (
         f" {len(loose)} images lie in {root} itself: pretraining takes them as they are, everything that has to do "
         "with labels needs a folder a class."
@@ -313,5 +375,5 @@ def _too_few(root: Path, classes: Sequence[str], loose: Sequence[str]) -> str:
     )
     return (
         f"{root} has {len(classes)} class folders with images ({', '.join(SUFFIXES)}) in them: {list(classes)}; "
-        f"expected two or more, as in {root.name}/Forest/Forest_1.jpg.{hint}"
+        f"expected two or more, as in {root.name}/Forest/Forest_1.jpg.{hint}{passed_over}"
     )

@@ -17,9 +17,9 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from bengelib.account import Account
-from bengelib.arguments import as_index, as_indices, as_names, whole_number
+from bengelib.arguments import as_index, as_indices, as_names, real_number, whole_number
 from bengelib.errors import BandError, MissingModalityError, RasterError
-from bengelib.image_files import HARMLESS, read_image, whole_images_only
+from bengelib.image_files import HARMLESS, read_image, same_pictures, whole_images_only
 from bengelib.image_listing import SUFFIXES as SUFFIXES
 from bengelib.image_listing import class_of as class_of
 from bengelib.image_listing import find_images
@@ -48,7 +48,7 @@ class ImageFolder(Dataset[dict[str, Any]]):
         classes: names of the classes, in the order of their labels.
         names: file names relative to `root`; in a sample they are `patch_id`.
         labels: (N,) int64.
-        contents: a hash of each picture, (N,) of str: equal for copies.
+        contents: (N,) int64, equal for copies: files with the same pixels.
         skipped: files that were left out, with the reason.
         account: how many files there were, how many are used, and what is odd about them.
     """
@@ -98,7 +98,7 @@ class ImageFolder(Dataset[dict[str, Any]]):
         self.skipped: dict[str, str] = {}
         pixels = np.empty((len(names), 3, size, size), np.uint8)
         self.names: list[str] = []
-        contents: list[str] = []
+        contents: list[tuple[str, ...]] = []
         with whole_images_only():
             for name in tqdm(names, desc="reading images", disable=not progress, leave=False):
                 try:
@@ -117,7 +117,7 @@ class ImageFolder(Dataset[dict[str, Any]]):
                 pixels[len(self.names)] = np.asarray(image).transpose(2, 0, 1)
                 self.names.append(name)
                 contents.append(content)
-        self.contents = np.array(contents)
+        self.contents = np.array(same_pictures(contents))
         self._pixels = torch.from_numpy(pixels[: len(self.names)])
         places = {label: place for place, label in enumerate(self.classes)}
         self.labels = np.array([places[class_of(name)] for name in self.names], dtype=np.int64)
@@ -169,8 +169,9 @@ class ChannelNormalize(nn.Module):
             BandError: not as many means as deviations.
         """
         super().__init__()
-        self.register_buffer("mean", torch.tensor([float(value) for value in mean], dtype=torch.float32))
-        self.register_buffer("std", torch.tensor([float(value) for value in std], dtype=torch.float32))
+        means, deviations = [real_number("mean", x) for x in mean], [real_number("std", x, least=0) for x in std]
+        self.register_buffer("mean", torch.tensor(means, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(deviations, dtype=torch.float32))
         if len(self.mean) != len(self.std):
             raise BandError(f"{len(self.mean)} means for {len(self.std)} standard deviations")
 

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from bengelib.arguments import check_share
 from bengelib.bands import PATCH_SIZE, WEATHER
 from bengelib.errors import BandError, MissingModalityError
 from bengelib.transforms import Batch, Normalize
@@ -45,8 +46,7 @@ class Inputs(nn.Module):
         super().__init__()
         if not inputs:
             raise BandError('inputs is empty; give for example {"s2": S2_BANDS}')
-        if not 0 <= modality_dropout < 1:
-            raise ValueError(f"modality_dropout is a probability below 1, not {modality_dropout}")
+        check_share("modality_dropout", modality_dropout, zero=True, one=False)
         if modality_dropout and len(inputs) < 2:
             raise ValueError(f"modality_dropout needs two modalities or more; inputs has only {list(inputs)}")
         if missing not in ("error", "mean"):

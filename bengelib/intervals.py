@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bengelib.arguments import check_share, whole_number
+
 MIN_POSITIVES = 5
 """Macro averages are over the classes with at least this many positives among the samples that are evaluated."""
 
@@ -197,6 +199,7 @@ def draw_patches(patches: int, groups: Sequence[str] | None = None, draws: int =
         raise ValueError("there are no patches to draw from")
     if groups is not None and len(groups) != patches:
         raise ValueError(f"{len(groups)} groups for {patches} patches")
+    draws, seed = whole_number("draws", draws), whole_number("seed", seed, 0)
     names, member = np.unique(groups, return_inverse=True) if groups is not None else (range(patches), slice(None))
     units = len(names)
     counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), size=draws)[:, member]
@@ -217,7 +220,8 @@ def pool(scores: np.ndarray, baseline: np.ndarray | None = None, level: float = 
         level: share of the draws inside the interval.
         seed: of the drawing of runs.
     """
-    random = np.random.default_rng((seed, 1))  # other numbers than those that drew the patches
+    check_share("level", level, one=False)
+    random = np.random.default_rng((whole_number("seed", seed, 0), 1))  # other numbers than those that drew the patches
     result = _mean_over_runs(scores, random)
     if baseline is not None:
         result = result - _mean_over_runs(baseline, random)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bengelib.arguments import check_share
+from bengelib.arguments import check_share, whole_number
 from bengelib.errors import ArgumentError, SplitError
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -47,6 +47,7 @@ def label_subsets(
         raise ValueError(f"{len(labels)} labels and {len(fractions)} fractions; expected one or more of each")
     for fraction in fractions:
         check_share("fractions", fraction)
+    seed = whole_number("seed", seed, 0)
     order, ends = _stratified_order(labels, seed), np.arange(1, len(labels) + 1)
     if contents is not None:
         order, ends = _copies_together(order, np.asarray(contents))

@@ -15,6 +15,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from bengelib.arguments import real_number, whole_number
 from bengelib.convolution import channels_last
 from bengelib.engine import predict
 from bengelib.resnet import ResNetEncoder
@@ -44,10 +45,19 @@ def check_turns(turns: int) -> None:
     """Refuse a number of symmetries that does not exist.
 
     Raises:
-        ValueError: it is not in 1 to 8.
+        ArgumentError: it is not in 1 to 8.
     """
-    if turns not in range(1, 9):
-        raise ValueError(f"turns={turns}: a square has 8 flips and right-angle turns; give 1 (as it is) to 8 (all)")
+    whole_number("turns", turns, 1, 8)  # a square has eight flips and right-angle turns
+
+
+def check_stages(stages: Sequence[int]) -> None:
+    """Refuse stages that a ResNet does not have.
+
+    Raises:
+        ArgumentError: one is not in 1 to 4.
+    """
+    for stage in stages:
+        whole_number("stages", stage, 1, 4)
 
 
 class StagedEncoder(nn.Module):
@@ -72,8 +82,7 @@ class StagedEncoder(nn.Module):
             ValueError: a stage that does not exist.
         """
         super().__init__()
-        if wrong := [stage for stage in stages if stage not in (1, 2, 3, 4)]:
-            raise ValueError(f"there are no stages {wrong}; a ResNet has stages 1 to 4")
+        check_stages(stages)
         self.encoder, self.stages = encoder, tuple(stages)
         self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
         added = sum(resnet.channels[stage] for resnet, stage in self._watched())
@@ -206,6 +215,9 @@ def fit_logistic(
             than two classes among the labels.
     """
     features, labels = _checked(features, labels)
+    for strength in strengths:
+        real_number("strengths", strength, above=0)
+    classes = None if classes is None else whole_number("classes", classes)
     multi_label = labels.ndim == 2
     count = labels.shape[1] if multi_label else (int(labels.max()) + 1 if classes is None else classes)
     if not multi_label and (labels.min() < 0 or labels.max() >= count):
@@ -252,8 +264,7 @@ def knn_probe(
         ValueError: features that are not finite, not a label for each sample, or no neighbours asked for.
     """
     features, labels = _checked(train_features, train_labels)
-    if neighbours < 1:
-        raise ValueError(f"neighbours={neighbours}; expected one or more")
+    neighbours = whole_number("neighbours", neighbours)
     index = NearestNeighbors(n_neighbors=min(neighbours, len(features)), metric="cosine").fit(features)
     distances, places = index.kneighbors(_finite(test_features))  # (M, k) each
     weights = np.maximum(1 - distances, 1e-6)  # (M, k)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from bengelib.arguments import whole_number
 from bengelib.errors import ChecksumError, DatasetNotFoundError, DiskError
 from bengelib.files import can_write, find, tree_folder, writing
 from bengelib.manifest import read_manifest
@@ -79,6 +80,7 @@ def prepare(name: str | Path, *, patches: int | None = None, progress: bool = Tr
     from bengelib.download import NAMES, fetch  # costly to import, and seldom needed
     from bengelib.simulate import simulate
 
+    patches = None if patches is None else whole_number("patches", patches)
     simulated = _simulated(name)
     if simulated:
         count = int(simulated[1] or patches or DEFAULT_PATCHES)
@@ -94,7 +96,7 @@ def prepare(name: str | Path, *, patches: int | None = None, progress: bool = Tr
         return found
     if simulated:
         return _where_possible(lambda folder: simulate(folder / str(name), patches=count, progress=progress))
-    if str(name) in NAMES:
+    if str(name).rstrip("/") in NAMES:
         return _where_possible(lambda folder: fetch(str(name), folder, progress=progress))
     given = tree_folder(name)
     if given.is_dir():
@@ -132,7 +134,7 @@ def _described(path: Path) -> str:
 
 def _simulated(name: str | Path) -> re.Match[str] | None:
     """The parts of a name that stands for data that `load` simulates."""
-    return re.fullmatch(rf"{SIMULATED}(?:-(\d+))?", str(name))
+    return re.fullmatch(rf"{SIMULATED}(?:-(\d+))?/*", str(name))
 
 
 def data_folders() -> list[Path]:

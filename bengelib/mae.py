@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bengelib.errors import BandError, MissingModalityError
+from bengelib.arguments import check_share, whole_number
+from bengelib.errors import ArgumentError, BandError, MissingModalityError
 from bengelib.inputs import IMAGES, Inputs
 from bengelib.metrics import Mean
 from bengelib.ssl import effective_rank, spread
@@ -101,8 +102,10 @@ class ViTEncoder(nn.Module):
             ValueError: a `dim` that does not divide.
         """
         super().__init__()
-        if dim % 4 or dim % heads or min(patch, dim, depth, heads) < 1:
-            raise ValueError(f"dim={dim} must be a multiple of 4 and of heads={heads}, and all sizes 1 or more")
+        for name, value in (("patch", patch), ("dim", dim), ("depth", depth), ("heads", heads)):
+            whole_number(name, value)
+        if dim % 4 or dim % heads:
+            raise ArgumentError(f"dim={dim} must be a multiple of 4 and of heads={heads}")
         self.inputs: dict[str, tuple[str, ...]] = {key: tuple(bands) for key, bands in inputs.items()}
         known = IMAGES if normalize is None else tuple(self.inputs)[:1]
         if not inputs or (other := [key for key in inputs if key not in known]):
@@ -181,9 +184,7 @@ def check_ratio(ratio: float, number: int | None = None) -> int:
     Raises:
         ValueError: the ratio is not above 0 and below 1, or hides none or all of the patches.
     """
-    if not 0 < ratio < 1:
-        raise ValueError(f"ratio={ratio} of the patches hidden leaves nothing to {'see' if ratio >= 1 else 'paint'}; "
-                         "choose one above 0 and below 1, customarily 0.75")  # fmt: skip
+    check_share("ratio", ratio, one=False)
     if number is None:
         return 0
     visible = round(number * (1 - ratio))
@@ -214,8 +215,10 @@ class MaskedAutoencoder(nn.Module):
         """
         super().__init__()
         check_ratio(ratio)
+        for name, value in (("dim", dim), ("depth", depth), ("heads", heads)):
+            whole_number(name, value)
         if dim % 4 or dim % heads:
-            raise ValueError(f"dim={dim} must be a multiple of 4 and of heads={heads}")
+            raise ArgumentError(f"dim={dim} must be a multiple of 4 and of heads={heads}")
         self.encoder, self.ratio = encoder, ratio
         self.inputs, self.feature_dim = encoder.inputs, encoder.feature_dim
         self.to_decoder = nn.Linear(encoder.feature_dim, dim)

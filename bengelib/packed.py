@@ -91,10 +91,10 @@ class PackedBENGE(Dataset[Sample]):
         for key in self.keys:
             self._check_has(key)
         whole = read_csv(self.folder / "meta.csv", META_COLUMNS)
-        chosen = select_patches(self.folder, self._manifest["name"], whole, split, scheme, fold)
+        chosen, unsplit = select_patches(self.folder, self._manifest["name"], whole, split, scheme, fold)
         problems = {key: self._manifest["skipped"].get(key, {}) for key in self.keys}
         self.meta, self.skipped = leave_out(chosen, problems, on_error)
-        self.account = account_for(self.root, len(whole), split, self.skipped, len(self.meta))
+        self.account = account_for(self.root, whole, split, unsplit, self.skipped, len(self.meta))
         self.patch_ids: list[str] = list(self.meta.index)
         self._rows = whole.index.get_indexer(self.meta.index)
         self._tables = {key: torch.from_numpy(self.table(key)) for key in self.keys if key in TABLE_KEYS}

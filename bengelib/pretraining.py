@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from torch.utils.data import Dataset
 
-from bengelib.arguments import whole_number
+from bengelib.arguments import real_number, whole_number
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.engine import Augmentation, History, Trainer
 from bengelib.errors import BandError
@@ -79,12 +79,12 @@ class Pretraining:
         for name in ("width", "epochs", "size", "view", "batch_size"):
             if name != "view" or self.view is not None:
                 whole_number(name, getattr(self, name))
+        for name in ("seed", "fold"):
+            whole_number(name, getattr(self, name), 0)
         if self.batch_size == 1:
             raise ValueError("a batch of one image has nothing to be compared with; give 2 or more, better 256")
         for name in ("lr", "temperature"):
-            value = getattr(self, name)
-            if value <= 0:
-                raise ValueError(f"{name}={value}; expected a number above 0")
+            real_number(name, getattr(self, name), above=0)
 
     @property
     def view_size(self) -> int:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bengelib.arguments import real_number, whole_number
 from bengelib.bands import RGB_BANDS
 from bengelib.convolution import PointwiseConv2d
-from bengelib.errors import DownloadError
+from bengelib.errors import ArgumentError, DownloadError
 
 
 class BasicBlock(nn.Module):
@@ -101,14 +102,13 @@ class ResNetEncoder(nn.Module):
             width: factor on the channels of every layer; 0.5 quarters the arithmetic of the middle.
 
         Raises:
-            ValueError: another depth, or a width that leaves no channel.
+            ArgumentError: another depth, or a width that leaves no channel.
         """
         super().__init__()
-        if depth not in _DEPTHS:
-            raise ValueError(f"no ResNet of depth {depth}; choose one of {list(_DEPTHS)}")
-        stem = round(64 * width)
-        if stem < 1 or in_channels < 1:
-            raise ValueError(f"width {width} and in_channels {in_channels} must both be positive")
+        if whole_number("depth", depth) not in _DEPTHS:
+            raise ArgumentError(f"no ResNet of depth {depth}; choose one of {list(_DEPTHS)}")
+        stem = round(64 * real_number("width", width, least=1 / 64))
+        in_channels = whole_number("in_channels", in_channels)
         block, counts, _ = _DEPTHS[depth]
         self.depth, self.width, self.in_channels = depth, width, in_channels
         self.conv1 = nn.Conv2d(in_channels, stem, kernel_size=7, stride=2, padding=3, bias=False)

@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from bengelib.arguments import whole_number
 from bengelib.bands import LAND_COVER_NAMES
 from bengelib.cores import usable_cores
 from bengelib.errors import SettingsError
@@ -93,15 +94,20 @@ def simulate(
         path of the tree.
 
     Raises:
-        SettingsError: an argument is out of range, `root` has the name of a real set, or it holds something else: a
+        ArgumentError: a number is none, or out of range.
+        SettingsError: an unknown `sampling`, `root` has the name of a real set, or it holds something else: a
             tree with other settings, an incomplete one, or other files. Nothing is ever overwritten.
         DiskSpaceError: the disk is full.
         DiskError: nothing can be written there.
     """
     root = absolute(root)
     place = Path(os.path.realpath(root))  # `root` may be a link to a folder on another disk
+    patches, seed = whole_number("patches", patches), whole_number("seed", seed, 0, 2**62)
+    if sampling not in SAMPLINGS:
+        raise SettingsError(f"sampling={sampling!r}: expected one of {', '.join(map(repr, SAMPLINGS))}.")
+    if processes is not None:
+        processes = whole_number("processes", processes)
     settings = {"version": VERSION, "patches": patches, "seed": seed, "sampling": sampling}
-    _check(settings, processes)
     if any(same_name(name, real) for name in (root.name, place.name) for real in REAL_NAMES):
         raise SettingsError(
             f"{root} has the name of a real data set, so simulated data in it could be taken for real. Choose another "
@@ -159,18 +165,6 @@ def _is_ours(name: str) -> Callable[[str], bool]:
     """Whether something at the top of a half-written tree of the dataset `name` is what `_write` puts there."""
     known = (*_FOLDERS, "README", MARKER, *(f"{name}_{table}.csv" for table in HEADERS))
     return known.__contains__
-
-
-def _check(settings: dict[str, Any], processes: int | None) -> None:
-    patches, seed, sampling = settings["patches"], settings["seed"], settings["sampling"]
-    if not isinstance(patches, int) or patches < 1:
-        raise SettingsError(f"patches={patches!r}: expected a whole number of at least 1, for example patches=1000.")
-    if not isinstance(seed, int) or not 0 <= seed <= 2**62:
-        raise SettingsError(f"seed={seed!r}: expected a whole number from 0 to 2**62, for example seed=0.")
-    if sampling not in SAMPLINGS:
-        raise SettingsError(f"sampling={sampling!r}: expected one of {', '.join(map(repr, SAMPLINGS))}.")
-    if processes is not None and (not isinstance(processes, int) or processes < 1):
-        raise SettingsError(f"processes={processes!r}: expected None or a whole number of at least 1.")
 
 
 def _reusable(root: Path, settings: dict[str, Any]) -> bool:

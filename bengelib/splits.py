@@ -7,14 +7,15 @@ memory of the place next door. The blocked split keeps whole tiles (100 km squar
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from bengelib.arguments import whole_number
 from bengelib.csv_text import read_rows, read_text
 from bengelib.errors import SplitError
-from bengelib.files import find
+from bengelib.files import names_like
 
 SPLITS = ("train", "val", "test")
 SCHEMES = ("official", "study", "blocked")
@@ -68,12 +69,13 @@ def check_split(split: str | None, scheme: str, fold: int) -> None:
 
     Raises:
         SplitError: naming the value and the choices.
+        ArgumentError: a fold that is no whole number.
     """
     if split is not None and split not in SPLITS:
         raise SplitError(f"unknown split {split!r}; choose one of {SPLITS}, or None for all patches")
     if scheme not in SCHEMES:
         raise SplitError(f"unknown split scheme {scheme!r}; choose one of {SCHEMES}")
-    if fold not in range(FOLDS):
+    if whole_number("fold", fold, least=0) >= FOLDS:
         raise SplitError(f"fold {fold!r} does not exist; the blocked split has folds 0 to {FOLDS - 1}")
 
 
@@ -109,11 +111,9 @@ def read_splits(root: Path, name: str) -> dict[str, tuple[Path, list[str]]]:
     side: dict[str, Path] = {}
     for split in SPLITS:
         for path in _split_paths(root, name, split):
-            if not path.is_file():
-                continue
             ids = _read_split(path)
             first, first_ids = found.setdefault(split, (path, ids))
-            if sorted(first_ids) != sorted(ids):
+            if sorted(first_ids) != sorted(ids):  # in another order they say the same, and the first one's holds
                 raise SplitError(f"{first} and {path} name different patches. Remove the one that is wrong.")
         if split not in found:
             continue
@@ -131,9 +131,14 @@ def read_splits(root: Path, name: str) -> dict[str, tuple[Path, list[str]]]:
 
 
 def _split_paths(root: Path, name: str, split: str) -> list[Path]:
-    """Where the file of a split can lie."""
-    suffixes = ("validation", "val") if split == "val" else (split,)
-    return [find(root / "splits" / f"{name}_{suffix}.csv") for suffix in suffixes]
+    """The files of a split that there are, whatever case and accents their names have; the exact names come first."""
+    exact = [root / "splits" / name for name in _split_names(name, split)]
+    found = [path.with_name(other) for path in exact for other in names_like(path)]
+    return sorted((path for path in found if path.is_file()), key=lambda path: path not in exact)
+
+
+def _split_names(name: str, split: str) -> list[str]:
+    return [f"{name}_{suffix}.csv" for suffix in (("validation", "val") if split == "val" else (split,))]
 
 
 def _read_split(path: Path) -> list[str]:
@@ -156,16 +161,25 @@ def _read_split(path: Path) -> list[str]:
     return ids
 
 
-def official_split(root: Path, name: str, split: str, known_ids: Sequence[str]) -> list[str]:
-    """Patch ids of one of the dataset's own split files, in the file's order; see `read_splits`.
+def official_split(
+    root: Path,
+    name: str,
+    split: str,
+    known_ids: Sequence[str],
+    found: Mapping[str, tuple[Path, list[str]]] | None = None,
+) -> list[str]:
+    """Patch ids of one of the dataset's own split files, in the file's order; `found` is what `read_splits` gave.
 
     Raises:
         SplitError: the file is missing, holds unknown ids, or `read_splits` refuses it or another one.
     """
-    found = read_splits(root, name)
+    found = read_splits(root, name) if found is None else found
     if split not in found:
+        wanted, folder = _split_names(name, split), root / "splits"
+        there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         raise SplitError(
-            f"no split file {' or '.join(str(path) for path in _split_paths(root, name, split))}. "
+            f"no split file {' or '.join(str(folder / path) for path in wanted)}"
+            f"{f'; there are {there[:9]}' if there else ''}. "
             'Use scheme="study" or scheme="blocked", which need no file, or split=None for all patches.'
         )
     path, ids = found[split]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bengelib.arguments import real_number
 from bengelib.errors import BandError, MissingModalityError, NonFiniteLossError
 from bengelib.geolocation import Geolocation as Geolocation
 from bengelib.geolocation import PlaceClusters as PlaceClusters
@@ -176,14 +177,12 @@ def _check_pair(z1: Tensor, z2: Tensor) -> None:
 
 
 def _check_temperature(temperature: float) -> None:
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"temperature is above 0, customarily 0.1 to 0.5; not {temperature}")
+    real_number("temperature", temperature, above=0)
 
 
 def _check_weights(**weights: float) -> None:
     for name, weight in weights.items():
-        if not 0 <= weight < math.inf:
-            raise ValueError(f"{name} is a weight of 0 or more, not {weight}")
+        real_number(name, weight, least=0)
 
 
 # -------------------------------------------------------------------------------------------------------------- network

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bengelib.arguments import whole_number
 from bengelib.cores import usable_cores
 from bengelib.files import put_in_place
 from bengelib.results import fingerprint, write_results
@@ -52,6 +53,8 @@ def carry_out_all(
         Exception: whatever the first run that fails raises; runs that ended before are kept.
     """
     missing = [run for run in runs if not run_path(folder, run).is_file()]
+    if workers is not None:
+        whole_number("workers", workers)
     workers = workers or (1 if torch.cuda.is_available() else usable_cores())
     started = time.monotonic()
     context = multiprocessing.get_context("spawn")

@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import re
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from bengelib.bands import CLIMATE_ZONES, CORINE_19, CORINE_19_FROM_43, CORINE_43, LAND_COVER_NAMES, WEATHER
-from bengelib.csv_text import read_rows, read_text
-from bengelib.errors import DatasetNotFoundError, MissingModalityError, TableError
-from bengelib.files import find
+from bengelib.csv_text import read_rows, read_text, what_number
+from bengelib.errors import DatasetNotFoundError, DataWarning, MissingModalityError, TableError
+from bengelib.files import find, names_like
 from bengelib.identity import read_id
 from bengelib.plausible import COLUMNS, check_values, impossible
 
@@ -47,11 +48,20 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     The order of the columns, further ones, a byte-order mark, line ends of any system, blank lines, blanks around
     names and ids, and commas at the end of rows do not matter.
 
+    Warns:
+        DataWarning: another file has the same name but for capitals or accents.
+
     Raises:
         TableError: it cannot be parsed, lacks one of `columns` or has one twice, has rows of another length than its
             header or without an id, or names a patch twice. The message says what is the matter with the file.
     """
     columns = tuple(dict.fromkeys(("patch_id", *columns)))
+    if others := [name for name in names_like(path) if name != path.name]:
+        warnings.warn(
+            f"{path} is read, and {others} beside it, of the same name but for capitals or accents, is not",
+            DataWarning,
+            stacklevel=2,
+        )
     text = read_text(path, TableError)
     ids = [column for column in ("patch_id", "patch_id_s1") if column in columns]
     header, is_plain = _check_rows(text, path, columns, ids)
@@ -112,7 +122,7 @@ def _check_rows(text: str, path: Path, columns: Sequence[str], ids: Sequence[str
             is_plain = False
             if len(row) < count or any(value.strip() for value in row[count:]):
                 cause = (
-                    "A decimal comma (write 45.5), or a comma in a text without quotes?"
+                    "A decimal comma (write 45.5), thousands set apart (write 1234), or a comma in an unquoted text?"
                     if len(row) > count
                     else "Was the line cut off?"
                 )
@@ -215,7 +225,7 @@ def _rows(
     A patch without a row, or with a value that is no number or impossible, is an error; or, where `problems` is
     given, noted there and has the value 0. Implausible values are warned of.
     """
-    numbers = table[list(columns)].apply(pd.to_numeric, errors="coerce").reindex(meta.index)
+    numbers = table[list(columns)].apply(_numbers).reindex(meta.index)
     values = numbers.to_numpy(dtype=np.float64)
     bad = ~np.isfinite(values).all(axis=1)
     if problems is not None:
@@ -229,10 +239,10 @@ def _rows(
             )
         patch_id = meta.index[bad][0]
         given = table.loc[patch_id, list(columns)].tolist()
-        comma = " Write decimal numbers with a point." if any("," in str(value) for value in given) else ""
+        cause = next(filter(None, (what_number(str(value)) for value in given)), "")
         raise TableError(
             f"{path} has a value in {list(columns)} that is empty, not a number or not finite: {given} for "
-            f"{patch_id}.{comma}"
+            f"{patch_id}.{cause}"
         )
     for place, (column, kind) in enumerate(zip(columns, COLUMNS.get(key, {key: key}).values(), strict=True)):
         cannot, words = impossible(kind, values[:, place])
@@ -253,6 +263,15 @@ def _rows(
         bad |= unknown
     check_values(key, values[~bad], f"{path}, column {columns[0]}," if len(columns) == 1 else str(path))
     return np.where(bad[:, None], 0.0, values)
+
+
+def _numbers(values: pd.Series) -> pd.Series:
+    """A column as numbers, NaN where it has none; pandas would take truth values for 0 and 1."""
+    if pd.api.types.is_bool_dtype(values):
+        return pd.Series(np.nan, values.index)
+    if not pd.api.types.is_numeric_dtype(values):
+        values = values.mask(np.array([isinstance(value, bool) for value in values]))
+    return pd.to_numeric(values, errors="coerce")
 
 
 def _same_patches(table: pd.DataFrame, meta: pd.DataFrame, column: str, expected: pd.Series, path: Path) -> None:

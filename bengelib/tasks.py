@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bengelib.arguments import real_number, whole_number
 from bengelib.bands import IGNORE_INDEX
 from bengelib.devices import on_host
 from bengelib.errors import ArgumentError, BandError, MissingModalityError
@@ -137,9 +138,8 @@ class Regression:
         Raises:
             ValueError: `scale` is not positive.
         """
-        if not scale > 0:
-            raise ValueError(f"scale {scale} must be positive; give the standard deviation of the training labels")
-        self.target, self.scale, self.column = target, scale, column
+        self.target, self.scale = target, real_number("scale", scale, above=0)
+        self.column = None if column is None else whole_number("column", column, 0)
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
         """Mean of ((output - label) / scale)^2 over the labelled samples of the batch.

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from bengelib.arguments import real_number, whole_number
 from bengelib.errors import DownloadError
 from bengelib.files import writing
 
@@ -48,6 +49,16 @@ class Transfer:
     wait: float = 1.0
     timeout: float = 30.0
     progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse a patience that is none.
+
+        Raises:
+            ArgumentError: naming the setting, its value and what was expected.
+        """
+        whole_number("attempts", self.attempts)
+        real_number("wait", self.wait, least=0)
+        real_number("timeout", self.timeout, above=0)
 
     def file(self, url: str, part: Path, size: int | None = None) -> None:
         """Bring `part` to the whole of what `url` holds, going on from the bytes that are there already.

@@ -276,8 +276,7 @@ def random_crop(batch: Batch, size: int, generator: torch.Generator) -> Batch:
         return batch
     count = batch[keys[0]].shape[0]
     height, width = batch[keys[0]].shape[-2:]
-    if not 0 < size <= min(height, width):
-        raise ValueError(f"cannot crop {size} pixels from {height} x {width}; give a size of 1 to {min(height, width)}")
+    size = whole_number("size", size, 1, min(height, width))
     rows = torch.randint(0, height - size + 1, (count,), generator=generator).tolist()
     columns = torch.randint(0, width - size + 1, (count,), generator=generator).tolist()
     cropped = dict(batch)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset, default_collate
 
-from bengelib.arguments import whole_number
+from bengelib.arguments import check_share, real_number, whole_number
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.errors import ArgumentError, BandError, MissingModalityError, TableError
 from bengelib.splits import mgrs_tile
@@ -76,21 +76,20 @@ class Views:
         Raises:
             ValueError: naming the setting, its value and its range.
         """
-        low, high = self.scale
-        checks = {
-            "size": (self.size is None or whole_number("size", self.size) >= 1, "1 or more, or None"),
-            "scale": (0 < low <= high <= 1, "two shares of the area, 0 < low <= high <= 1"),
-            "ratio": (1 <= self.ratio < math.inf, "1 or more"),
-            "gain": (0 <= self.gain <= 1, "from 0 to 1"),
-            "offset": (0 <= self.offset < math.inf, "0 or more"),
-            "band_dropout": (0 <= self.band_dropout < 1, "from 0 to below 1"),
-            "blur": (0 <= self.blur < math.inf, "0 or more"),
-            "noise": (0 <= self.noise < math.inf, "0 or more"),
-            "speckle": (0 <= self.speckle <= 0.7, "from 0 to 0.7, which is two looks"),
-        }
-        for name, (fine, expected) in checks.items():
-            if not fine:
-                raise ValueError(f"{name}={getattr(self, name)!r} makes no view; expected {expected}")
+        if self.size is not None:
+            whole_number("size", self.size)
+        if not isinstance(self.scale, (tuple, list)) or len(self.scale) != 2:
+            raise ArgumentError(f"scale={self.scale!r}; expected two shares of the area, the lower first")
+        for share in self.scale:
+            check_share("scale", share)
+        if self.scale[0] > self.scale[1]:
+            raise ArgumentError(f"scale={self.scale!r}; expected the lower share first")
+        real_number("ratio", self.ratio, least=1)
+        check_share("gain", self.gain, zero=True)
+        check_share("band_dropout", self.band_dropout, zero=True, one=False)
+        for name in ("offset", "blur", "noise"):
+            real_number(name, getattr(self, name), least=0)
+        real_number("speckle", self.speckle, least=0, most=0.7)  # 0.7 is two looks
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """A new batch in the same units; `generator` (on the CPU) decides, so the same seed gives the same views.

@@ -16,6 +16,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from bengelib.arguments import real_number, whole_number
 from bengelib.devices import on_host
 from bengelib.errors import NonFiniteLossError
 
@@ -100,9 +101,7 @@ class FixedWeights(EqualWeights):
             ValueError: no target, or a weight that is negative, zero, infinite or NaN.
         """
         super().__init__(list(weights))
-        self.chosen = [float(weight) for weight in weights.values()]
-        if wrong := {name: weight for name, weight in weights.items() if not 0 < weight < math.inf}:
-            raise ValueError(f"weights {wrong} must be positive and finite; leave a task out instead of giving it 0")
+        self.chosen = [real_number(f"weight of {name!r}", weight, above=0) for name, weight in weights.items()]
 
     def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
         """The weighted sum, ()."""
@@ -132,9 +131,7 @@ class UncertaintyWeights(EqualWeights):
         super().__init__(targets)
         if unknown := [name for name in squared if name not in self.targets]:
             raise ValueError(f"squared names {unknown}; the targets are {self.targets}")
-        if not rate > 0:
-            raise ValueError(f"rate {rate} must be positive")
-        self.rate = rate
+        self.rate = real_number("rate", rate, above=0)
         self.log_variance = nn.Parameter(torch.zeros(len(self.targets)))
         self.factors = [0.5 if name in squared else 1.0 for name in self.targets]
 
@@ -163,9 +160,7 @@ class DynamicWeightAverage(EqualWeights):
             ValueError: either is not positive.
         """
         super().__init__(targets)
-        if window < 1 or not temperature > 0:
-            raise ValueError(f"window {window} and temperature {temperature} must both be positive")
-        self.window, self.temperature = window, temperature
+        self.window, self.temperature = whole_number("window", window), real_number("temperature", temperature, above=0)
         self._means: list[Tensor] = []  # (K,) of each window that is over, in 64 bits where the device has them
         self._sums, self._counts, self._steps = torch.zeros(()), torch.zeros(()), 0
 
@@ -252,9 +247,8 @@ class GradNorm(EqualWeights):
             ValueError: a negative `alpha`, or `lr` or `floor` not positive.
         """
         super().__init__(targets)
-        if alpha < 0 or not lr > 0 or not floor > 0:
-            raise ValueError(f"alpha {alpha} must not be negative, lr {lr} and floor {floor} must be positive")
-        self.alpha, self.lr, self.floor = alpha, lr, floor
+        self.alpha = real_number("alpha", alpha, least=0)
+        self.lr, self.floor = real_number("lr", lr, above=0), real_number("floor", floor, above=0)
         self._first: Tensor | None = None  # (K,) losses of the first step in which all are above 0; NaN until then
         self._next = torch.ones(len(self.targets))
 

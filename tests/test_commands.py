@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from bengelib.__main__ import main
 from bengelib.checkpoint import read_checkpoint, save_checkpoint
@@ -296,15 +297,19 @@ def test_files_held_out_that_are_gone(copied, tmp_path, capsys):
     assert refused(capsys, "CheckpointError", "1 of the 6 files", name, "bring them back")[0]
 
 
-def test_copies_of_files_held_out_are_not_learned_from(copied, tmp_path, monkeypatch):
+@pytest.mark.parametrize("again", ["again.jpg", "again.png"])
+def test_copies_of_files_held_out_are_not_learned_from(copied, tmp_path, monkeypatch, again):
     images, checkpoint = copied
     held = read_checkpoint(checkpoint)[0]["config"]["holdout"][0]
-    shutil.copy(images / held, images / class_of(held) / "again.jpg")
+    if again.endswith("jpg"):
+        shutil.copy(images / held, images / class_of(held) / again)
+    else:
+        Image.open(images / held).save(images / class_of(held) / again)
     module, seen = import_module("bengelib.commands"), []
     monkeypatch.setattr(module, "label_efficiency", lambda encoder, build, train, *_, **__: seen.extend(train.names))
-    with pytest.warns(DataWarning, match=r"1 files .* are copies of files held out .*again\.jpg"):
+    with pytest.warns(DataWarning, match=r"1 files .* are copies of files held out .*again\."):
         probe_images(checkpoint, images, progress=False)
-    assert len(seen) == 24 and f"{class_of(held)}/again.jpg" not in seen
+    assert len(seen) == 24 and f"{class_of(held)}/{again}" not in seen
 
 
 def test_a_folder_in_another_spelling_is_the_same_folder(tmp_path, capsys):

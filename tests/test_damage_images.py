@@ -1,11 +1,12 @@
 """Random damage to folders of images, and random arguments: the right samples, or an error or warning that names it."""
 
+import math
 import os
 import tempfile
 import warnings
 from collections import Counter
 from io import BytesIO
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from unicodedata import normalize
 
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bengelib.arguments import as_index, as_indices, check_share, whole_number
+from bengelib.arguments import as_index, as_indices, check_share, real_number, whole_number
 from bengelib.errors import ArgumentError, BengeError, DataWarning, RasterError, SplitError
 from bengelib.images import ImageFolder, hold_out
 from bengelib.labelled import label_subsets
@@ -61,6 +62,7 @@ READ = {  # file, its pixels as every viewer shows them, and what must be said
     "frames": (saved(PICTURE, save_all=True, append_images=[GREY.convert("RGB")]), PICTURE, "several frames"),
     "palette": (saved(PICTURE.quantize(256)), PICTURE.quantize(256).convert("RGB"), ""),
     "bmp": (saved(PICTURE, "BMP"), PICTURE, ""),
+    "saved again": (saved(PICTURE, compress_level=0), PICTURE, ""),
 }
 REFUSED = {
     "empty": b"",
@@ -136,6 +138,10 @@ def check_folder(entries):
             picture = READ[wanted[name]][1]
             assert np.array_equal(data[index]["image"].permute(1, 2, 0).numpy() * 255, np.asarray(picture))
             assert data.classes[data.labels[index]] == normalize("NFC", name.partition("/")[0])
+        pixels_of = {name: READ[wanted[name]][1].tobytes() for name in good}
+        copies = dict(zip(data.names, data.contents.tolist(), strict=True))
+        for one, other in combinations(good, 2):
+            assert (copies[one] == copies[other]) == (pixels_of[one] == pixels_of[other])
         words = [str(warning.message) for warning in said]
         assert all(isinstance(warning.message, DataWarning) for warning in said) and len(said) <= 1
         left = {name for names in data.account.left_out.values() for name in names}
@@ -199,7 +205,8 @@ def check_indices(values, dtype, size):
         "tensor": lambda: torch.tensor(values),
         "tuple": lambda: tuple(values),
     }[dtype]()
-    if all(type(value) is int and 0 <= value < size for value in values):
+    is_mask = len(values) == size and set(values) <= {0, 1}
+    if all(type(value) is int and 0 <= value < size for value in values) and not is_mask:
         assert as_indices(given_as, size).tolist() == list(values)
     elif dtype in ("list", "tuple") or len({type(value) for value in values}) == 1:  # arrays make one type of several
         with pytest.raises((ArgumentError, IndexError)):
@@ -209,9 +216,11 @@ def check_indices(values, dtype, size):
 def check_number(value, size):
     """A number that is not whole is neither an index nor a count; what is above 1 is no share."""
     is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    is_real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     for take, right in (
         (lambda: as_index(value, size), is_whole and -size <= value < size),
         (lambda: whole_number("count", value), is_whole and value >= 1),
+        (lambda: real_number("rate", value), is_real and math.isfinite(value)),
         (
             lambda: check_share("share", value),
             isinstance(value, (int, float, np.number)) and value is not True and 0 < value <= 1,
@@ -249,6 +258,7 @@ kinds = {
                 st.lists(st.integers(-2, 9), max_size=8),
                 st.lists(st.booleans(), min_size=1, max_size=8),
                 st.lists(st.floats(-1, 9), min_size=1, max_size=8),
+                st.lists(st.integers(0, 1), min_size=6, max_size=9),
                 st.lists(st.one_of(st.integers(0, 5), st.booleans()), min_size=1, max_size=8),
             ),
             st.sampled_from(["list", "array", "tensor", "tuple"]),

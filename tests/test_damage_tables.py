@@ -104,6 +104,10 @@ SAVED = {
     "tabs": lambda text, chance: text.replace(",", "\t"),
     "row numbers": lambda text, chance: "\n".join(f"{i or ''},{ln}" for i, ln in enumerate(text.split("\n")) if ln),
     "a note": lambda text, chance: f"sep={chance.choice(',;')}\n{text}",
+    "a comment": _insert("# from Monday on"),
+    "thousands set apart": _fields(
+        lambda value, chance: f'"{value[:1]},{value[1:4]}"' if "." in value and chance.random() < 0.5 else value
+    ),
     "capitals": lambda text, chance: text.split("\n", 1)[0].upper() + "\n" + text.split("\n", 1)[-1],
     "no header": lambda text, chance: text.split("\n", 1)[-1],
     "a value lost": lambda text, chance: ",".join(text.split(",")[: -chance.randint(1, 8)]) + "\n",
@@ -149,6 +153,7 @@ SPLIT_DAMAGES = {
     "commas at the end": lambda lines, chance: [f"{line}," if chance.random() < 0.5 else line for line in lines],
     "blanks": lambda lines, chance: [f" {line} " if chance.random() < 0.5 else line for line in lines],
     "blank lines": lambda lines, chance: [part for line in lines for part in (line, "")],
+    "a comment": lambda lines, chance: [*lines[:1], chance.choice(["# more", "//"]), *lines[1:]],
     "names of files": lambda lines, chance: [f"{line}.tif" for line in lines],
     "one line": lambda lines, chance: [chance.choice([",", ";", " ", "\t"]).join(lines)],
     "a patch twice": lambda lines, chance: [*lines, chance.choice(lines)],

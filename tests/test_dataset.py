@@ -15,11 +15,14 @@ from bengelib.errors import (
     BandError,
     BengeError,
     DatasetNotFoundError,
+    DataWarning,
     MissingModalityError,
     RasterError,
     SplitError,
     TableError,
 )
+from bengelib.packed import PackedBENGE
+from bengelib.packing import pack
 from bengelib.splits import mgrs_tile
 from tests import fake_tree as fake
 from tests.test_bands import INDEX_19_OF_43
@@ -470,3 +473,42 @@ def test_damaged_table_is_named(broken):
     path.write_text(path.read_text().replace("timestamp_s2", "when"))
     with pytest.raises(TableError, match="timestamp_s2"):
         BENGE(broken)
+
+
+def test_patches_without_a_row_or_a_split_are_counted_as_left_out(tmp_path):
+    root = fake.write_fake_tree(tmp_path / "ben-ge-fake", 12)
+    meta, train = root / "ben-ge-fake_meta.csv", root / "splits" / "ben-ge-fake_train.csv"
+    lines, ids = meta.read_text().splitlines(), train.read_text().split()
+    gone, unnamed = ids[0], ids[1]
+    meta.write_text("\n".join(line for line in lines if not line.startswith(gone)) + "\n")
+    train.write_text("\n".join(ids[2:]) + "\n")
+    (root / "sentinel-2" / ".cache").mkdir()
+    (root / "sentinel-2" / "notes.txt").touch()
+    with pytest.warns(DataWarning) as said:
+        data = BENGE(root, "train")
+    assert [str(warning.message) for warning in said] == [str(data.account)]
+    assert f"lie in sentinel-2/ and are not in the meta table, the first being {gone}; left out" in str(data.account)
+    assert f"are in none of the split files, the first being {unnamed}; left out" in str(data.account)
+    assert (data.account.met, data.account.used, len(data)) == (12, len(ids) - 2, len(ids) - 2)
+    with pytest.warns(DataWarning, match="not in the meta table"):
+        whole = BENGE(root)
+    assert (whole.account.met, whole.account.used) == (12, 11) and unnamed in whole.patch_ids
+    with pytest.warns(DataWarning, match="not in the meta table"):
+        pack(root, progress=False)
+        assert str(PackedBENGE(root, "train").account) == str(data.account)
+    train.unlink()
+    with pytest.warns(DataWarning, match="not in the meta table") as said:
+        BENGE(root, "test")  # without a file for each split nobody knows which patches were to be in one
+    assert "none of the split files" not in str(said[0].message)
+
+
+@pytest.mark.parametrize("folder", ["sentinel-2", "sentinel-1", "dem"])
+def test_patches_without_a_row_are_counted_in_a_tree_of_any_modality(tmp_path, folder):
+    root = fake.write_fake_tree(tmp_path / "ben-ge-fake", 7)
+    meta = root / "ben-ge-fake_meta.csv"
+    meta.write_text("\n".join(meta.read_text().splitlines()[:-2]) + "\n")
+    for other in ("sentinel-2", "sentinel-1", "dem", "esaworldcover"):
+        if other != folder:
+            shutil.rmtree(root / other)
+    with pytest.warns(DataWarning, match=rf"2 of 7 patches lie in {folder}/ and are not in the meta table"):
+        BENGE(root, modalities=(), targets=("climate_zone",))

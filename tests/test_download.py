@@ -15,7 +15,15 @@ import pytest
 from bengelib import download, files
 from bengelib.dataset import BENGE
 from bengelib.download import SOURCES, fetch, unpack
-from bengelib.errors import BandError, ChecksumError, DataWarning, DiskError, DiskSpaceError, DownloadError
+from bengelib.errors import (
+    ArgumentError,
+    ChecksumError,
+    DatasetNotFoundError,
+    DataWarning,
+    DiskError,
+    DiskSpaceError,
+    DownloadError,
+)
 from bengelib.transfer import Transfer
 from tests import fake_tree as fake
 from tests import file_server as faults
@@ -90,11 +98,15 @@ def test_the_ben_ge_8k_archive_may_have_a_folder_more(tmp_path, tmp_path_factory
 
 
 def test_names_and_parts_that_do_not_exist(tmp_path):
-    with pytest.raises(BandError, match="ben-ge-9000"):
+    with pytest.raises(DatasetNotFoundError, match=r"no dataset 'ben-ge-9000' .* choose one of ben-ge-800"):
         fetch("ben-ge-9000", tmp_path)
-    with pytest.raises(BandError, match="as a whole"):
+    with pytest.raises(DatasetNotFoundError, match=r"bengelib\.simulate"):
+        fetch("ben-ge-sim/", tmp_path)
+    with pytest.raises(ArgumentError, match="parts"):
+        fetch("ben-ge", tmp_path, parts="dem")
+    with pytest.raises(ArgumentError, match="as a whole"):
         fetch(NAME, tmp_path, parts=("dem",))
-    with pytest.raises(BandError, match="clouds"):
+    with pytest.raises(ArgumentError, match="clouds"):
         fetch("ben-ge", tmp_path, parts=("clouds",))
 
 

@@ -163,7 +163,7 @@ def test_regression_head_starts_at_the_mean_and_speaks_the_unit():
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
 def test_a_scale_that_is_none_is_refused(scale):
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match=r"scale=.* above 0"):
         RegressionHead(4, 0.0, scale)
 
 

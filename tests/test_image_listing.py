@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bengelib.errors import DatasetNotFoundError, DataWarning, SplitError
+from bengelib.errors import ArgumentError, DatasetNotFoundError, DataWarning, SplitError
+from bengelib.image_files import same_pictures
 from bengelib.image_listing import class_of, hold_out, list_images, picture_hashes, same_names
 from tests.image_folders import write_images
 
@@ -69,6 +70,10 @@ def test_a_link_to_a_folder_above_is_not_followed_for_ever(root):
 
 
 def test_what_operating_systems_leave_is_no_concern(root, recwarn):
+    (root / ".git" / "objects").mkdir(parents=True)
+    (root / ".git" / "objects" / "ab12").write_bytes(b"x")
+    for name in ("labels.csv", "LICENSE", "encoder.safetensors", "rows.json"):
+        (root / name).write_text("x")
     for name in ("Thumbs.db", ".DS_Store", "._Water_0.jpg", "desktop.ini"):
         (root / "Water" / name).write_bytes(b"x")
     (root / "__MACOSX" / "Water").mkdir(parents=True)
@@ -78,9 +83,71 @@ def test_what_operating_systems_leave_is_no_concern(root, recwarn):
     names = list_images(root)
     assert len(names) == 12 and not recwarn.list
     assert names.account.set_aside == {
-        "are hidden or of the operating system": 5,
-        "are other files beside the class folders": 1,
+        "are hidden or of the operating system": 6,
+        "are other files beside the class folders": 5,
     }
+
+
+def _dangling(root):
+    (root / "Lake").symlink_to(root.parent / "disk that is not there")
+
+
+def _file_of_git(root):  # what git makes of a link on disks without links
+    (root / "Lake").write_text("../elsewhere/Lake")
+
+
+def _hidden(root):
+    shutil.copytree(root / "Water", root / ".Lake" / "2019")
+
+
+def _hidden_tiffs(root):
+    (root / ".Lake").mkdir()
+    (root / ".Lake" / "a.TIF").write_bytes(b"II*\0")
+
+
+def _upwards(root):
+    (root / "Lake").symlink_to(root)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_dangling, "links that lead nowhere, the first being Lake"),
+        (_file_of_git, r"\(none\), the first being Lake"),
+        (lambda root: (root / "Lake.zip").write_bytes(b"PK"), r"\(\.zip\), the first being Lake.zip"),
+        (lambda root: (root / "Lake.tar.gz").write_bytes(b""), r"\(\.gz\), the first being Lake.tar.gz"),
+        (lambda root: (root / "Lake.tif").write_bytes(b""), r"\(\.tif\), the first being Lake.tif"),
+        (lambda root: os.mkfifo(root / "Lake"), "are no files, the first being Lake"),
+        (_hidden, "hidden folders with images in them, the first being .Lake"),
+        (_hidden_tiffs, "hidden folders with images in them, the first being .Lake"),
+        (_upwards, "links to a folder above, the first being Lake"),
+    ],
+)
+def test_a_class_folder_that_is_none_is_counted_as_left_out(root, damage, words):
+    damage(root)
+    with pytest.warns(DataWarning, match=words) as said:
+        names = list_images(root)
+    assert len(names) == 12 and names.account.met == 13 and len(said) == 1
+    for label in ("Field", "Forest"):
+        shutil.rmtree(root / label)
+    with pytest.raises(DatasetNotFoundError, match=r"Left out: 1 .*such as \.?Lake"):
+        list_images(root)
+
+
+def test_what_is_hidden_in_a_class_is_counted_as_left_out(root):
+    (root / "Water" / "2019").mkdir()
+    (root / "Water" / "Water_0.jpg").rename(root / "Water" / "2019" / "a.jpg")
+    (root / "Water" / "2019").rename(root / "Water" / ".2019")
+    (root / "Water" / ".b.tif").write_bytes(b"")
+    with pytest.warns(DataWarning, match=r"hidden folders .*Water/\.2019(.|\n)*hidden files.*Water/\.b\.tif"):
+        assert len(list_images(root)) == 11
+
+
+def test_images_of_other_kinds_in_a_folder_without_classes_are_counted_as_left_out(root):
+    flat = root / "Water"
+    (flat / "Water_0.jpg").rename(flat / "Water_0.webp")
+    with pytest.warns(DataWarning, match=r"1 of 4 images have a suffix that is not read \(\.webp\)"):
+        assert len(list_images(flat, need_classes=False)) == 3
 
 
 def test_an_empty_folder_and_images_without_a_class_are_named(root):
@@ -204,8 +271,9 @@ def test_hold_out_refuses_classes_that_are_too_small(tmp_path):
         hold_out(names, hashes={name: name for name in names})
     with pytest.raises(SplitError, match=r"'a' has 2 images.*copies"):
         hold_out(names[:2], hashes=dict.fromkeys(names, "the same"))
-    with pytest.raises(ValueError, match="share"):
-        hold_out(names, share=1.0)
+    for share in (1.0, True, "0.2", float("nan")):
+        with pytest.raises(ArgumentError, match="share"):
+            hold_out(names, share=share)
     with pytest.raises(ValueError, match=r"write 0\.2 for 20 per cent"):
         hold_out(names, share=20)
     with pytest.raises(ValueError, match="root="):
@@ -225,3 +293,59 @@ def test_a_copy_whose_metadata_was_removed_is_a_copy(tmp_path):
     with_jpg, without_jpg, with_png, without_png, turned = picture_hashes(tmp_path, names).values()
     assert with_jpg == without_jpg and with_png == without_png
     assert len({with_jpg, with_png, turned}) == 3
+
+
+def test_the_same_pixels_are_copies_however_they_were_saved(tmp_path):
+    """Other compression, a palette, another format, grey as colours, turned by metadata or in fact."""
+    few = Image.fromarray(np.random.default_rng(0).integers(0, 4, (16, 24, 3), np.uint8) * 80)
+    grey = Image.fromarray(np.random.default_rng(1).integers(0, 255, (16, 24), np.uint8))
+    sideways = Image.Exif()
+    sideways[0x0112] = 6
+    saved = {
+        "few": (few, {}),
+        "few, stored": (few, {"compress_level": 0}),
+        "few, palette": (few.quantize(256), {}),
+        "few, opaque": (few.convert("RGBA"), {}),
+        "few, turned by metadata": (few.transpose(Image.Transpose.ROTATE_90), {"exif": sideways}),
+        "grey": (grey, {}),
+        "grey as colours": (grey.convert("RGB"), {"optimize": True}),
+        "grey, sideways": (grey.transpose(Image.Transpose.ROTATE_90), {}),
+        "grey, turned by metadata": (grey.transpose(Image.Transpose.ROTATE_90), {"exif": sideways}),
+        "other size": (few.resize((24, 24)), {}),
+    }
+    names = [f"{name}.png" for name in saved]
+    for name, (image, options) in zip(names, saved.values(), strict=True):
+        image.save(tmp_path / name, **options)
+    few.save(tmp_path / "lossy.jpg", quality=80)
+    Image.open(tmp_path / "lossy.jpg").save(tmp_path / "from lossy.png")
+    Image.open(tmp_path / "lossy.jpg").save(tmp_path / "from lossy.bmp")
+    (tmp_path / "from lossy.bmp").rename(tmp_path / "from lossy.jpg")
+    (tmp_path / "broken.png").write_bytes(b"x")
+    shutil.copy(tmp_path / "broken.png", tmp_path / "broken too.png")
+    names += ["lossy.jpg", "from lossy.png", "from lossy.jpg", "broken.png", "broken too.png"]
+    hashes = picture_hashes(tmp_path, names)
+    groups = {}
+    for name in names:
+        groups.setdefault(hashes[name], []).append(name.partition(",")[0].partition(".")[0])
+    assert sorted(map(set, groups.values()), key=str) == sorted(
+        [{"few"}, {"grey", "grey as colours"}, {"other size"}, {"lossy", "from lossy"}, {"broken", "broken too"}],
+        key=str,
+    )
+    assert [len(group) for group in groups.values()] == [5, 4, 1, 3, 2]
+
+
+def test_copies_of_copies_are_copies():
+    assert same_pictures([("a",), ("b",), ("c",), ("b", "c"), ("d",), ("c", "a")]) == [0, 0, 0, 0, 4, 0]
+    assert same_pictures([]) == []
+
+
+def test_pictures_saved_again_lie_on_one_side(tmp_path):
+    root = write_images(tmp_path / "tiny", count=8, size=16, suffix=".png")
+    for path in list((root / "Water").iterdir()):
+        Image.open(path).save(path.with_name(f"{path.stem}_small.png"), optimize=True, compress_level=9)
+        Image.open(path).save(path.with_name(f"{path.stem}_plain.png"), compress_level=0)
+    names = list_images(root)
+    with pytest.warns(DataWarning, match="16 of 40 images are copies"):
+        learn, held = hold_out(names, 0.5)
+    stems = [{name[:13] for name in side if name.startswith("Water")} for side in (learn, held)]
+    assert all(stems) and not stems[0] & stems[1]

@@ -133,7 +133,7 @@ def test_a_staged_encoder_knows_how_long_its_features_are(encoder):
         staged = StagedEncoder(encoder, stages).eval()
         assert staged(batch).shape == (2, length) and staged.feature_dim == length
         assert not any(module._forward_hooks for module in encoder.modules())
-    with pytest.raises(ValueError, match=r"no stages \[0\]"):
+    with pytest.raises(ValueError, match="stages=0"):
         StagedEncoder(encoder, (0, 1))
 
 

@@ -95,7 +95,7 @@ def test_number_of_parameters():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"), [((3, 19), ["19", "[18, 34, 50]"]), ((3, 18, 0.001), ["0.001"]), ((0,), ["in_channels 0"])]
+    ("arguments", "words"), [((3, 19), ["19", "[18, 34, 50]"]), ((3, 18, 0.001), ["0.001"]), ((0,), ["in_channels=0"])]
 )
 def test_impossible_encoders_are_refused(arguments, words):
     with pytest.raises(ValueError) as error:

@@ -351,6 +351,14 @@ def test_the_name_of_a_dataset_stays_a_name(caller, given):
     assert run_labs.dataset_knob(given, [caller]) == given
 
 
+def test_a_name_with_a_slash_is_a_folder_of_the_caller_or_else_a_name(caller):
+    assert run_labs.dataset_knob("ben-ge-sim/", [caller]) == "ben-ge-sim"
+    assert run_labs.dataset_knob("empty/", [caller]) == str(caller / "empty")
+    (caller / "ben-ge-sim").mkdir()
+    assert run_labs.dataset_knob("ben-ge-sim/", [caller]) == str(caller / "ben-ge-sim")
+    assert run_labs.dataset_knob("./none/", [caller]) == str(caller / "none")
+
+
 def test_where_a_path_leads_nowhere_the_next_folder_is_tried(caller):
     assert run_labs.dataset_knob("data/own", [Path(), caller]) == str(caller / "data" / "own")
 

@@ -18,7 +18,7 @@ import rasterio
 
 from bengelib import sim_patch
 from bengelib.bands import CLIMATE_ZONES, CORINE_43, LAND_COVER, LAND_COVER_NAMES, S1_BANDS, S2
-from bengelib.errors import DiskError, SettingsError
+from bengelib.errors import ArgumentError, DiskError, SettingsError
 from bengelib.identity import season, tile_origin
 from bengelib.sim_files import geotiff, projection
 from bengelib.sim_noise import fractal, key_of, smooth, smooth_at
@@ -406,10 +406,10 @@ def test_a_foreign_folder_or_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"patches": 0}, "patches=0"), ({"seed": -1}, "seed=-1"), ({"sampling": "even"}, "'natural', 'balanced'"),
-     ({"processes": 0}, "processes=0"), ({"patches": "8"}, "patches='8'")],
+     ({"processes": 0}, "processes=0"), ({"patches": "8"}, "patches='8'"), ({"patches": True}, "patches=True")],
 )  # fmt: skip
 def test_impossible_settings_are_named(tmp_path: Path, settings: dict[str, object], message: str) -> None:
-    with pytest.raises(SettingsError, match=re.escape(message)):
+    with pytest.raises((ArgumentError, SettingsError), match=re.escape(message)):
         simulate(tmp_path / "tree", **settings)  # type: ignore[arg-type]
     assert not (tmp_path / "tree").exists()
 

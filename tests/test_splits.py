@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bengelib.errors import SplitError
+from bengelib.errors import ArgumentError, SplitError
 from bengelib.splits import (
     FOLD_OF_TILE,
     FOLDS,
@@ -92,10 +92,12 @@ def test_id_without_a_tile_is_refused(name):
         (("train", "random", 0), ["'random'", "blocked"]),
         (("train", "blocked", 5), ["5", "0 to 4"]),
         (("train", "blocked", -1), ["-1"]),
+        (("train", "blocked", True), ["fold=True"]),
+        (("train", "blocked", "1"), ["fold='1'"]),
     ],
 )
 def test_unknown_choices_are_named_with_the_known_ones(arguments, words):
-    with pytest.raises(SplitError) as error:
+    with pytest.raises((SplitError, ArgumentError)) as error:
         check_split(*arguments)
     assert all(word in str(error.value) for word in words)
 
@@ -126,6 +128,20 @@ class TestOfficialSplit:
             official_split(root, "name", "val", ["a", "b"])
         assert "name_val.csv" in str(error.value) and "name_validation.csv" in str(error.value)
 
+    def test_names_that_differ_in_capitals_and_files_that_do_so_too(self, root):
+        self.write(root, "train", ["a", "b"])
+        self.write(root, "Train", ["b", "a"])
+        if len(list((root / "splits").iterdir())) < 2:
+            pytest.skip("a disk that does not tell capitals from small letters")
+        assert official_split(root, "name", "train", ["a", "b"]) == ["a", "b"]
+        self.write(root, "Train", ["a"])
+        with pytest.raises(SplitError, match=r"name_train\.csv and .*name_Train\.csv name different patches"):
+            official_split(root, "name", "train", ["a", "b"])
+        (root / "splits" / "name_train.csv").unlink()
+        assert official_split(root, "name", "train", ["a", "b"]) == ["a"]
+        self.write(root, "VAL", ["b"])
+        assert official_split(root, "name", "val", ["a", "b"]) == ["b"]
+
     def test_windows_line_ends_and_a_byte_order_mark(self, root):
         self.write(root, "train", ["\ufeffa", "b"], end="\r\n")
         assert official_split(root, "name", "train", ["a", "b"]) == ["a", "b"]
@@ -134,6 +150,9 @@ class TestOfficialSplit:
         with pytest.raises(SplitError, match=r"name_test\.csv") as error:
             official_split(root, "name", "test", ["a"])
         assert 'scheme="study"' in str(error.value)
+        (root / "splits" / "test.csv").write_text("a\n")
+        with pytest.raises(SplitError, match=r"name_test\.csv; there are \['test\.csv'\]\."):
+            official_split(root, "name", "test", ["a"])
 
     def test_foreign_patch(self, root):
         self.write(root, "train", ["a", "elsewhere"])
@@ -192,6 +211,8 @@ class TestOfficialSplit:
             (b"patch_id\na\nb\n", r"line 1 is a header \('patch_id'\): remove it"),
             (b'"patch_id"\n"a"\n"b"\n', "line 1 is a header"),
             (b"0\na\nb\n", "line 1 is a header"),  # pandas, of a table without names
+            (b"# of 2020\na\nb\n", "line 1 begins with '# of 2020'.*Comments are not read"),
+            (b"#patch_id\na\nb\n", "if it is the header, the sign before it"),
             (b"training patches\na\nb\n", "line 1 has 2 values"),
             (b"training\na\nb\n", "line 1, 'training', is the only one"),
             (b",patch_id\n0,a\n1,b\n", r"line 2 has 2 values \('0 a'\)"),

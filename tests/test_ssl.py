@@ -194,7 +194,7 @@ def test_bad_temperatures_are_refused(temperature):
     z = torch.randn(4, 3)
     for attempt in (lambda: nt_xent(z, z, temperature), lambda: cross_modal(z, z, temperature),
                     lambda: Contrast("simclr", temperature=temperature)):  # fmt: skip
-        with pytest.raises(ValueError, match="temperature is above 0"):
+        with pytest.raises(ValueError, match=r"temperature=.* above 0"):
             attempt()
 
 
@@ -373,7 +373,7 @@ def test_vicreg_without_its_other_terms_collapses_too():
     [
         ("moco", {}, "simclr"),
         ("simclr", {"off_diagonal": 1}, "temperature"),
-        ("barlow", {"off_diagonal": -1}, "0 or more"),
+        ("barlow", {"off_diagonal": -1}, "at least 0"),
         ("vicreg", {"temperature": 1}, "similarity"),
     ],
 )

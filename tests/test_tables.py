@@ -326,7 +326,7 @@ def test_tables_as_people_save_them_are_refused_with_a_word_on_what_is_the_matte
 
 def test_decimal_commas_in_quotes_are_refused(root):
     saved(root, lambda text: text.replace("50.25", '"50,25"'))
-    with pytest.raises(TableError, match=r"'50,25'.* for a\. Write decimal numbers with a point"):
+    with pytest.raises(TableError, match=r"for a\. '50,25' looks like a decimal comma: write a point"):
         read(root, "lonlat")
 
 
@@ -394,3 +394,52 @@ def test_rows_that_belong_to_another_patch_are_refused(root, key, table, change)
 def test_files_of_other_names_say_nothing_of_the_patch(root):
     saved(root, lambda text: text.replace("b_cover.tif", "maps/tile 7.tif"), "esaworldcover")
     assert read(root, "land_cover_top").tolist() == [0, 0, 9]
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("1,234", "a decimal comma .write 1.234., or thousands set apart .write 1234."),
+        ("1,234,567", "thousands set apart: write 1234.5"),
+        ("1,234.5", "thousands set apart: write 1234.5"),
+        ("1 234,5", "thousands set apart"),
+        ("1\u202f234", "thousands set apart"),
+        ("1'234.5", "thousands set apart"),
+        ("1.234,5", "thousands set apart by points, and a decimal comma"),
+        ("45,5", "a decimal comma: write a point"),
+        ("\u22123.5", "a dash in place of the minus sign"),
+        ("0.5 %", "a unit or another sign behind the number"),
+        ("12.5°", "a unit"),
+        ("#REF!", "an error of a spreadsheet"),
+        ("True", "a truth value"),
+    ],
+)
+def test_what_is_written_instead_of_a_number_is_named(root, written, words):
+    write_csv(
+        root / "tiny_meta.csv", [*META_COLUMNS], [[*META[0][:4], written, *META[0][5:8]], META[1][:8], META[2][:8]]
+    )
+    with pytest.raises(TableError, match=rf"tiny_meta\.csv .*looks like {words}"):
+        read(root, "season")
+
+
+def test_truth_values_are_no_numbers(root):
+    write_csv(root / "tiny_meta.csv", [*META_COLUMNS], [[*row[:4], True, *row[5:8]] for row in META])
+    with pytest.raises(TableError, match=r"\[True\].*truth value"):
+        read(root, "season")
+
+
+@pytest.mark.parametrize("comment", ["# made on Monday\n", "#\n", '"# of ""us"", and them"\n', "// patches\n", "#"])
+def test_comments_are_refused_by_name(root, comment):
+    path = root / f"{root.name}_meta.csv"
+    path.write_text(comment + path.read_text())
+    with pytest.raises(TableError, match=r"_meta\.csv: line 1 begins with '(#|//).*Comments are not read"):
+        read_meta(root)
+
+
+def test_a_table_of_the_same_name_but_for_capitals_is_named(root):
+    path = root / f"{root.name}_meta.csv"
+    if (root / path.name.upper()).exists():
+        pytest.skip("a disk that does not tell capitals from small letters")
+    (root / f"{root.name}_META.csv").write_text("patch_id\n")
+    with pytest.warns(DataWarning, match=rf"{path.name} is read, and \['{root.name}_META\.csv'\]"):
+        read_meta(root)

@@ -260,5 +260,5 @@ def test_one_column_of_a_target_can_be_regressed():
     assert evaluate(Regression("y", 1.0, column=0), torch.tensor([281.0, 292.0]), labels, 2) == {"mae": 1.5}
     with pytest.raises(BandError, match="give `column` for one of several"):
         Regression("y", 1.0).loss({"y": torch.ones(2)}, {"y": labels})
-    with pytest.raises(ValueError, match="scale 0"):
+    with pytest.raises(ValueError, match="scale=0"):
         Regression("y", 0)

@@ -363,7 +363,7 @@ def test_a_task_without_any_label_is_passed_over(place):
 
 @pytest.mark.parametrize("weight", [-1.0, 0.0, math.nan, math.inf])
 def test_a_weight_that_is_no_weight_is_named(weight):
-    with pytest.raises(ValueError, match=rf"weights {{'b': {weight}}} must be positive"):
+    with pytest.raises(ValueError, match=rf"weight of 'b'={weight}; expected a number above 0"):
         FixedWeights({"a": 1.0, "b": weight})
     with pytest.raises(NonFiniteLossError, match=rf"EqualWeights arrived at weights {{'b': {weight}}}"):
         EqualWeights(["a", "b"]).combine(losses(a=1, b=1), [1.0, weight])

@@ -297,7 +297,8 @@ def dataset_knob(given: str, called_from: Sequence[Path]) -> str:
         is_tree = os.path.isfile(find(place / f"{place.name}_meta.csv")) or (place / "manifest.json").is_file()
         if is_tree or (os.path.isdir(place) and path.name != given):
             return str(place)
-    return given if path.name == given else str(absolute(called_from[0] / path))
+    name = given.rstrip("/")  # as completion leaves it, of a folder elsewhere
+    return name if path.name == name else str(absolute(called_from[0] / path))
 
 
 def main(arguments: Iterable[str] | None = None, root: Path = ROOT) -> int:
