@@ -15,7 +15,7 @@ from bengelib.arguments import as_index, as_indices
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.consistency import check_tree
 from bengelib.errors import BandError, MissingModalityError, RasterError, SplitError
-from bengelib.files import names_like, tree_folder
+from bengelib.files import folded, tree_folder
 from bengelib.rasters import RASTER_KEYS, absent_hint, absent_patches, modality_folder, read_patch, tree_folders
 from bengelib.simulate import read_marker
 from bengelib.splits import SPLITS, blocked_split, check_split, official_split, read_splits, study_split
@@ -129,9 +129,12 @@ def account_for(
     """
     account = Account("patches", root)
     account.used = used
+    alike: dict[str, list[str]] = {}
     for name in sorted(os.listdir(root)):
-        if others := [other for other in names_like(root / name) if other > name]:
-            account.remarks.append(f"{name} and {', '.join(others)} differ in capitals or accents alone; one is read")
+        alike.setdefault(folded(name), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            account.remarks.append(f"{' and '.join(names)} differ in capitals or accents alone; one of them is read")
     for folder, name in _off_table(root, meta):
         account.leave_out(f"lie in {folder}/ and are not in the meta table", name)
     for patch_id in unsplit:

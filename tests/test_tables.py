@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -448,7 +449,7 @@ def test_a_table_of_the_same_name_but_for_capitals_is_named(root):
 
 def test_two_tables_of_one_kind_that_differ_are_named(root):
     (root / "era-5").mkdir()
-    second = shutil.copy(root / "tiny_era-5.csv", root / "era-5")
+    second = Path(shutil.copy(root / "tiny_era-5.csv", root / "era-5"))
     assert len(read(root, "weather")) == 3
     second.write_text(second.read_text().replace("280", "281"))
     with pytest.raises(TableError, match=r"tiny_era-5\.csv and .*era-5.tiny_era-5\.csv differ, and 'weather'"):
