@@ -16,7 +16,7 @@ _NUMBERS = (
     (r"[-+]?\d{1,3},\d{3}", "a decimal comma (write 1.234), or thousands set apart (write 1234)?"),
     (r"[-+]?\d*,\d+([eE][-+]?\d+)?", "a decimal comma: write a point"),
     (r"[\u2212\u2012\u2013\u2014].*\d.*", "a dash in place of the minus sign: write -"),
-    (r"[-+]?\d+(\.\d+)?\s*[^\d\s.,eE+-].*", "a unit or another sign behind the number: leave it out"),
+    (r"[-+]?\d+(\.\d+)?\s*[^\d\s.,eExX_+-].*", "a unit or another sign behind the number: leave it out"),
     (r"(?i)true|false", "a truth value: write a number"),
     (r"#.*", "an error of a spreadsheet: mend its formula"),
 )

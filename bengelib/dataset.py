@@ -15,7 +15,7 @@ from bengelib.arguments import as_index, as_indices
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.consistency import check_tree
 from bengelib.errors import BandError, MissingModalityError, RasterError, SplitError
-from bengelib.files import tree_folder
+from bengelib.files import folded, tree_folder
 from bengelib.rasters import RASTER_KEYS, absent_hint, absent_patches, modality_folder, read_patch, tree_folders
 from bengelib.simulate import read_marker
 from bengelib.splits import SPLITS, blocked_split, check_split, official_split, read_splits, study_split
@@ -129,6 +129,12 @@ def account_for(
     """
     account = Account("patches", root)
     account.used = used
+    alike: dict[str, list[str]] = {}
+    for name in sorted(os.listdir(root)):
+        alike.setdefault(folded(name), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            account.remarks.append(f"{' and '.join(names)} differ in capitals or accents alone; one of them is read")
     for folder, name in _off_table(root, meta):
         account.leave_out(f"lie in {folder}/ and are not in the meta table", name)
     for patch_id in unsplit:
@@ -172,8 +178,7 @@ class SampleBatch(Sequence[Sample]):
         """One sample, or a list of them for a slice."""
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
+        index = as_index(index, len(self))
         return {key: value[index] for key, value in self.batch.items()}
 
 
@@ -300,6 +305,7 @@ class BENGE(Dataset[Sample]):
 
     def read_stored(self, index: int) -> dict[str, np.ndarray]:
         """The rasters of one patch as they are stored, undecoded; see `bengelib.rasters` for keys and shapes."""
+        index = as_index(index, len(self))
         ids = self.patch_ids[index], self._s1_ids[index]
         return read_patch(self._folders, *ids, self.s2_bands, self.s1_bands, self._wanted)
 

@@ -44,10 +44,11 @@ def absolute(path: str | os.PathLike[str]) -> Path:
 
 def same_name(one: str, other: str) -> bool:
     """Whether two names are the same to some disk: whatever form their accents and case have."""
-    return _folded(one) == _folded(other)
+    return folded(one) == folded(other)
 
 
-def _folded(name: str) -> str:
+def folded(name: str) -> str:
+    """A name without what some disks do not tell apart: the case of its letters, and the form of its accents."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 

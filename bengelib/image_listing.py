@@ -27,6 +27,8 @@ _DOCUMENT = re.compile(
 """What may lie beside class folders and is taken for none."""
 _SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found"}
 """What operating systems leave in folders, in lower case."""
+_THUMBNAILS = {"@eadir", "$recycle.bin"}
+"""Those of them that hold images of their own."""
 _UPWARDS = "are links to a folder above"
 _SIDES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "holdout"}
 """Names of folders above the classes, in lower case."""
@@ -74,6 +76,7 @@ def find_images(root: str | Path, *, need_classes: bool = True) -> ImageList:
     names: list[str] = []
     loose: list[str] = []
     above = os.path.realpath(root)
+    read: dict[str, str] = {}
     for entry in _entries(root):
         suffix = Path(entry.name).suffix.lower()
         if _is_hidden(entry.name):
@@ -82,6 +85,11 @@ def find_images(root: str | Path, *, need_classes: bool = True) -> ImageList:
             if Path(above).is_relative_to(os.path.realpath(entry.path)):
                 account.leave_out(_UPWARDS, entry.name)
             else:
+                first = read.setdefault(os.path.realpath(entry.path), entry.name)
+                if first != entry.name:
+                    account.remarks.append(
+                        f"{shown(first)} and {shown(entry.name)} are one folder (a link): two classes"
+                    )
                 names += _class_folder(Path(entry.path), root, account)
         elif entry.is_file() and suffix in SUFFIXES:
             loose.append(entry.name)
@@ -258,10 +266,10 @@ def _is_hidden(name: str) -> bool:
 
 def _pass_over(entry: os.DirEntry[str], root: Path, account: Account) -> None:
     """Count something hidden: as left out if it is an image, or a folder that has one in it."""
-    is_ours = entry.name.lower() in _SYSTEM or entry.name.startswith("._")
-    if not is_ours and entry.is_dir() and any(_images_within(entry.path)):
+    is_systems = entry.name.lower() in _THUMBNAILS or entry.name.startswith("._")
+    if not is_systems and entry.is_dir() and any(_images_within(entry.path)):
         account.leave_out("are hidden folders with images in them", Path(entry.path).relative_to(root).as_posix())
-    elif not is_ours and _is_image(entry.name) and entry.is_file():
+    elif not is_systems and _is_image(entry.name) and entry.is_file():
         account.leave_out("are hidden files", Path(entry.path).relative_to(root).as_posix())
     else:
         account.put_aside("are hidden or of the operating system")

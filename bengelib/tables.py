@@ -100,7 +100,9 @@ def _check_rows(text: str, path: Path, columns: Sequence[str], ids: Sequence[str
         TableError: as for `read_csv`.
     """
     start = text.lstrip().split("\n", 1)[0]
-    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
+    for separator, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars"), (" ", "blanks")):
+        if separator == " " and "," in start:
+            continue
         if "patch_id" in [part.strip(' "\r') for part in start.split(separator)] and separator in start:
             raise TableError(
                 f"{path} has its values set apart by {name}: save it with commas, and with points in decimal numbers."
@@ -199,9 +201,11 @@ def _bigearthnet(root: Path) -> str | None:
 def _find(root: Path, stem: str, what: str) -> Path:
     """`<name>_<stem>.csv` at the root or in a folder of the same stem (the full set keeps it there)."""
     candidates = [find(root / f"{root.name}_{stem}.csv"), find(root / stem / f"{root.name}_{stem}.csv")]
-    for path in candidates:
-        if path.is_file():
-            return path
+    found = [path for path in candidates if path.is_file()]
+    if len(found) > 1 and found[0].read_bytes() != found[1].read_bytes():
+        raise TableError(f"{found[0]} and {found[1]} differ, and {what!r} needs one of them. Move the other one away.")
+    if found:
+        return found[0]
     raise MissingModalityError(
         f"{what!r} was asked for, but there is no {candidates[0].name} in {root} (nor in its folder {stem}/). "
         f"Leave {what!r} out, or add the file."

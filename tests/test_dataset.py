@@ -12,6 +12,7 @@ import bengelib
 from bengelib.bands import CLIMATE_ZONES, CORINE_19, IGNORE_INDEX, LAND_COVER, S1_BANDS, S2, S2_BANDS
 from bengelib.dataset import BENGE, KEYS
 from bengelib.errors import (
+    ArgumentError,
     BandError,
     BengeError,
     DatasetNotFoundError,
@@ -512,3 +513,20 @@ def test_patches_without_a_row_are_counted_in_a_tree_of_any_modality(tmp_path, f
             shutil.rmtree(root / other)
     with pytest.warns(DataWarning, match=rf"2 of 7 patches lie in {folder}/ and are not in the meta table"):
         BENGE(root, modalities=(), targets=("climate_zone",))
+
+
+def test_folders_that_differ_in_capitals_alone_are_named(tmp_path):
+    root = fake.write_fake_tree(tmp_path / "ben-ge-fake", 1)
+    (root / "Sentinel-2").mkdir(exist_ok=True)
+    if len(list(root.glob("?entinel-2"))) < 2:
+        pytest.skip("a disk that does not tell capitals from small letters")
+    with pytest.warns(DataWarning, match="Sentinel-2 and sentinel-2 differ in capitals or accents alone"):
+        BENGE(root)
+
+
+@pytest.mark.parametrize("index", [True, 1.0, "0", [0]])
+def test_every_way_to_one_sample_takes_a_whole_number_alone(everything, index):
+    for read in (everything.read_stored, everything.__getitems__([0, 1]).__getitem__):
+        with pytest.raises(ArgumentError):
+            read(index)
+    assert everything.read_stored(-1).keys() == everything.read_stored(PATCHES - 1).keys()

@@ -76,6 +76,8 @@ def test_what_operating_systems_leave_is_no_concern(root, recwarn):
         (root / name).write_text("x")
     for name in ("Thumbs.db", ".DS_Store", "._Water_0.jpg", "desktop.ini"):
         (root / "Water" / name).write_bytes(b"x")
+    (root / "@eaDir").mkdir()
+    shutil.copy(root / "Water" / "Water_0.jpg", root / "@eaDir" / "SYNOPHOTO_THUMB_M.jpg")
     (root / "__MACOSX" / "Water").mkdir(parents=True)
     (root / "__MACOSX" / "Water" / "._Water_0.jpg").write_bytes(b"x")
     (root / "readme.txt").write_text("x")
@@ -83,7 +85,7 @@ def test_what_operating_systems_leave_is_no_concern(root, recwarn):
     names = list_images(root)
     assert len(names) == 12 and not recwarn.list
     assert names.account.set_aside == {
-        "are hidden or of the operating system": 6,
+        "are hidden or of the operating system": 7,
         "are other files beside the class folders": 5,
     }
 
@@ -109,9 +111,14 @@ def _upwards(root):
     (root / "Lake").symlink_to(root)
 
 
+def _found_by_a_disk_check(root):
+    shutil.copytree(root / "Water", root / "lost+found" / "Lake")
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
+        (_found_by_a_disk_check, "hidden folders with images in them, the first being lost.found"),
         (_dangling, "links that lead nowhere, the first being Lake"),
         (_file_of_git, r"\(none\), the first being Lake"),
         (lambda root: (root / "Lake.zip").write_bytes(b"PK"), r"\(\.zip\), the first being Lake.zip"),
@@ -130,8 +137,14 @@ def test_a_class_folder_that_is_none_is_counted_as_left_out(root, damage, words)
     assert len(names) == 12 and names.account.met == 13 and len(said) == 1
     for label in ("Field", "Forest"):
         shutil.rmtree(root / label)
-    with pytest.raises(DatasetNotFoundError, match=r"Left out: 1 .*such as \.?Lake"):
+    with pytest.raises(DatasetNotFoundError, match=r"Left out: 1 .*such as (\.?Lake|lost)"):
         list_images(root)
+
+
+def test_two_names_of_one_folder_are_named(root):
+    (root / "Lake").symlink_to(root / "Water")
+    with pytest.warns(DataWarning, match="Lake and Water are one folder"):
+        assert len(list_images(root)) == 16
 
 
 def test_what_is_hidden_in_a_class_is_counted_as_left_out(root):

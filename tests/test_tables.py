@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -442,4 +444,19 @@ def test_a_table_of_the_same_name_but_for_capitals_is_named(root):
         pytest.skip("a disk that does not tell capitals from small letters")
     (root / f"{root.name}_META.csv").write_text("patch_id\n")
     with pytest.warns(DataWarning, match=rf"{path.name} is read, and \['{root.name}_META\.csv'\]"):
+        read_meta(root)
+
+
+def test_two_tables_of_one_kind_that_differ_are_named(root):
+    (root / "era-5").mkdir()
+    second = Path(shutil.copy(root / "tiny_era-5.csv", root / "era-5"))
+    assert len(read(root, "weather")) == 3
+    second.write_text(second.read_text().replace("280", "281"))
+    with pytest.raises(TableError, match=r"tiny_era-5\.csv and .*era-5.tiny_era-5\.csv differ, and 'weather'"):
+        read(root, "weather")
+
+
+def test_values_set_apart_by_blanks_are_named(root):
+    saved(root, lambda text: text.replace(" ", "T").replace(",", " "))
+    with pytest.raises(TableError, match="set apart by blanks"):
         read_meta(root)
