@@ -154,12 +154,15 @@ def _off_table(root: Path, meta: pd.DataFrame) -> list[tuple[str, str]]:
     key, folder = next(iter(folders.items()))
     known = set(meta["patch_id_s1"] if key == "s1" else meta.index)
     is_folder = key in ("s2", "s1")
-    with os.scandir(folder) as listing:
-        names = sorted(
-            entry.name if is_folder else entry.name.rpartition("_")[0]
-            for entry in listing
-            if not entry.name.startswith(".") and (entry.is_dir() if is_folder else entry.name.endswith(".tif"))
-        )
+    try:
+        with os.scandir(folder) as listing:
+            names = sorted(
+                entry.name if is_folder else entry.name.rpartition("_")[0]
+                for entry in listing
+                if not entry.name.startswith(".") and (entry.is_dir() if is_folder else entry.name.endswith(".tif"))
+            )
+    except OSError:  # a pack does without the rasters, and reading them says what is the matter
+        return []
     return [(folder.name, name) for name in names if name not in known]
 
 
