@@ -42,7 +42,7 @@ help:
 	@echo "make test-lowest, make test-newest   the same with the oldest and the newest versions admitted,"
 	@echo "               in $(lowest) and $(newest)"
 	@echo "make jupyter   open JupyterLab on the same environment"
-	@echo "make lint      check style and types"
+	@echo "make lint      check style, types and layers"
 	@echo "make venv      only create $(VENV) and install into it; the other commands do so where needed"
 	@echo "make links REPO=owner/name   write another public address into badges, setup cells and citation"
 	@echo "make clean     remove what the commands wrote, but not data/, $(VENV)* and the runs of studies"
@@ -85,6 +85,7 @@ jupyter: $(ready)
 lint: $(ready)
 	@$(python) -m ruff check .
 	@$(python) -m mypy
+	@$(VENV)/bin/lint-imports --no-cache
 
 # Needs no packages, so no environment either.
 links:

@@ -30,6 +30,11 @@ sys.path.insert(0, str(ROOT))
 
 from bengelib.bands import CLIMATE_ZONE_SYMBOLS, CORINE_19, S1_BANDS, S2_BANDS, WEATHER  # noqa: E402
 from bengelib.clouds import paint_clouds  # noqa: E402
+from bengelib.course.results import POOLED, fingerprint, interval_rows  # noqa: E402
+from bengelib.course.studies import command_line, run_path  # noqa: E402
+from bengelib.data.loading import load  # noqa: E402
+from bengelib.data.packed import PackedBENGE  # noqa: E402
+from bengelib.data.splits import mgrs_tile, unit_hash  # noqa: E402
 from bengelib.engine import Trainer, predict, seed_everything  # noqa: E402
 from bengelib.fusion import EarlyFusion, FeatureFusion, FiLMFusion, LateFusion  # noqa: E402
 from bengelib.heads import ClassificationHead, Network, count_parameters  # noqa: E402
@@ -42,11 +47,6 @@ from bengelib.intervals import (  # noqa: E402
     pool,
     score_runs,
 )
-from bengelib.loading import load  # noqa: E402
-from bengelib.packed import PackedBENGE  # noqa: E402
-from bengelib.results import POOLED, fingerprint, interval_rows  # noqa: E402
-from bengelib.splits import mgrs_tile, unit_hash  # noqa: E402
-from bengelib.studies import command_line, run_path  # noqa: E402
 from bengelib.tasks import Classification, MultiLabel  # noqa: E402
 from bengelib.transforms import Augment, Batch  # noqa: E402
 

@@ -33,6 +33,11 @@ sys.path.insert(0, str(ROOT))
 
 from bengelib.bands import CLIMATE_ZONE_SYMBOLS, IGNORE_INDEX, LAND_COVER_NAMES, S1_BANDS, S2_BANDS  # noqa: E402
 from bengelib.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from bengelib.course.results import POOLED, fingerprint, interval_rows  # noqa: E402
+from bengelib.course.studies import command_line, keep, run_path  # noqa: E402
+from bengelib.data.hide_labels import HideLabels, labelled_share  # noqa: E402
+from bengelib.data.loading import load  # noqa: E402
+from bengelib.data.packed import PackedBENGE  # noqa: E402
 from bengelib.engine import Trainer, predict, seed_everything  # noqa: E402
 from bengelib.fusion import EarlyFusion  # noqa: E402
 from bengelib.heads import (  # noqa: E402
@@ -43,7 +48,6 @@ from bengelib.heads import (  # noqa: E402
     count_parameters,
     hard_maps,
 )
-from bengelib.hide_labels import HideLabels, labelled_share  # noqa: E402
 from bengelib.intervals import (  # noqa: E402
     Score,
     accuracy,
@@ -55,10 +59,6 @@ from bengelib.intervals import (  # noqa: E402
     pool,
     score_runs,
 )
-from bengelib.loading import load  # noqa: E402
-from bengelib.packed import PackedBENGE  # noqa: E402
-from bengelib.results import POOLED, fingerprint, interval_rows  # noqa: E402
-from bengelib.studies import command_line, keep, run_path  # noqa: E402
 from bengelib.tasks import Classification, Regression, Segmentation, Task  # noqa: E402
 from bengelib.transforms import Augment  # noqa: E402
 from bengelib.weighting import (  # noqa: E402
@@ -430,7 +430,8 @@ class Table:
 
     def pixels(self, run: Run, train: PackedBENGE, count: int = 20_000) -> np.ndarray:
         """Confusion matrices (N, K, K) of a logistic regression on the same bands of single pixels."""
-        from bengelib.transforms import Normalize, decode
+        from bengelib.data.decode import decode
+        from bengelib.transforms import Normalize
 
         normalize = Normalize("s2", S2_BANDS)
         random = np.random.default_rng(0)
@@ -469,7 +470,7 @@ class Table:
 
 def decoded_land_cover(batch: dict[str, Any]) -> np.ndarray:
     """Land-cover indices (N, 120, 120) int64 of a stored batch."""
-    from bengelib.transforms import decode
+    from bengelib.data.decode import decode
 
     maps: np.ndarray = decode({"land_cover": batch["land_cover"]}, ())["land_cover"].numpy()
     return maps

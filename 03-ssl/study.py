@@ -51,22 +51,24 @@ sys.path.insert(0, str(ROOT))
 
 from bengelib.bands import CORINE_19, LAND_COVER_NAMES, S1_BANDS, S2_BANDS  # noqa: E402
 from bengelib.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from bengelib.course.results import POOLED, fingerprint, interval_rows  # noqa: E402
+from bengelib.course.studies import command_line, keep, run_path  # noqa: E402
+from bengelib.data.decode import decode  # noqa: E402
+from bengelib.data.labelled import FRACTIONS, label_subsets  # noqa: E402
+from bengelib.data.loading import load  # noqa: E402
+from bengelib.data.packed import PackedBENGE  # noqa: E402
+from bengelib.data.splits import mgrs_tile  # noqa: E402
 from bengelib.engine import History, Trainer, predict, seed_everything  # noqa: E402
-from bengelib.finetuning import FROM_SCRATCH, FineTuning, finetune, logits_of, with_chosen_lr  # noqa: E402
 from bengelib.fusion import EarlyFusion, LateFusion  # noqa: E402
 from bengelib.heads import ClassificationHead, Network, count_parameters  # noqa: E402
 from bengelib.intervals import accuracy, draw_patches, mean_average_precision, pool, score_runs  # noqa: E402
-from bengelib.labelled import FRACTIONS, label_subsets  # noqa: E402
-from bengelib.linear import extract_features, fit_logistic, knn_probe  # noqa: E402
-from bengelib.loading import load  # noqa: E402
 from bengelib.mae import ViTEncoder  # noqa: E402
-from bengelib.packed import PackedBENGE  # noqa: E402
-from bengelib.pretraining import Pretraining, as_measured, mild_views, pretrain_encoder, strong_views  # noqa: E402
-from bengelib.results import POOLED, fingerprint, interval_rows  # noqa: E402
-from bengelib.splits import mgrs_tile  # noqa: E402
-from bengelib.ssl import Contrast, Geolocation, SiameseNetwork, place_clusters, retrieval  # noqa: E402
-from bengelib.studies import command_line, keep, run_path  # noqa: E402
-from bengelib.transforms import Batch, decode  # noqa: E402
+from bengelib.methods.geolocation import Geolocation, place_clusters  # noqa: E402
+from bengelib.probe import extract_features, fit_logistic, knn_probe  # noqa: E402
+from bengelib.recipes.finetuning import FROM_SCRATCH, FineTuning, finetune, logits_of, with_chosen_lr  # noqa: E402
+from bengelib.recipes.pretraining import Pretraining, as_measured, mild_views, pretrain_encoder, strong_views  # noqa: E402
+from bengelib.ssl import Contrast, SiameseNetwork, retrieval  # noqa: E402
+from bengelib.transforms import Batch  # noqa: E402
 from bengelib.views import TwoViews, Views, pair_modalities  # noqa: E402
 
 RESULTS = Path(__file__).with_name("results.csv")

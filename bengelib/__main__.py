@@ -14,7 +14,7 @@ from bengelib.errors import BengeError
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 FAILED = 2
 """Exit status after an error."""
-METHODS = ("simclr", "barlow", "vicreg", "mae", "cross-modal")  # as in bengelib.pretraining, which would import torch
+METHODS = ("simclr", "barlow", "vicreg", "mae", "cross-modal")  # as in recipes/pretraining, which imports torch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,21 +155,21 @@ def _add_data(command: argparse.ArgumentParser) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> None:
-    from bengelib.simulate import simulate
+    from bengelib.sim.simulate import simulate
 
     print(simulate(options.root, options.patches, options.seed, options.sampling))
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    from bengelib.download import fetch
-    from bengelib.loading import data_folders
+    from bengelib.data.download import fetch
+    from bengelib.data.loading import data_folders
 
     print(fetch(options.name, options.root or data_folders()[-1]))
 
 
 def _pack(options: argparse.Namespace) -> None:
-    from bengelib.manifest import verify
-    from bengelib.packing import pack
+    from bengelib.data.manifest import verify
+    from bengelib.data.packing import pack
 
     folder = pack(
         options.root,
@@ -192,7 +192,7 @@ def _of_benge(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    from bengelib.commands import Pretraining, pretrain_benge, pretrain_images
+    from bengelib.cli.commands import Pretraining, pretrain_benge, pretrain_images
     from bengelib.cores import limit_threads
 
     limit_threads()
@@ -209,7 +209,7 @@ def _pretrain(options: argparse.Namespace) -> None:
 
 
 def _probe(options: argparse.Namespace) -> None:
-    from bengelib.commands import check_writable, probe_benge, probe_images, probe_options, write_rows
+    from bengelib.cli.commands import check_writable, probe_benge, probe_images, probe_options, write_rows
     from bengelib.cores import limit_threads
 
     limit_threads()
@@ -227,8 +227,8 @@ def _probe(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from bengelib.bench import bench_loader, bench_train, describe
-    from bengelib.bench_views import bench_views
+    from bengelib.cli.bench import bench_loader, bench_train, describe
+    from bengelib.cli.bench_views import bench_views
     from bengelib.cores import limit_threads
 
     limit_threads()

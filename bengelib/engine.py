@@ -20,8 +20,8 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from bengelib.arguments import check_share, real_number, whole_number
-from bengelib.batches import batches, check_bands, steps_per_epoch
 from bengelib.convolution import channels_last
+from bengelib.data.batches import batches, check_bands, steps_per_epoch
 from bengelib.devices import handed_back, make_accelerator, share_buffers
 from bengelib.errors import NonFiniteLossError
 from bengelib.metrics import Mean

@@ -61,7 +61,7 @@ class SettingsError(BengeError, ValueError):
 
 
 class ExerciseError(BengeError, AssertionError):
-    """An exercise is not solved, where that must not be passed over: see `bengelib.exercises`."""
+    """An exercise is not solved, where that must not be passed over: see `bengelib.course.checks`."""
 
 
 class ArgumentError(BengeError, ValueError):

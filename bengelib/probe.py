@@ -1,200 +1,355 @@
-"""Judging encoders: the same question at several label fractions, to frozen, fine-tuned and untrained weights.
+"""What frozen features are worth: features from an encoder that nothing moves, nearest neighbours, linear probes."""
 
-The parts stand in `linear` (frozen features and probes on them), `labelled` (which samples have labels) and
-`finetuning`; all that is needed can be imported from here.
-"""
-
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from torch import nn
-from torch.utils.data import Dataset, Subset
-from tqdm import tqdm
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
-from bengelib.batches import contents_of
-from bengelib.engine import Augmentation, seed_everything
-from bengelib.errors import BandError
-from bengelib.finetuning import FINE_TUNING as FINE_TUNING
-from bengelib.finetuning import FROM_SCRATCH as FROM_SCRATCH
-from bengelib.finetuning import FineTuning as FineTuning
-from bengelib.finetuning import finetune as finetune
-from bengelib.finetuning import for_random_weights as for_random_weights
-from bengelib.finetuning import from_scratch as from_scratch
-from bengelib.finetuning import logits_of as logits_of
-from bengelib.finetuning import with_chosen_lr as with_chosen_lr
-from bengelib.intervals import Interval, accuracy, draw_patches, mean_average_precision, pool, score_runs
-from bengelib.labelled import FRACTIONS as FRACTIONS
-from bengelib.labelled import label_subsets as label_subsets
-from bengelib.linear import LinearProbe as LinearProbe
-from bengelib.linear import extract_features as extract_features
-from bengelib.linear import fit_logistic as fit_logistic
-from bengelib.linear import knn_probe as knn_probe
-from bengelib.linear import logistic_probe as logistic_probe
-from bengelib.results import POOLED
-from bengelib.tasks import Classification
+from bengelib.arguments import real_number, whole_number
+from bengelib.convolution import channels_last
+from bengelib.engine import predict
+from bengelib.resnet import ResNetEncoder
+from bengelib.transforms import Batch
 
-MODES = ("frozen", "finetune", "scratch")
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Inverse regularisation strengths (scikit-learn's `C`) that the probe chooses from."""
+
+_FOLDS = 3
+_CHOSEN_ON = 3000
+"""The strength is chosen on at most so many labelled samples; more would cost time and change nothing."""
+_NEVER = -30.0
+"""Logit of a class that no labelled sample has."""
 
 
-def label_efficiency(
-    encoder: nn.Module,
-    build: Callable[[], nn.Module],
-    train: Dataset[Any],
-    train_labels: np.ndarray,
-    test: Dataset[Any],
-    test_labels: np.ndarray,
-    classes: Sequence[str],
-    *,
-    target: str = "label",
-    modes: Sequence[str] = MODES,
-    fractions: Sequence[float] = (0.01, 0.1, 1.0),
-    seeds: Sequence[int] = (0,),
-    augment: Augmentation | None = None,
-    stages: Sequence[int] = (2, 3),
-    turns: int = 8,
-    finetune_settings: FineTuning = FINE_TUNING,
-    scratch_settings: FineTuning = FROM_SCRATCH,
-    groups: Sequence[str] | None = None,
-    precision: str = "auto",
-    progress: bool = True,
-    after_each: Callable[[Sequence[dict[str, Any]]], object] = len,
-) -> list[dict[str, Any]]:
-    """How well each way of training does on the same test samples, by the share of the training samples with labels.
+def turned(batch: Batch, keys: Sequence[str], turn: int) -> Batch:
+    """A batch whose images (B, C, H, W) under `keys` are in one of the eight symmetries of the square, 0 as it is."""
+    moved = dict(batch)
+    for key in keys:
+        if turn and key in batch and batch[key].ndim == 4:
+            mirrored = batch[key].flip(-1) if turn >= 4 else batch[key]
+            moved[key] = mirrored.rot90(turn % 4, dims=(-2, -1))
+    return moved
 
-    * `frozen`: a logistic probe on the features of a frozen encoder.
-    * `finetune`: the whole network trained further, from the weights of the encoder and of such a probe.
-    * `scratch`: the same network from random weights, with the same steps and views and its own learning rate.
 
-    Every mode of a seed has the same labelled samples, and all answer for the test samples in `turns` flips and turns.
-    The learning rate of a mode, where there is a choice, is chosen at the first seed of each fraction, on a part of the
-    labelled samples. The test samples decide nothing.
-
-    Args:
-        encoder: pretrained; it stays untouched.
-        build: makes an encoder of the same kind with random weights.
-        train: samples that are dicts, with `target`.
-        train_labels: (N,) class indices, or (N, K) of 0 and 1 for several labels.
-        test: other samples of the same kind.
-        test_labels: likewise.
-        classes: names of the classes.
-        target: key of the labels.
-        modes: some of `MODES`.
-        fractions: of the training samples that are labelled, see `label_subsets`.
-        seeds: draws of the labelled samples and runs of training.
-        augment: views of a training batch in `finetune` and `scratch`.
-        stages: stages whose features probes and heads read beside the last, in all modes, see `extract_features`.
-        turns: see `extract_features`.
-        finetune_settings: see `FineTuning`; `stages` above hold.
-        scratch_settings: likewise, taken `for_random_weights`.
-        groups: of the test samples, such as tiles, drawn as wholes for the intervals.
-        precision: see `bengelib.devices.choose_precision`.
-        progress: show bars, and each result when it is there.
-        after_each: called with all rows so far whenever there is a new one, to keep them: a crash or an interruption
-            then loses one training and not all.
-
-    Returns:
-        Rows of `mode`, `fraction`, `n_labels`, `seed`, `accuracy` (with several labels `map`) and `ci95`, the ends of
-        its 95 % interval over test samples; with several seeds also rows of seed `"all"`: the mean over the seeds, with
-        an interval over test samples and seeds together.
+def check_turns(turns: int) -> None:
+    """Refuse a number of symmetries that does not exist.
 
     Raises:
-        BandError: an unknown mode.
-        SplitError: some class has no label at any of the fractions.
-        ValueError: no modes or seeds, or labels that do not fit the samples.
+        ArgumentError: it is not in 1 to 8.
     """
-    if not modes or not seeds or not set(modes) <= set(MODES):
-        raise BandError(f"modes {list(modes)} with seeds {list(seeds)}; choose modes from {MODES} and one seed or more")
-    train_labels, test_labels = np.asarray(train_labels), np.asarray(test_labels)
-    for part, labels in ((train, train_labels), (test, test_labels)):
-        if len(part) != len(labels):  # type: ignore[arg-type]
-            raise ValueError(f"{len(labels)} labels for {len(part)} samples")  # type: ignore[arg-type]
-    multi_label = train_labels.ndim == 2
-    metric, score = ("map", mean_average_precision) if multi_label else ("accuracy", accuracy)
-    counts = draw_patches(len(test_labels), groups)
-    if not multi_label:
-        Classification(target, classes)  # refuses too many classes now, and not after the first mode
-    contents = contents_of(train)
-    subsets = {seed: label_subsets(train_labels, fractions, seed, contents=contents) for seed in seeds}
-    features = _Frozen(encoder, train, test, subsets, stages, turns, precision) if "frozen" in modes else None
-    rows: list[dict[str, Any]] = []
-    for fraction in sorted(set.intersection(*(set(by_fraction) for by_fraction in subsets.values()))):
-        for mode in modes:
-            settings = finetune_settings if mode == "finetune" else for_random_weights(scratch_settings)
-            settings = replace(settings, stages=tuple(stages))
-            runs = []
-            for seed in seeds:
-                chosen = subsets[seed][fraction]
-                if features is not None and mode == "frozen":
-                    predicted = features.predict(chosen, train_labels, len(classes), seed)
-                else:
-                    seed_everything(seed)
-                    start = encoder if mode == "finetune" else build()
-                    arguments = (start, train, target, classes, train_labels)
-                    common: dict[str, Any] = {
-                        "chosen": chosen,
-                        "augment": augment,
-                        "precision": precision,
-                        "progress": progress,
-                    }
-                    settings = with_chosen_lr(*arguments, settings=settings, seed=seed, **common)
-                    network = finetune(*arguments, settings=settings, seed=seed, **common)
-                    logits = logits_of(network, test, target, turns=turns, precision=precision)
-                    predicted = logits if multi_label else logits.argmax(axis=1)
-                runs.append(score_runs(predicted[None], test_labels, score, counts))
-                rows.append(_row(mode, fraction, len(chosen), seed, metric, pool(runs[-1]), progress))
-                after_each(rows)
-            if len(seeds) > 1:
-                rows.append(_row(mode, fraction, len(chosen), POOLED, metric, pool(np.concatenate(runs)), progress))
-                after_each(rows)
-    return rows
+    whole_number("turns", turns, 1, 8)  # a square has eight flips and right-angle turns
 
 
-def curves(rows: Sequence[dict[str, Any]]) -> dict[str, dict[float, Interval]]:
-    """Rows of `label_efficiency` as `plot.plot_curves` draws them: mode, fraction, and value with its interval.
+def check_stages(stages: Sequence[int]) -> None:
+    """Refuse stages that a ResNet does not have.
 
-    With several seeds these are the rows of seed `"all"`.
+    Raises:
+        ArgumentError: one is not in 1 to 4.
     """
-    pooled = [row for row in rows if row["seed"] == POOLED] or list(rows)
-    drawn: dict[str, dict[float, Interval]] = {}
-    for row in pooled:
-        value = row["accuracy"] if "accuracy" in row else row["map"]
-        drawn.setdefault(row["mode"], {})[row["fraction"]] = Interval(value, *row["ci95"])
-    return drawn
+    for stage in stages:
+        whole_number("stages", stage, 1, 4)
 
 
-class _Frozen:
-    """Features of the test samples and of all training samples that are labelled in some draw, computed once."""
+class StagedEncoder(nn.Module):
+    """An encoder with the features of earlier stages of its ResNets, averaged over the image, before its own.
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        train: Dataset[Any],
-        test: Dataset[Any],
-        subsets: dict[int, dict[float, np.ndarray]],
-        stages: Sequence[int],
-        turns: int,
-        precision: str,
-    ) -> None:
-        self._needed = np.unique(np.concatenate([part for draw in subsets.values() for part in draw.values()]))
-        some = Subset(train, self._needed.tolist())
-        self._train = extract_features(encoder, some, stages=stages, turns=turns, precision=precision)
-        self._test = extract_features(encoder, test, stages=stages, turns=turns, precision=precision)
+    What the last stage has learned to overlook, such as brightness, earlier ones still have. Encoders that go on
+    without a missing modality set its last features to zero; those of its earlier stages are of an empty image.
 
-    def predict(self, chosen: np.ndarray, labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
-        """Predictions of a logistic probe on the chosen training samples for the test samples."""
-        places = np.searchsorted(self._needed, chosen)
-        return fit_logistic(self._train[places], labels[chosen], classes, seed=seed).predict(self._test)
+    Attributes:
+        inputs: those of the encoder.
+        feature_dim: length of all features together.
+    """
+
+    def __init__(self, encoder: nn.Module, stages: Sequence[int] = (2, 3)) -> None:
+        """Wrap `encoder`, which takes a dict batch and returns (B, feature_dim); nothing of it is changed.
+
+        Args:
+            encoder: any of `bengelib.fusion`, or `images.ImageEncoder`.
+            stages: 1 to 4; nothing is added by an encoder without a ResNet.
+
+        Raises:
+            ValueError: a stage that does not exist.
+        """
+        super().__init__()
+        check_stages(stages)
+        self.encoder, self.stages = encoder, tuple(stages)
+        self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
+        added = sum(resnet.channels[stage] for resnet, stage in self._watched())
+        self.feature_dim = int(encoder.feature_dim) + added  # type: ignore[arg-type]
+
+    def _watched(self) -> list[tuple[ResNetEncoder, int]]:
+        """The ResNets with those of the stages that they have; of two that are joined, each has the first ones only."""
+        resnets = [module for module in self.encoder.modules() if isinstance(module, ResNetEncoder)]
+        pairs = [(resnet, stage) for resnet in resnets for stage in self.stages]
+        return [(resnet, stage) for resnet, stage in pairs if not isinstance(_layer(resnet, stage), nn.Identity)]
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Features (B, feature_dim)."""
+        pooled: list[Tensor] = []
+        with ExitStack() as stack:
+            for resnet, stage in self._watched():
+                hook = _layer(resnet, stage).register_forward_hook(
+                    lambda _, __, maps: pooled.append(maps.float().mean(dim=(2, 3)))
+                )
+                stack.callback(hook.remove)
+            last: Tensor = self.encoder(batch)
+        return torch.cat([*pooled, last.float()], dim=1)
 
 
-def _row(
-    mode: str, fraction: float, labels: int, seed: int | str, metric: str, interval: Interval, announce: bool
-) -> dict[str, Any]:
-    """One result, shown on standard error where wanted."""
-    if announce:
-        draw = f"seed {seed}" if seed != POOLED else "all seeds"
-        tqdm.write(f"{mode:>8} {fraction:>6.1%} ({labels} labels, {draw}): {metric} {interval}", file=sys.stderr)
-    value = {metric: round(interval.value, 6), "ci95": [round(interval.low, 6), round(interval.high, 6)]}
-    return {"mode": mode, "fraction": fraction, "n_labels": labels, "seed": seed, **value}
+def _layer(resnet: ResNetEncoder, stage: int) -> nn.Module:
+    layer: nn.Module = getattr(resnet, f"layer{stage}")
+    return layer
+
+
+class _Features(nn.Module):
+    """An encoder whose answer is a dict, averaged over turns of the images."""
+
+    def __init__(self, encoder: nn.Module, turns: int) -> None:
+        super().__init__()
+        self.encoder, self.turns = encoder, turns
+        self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        answers = [self.encoder(turned(batch, list(self.inputs), turn)).float() for turn in range(self.turns)]
+        return {"features": torch.stack(answers).mean(dim=0)}
+
+
+def extract_features(
+    encoder: nn.Module,
+    data: Dataset[Any],
+    *,
+    stages: Sequence[int] = (),
+    turns: int = 1,
+    batch_size: int = 256,
+    precision: str = "auto",
+    workers: int = 0,
+) -> np.ndarray:
+    """Features of every sample in the order of the dataset, (N, F) float32, from an encoder in which nothing moves.
+
+    The encoder that is given is not touched at all: a copy in evaluation mode, without gradients, does the work.
+
+    Args:
+        encoder: takes a dict batch, returns (B, feature_dim); any of `bengelib.fusion`, or `images.ImageEncoder`.
+        data: samples that are dicts.
+        stages: stages 1 to 4 of the ResNets inside whose averages over the image come before the encoder's own
+            features; `(2, 3)` adds what is lost on the way to the last. Nothing is added without a ResNet.
+        turns: average over so many of the eight flips and right-angle turns of each image; 1 takes it as it is.
+        batch_size: samples at a time.
+        precision: see `bengelib.devices.choose_precision`.
+        workers: processes that read ahead; 0 is best for packed data.
+
+    Raises:
+        BandError: dataset and encoder disagree on bands.
+        ValueError: no samples, a stage or a number of turns that does not exist, or features that are not finite.
+    """
+    check_turns(turns)
+    copy = deepcopy(encoder)
+    model = _Features(StagedEncoder(copy, stages) if stages else copy, turns)
+    with channels_last(model):
+        answers = predict(model, data, batch_size=batch_size, precision=precision, workers=workers)
+    features = np.asarray(answers.outputs["features"], dtype=np.float32)
+    _check_finite(features)
+    return features
+
+
+@dataclass
+class LinearProbe:
+    """A linear classifier on raw features; the standardisation that it was fitted with is folded into its weights.
+
+    Attributes:
+        weight: (K, F).
+        bias: (K,).
+        strength: the inverse regularisation strength that was chosen.
+        multi_label: whether each class is a question of its own.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    strength: float
+    multi_label: bool
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Logits (N, K)."""
+        logits: np.ndarray = features @ self.weight.T + self.bias
+        return logits
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Class indices (N,), or logits (N, K) for multi-label targets, as `intervals` scores them."""
+        logits = self.scores(features)
+        return logits if self.multi_label else logits.argmax(axis=1)
+
+
+def fit_logistic(
+    features: np.ndarray,
+    labels: np.ndarray,
+    classes: int | None = None,
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int = 0,
+) -> LinearProbe:
+    """Logistic regression on standardised features, its regularisation chosen by cross-validation on these samples.
+
+    Three folds (stratified, if there is one class a sample) choose the strength of the lowest log loss. Where a class
+    has a single sample there is nothing to validate on, and the middle strength is taken.
+
+    Args:
+        features: (N, F) of the labelled samples.
+        labels: (N,) class indices, or (N, K) of 0 and 1: then one regression a class, against the rest.
+        classes: K; by default as many as the labels show. A class without a sample is never predicted.
+        strengths: inverse regularisation strengths to choose from.
+        seed: of the folds.
+
+    Raises:
+        ValueError: features that are not finite, not a label for each sample, labels outside the classes, or fewer
+            than two classes among the labels.
+    """
+    features, labels = _checked(features, labels)
+    for strength in strengths:
+        real_number("strengths", strength, above=0)
+    classes = None if classes is None else whole_number("classes", classes)
+    multi_label = labels.ndim == 2
+    count = labels.shape[1] if multi_label else (int(labels.max()) + 1 if classes is None else classes)
+    if not multi_label and (labels.min() < 0 or labels.max() >= count):
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, but there are {count} classes")
+    if not multi_label and len(np.unique(labels)) < 2:
+        raise ValueError(f"all {len(labels)} labelled samples are of class {labels[0]}; a probe needs two classes")
+    mean, std = features.mean(axis=0), features.std(axis=0)
+    std = np.where(std > 1e-6 * np.maximum(1, np.abs(mean)), std, 1)
+    standard = (features - mean) / std
+    strength = _choose_strength(standard, labels, count, strengths, seed)
+    weight, bias = _regress(standard, labels, count, strength)
+    weight = weight / std
+    return LinearProbe(weight, bias - weight @ mean, strength, multi_label)
+
+
+def logistic_probe(
+    train_features: np.ndarray,
+    train_labels: np.ndarray,
+    test_features: np.ndarray,
+    classes: int | None = None,
+    *,
+    seed: int = 0,
+) -> np.ndarray:
+    """Predictions of `fit_logistic` for the test samples: class indices (N,), or logits (N, K) for several labels."""
+    probe = fit_logistic(train_features, train_labels, classes, seed=seed)
+    return probe.predict(_finite(test_features))
+
+
+def knn_probe(
+    train_features: np.ndarray, train_labels: np.ndarray, test_features: np.ndarray, neighbours: int = 20
+) -> np.ndarray:
+    """Predictions of the nearest labelled samples by cosine similarity, each with its similarity as its weight.
+
+    Args:
+        train_features: (N, F).
+        train_labels: (N,) class indices, or (N, K) of 0 and 1.
+        test_features: (M, F).
+        neighbours: how many; all where there are fewer.
+
+    Returns:
+        Class indices (M,), or scores (M, K) in [0, 1] for several labels.
+
+    Raises:
+        ValueError: features that are not finite, not a label for each sample, or no neighbours asked for.
+    """
+    features, labels = _checked(train_features, train_labels)
+    neighbours = whole_number("neighbours", neighbours)
+    index = NearestNeighbors(n_neighbors=min(neighbours, len(features)), metric="cosine").fit(features)
+    distances, places = index.kneighbors(_finite(test_features))  # (M, k) each
+    weights = np.maximum(1 - distances, 1e-6)  # (M, k)
+    onehot = labels if labels.ndim == 2 else np.eye(int(labels.max()) + 1)[labels]  # (N, K)
+    votes: np.ndarray = np.einsum("mk,mkc->mc", weights, onehot[places]) / weights.sum(axis=1, keepdims=True)
+    return votes if labels.ndim == 2 else votes.argmax(axis=1)
+
+
+def _choose_strength(
+    features: np.ndarray, labels: np.ndarray, count: int, strengths: Sequence[float], seed: int
+) -> float:
+    """The strength that does best on the folds that it was not fitted on."""
+    random = np.random.default_rng(seed)
+    if len(labels) > _CHOSEN_ON:
+        some = random.permutation(len(labels))[:_CHOSEN_ON]
+        features, labels = features[some], labels[some]
+    multi_label = labels.ndim == 2
+    rarest = len(labels) if multi_label else int(np.unique(labels, return_counts=True)[1].min())
+    folds = min(_FOLDS, rarest)
+    if folds < 2 or len(strengths) == 1:
+        return strengths[len(strengths) // 2]
+    splitter = (KFold if multi_label else StratifiedKFold)(folds, shuffle=True, random_state=seed)
+    losses = np.zeros(len(strengths))
+    for fitted, left in splitter.split(features, None if multi_label else labels):
+        for place, strength in enumerate(strengths):
+            weight, bias = _regress(features[fitted], labels[fitted], count, strength)
+            logits = features[left] @ weight.T + bias
+            losses[place] += _loss(logits, labels[left], count)
+    return strengths[int(losses.argmin())]
+
+
+def _loss(logits: np.ndarray, labels: np.ndarray, count: int) -> float:
+    """Log loss; for several labels the mean over them."""
+    if labels.ndim == 2:
+        return float(np.mean(np.logaddexp(0, logits) - labels * logits))
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return float(log_loss(labels, shifted / shifted.sum(axis=1, keepdims=True), labels=np.arange(count)))
+
+
+def _regress(features: np.ndarray, labels: np.ndarray, count: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (K, F) and biases (K,) of a logistic regression; classes without a sample get a logit of -30."""
+    weight, bias = np.zeros((count, features.shape[1])), np.full(count, _NEVER)
+    if labels.ndim == 2:
+        for place in range(count):
+            column = labels[:, place] > 0
+            if column.all():
+                bias[place] = -_NEVER
+            elif column.any():
+                model = LogisticRegression(C=strength, max_iter=1000, tol=1e-3).fit(features, column)
+                weight[place], bias[place] = model.coef_[0], model.intercept_[0]
+        return weight, bias
+    model = LogisticRegression(C=strength, max_iter=1000, tol=1e-3).fit(features, labels)
+    seen = model.classes_.astype(int)
+    if len(seen) == 2:  # scikit-learn has one row then, the logit of the second class against the first
+        weight[seen], bias[seen] = np.stack([-model.coef_[0], model.coef_[0]]) / 2, 0.0
+        bias[seen] = np.array([-0.5, 0.5]) * model.intercept_[0]
+    else:
+        weight[seen], bias[seen] = model.coef_, model.intercept_
+    return weight, bias
+
+
+def _checked(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Features (N, F) in double precision and labels as whole numbers, after a check that they belong together."""
+    features, labels = _finite(features), np.asarray(labels)
+    if features.ndim != 2 or len(features) != len(labels) or not len(labels) or labels.ndim not in (1, 2):
+        raise ValueError(f"features of shape {features.shape} do not fit labels of shape {labels.shape}")
+    return features, labels.astype(np.int64)
+
+
+def _finite(features: np.ndarray) -> np.ndarray:
+    """Features in double precision, after a check that they are finite."""
+    features = np.asarray(features, dtype=np.float64)
+    _check_finite(features)
+    return features
+
+
+def _check_finite(features: np.ndarray) -> None:
+    """Refuse NaN and infinity.
+
+    Raises:
+        ValueError: naming the first sample that has some.
+    """
+    bad = ~np.isfinite(features).all(axis=tuple(range(1, features.ndim)))
+    if bad.any():
+        raise ValueError(
+            f"the features of {int(bad.sum())} of {len(features)} samples are not finite, the first being sample "
+            f"{int(bad.argmax())}; look for non-finite inputs, or for an encoder that diverged"
+        )

@@ -15,9 +15,6 @@ from torch.nn import functional as F
 
 from bengelib.arguments import real_number
 from bengelib.errors import BandError, MissingModalityError, NonFiniteLossError
-from bengelib.geolocation import Geolocation as Geolocation
-from bengelib.geolocation import PlaceClusters as PlaceClusters
-from bengelib.geolocation import place_clusters as place_clusters
 from bengelib.metrics import Samples
 from bengelib.transforms import Batch
 

@@ -19,8 +19,8 @@ from torch.utils.data import Dataset, default_collate
 
 from bengelib.arguments import check_share, real_number, whole_number
 from bengelib.bands import S1_BANDS, S2_BANDS
+from bengelib.data.splits import mgrs_tile
 from bengelib.errors import ArgumentError, BandError, MissingModalityError, TableError
-from bengelib.splits import mgrs_tile
 from bengelib.transforms import Batch, statistics
 
 IMAGE_KEYS = ("s2", "s1", "dem", "image")

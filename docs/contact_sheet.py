@@ -13,9 +13,9 @@ import rasterio
 from matplotlib.colors import to_rgb
 
 from bengelib.bands import LAND_COVER
-from bengelib.sim_patch import Job, write_patch
-from bengelib.sim_places import Place, window_pixels
-from bengelib.sim_tiles import TILES
+from bengelib.sim.patch import Job, write_patch
+from bengelib.sim.places import Place, window_pixels
+from bengelib.sim.tiles import TILES
 
 SEED = 0
 # Tile, index of its date, real patch, and two simulated places, searched for a similar share of each land-cover class.

@@ -17,7 +17,7 @@ import rasterio
 from rasterio.warp import transform
 
 from bengelib.bands import CORINE_19_FROM_43, LAND_COVER_NAMES, S1, S2
-from bengelib.simulate import HEADERS
+from bengelib.sim.simulate import HEADERS
 
 
 class Row(NamedTuple):

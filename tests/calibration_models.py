@@ -10,8 +10,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from bengelib.bands import LAND_COVER, S1, S2
+from bengelib.data.splits import FOLDS, mgrs_tile, tile_fold, unit_hash
 from bengelib.resnet import ResNetEncoder
-from bengelib.splits import FOLDS, mgrs_tile, tile_fold, unit_hash
 from tests.calibration import Row, Tree
 
 PIXELS_PER_PATCH = 40

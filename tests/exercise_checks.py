@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bengelib import exercises
+from bengelib.course import checks
 from bengelib.errors import ExerciseError
 
 Check = Callable[[Any], None]
@@ -52,7 +52,7 @@ def said(capsys) -> str:
 
 def accepted(check: Check, function: Any, capsys, monkeypatch) -> str:
     """What a check says to a right answer, strictly too."""
-    monkeypatch.setenv(exercises.STRICT, "1")
+    monkeypatch.setenv(checks.STRICT, "1")
     assert check(function) is None
     answer = said(capsys)
     assert answer.startswith("[ok] Exercise ")
@@ -65,7 +65,7 @@ def named(check: Check, function: Any, hint: str, capsys, monkeypatch) -> str:
     answer = said(capsys)
     assert answer.startswith("[not yet] Exercise ")
     assert hint in answer
-    monkeypatch.setenv(exercises.STRICT, "1")
+    monkeypatch.setenv(checks.STRICT, "1")
     with pytest.raises(ExerciseError, match="not yet"):
         check(function)
     return answer
@@ -76,7 +76,7 @@ def todo(check: Check, stub: Any, capsys, monkeypatch) -> str:
     check(stub)
     answer = said(capsys)
     assert answer.startswith("[todo] Exercise ")
-    monkeypatch.setenv(exercises.STRICT, "1")
+    monkeypatch.setenv(checks.STRICT, "1")
     with pytest.raises(ExerciseError, match=r"\[todo\]"):
         check(stub)
     return answer

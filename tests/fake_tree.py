@@ -18,8 +18,8 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform
 
 from bengelib.bands import CLIMATE_ZONES, CORINE_43, LAND_COVER, LAND_COVER_NAMES, S1_BANDS, S2, S2_BANDS
+from bengelib.data.splits import study_split
 from bengelib.identity import season
-from bengelib.splits import study_split
 
 # One tile of each of the five folds (and its UTM origin), so that every split of every scheme has patches.
 _TILES = (("34TCR", 300_000, 5_100_000), ("35VNJ", 499_980, 6_900_000), ("29SNB", 499_980, 4_200_000),

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from bengelib.bands import CLIMATE_ZONE_SYMBOLS, LAND_COVER_NAMES, S1_BANDS, S2_BANDS
 from bengelib.convolution import channels_last
+from bengelib.data.images import ImageEncoder
 from bengelib.fusion import DecisionFusion, EarlyFusion, FeatureFusion, FiLMFusion, LateFusion
 from bengelib.heads import ClassificationHead, Network, RegressionHead, SegmentationHead
-from bengelib.images import ImageEncoder
 from bengelib.mae import MaskedAutoencoder, Reconstruction, ViTEncoder
 from bengelib.resnet import ResNetEncoder
 from bengelib.ssl import Contrast, SiameseNetwork

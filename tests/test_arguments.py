@@ -4,32 +4,32 @@ import torch
 from torch.utils.data import Subset, TensorDataset
 
 from bengelib.arguments import as_index, as_indices, check_share, real_number, whole_number
-from bengelib.batches import batches, contents_of
-from bengelib.bench_views import bench_views
+from bengelib.cli.bench_views import bench_views
 from bengelib.clouds import paint_clouds
-from bengelib.dataset import BENGE
+from bengelib.data.batches import batches, contents_of
+from bengelib.data.dataset import BENGE
+from bengelib.data.hide_labels import labelled_share
+from bengelib.data.image_listing import hold_out
+from bengelib.data.images import ChannelNormalize, ImageFolder
+from bengelib.data.labelled import label_subsets
+from bengelib.data.loading import prepare
+from bengelib.data.packed import PackedBENGE
+from bengelib.data.packing import pack
+from bengelib.data.transfer import Transfer
 from bengelib.devices import choose_precision, make_accelerator
 from bengelib.engine import Trainer, fit, seed_everything
 from bengelib.errors import ArgumentError
-from bengelib.finetuning import FineTuning
 from bengelib.fusion import EarlyFusion, FeatureFusion
-from bengelib.geolocation import place_clusters
 from bengelib.heads import RegressionHead
-from bengelib.hide_labels import labelled_share
-from bengelib.image_listing import hold_out
-from bengelib.images import ChannelNormalize, ImageFolder
 from bengelib.intervals import bootstrap
-from bengelib.labelled import label_subsets
-from bengelib.linear import StagedEncoder, check_turns, fit_logistic, knn_probe
-from bengelib.loading import prepare
 from bengelib.mae import MaskedAutoencoder, ViTEncoder
-from bengelib.packed import PackedBENGE
-from bengelib.packing import pack
-from bengelib.pretraining import Pretraining
+from bengelib.methods.geolocation import place_clusters
+from bengelib.probe import StagedEncoder, check_turns, fit_logistic, knn_probe
+from bengelib.recipes.finetuning import FineTuning
+from bengelib.recipes.pretraining import Pretraining
 from bengelib.resnet import ResNetEncoder
 from bengelib.ssl import nt_xent, vicreg
 from bengelib.tasks import Classification, Regression, Segmentation
-from bengelib.transfer import Transfer
 from bengelib.transforms import Augment, random_crop
 from bengelib.views import Pairs, Views
 from bengelib.weighting import DynamicWeightAverage, FixedWeights, GradNorm, UncertaintyWeights

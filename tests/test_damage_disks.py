@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bengelib import files
-from bengelib.dataset import BENGE
+from bengelib.data.dataset import BENGE
+from bengelib.data.loading import is_simulated, load
 from bengelib.errors import BengeError, DataWarning
 from bengelib.files import sweep, work_folder
-from bengelib.loading import is_simulated, load
-from bengelib.simulate import simulate
+from bengelib.sim.simulate import simulate
 from tests import fake_tree as fake
 from tools.run_labs import dataset_knob
 
@@ -180,7 +180,7 @@ class TestDisks:
             (folder / "dem").mkdir()
             (folder / "simulation.json").write_text(json.dumps({"simulated": True, **settings, "complete": True}))
 
-        with Place() as place, patch.object(sys.modules["bengelib.simulate"], "_write", write):
+        with Place() as place, patch.object(sys.modules["bengelib.sim.simulate"], "_write", write):
             made = TestDisks.refused({**protect, **work}, lambda: simulate(place / "new" / "y", 3, progress=False))
             if not work:
                 assert not isinstance(made, Exception), made

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from bengelib.arguments import as_index, as_indices, check_share, real_number, whole_number
+from bengelib.data.images import ImageFolder, hold_out
+from bengelib.data.labelled import label_subsets
 from bengelib.errors import ArgumentError, BengeError, DataWarning, RasterError, SplitError
-from bengelib.images import ImageFolder, hold_out
-from bengelib.labelled import label_subsets
+from tests.data.test_image_files import write_png
 from tests.image_folders import pixels
-from tests.test_image_files import write_png
 
 QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 SLOW = settings(max_examples=200, deadline=None, derandomize=True)

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from rasterio.transform import Affine
 
-from bengelib import packing
-from bengelib.dataset import BENGE
+from bengelib.data import packing
+from bengelib.data.dataset import BENGE
+from bengelib.data.manifest import verify
+from bengelib.data.packed import PackedBENGE
+from bengelib.data.packing import pack
+from bengelib.data.rasters import patch_files, read_patch, tree_folders
 from bengelib.errors import BengeError, DataWarning, RasterError
-from bengelib.manifest import verify
-from bengelib.packed import PackedBENGE
-from bengelib.packing import pack
-from bengelib.rasters import patch_files, read_patch, tree_folders
 from tests import fake_tree as fake
 
 IDS = fake.patch_ids(1)

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bengelib.consistency import check_meta
+from bengelib.data.consistency import check_meta
+from bengelib.data.plausible import check_together, check_values
+from bengelib.data.splits import SPLITS, official_split
+from bengelib.data.tables import read_meta, read_table
 from bengelib.errors import BengeError, DataWarning
 from bengelib.identity import tile_origin, utm
-from bengelib.plausible import check_together, check_values
-from bengelib.splits import SPLITS, official_split
-from bengelib.tables import read_meta, read_table
 from tests.fake_tree import write_fake_tree
 
 COUNTS = [pytest.param(60, id="quick"), pytest.param(200, id="thorough", marks=pytest.mark.slow)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bengelib.__main__ import main
-from bengelib.simulate import read_marker
+from bengelib.sim.simulate import read_marker
 from tests import fake_tree as fake
 
 ROOT = Path(__file__).parents[1]

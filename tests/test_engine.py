@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 import bengelib
 from bengelib import engine
-from bengelib.batches import check_bands
-from bengelib.dataset import BENGE
+from bengelib.data.batches import check_bands
+from bengelib.data.dataset import BENGE
 from bengelib.devices import choose_precision
 from bengelib.engine import _score, evaluate, predict, seed_everything
 from bengelib.errors import BandError, NonFiniteLossError
@@ -524,7 +524,7 @@ def test_two_processes_give_exact_figures_on_ragged_data(tmp_path):
 
 @pytest.mark.parametrize(("size", "batch_size"), [(1, 4), (3, 4), (4, 4), (5, 4), (8, 4), (9, 4), (10, 4)])
 def test_the_schedule_knows_how_many_steps_there_are(size, batch_size):
-    from bengelib.batches import batch_order, steps_per_epoch
+    from bengelib.data.batches import batch_order, steps_per_epoch
     from bengelib.devices import make_accelerator
 
     made = batch_order(size, batch_size, make_accelerator("no"), torch.Generator())

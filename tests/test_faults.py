@@ -17,10 +17,10 @@ import torch
 from rasterio.errors import NotGeoreferencedWarning
 
 from bengelib.bands import IGNORE_INDEX
-from bengelib.dataset import BENGE, KEYS
+from bengelib.data.dataset import BENGE, KEYS
+from bengelib.data.packed import PackedBENGE
+from bengelib.data.packing import pack
 from bengelib.errors import BengeError, RasterError, SplitError
-from bengelib.packed import PackedBENGE
-from bengelib.packing import pack
 from tests import fake_tree as fake
 
 BAD = 2
@@ -382,7 +382,7 @@ def test_land_cover_without_any_label_is_all_ignored(tree):
 def test_the_table_of_faults_names_tests_and_cases_that_exist():
     here = Path(__file__).parent
     text = (here.parent / "docs" / "data.md").read_text(encoding="utf-8")
-    tests = "\n".join(path.read_text(encoding="utf-8") for path in here.glob("test_*.py"))
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in here.rglob("test_*.py"))
     named = set(re.findall(r"`(test_\w+)`", text))
     assert len(named) > 30
     assert [name for name in sorted(named) if f"def {name}(" not in tests] == []

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import bengelib
+from bengelib.course.results import COLUMNS, read_intervals, read_results
+from bengelib.data.loading import is_simulated
 from bengelib.errors import TableError
-from bengelib.results import COLUMNS, read_intervals, read_results
 from tests import fake_tree as fake
 from tools import run_labs
 
@@ -37,7 +38,7 @@ def test_the_study_is_found_wherever_the_kernel_started(path, start, monkeypatch
     monkeypatch.chdir({"root": ROOT, "lab": path.parent, "another lab": other, "outside": tmp_path}[start])
     monkeypatch.setattr(urllib.request, "urlopen", None)  # no network
     names = {"Path": Path, "bengelib": bengelib, "pd": pd, "read_results": read_results, "TableError": TableError,
-             "read_intervals": read_intervals, "RESULT_COLUMNS": COLUMNS}  # fmt: skip
+             "read_intervals": read_intervals, "RESULT_COLUMNS": COLUMNS, "is_simulated": is_simulated}  # fmt: skip
     exec(cell(path, "STUDIED ="), names)
     assert names["folders"][0] == lab
     pd.testing.assert_frame_equal(names["study"], read_results(lab / "results.csv"))
@@ -51,7 +52,7 @@ def test_a_lab_that_was_copied_alone_finds_its_study(path, monkeypatch, tmp_path
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(bengelib, "__file__", str(tmp_path / "site-packages" / "bengelib" / "__init__.py"))
     names = {"Path": Path, "bengelib": bengelib, "pd": pd, "read_results": read_results, "TableError": TableError,
-             "read_intervals": read_intervals, "RESULT_COLUMNS": COLUMNS}  # fmt: skip
+             "read_intervals": read_intervals, "RESULT_COLUMNS": COLUMNS, "is_simulated": is_simulated}  # fmt: skip
     exec(cell(path, "STUDIED ="), names)
     assert names["folders"] == [Path(".")] and len(names["study"]) > 0
 
@@ -64,7 +65,7 @@ def test_every_note_goes_by_the_marker_of_the_data(path, name, simulated, tmp_pa
         (root / "simulation.json").write_text('{"simulated": true}')
     lines = [line for line in cell(path, "SIMULATED =").splitlines() if re.match("(?:NAME|SIMULATED|NOTE) = ", line)]
     for dataset, said in ((root, simulated), ("ben-ge-sim", True), ("ben-ge-800", False)):
-        names = {"Path": Path, "bengelib": bengelib, "DATASET": str(dataset)}
+        names = {"Path": Path, "bengelib": bengelib, "is_simulated": is_simulated, "DATASET": str(dataset)}
         exec("\n".join(lines), names)
         assert names["SIMULATED"] is said
         assert names["NOTE"].startswith("simulated data") is said

@@ -9,8 +9,8 @@ from importlib import import_module
 import pytest
 
 from bengelib.__main__ import FAILED, main
+from bengelib.data.packed import PackedBENGE
 from bengelib.errors import DataWarning
-from bengelib.packed import PackedBENGE
 from tests import fake_tree as fake
 
 
@@ -45,7 +45,7 @@ def test_skip(tmp_path):
 
 def test_fetch_into_the_folder_of_the_datasets(tmp_path, monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr(import_module("bengelib.download"), "fetch", lambda *args: calls.append(args) or args[1])
+    monkeypatch.setattr(import_module("bengelib.data.download"), "fetch", lambda *args: calls.append(args) or args[1])
     monkeypatch.setenv("BENGE_DATA", str(tmp_path))
     assert main(["fetch", "ben-ge-800"]) == 0
     assert main(["fetch", "ben-ge-8k", "--root", "here"]) == 0
@@ -54,7 +54,7 @@ def test_fetch_into_the_folder_of_the_datasets(tmp_path, monkeypatch, capsys):
 
 def test_simulate(tmp_path, monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr(import_module("bengelib.simulate"), "simulate", lambda *args: calls.append(args) or args[0])
+    monkeypatch.setattr(import_module("bengelib.sim.simulate"), "simulate", lambda *args: calls.append(args) or args[0])
     assert main(["simulate", str(tmp_path / "x"), "--patches", "5", "--seed", "3", "--sampling", "natural"]) == 0
     assert calls == [(str(tmp_path / "x"), 5, 3, "natural")]
 
@@ -82,7 +82,7 @@ def test_an_interruption_says_that_it_can_be_taken_up(monkeypatch, capsys):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(import_module("bengelib.simulate"), "simulate", interrupted)
+    monkeypatch.setattr(import_module("bengelib.sim.simulate"), "simulate", interrupted)
     assert main(["simulate", "x"]) == 130
     assert "goes on" in capsys.readouterr().err
 
@@ -110,7 +110,7 @@ def test_whatever_goes_wrong_is_one_line(monkeypatch, capsys, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(import_module("bengelib.simulate"), "simulate", fail)
+    monkeypatch.setattr(import_module("bengelib.sim.simulate"), "simulate", fail)
     assert main(["simulate", "x"]) == FAILED
     said = capsys.readouterr().err
     assert said.startswith(type(error).__name__) and said.count("\n") == 1
@@ -165,7 +165,7 @@ def test_warnings_are_a_line_each(monkeypatch, capsys):
         warnings.warn("the disk does not lock files", DataWarning, stacklevel=2)
         return root
 
-    monkeypatch.setattr(import_module("bengelib.simulate"), "simulate", warn)
+    monkeypatch.setattr(import_module("bengelib.sim.simulate"), "simulate", warn)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.showwarning = lambda message, category, *_, **__: print(

@@ -11,28 +11,25 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 from torch.utils.data import Dataset
 
+from bengelib.data.images import ImageEncoder
+from bengelib.data.labelled import label_subsets
 from bengelib.engine import Trainer
 from bengelib.errors import BandError, SplitError
-from bengelib.finetuning import AveragedNetwork, ScaledHead, repeat_to
 from bengelib.fusion import EarlyFusion, FeatureFusion, LateFusion
 from bengelib.heads import ClassificationHead, Network
-from bengelib.images import ImageEncoder
-from bengelib.linear import StagedEncoder
 from bengelib.mae import ViTEncoder
-from bengelib.probe import (
+from bengelib.probe import StagedEncoder, extract_features, fit_logistic, knn_probe, logistic_probe
+from bengelib.recipes.finetuning import (
+    AveragedNetwork,
     FineTuning,
-    curves,
-    extract_features,
+    ScaledHead,
     finetune,
-    fit_logistic,
     from_scratch,
-    knn_probe,
-    label_efficiency,
-    label_subsets,
-    logistic_probe,
     logits_of,
+    repeat_to,
     with_chosen_lr,
 )
+from bengelib.recipes.label_efficiency import curves, label_efficiency
 
 CLASSES = ("red", "green", "blue")
 QUICK = FineTuning(steps=12, epochs=0, batch_size=8, lrs=(3e-3,), average=0.5)
@@ -336,7 +333,9 @@ def test_a_warm_head_begins_with_what_the_probe_says(data, encoder):
 
 
 def test_random_weights_begin_with_no_probe(data, monkeypatch):
-    monkeypatch.setattr("bengelib.finetuning.fit_logistic", lambda *_, **__: pytest.fail("there is nothing to probe"))
+    monkeypatch.setattr(
+        "bengelib.recipes.finetuning.fit_logistic", lambda *_, **__: pytest.fail("there is nothing to probe")
+    )
     build = partial(ImageEncoder, width=0.125)
     from_scratch(build, data, "label", CLASSES, data.labels, settings=QUICK, precision="no", progress=False)
 

@@ -84,7 +84,7 @@ def test_requirements_install_the_package_with_labs_and_development_tools():
 def test_package_imports_only_what_it_declares():
     distributions = {"sklearn": "scikit-learn", "PIL": "pillow"}
     imported = set()
-    for path in (ROOT / "bengelib").glob("*.py"):
+    for path in (ROOT / "bengelib").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}

@@ -8,15 +8,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from bengelib.bands import LAND_COVER_NAMES, S1_BANDS, S2_BANDS
+from bengelib.data.decode import decode
+from bengelib.data.loading import load
+from bengelib.data.packed import PackedBENGE
 from bengelib.engine import evaluate, seed_everything
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network, SegmentationHead
 from bengelib.intervals import confusion_by_patch, mean_iou
-from bengelib.loading import load
-from bengelib.packed import PackedBENGE
-from bengelib.simulate import simulate
+from bengelib.sim.simulate import simulate
 from bengelib.tasks import Segmentation
-from bengelib.transforms import Augment, decode
+from bengelib.transforms import Augment
 from tests.training import fit_with
 
 PATCHES = 600

@@ -11,16 +11,15 @@ from bengelib.engine import evaluate, seed_everything
 from bengelib.errors import BandError, MissingModalityError, NonFiniteLossError
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import ClassificationHead, Network
+from bengelib.methods.geolocation import Geolocation, place_clusters
 from bengelib.ssl import (
     Contrast,
-    Geolocation,
     SiameseNetwork,
     agreement,
     barlow_twins,
     cross_modal,
     effective_rank,
     nt_xent,
-    place_clusters,
     retrieval,
     spread,
     vicreg,

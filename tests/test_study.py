@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from bengelib.results import COLUMNS, POOLED, fingerprint, read_results
-from bengelib.studies import keep, run_path
+from bengelib.course.results import COLUMNS, POOLED, fingerprint, read_results
+from bengelib.course.studies import keep, run_path
 from tests.study_module import load_study
 
 ROOT = Path(__file__).parents[1]

@@ -3,17 +3,9 @@ import torch
 from torch import nn
 
 from bengelib.bands import DEM_MEAN_STD, IGNORE_INDEX, LAND_COVER, S1, S2, S2_BANDS, WEATHER
+from bengelib.data.decode import decode, land_cover_index
 from bengelib.errors import BandError
-from bengelib.transforms import (
-    SPATIAL_KEYS,
-    Augment,
-    Normalize,
-    decode,
-    flip_and_turn,
-    land_cover_index,
-    random_crop,
-    statistics,
-)
+from bengelib.transforms import SPATIAL_KEYS, Augment, Normalize, flip_and_turn, random_crop, statistics
 
 
 def coordinate_batch(count=32, size=8):

@@ -30,7 +30,7 @@ PATTERNS = (
     "*.md",
     "*.cff",
     "pyproject.toml",
-    "bengelib/*.py",
+    "bengelib/**/*.py",
     "docs/**/*.md",
     "docs/**/*.py",
     "data/README.md",

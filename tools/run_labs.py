@@ -37,7 +37,7 @@ from tools.progress import Progress
 
 LAB_PATTERN = "[0-9][0-9]-*/lab_*.ipynb"
 SOLUTIONS_PATTERN = "[0-9][0-9]-*/solutions/lab_*.ipynb"
-STRICT = "BENGELIB_STRICT"  # as `bengelib.exercises` has it, which is not imported: it takes torch a while to load
+STRICT = "BENGELIB_STRICT"  # as `bengelib.course.checks` has it, which is not imported: it takes torch a while to load
 
 
 class KnobError(ValueError):

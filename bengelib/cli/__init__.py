@@ -1,0 +1,1 @@
+"""What `python -m bengelib` does, command by command: `commands` for encoders, `bench*` for measurements."""

@@ -1,0 +1,415 @@
+"""Measures how fast data are read, method beside method in one run: `python -m bengelib bench loader --root DIR`.
+
+Methods are timed in turn, round after round, so that whatever else the machine does falls on all of them; the table
+gives the median and the range over the rounds. Torch runs on one thread, because several wait for each other as soon as
+anything else runs, and no worker processes are used.
+"""
+
+import gc
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import rasterio
+import torch
+from safetensors.torch import load, save
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import default_collate
+from tqdm import tqdm
+
+from bengelib.arguments import whole_number
+from bengelib.bands import CLIMATE_ZONES, S1_BANDS, S2, S2_BANDS
+from bengelib.data.batches import batches
+from bengelib.data.dataset import BENGE
+from bengelib.data.decode import decode, one_thread
+from bengelib.data.packed import PackedBENGE
+from bengelib.data.packing import pack
+from bengelib.devices import make_accelerator
+from bengelib.files import work_folder
+from bengelib.resnet import ResNetEncoder
+from bengelib.transforms import Batch, Normalize
+
+Reader = Callable[[Sequence[int]], Any]
+"""Reads the patches with these numbers and gives them as one batch."""
+
+
+@dataclass
+class Method:
+    """A way of reading, and what was measured of it: seconds on the clock and of the CPU per sample, by round."""
+
+    name: str
+    read: Reader
+    bytes_per_sample: int
+    samples: int
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        """Median samples per second."""
+        return 1 / statistics.median(self.wall)
+
+
+def read_band_by_band(root: Path, meta: pd.DataFrame, patch_id: str) -> dict[str, Any]:
+    """One sample as tutorials on these data read it: a GeoTIFF after the other, each opened, read and upsampled.
+
+    The yardstick of the benchmark; nothing else uses it.
+    """
+    row = meta[meta["patch_id"] == patch_id].iloc[0]
+    bands = []
+    for band in S2_BANDS:
+        with rasterio.open(root / "sentinel-2" / patch_id / f"{patch_id}_{band}.tif") as raster:
+            pixels = raster.read(1).astype(np.float32)
+        image = torch.from_numpy(pixels)[None, None]
+        if S2[band].resolution != 10:
+            image = F.interpolate(image, scale_factor=S2[band].resolution // 10, mode="bilinear", align_corners=False)
+        bands.append(image[0, 0] / 10_000)
+    s1_id = row["patch_id_s1"]
+    polarisations = []
+    for band in S1_BANDS:
+        with rasterio.open(root / "sentinel-1" / s1_id / f"{s1_id}_{band}.tif") as raster:
+            polarisations.append(torch.from_numpy(raster.read(1)))
+    return {"s2": torch.stack(bands), "s1": torch.stack(polarisations), "climate_zone": int(row["climatezone"])}
+
+
+def bench_loader(root: str | Path, *, batch_size: int = 32, rounds: int = 7, progress: bool = True) -> pd.DataFrame:
+    """Time every way of reading Sentinel-2, Sentinel-1 and the climate zone of the patches of a tree.
+
+    Each method reads the same random order of patches in batches: all of them once a round, or the first 64 of them
+    where it takes milliseconds a sample. The peers litdata and LMDB with safetensors are measured where they are
+    installed; they get the same stored integers as the pack.
+
+    Args:
+        root: a ben-ge tree; packed first if it is not.
+        batch_size: samples a batch.
+        rounds: how often each method is timed.
+        progress: whether to show progress bars.
+
+    Returns:
+        A row a method: `samples/s` (median), `lowest` and `highest` of the rounds, `CPU ms/sample` (median),
+        `bytes/sample` of what is handed over, `x band by band`, and `of memory copy` (rate over the rate at which
+        memory copies as many bytes).
+    """
+    rounds, batch_size = whole_number("rounds", rounds), whole_number("batch_size", batch_size)
+    with one_thread(), ExitStack() as stack:
+        methods = _methods(Path(root), batch_size, stack, progress)
+        _measure(methods, batch_size, rounds, progress)
+    base = methods[0].rate
+    copies = next(method for method in methods if method.name == COPY)
+    copied_bytes_per_second = copies.rate * copies.bytes_per_sample
+    return pd.DataFrame(
+        {
+            "method": [m.name for m in methods],
+            "samples/s": [m.rate for m in methods],
+            "lowest": [1 / max(m.wall) for m in methods],
+            "highest": [1 / min(m.wall) for m in methods],
+            "CPU ms/sample": [1000 * statistics.median(m.cpu) for m in methods],
+            "bytes/sample": [m.bytes_per_sample for m in methods],
+            "x band by band": [m.rate / base for m in methods],
+            "of memory copy": [m.rate * m.bytes_per_sample / copied_bytes_per_second for m in methods],
+        }
+    ).set_index("method")
+
+
+COPY = "memory copy of those integers"
+
+
+def _methods(root: Path, batch_size: int, stack: ExitStack, progress: bool) -> list[Method]:
+    """What is measured: the yardstick first."""
+    pack(root, progress=progress)
+    tree, packed = BENGE(root), PackedBENGE(root)
+    ids = tree.patch_ids
+    everything = packed.read_batch(range(len(packed)))
+    stored = {key: value for key, value in everything.items() if isinstance(value, torch.Tensor)}
+    small = _size(packed.read_batch([0]))
+    large = _size(decode(packed.read_batch([0]), S2_BANDS))
+
+    def band_by_band(indices: Sequence[int]) -> Any:
+        return default_collate([read_band_by_band(root, tree.meta, ids[index]) for index in indices])
+
+    def from_tree(indices: Sequence[int]) -> Any:
+        return default_collate(list(tree.__getitems__(indices)))
+
+    buffers = {key: torch.empty_like(value[:batch_size]) for key, value in stored.items()}
+    place = 0
+
+    def copy(indices: Sequence[int]) -> None:
+        nonlocal place
+        place = place if place + len(indices) <= len(ids) else 0
+        for key, values in stored.items():
+            buffers[key][: len(indices)].copy_(values[place : place + len(indices)])
+        place += len(indices)
+
+    def to_floats(indices: Sequence[int]) -> Batch:
+        return decode(packed.read_batch(indices), packed.s2_bands, packed.s1_bands, normalized=True)
+
+    slow, count = min(64, len(ids)), len(ids)
+    methods = [
+        Method("GeoTIFF, band by band (tutorials)", band_by_band, large, slow),
+        Method("BENGE (GeoTIFF)", from_tree, large, min(256, count)),
+        Method("PackedBENGE, integers", packed.read_batch, small, count),
+        Method(COPY, copy, small, count),
+        Method("PackedBENGE, decoded and normalised on the CPU", to_floats, large, count),
+    ]
+    folder = stack.enter_context(work_folder(Path(tempfile.gettempdir(), "bengelib-bench")))
+    methods.append(Method("(idea) 10 m uint16, normalised on the CPU", _full_resolution(packed, folder), large, count))
+    if _installed("lmdb"):
+        by_band, grouped = (_lmdb(packed, folder / f"lmdb-{g}", stack, grouped=g) for g in (False, True))
+        methods += [
+            Method("LMDB + safetensors, a tensor a band, upsampled", lambda i: _upsampled(by_band(i)), large, count),
+            Method("LMDB + safetensors, a tensor a band", lambda i: default_collate(by_band(i)), small, count),
+            Method("LMDB + safetensors, a tensor a resolution", lambda i: default_collate(grouped(i)), small, count),
+        ]
+    if _installed("litdata"):
+        for name, shuffle in (("shuffled", True), ("in the order of the disk", False)):
+            reader = _litdata(packed, folder / name.replace(" ", "-"), batch_size, shuffle)
+            methods.append(Method(f"litdata, {name}", reader, small, count))
+    return methods
+
+
+def _measure(methods: Sequence[Method], batch_size: int, rounds: int, progress: bool) -> None:
+    """Time each method once a round, after a round that does not count and warms caches."""
+    generator = np.random.default_rng(0)
+    gc.collect()
+    gc.freeze()  # what is there already need not be looked through again before each method
+    try:
+        with tqdm(total=(rounds + 1) * len(methods), desc="measuring", unit="run", disable=not progress) as bar:
+            for number in range(rounds + 1):
+                for method in methods:
+                    order = generator.permutation(max(m.samples for m in methods))[: method.samples].tolist()
+                    gc.collect()
+                    gc.disable()
+                    wall, cpu = time.perf_counter(), time.process_time()
+                    for start in range(0, len(order), batch_size):
+                        method.read(order[start : start + batch_size])
+                    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+                    gc.enable()
+                    if number > 0:
+                        method.wall.append(wall / len(order))
+                        method.cpu.append(cpu / len(order))
+                    bar.update()
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def _full_resolution(packed: PackedBENGE, folder: Path) -> Reader:
+    """A layout that the package does not have: all bands upsampled beforehand and rounded to integers at 10 m."""
+    path = folder / "s2.npy"
+    folder.mkdir(exist_ok=True)
+    array = np.lib.format.open_memmap(path, "w+", dtype="<u2", shape=(len(packed), len(S2_BANDS), 120, 120))
+    for start in range(0, len(packed), 64):
+        batch = packed.read_batch(range(start, min(start + 64, len(packed))))
+        array[start : start + 64] = (decode(batch, S2_BANDS)["s2"] * 10_000).round().numpy()
+    array.flush()
+    images = np.load(path, mmap_mode="r").view(np.ndarray)
+    rest = PackedBENGE(packed.root, modalities=("s1",))
+    scale = torch.tensor([[[[10_000 * S2[band].std]] for band in S2_BANDS]])[0]  # (12, 1, 1)
+    shift = torch.tensor([[[[10_000 * S2[band].mean]] for band in S2_BANDS]])[0]
+
+    def read(indices: Sequence[int]) -> Batch:
+        batch = decode(rest.read_batch(indices), normalized=True)
+        batch["s2"] = torch.from_numpy(images[np.asarray(indices)].astype(np.float32)).sub_(shift).div_(scale)
+        return batch
+
+    return read
+
+
+def _lmdb(
+    packed: PackedBENGE, folder: Path, stack: ExitStack, grouped: bool
+) -> Callable[[Sequence[int]], list[dict[str, torch.Tensor]]]:
+    """The stored integers of a patch as one safetensors record in an LMDB; what is returned reads some of them.
+
+    With a tensor a band, as the BigEarthNet tool rico-hdl writes it, or, `grouped`, with those of a resolution in one.
+    """
+    lmdb = import_module("lmdb")
+    size = 3 * len(packed) * _size(packed.read_batch([0])) + 2**24
+    environment = stack.enter_context(lmdb.open(str(folder), map_size=size, readahead=False))
+    with environment.begin(write=True) as transaction:
+        for index in range(len(packed)):
+            record: dict[str, torch.Tensor] = {}
+            for key, values in packed.read_batch([index]).items():
+                if isinstance(values, torch.Tensor):
+                    parts = {key: values[0]} if grouped or values.ndim < 4 else dict(_named(key, values[0]))
+                    record |= {name: part.contiguous() for name, part in parts.items()}
+            transaction.put(str(index).encode(), save(record))
+
+    def read(indices: Sequence[int]) -> list[dict[str, torch.Tensor]]:
+        with environment.begin() as transaction:
+            return [load(transaction.get(str(index).encode())) for index in indices]
+
+    return read
+
+
+def _upsampled(records: list[dict[str, torch.Tensor]]) -> Any:
+    """A batch of reflectances at 10 m, as training code makes it of such records, a sample and a band at a time."""
+    samples = []
+    for record in records:
+        bands = []
+        for band in S2_BANDS:
+            same = [name for name in S2_BANDS if S2[name].resolution == S2[band].resolution]
+            image = record[f"s2_{S2[band].resolution}m_{same.index(band)}"].to(torch.float32)[None, None]
+            if image.shape[-1] != 120:
+                image = F.interpolate(image, size=(120, 120), mode="bilinear", align_corners=False)
+            bands.append(image[0, 0] / 10_000)
+        s1 = torch.stack([record[f"s1_{place}"] for place in range(2)]).to(torch.float32)
+        samples.append({"s2": torch.stack(bands), "s1": s1, "climate_zone": record["climate_zone"]})
+    return default_collate(samples)
+
+
+def _named(key: str, bands: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """The bands of one stored array with a name each."""
+    return ((f"{key}_{number}", band) for number, band in enumerate(bands))
+
+
+def _litdata(packed: PackedBENGE, folder: Path, batch_size: int, shuffle: bool) -> Reader:
+    """The stored integers of a patch as one sample of a litdata set on the local disk, read in an order of its own."""
+    litdata = import_module("litdata")
+    cache = import_module("litdata.streaming").Cache(str(folder), chunk_bytes="64MB")
+    for index in range(len(packed)):
+        batch = packed.read_batch([index])
+        cache[index] = {key: value[0].numpy() for key, value in batch.items() if isinstance(value, torch.Tensor)}
+    cache.done()
+    cache.merge()
+    streaming = litdata.StreamingDataset(str(folder), shuffle=shuffle)
+    loader = litdata.StreamingDataLoader(streaming, batch_size=batch_size)
+    batches = iter(loader)
+
+    def read(indices: Sequence[int]) -> Any:
+        nonlocal batches
+        try:
+            return next(batches)
+        except StopIteration:
+            batches = iter(loader)
+            return next(batches)
+
+    return read
+
+
+class _Classifier(nn.Module):
+    """ResNet-18 on Sentinel-2, climate zone out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalize = Normalize("s2", S2_BANDS)
+        self.encoder = ResNetEncoder(len(S2_BANDS))
+        self.head = nn.Linear(self.encoder.feature_dim, len(CLIMATE_ZONES))
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        return self.head(self.encoder(self.normalize(batch["s2"])))
+
+
+def bench_train(root: str | Path, *, batch_size: int = 32, rounds: int = 7, progress: bool = True) -> pd.DataFrame:
+    """Time training steps of ResNet-18 on batches as `fit` reads them, beside steps on one batch that is in memory.
+
+    The two take turns, step by step on a CPU and 20 steps at a time on a GPU, where copies run beside computation.
+
+    Args:
+        root: a ben-ge tree; packed first if it is not.
+        batch_size: samples a step.
+        rounds: a quarter of the turns of each that are timed, after some that are not.
+        progress: whether to show progress bars.
+
+    Returns:
+        A row a source: `samples/s` (median), `lowest`, `highest`, and `of in memory`, the median over the turns of
+        the ratio of the two rates.
+    """
+    rounds, batch_size = whole_number("rounds", rounds), whole_number("batch_size", batch_size)
+    pack(root, progress=progress)
+    packed = PackedBENGE(root, modalities=("s2",))
+    accelerator = make_accelerator("auto")
+    device = accelerator.device
+    turns, block = 4 * rounds, 20 if device.type == "cuda" else 1
+    model = accelerator.prepare_model(_Classifier())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def fed() -> Iterator[Batch]:
+        order = torch.Generator().manual_seed(0)
+        while True:
+            yield from (batch for batch in batches(packed, batch_size, accelerator, 0, order) if full(batch))
+
+    def full(batch: Batch) -> bool:
+        return len(batch["climate_zone"]) == min(batch_size, len(packed))
+
+    ready = next(fed())
+    sources = {"in memory, decoded": itertools.repeat(ready), "PackedBENGE": fed()}
+    seconds: dict[str, list[float]] = {name: [] for name in sources}
+    with one_thread(), tqdm(total=turns + 2, desc="measuring", unit="turn", disable=not progress) as bar:
+        for turn in range(turns + 2):
+            for name, source in sources.items():
+                start = time.perf_counter()
+                for batch in itertools.islice(source, block):
+                    loss = F.cross_entropy(model(batch), batch["climate_zone"])
+                    accelerator.backward(loss)
+                    optimizer.step()
+                    optimizer.zero_grad()
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+                if turn >= 2:
+                    seconds[name].append((time.perf_counter() - start) / block / min(batch_size, len(packed)))
+            bar.update()
+    base, ours = seconds.values()
+    ratio = statistics.median(a / b for a, b in zip(base, ours, strict=True))
+    return pd.DataFrame(
+        {
+            "samples/s": {name: 1 / statistics.median(values) for name, values in seconds.items()},
+            "lowest": {name: 1 / max(values) for name, values in seconds.items()},
+            "highest": {name: 1 / min(values) for name, values in seconds.items()},
+            "of in memory": {"in memory, decoded": 1.0, "PackedBENGE": ratio},
+        }
+    ).rename_axis("source")
+
+
+def _installed(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+def _size(batch: Batch) -> int:
+    """Bytes of the tensors of a batch."""
+    return sum(value.numel() * value.element_size() for value in batch.values() if isinstance(value, torch.Tensor))
+
+
+def describe(table: pd.DataFrame) -> str:
+    """The table as text, after a line on the machine and the versions."""
+    from bengelib import __version__
+
+    machine = torch.backends.cpu.get_cpu_capability()
+    line = f"bengelib {__version__}, torch {torch.__version__} ({machine}), one thread"
+    formats = {
+        "samples/s": "{:,.0f}",
+        "lowest": "{:,.0f}",
+        "highest": "{:,.0f}",
+        "CPU ms/sample": "{:.3f}",
+        "bytes/sample": "{:,.0f}",
+        "x band by band": "{:,.1f}",
+        "of memory copy": "{:.0%}",
+        "of in memory": "{:.3f}",
+        "ms/batch": "{:,.0f}",
+        "of the step": "{:.0%}",
+    }
+    text = table.reset_index()
+    for name in text.columns[1:]:
+        text[name] = [formats[name].format(value) for value in text[name]]
+    rows = [list(text.columns), *text.to_numpy().tolist()]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "| "
+        + " | ".join(
+            f"{cell:<{w}}" if not i else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        + " |"
+        for row in rows
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([line, "", lines[0], rule, *lines[1:]])

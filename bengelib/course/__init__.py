@@ -1,0 +1,1 @@
+"""What only the labs need: the checks of their exercises (`checks*`), and their studies (`studies`, `results`)."""

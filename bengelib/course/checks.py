@@ -1,0 +1,247 @@
+"""How the exercises of the labs are checked: every check answers with a line of text, never with a traceback.
+
+    [ok] Exercise 1.1: ...       right for all inputs that were tried
+    [todo] Exercise 1.1: ...     nothing is written yet
+    [not yet] Exercise 1.1: ...  a hint that names the mistake
+
+A lab has a module of checks (`checks_fusion` for Lab 1), each a function that takes the reader's function, calls it
+through a `Submission` on inputs made to reveal the usual mistakes, and hands its findings to `report`. A check leaves
+the random numbers of the notebook as they were. Where the environment variable BENGELIB_STRICT is 1, everything but
+`[ok]` raises `ExerciseError`: that is how the solutions are tested.
+"""
+
+import copy
+import inspect
+import linecache
+import os
+import random
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bengelib.errors import ExerciseError
+
+STRICT = "BENGELIB_STRICT"
+"""Name of the environment variable that makes checks raise."""
+
+_LINE = 110  # characters; hosted notebooks do not wrap printed text
+_LONGEST_MESSAGE = 240
+
+
+class Untouched(Exception):
+    """The submitted function returned nothing: its body is still to be written."""
+
+
+class NotYet(Exception):
+    """A mistake; the message is the hint that the reader sees."""
+
+
+class Submission:
+    """A reader's function, called so that whatever it does becomes `Untouched`, `NotYet` or a result."""
+
+    def __init__(self, function: Any, explain: Callable[[str], str] | None = None) -> None:
+        """Take the function.
+
+        Args:
+            function: what the reader gave to the check.
+            explain: a hint for the message of an exception that the function raised; empty if it knows none.
+
+        Raises:
+            NotYet: it is not a function.
+        """
+        if function is None or function is Ellipsis or not callable(function):
+            raise NotYet(
+                f"the check was given {_describe(function)}, not a function. Give it the function itself, without "
+                f"calling it: its name and no brackets after it."
+            )
+        self.function = function
+        self.explain = explain
+
+    def __call__(self, **arguments: Any) -> Any:
+        """Call the function by position, in the order of `arguments`; they must come back unchanged.
+
+        It is given copies, but for tensors that were computed from others: a copy would not be part of the graph.
+
+        Raises:
+            Untouched: the function returned None or Ellipsis.
+            NotYet: it raised an exception, or changed one of its arguments in place.
+        """
+        data = {name: value for name, value in arguments.items() if _can_copy(value)}
+        given = arguments | copy.deepcopy(data)
+        try:
+            result = self.function(*given.values())
+        except KeyboardInterrupt:
+            raise
+        except NotImplementedError as error:
+            raise Untouched from error
+        except BaseException as error:  # also SystemExit: the notebook must go on
+            raise NotYet(self._failure(error, arguments)) from error
+        if result is None or result is Ellipsis:
+            raise Untouched
+        for name, value in data.items():
+            expect(
+                _same(value, given[name]),
+                f"your function changes its argument `{name}` in place, so the caller's data are changed too. "
+                f"Compute new values instead of assigning into `{name}`.",
+            )
+        return result
+
+    def _failure(self, error: BaseException, arguments: Mapping[str, Any]) -> str:
+        """What to say about an exception: type, message, line, the arguments, and a hint."""
+        said = f"your function raised {type(error).__name__}: {_message(error)}"
+        if line := self._line(error):
+            said += f", in `{line}`"
+        said += "."
+        hint = self.explain(_message(error)) if self.explain else ""
+        if not hint:
+            called = ", ".join(f"{name}: {_describe(value)}" for name, value in arguments.items())
+            hint = f"Call it yourself on such inputs, a line at a time, to see where ({called})."
+        return f"{said} {hint}"
+
+    def _line(self, error: BaseException) -> str:
+        """The line of the reader's own function in which the error arose, or an empty string."""
+        code = getattr(self.function, "__code__", None)
+        found, trace = "", error.__traceback__
+        while code is not None and trace is not None:
+            if trace.tb_frame.f_code is code:
+                found = linecache.getline(code.co_filename, trace.tb_lineno).strip()
+            trace = trace.tb_next
+        return found
+
+
+def report(exercise: str, examine: Callable[[], str]) -> None:
+    """Run the examination of one exercise and print its answer.
+
+    Args:
+        exercise: its number, as "1.1".
+        examine: returns what is right about the submitted function; raises `NotYet` with a hint, or `Untouched`.
+
+    Raises:
+        ExerciseError: the answer is not [ok], and BENGELIB_STRICT is 1.
+    """
+    cause: Exception | None = None
+    try:
+        with _random_numbers_kept():
+            mark, said = "ok", examine()
+    except Untouched as error:
+        mark, said, cause = "todo", "the function returns nothing yet. Write its body, and end it with `return`.", error
+    except NotYet as error:
+        mark, said, cause = "not yet", str(error), error
+    except Exception as error:  # a result so odd that the check cannot read it
+        said = f"the check cannot read what your function returned ({type(error).__name__}: {_message(error)}). "
+        mark, said, cause = "not yet", said + "Compare its type and shape with the outputs that are asked for.", error
+    line = f"[{mark}] Exercise {exercise}: {said}"
+    if cause is not None and os.environ.get(STRICT) == "1":
+        raise ExerciseError(f"{line} (It raises because {STRICT} is 1.)") from cause
+    print(textwrap.fill(line, _LINE, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
+
+
+def expect(condition: Any, hint: str) -> None:
+    """Go on if `condition` is true.
+
+    Raises:
+        NotYet: it is not; the message is `hint`.
+    """
+    if not bool(condition):
+        raise NotYet(hint)
+
+
+def numbers(result: Any, shape: tuple[int, ...], meaning: str) -> np.ndarray:
+    """What the function returned, as an array of `shape` in float64.
+
+    Args:
+        result: a tensor, an array, or nested lists of numbers.
+        shape: the shape that it must have.
+        meaning: of the shape, for the hint, as "(H, W)".
+
+    Raises:
+        NotYet: it holds no numbers, or has another shape.
+    """
+    try:
+        array = result.detach().cpu().numpy() if isinstance(result, Tensor) else np.asarray(result)
+        array = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise NotYet(f"your function returns {_describe(result)}; expected are numbers of shape {meaning}.") from error
+    expect(
+        array.shape == shape,
+        f"your function returns shape {array.shape}, where {meaning} = {shape} is asked for.",
+    )
+    return array
+
+
+def things(result: Any, count: int, meaning: str) -> Sequence[Any]:
+    """What the function returned, as a sequence of `count` things.
+
+    Raises:
+        NotYet: it is one thing, or another number of them.
+    """
+    several = isinstance(result, tuple | list) or (isinstance(result, Tensor | np.ndarray) and result.ndim > 0)
+    found = list(result) if several else []
+    returned = f"{len(found)}" if isinstance(result, tuple | list) else _describe(result)
+    expect(len(found) == count, f"your function must return {count} things, {meaning}; it returned {returned}.")
+    return found
+
+
+def pick(candidates: Mapping[str, np.ndarray | float], result: np.ndarray, tolerance: float = 1e-4) -> str | None:
+    """The name of the first candidate that equals `result` wherever both are finite: which mistake gives this?"""
+    for name, candidate in candidates.items():
+        values = np.broadcast_to(candidate, result.shape)
+        both = np.isfinite(values) & np.isfinite(result)
+        if both.any() and np.allclose(values[both], result[both], rtol=tolerance, atol=tolerance):
+            return name
+    return None
+
+
+@contextmanager
+def _random_numbers_kept() -> Iterator[None]:
+    """Put the global random numbers of Python, NumPy and torch back to where they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def _can_copy(value: Any) -> bool:
+    """Whether an argument holds data, and no tensor of it is part of a graph."""
+    if isinstance(value, Mapping):
+        return not any(isinstance(entry, Tensor) and entry.grad_fn is not None for entry in value.values())
+    return isinstance(value, np.ndarray) or (isinstance(value, Tensor) and value.grad_fn is None)
+
+
+def _same(before: Any, after: Any) -> bool:
+    """Whether two arguments hold the same values."""
+    if isinstance(before, Mapping):
+        return list(before) == list(after) and all(_same(before[key], after[key]) for key in before)
+    if isinstance(before, Tensor):
+        return before.shape == after.shape and torch.equal(before, after)
+    return np.array_equal(before, after)
+
+
+def _describe(value: Any) -> str:
+    """A value in few words: shapes of tensors, else its type or itself."""
+    if isinstance(value, Tensor | np.ndarray):
+        return f"{'tensor' if isinstance(value, Tensor) else 'array'} of shape {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {_describe(entry)}" for key, entry in value.items()) + "}"
+    if isinstance(value, int | float | str | None) or value is Ellipsis:
+        return repr(value)
+    if isinstance(value, tuple | list) and len(value) <= 4 and all(isinstance(entry, str) for entry in value):
+        return repr(value)
+    return f"a {type(value).__name__}" if not inspect.isclass(value) else f"the class {value.__name__}"
+
+
+def _message(error: BaseException) -> str:
+    """The message of an exception in one line of bounded length."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # a reader's own exception class may fail here too
+        return "(no message)"
+    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 3] + "..."

@@ -1,0 +1,102 @@
+"""What the checks of several exercises ask of a bootstrap interval: a width for every usual mistake."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from bengelib.course.checks import expect, numbers
+
+DRAWS = 3000
+"""So many that the ends of an interval scatter by a twentieth of a standard error."""
+
+FEW = 25
+"""So few that two drawings hardly ever give the same ends."""
+
+
+def examine_interval(
+    ask: Callable[[int, int], Sequence[Any]],
+    value: float,
+    error: float,
+    patches: int,
+    unpaired: float | None = None,
+) -> None:
+    """Look for the usual mistakes of a 95 % percentile interval.
+
+    Args:
+        ask: gives (low, high) for a seed and a number of draws.
+        value: the score of the data as they are.
+        error: its standard error.
+        patches: how many patches it is the score of.
+        unpaired: the standard error of a difference if the patches of the two models are drawn apart.
+
+    Raises:
+        NotYet: one was found; the hint names it.
+    """
+
+    def ends(seed: int, draws: int = DRAWS) -> np.ndarray:
+        return numbers(ask(seed, draws), (2,), "(low, high)")
+
+    low, high = ends(0)
+    _examine_ends(low, high, value, error)
+    width = (high - low) / 2 / error  # in standard errors: 1.96 is right
+    if unpaired is not None:
+        expect(
+            abs(width * error / unpaired - 1.96) > 0.25,
+            "the interval is as wide as if each model had met patches of its own. Draw the indices once in each draw "
+            "and use the same ones for both models and for `truth`.",
+        )
+    expect(
+        abs(width - 1.96 * np.sqrt(patches / DRAWS)) > 0.07,
+        "the interval is that of samples as large as the number of draws. Each draw takes N patches, and there are "
+        "`draws` of them: look at the shape that you draw and the axis of the mean.",
+    )
+    expect(
+        abs(width - 1) > 0.15,
+        "the interval is one standard error to either side, which holds only the middle 68 %. Take the 2.5th and the "
+        "97.5th percentile of the draws.",
+    )
+    expect(
+        not 1.5 < width <= 1.8,
+        "this is the middle 90 %, from the 5th to the 95th percentile. For 95 % cut off 2.5 % at each end.",
+    )
+    expect(
+        1.8 < width < 2.15,
+        f"the interval is too {'wide' if width > 2 else 'narrow'}: half of it is {width:.2f} standard errors, where "
+        f"1.96 is right.",
+    )
+    expect(abs((low + high) / 2 - value) < error / 2, "the interval does not lie around the score itself.")
+    # Few draws: the ends of many fall on the same few multiples of 1 / N by chance, whatever the seed.
+    expect(
+        len({tuple(ends(7, FEW)) for _ in range(5)}) == 1,
+        "the same seed gives another interval. Draw with `np.random.default_rng(seed)`, so that a result repeats.",
+    )
+    expect(
+        len({tuple(ends(seed, FEW)) for seed in range(5)}) > 1,
+        "five seeds give one and the same interval: give `seed` to `np.random.default_rng`.",
+    )
+    alone = ends(0, 1)
+    same = np.isclose(alone[0], alone[1], rtol=0, atol=1e-9)  # one's own interpolation may round
+    expect(same, "one draw should give no width: draw as often as `draws` says.")
+
+
+def _examine_ends(low: float, high: float, value: float, error: float) -> None:
+    """Mistakes that show in where the ends lie, before any width is measured."""
+    expect(np.isfinite([low, high]).all(), "the ends of the interval are not finite numbers.")
+    expect(low <= high, "the ends are reversed: the lower one comes first.")
+    expect(
+        not (low == high and np.isclose(low, value)),
+        "the interval has no width: every draw holds each patch exactly once, so all draws score the same. Draw the N "
+        "patches *with* replacement.",
+    )
+    expect(low != high, "every draw is the same: make the generator once, before the loop over the draws.")
+    expect(
+        not (low == 0 and high == 1),
+        "these are percentiles of single patches, which are 0 or 1. Take them of the means of the draws.",
+    )
+    expect(high <= 1 + 1e-9, "the interval is in percent: give shares between 0 and 1.")
+    expect(
+        high > value - error,
+        "both ends lie below the score itself. `np.percentile` takes percent, 2.5 and 97.5; `np.quantile` takes "
+        "shares, 0.025 and 0.975.",
+    )

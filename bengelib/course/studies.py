@@ -1,0 +1,141 @@
+"""Carry out a study: many training runs, each kept in a file, one run a core, never repeated.
+
+On a machine with several cores it is faster, and less disturbed by whatever else runs, to train one run on each core
+than to share every run out among all of them. One thread a run also makes the numbers independent of how many cores
+there are, though not of their kind.
+"""
+
+import argparse
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bengelib.arguments import whole_number
+from bengelib.cores import usable_cores
+from bengelib.course.results import fingerprint, write_results
+from bengelib.files import put_in_place
+
+
+def run_path(folder: Path, run: Any) -> Path:
+    """Where what a run gave is kept: a file in `folder` named after the fingerprint of its configuration."""
+    return folder / f"{fingerprint(run)}.npz"
+
+
+def keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write named arrays to `path` (`.npz`) in one step, so that a run that was stopped leaves nothing half done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part.npz")
+    np.savez(partial, **arrays)  # type: ignore[arg-type]
+    put_in_place(partial, path)
+
+
+def carry_out_all(
+    runs: Sequence[Any], carry_out: Callable[[Any], dict[str, np.ndarray]], folder: Path, workers: int | None = None
+) -> None:
+    """Carry out the runs whose file is missing in `folder`, `workers` at a time, each on one thread.
+
+    Args:
+        runs: frozen dataclasses with the fields `experiment` and `model`, in the order in which they start.
+        carry_out: takes a run and returns named arrays; a function of a module, since other processes call it.
+        folder: of the files.
+        workers: processes; when None one a usable core, or a single one if there is a GPU, which they would share.
+
+    Raises:
+        Exception: whatever the first run that fails raises; runs that ended before are kept.
+    """
+    missing = [run for run in runs if not run_path(folder, run).is_file()]
+    if workers is not None:
+        whole_number("workers", workers)
+    workers = workers or (1 if torch.cuda.is_available() else usable_cores())
+    started = time.monotonic()
+    context = multiprocessing.get_context("spawn")
+    with _one_thread_each(), ProcessPoolExecutor(workers, context, initializer=_one_thread) as pool:
+        waiting = {pool.submit(_timed, carry_out, run, run_path(folder, run)): run for run in missing}
+        try:
+            for number, done in enumerate(as_completed(waiting), start=1):
+                run, seconds = waiting[done], done.result()
+                spent = time.monotonic() - started
+                left = spent / number * (len(missing) - number)
+                print(
+                    f"{number}/{len(missing)} {run.experiment}: {run.model}, seed {run.seed}, {seconds:.0f} s; "
+                    f"{spent / 60:.1f} min, about {left / 60:.0f} to go",
+                    flush=True,
+                )
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that start meanwhile have linear algebra on one thread: several on one core wait for each other."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name)
+            else:
+                os.environ[name] = value
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def _timed(carry_out: Callable[[Any], dict[str, np.ndarray]], run: Any, path: Path) -> float:
+    begun = time.monotonic()
+    keep(path, carry_out(run))
+    return time.monotonic() - begun
+
+
+def command_line(
+    description: str,
+    runs: Sequence[Any],
+    carry_out: Callable[[Any], dict[str, np.ndarray]],
+    tabulate: Callable[[list[Any]], list[dict[str, Any]]],
+    folder: Path,
+    results: Path,
+) -> None:
+    """What `python study.py` does: carry out what is missing, then write the table.
+
+    Args:
+        description: shown by `--help`.
+        runs: the configurations.
+        carry_out: see `carry_out_all`.
+        tabulate: makes the rows of the table from the runs.
+        folder: where runs are kept.
+        results: the table.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", action="store_true", help="print the configurations and what is done")
+    parser.add_argument("--table", action="store_true", help="only write results.csv from the runs that are there")
+    parser.add_argument("--only", default="", help="only this experiment; no table")
+    workers = "runs at a time, each on one thread (default: usable cores)"
+    parser.add_argument("--workers", type=int, default=None, help=workers)
+    arguments = parser.parse_args()
+    if arguments.list:
+        for run in runs:
+            print("done" if run_path(folder, run).is_file() else "    ", fingerprint(run), asdict(run))
+        return
+    started = time.monotonic()
+    if not arguments.table:
+        wanted = [run for run in runs if not arguments.only or run.experiment == arguments.only]
+        carry_out_all(wanted, carry_out, folder, arguments.workers)
+    if not arguments.only:
+        write_results(results, tabulate(list(runs)))
+        print(f"wrote {os.path.relpath(results)} after {(time.monotonic() - started) / 60:.1f} min")

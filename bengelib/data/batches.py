@@ -1,0 +1,140 @@
+"""From a dataset to decoded batches on the device, in an order that a seed fixes, shared out among the processes."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
+
+from bengelib.arguments import as_indices, whole_number
+from bengelib.data.decode import decode
+from bengelib.errors import BandError
+from bengelib.transforms import Batch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def source_dataset(data: Dataset[Any]) -> Any:
+    """The dataset below any `torch.utils.data.Subset`: it knows the bands and how to collate."""
+    while isinstance(data, Subset):
+        data = data.dataset
+    return data
+
+
+def check_subsets(data: Dataset[Any]) -> None:
+    """Refuse a `Subset` of what are no places in the dataset below it, such as a mask.
+
+    Raises:
+        ArgumentError: saying what the indices are.
+        IndexError: a place beyond the end.
+    """
+    while isinstance(data, Subset):
+        as_indices(data.indices, len(data.dataset))  # type: ignore[arg-type]
+        data = data.dataset
+
+
+def contents_of(data: Dataset[Any]) -> np.ndarray | None:
+    """A hash of what each sample shows, (N,), equal for copies; None where the dataset has none."""
+    if isinstance(data, Subset):
+        contents = contents_of(data.dataset)
+        return None if contents is None else contents[as_indices(data.indices, len(contents))]
+    return getattr(data, "contents", None)
+
+
+def check_bands(model: nn.Module, data: Dataset[Any]) -> None:
+    """Refuse a dataset whose bands are not those that the model names, in the same order.
+
+    Raises:
+        BandError: naming both.
+    """
+    inputs: Mapping[str, Sequence[str]] = getattr(model, "inputs", {})
+    source = source_dataset(data)
+    for key in ("s2", "s1"):
+        given = getattr(source, f"{key}_bands", None)
+        if key in inputs and given is not None and tuple(given) != tuple(inputs[key]):
+            raise BandError(
+                f"the model reads {key} bands {tuple(inputs[key])}, but the dataset gives {tuple(given)}; "
+                f"build the dataset with {key}_bands={tuple(inputs[key])}"
+            )
+
+
+def batch_order(
+    size: int, batch_size: int, accelerator: "Accelerator", generator: torch.Generator | None
+) -> list[list[int]]:
+    """Indices of each batch of this process: shuffled and of equal number in training, in order and exact otherwise."""
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    if generator is None:
+        mine = list(range(size))[rank::processes]
+    else:
+        shuffled = torch.randperm(size, generator=generator).tolist()
+        share = math.ceil(size / processes)
+        mine = (shuffled + shuffled[: share * processes - size])[rank::processes]
+    batches = [mine[start : start + batch_size] for start in range(0, len(mine), batch_size)]
+    if generator is not None and len(batches) > 1 and len(batches[-1]) == 1:
+        last = batches.pop()  # a batch of one has no variance for BatchNorm, so it joins the batch before
+        batches[-1] = batches[-1] + last
+    return batches
+
+
+def steps_per_epoch(size: int, batch_size: int, processes: int = 1) -> int:
+    """How many batches `batch_order` makes for training; a last batch of one sample joins the one before."""
+    full, rest = divmod(math.ceil(size / processes), batch_size)
+    return full + (rest > 1 or (rest == 1 and full == 0))
+
+
+def batches(
+    data: Dataset[Any],
+    batch_size: int,
+    accelerator: "Accelerator",
+    workers: int,
+    generator: torch.Generator | None = None,
+) -> Iterator[Batch]:
+    """Decoded batches on the device; the next one is on its way while the caller computes on the one before.
+
+    Raises:
+        ArgumentError: a batch size or a number of workers that is none, or a `Subset` of a mask.
+    """
+    batch_size, workers = whole_number("batch_size", batch_size), whole_number("workers", workers, 0)
+    device = accelerator.device
+    check_subsets(data)
+    order = batch_order(len(data), batch_size, accelerator, generator)  # type: ignore[arg-type]
+    bands = getattr(source_dataset(data), "s2_bands", ())
+    loader: Iterable[Batch]
+    read_batch = None if workers else _batch_reader(data)
+    if read_batch is not None:
+        loader = (_pinned(read_batch(indices), device) for indices in order)
+    else:
+        pin = device.type == "cuda"
+        loader = DataLoader(data, batch_sampler=order, collate_fn=default_collate, num_workers=workers, pin_memory=pin)
+    ready: Batch | None = None
+    for stored in loader:
+        if device.type == "mps":  # Apple's GPUs have no unsigned 16-bit integers
+            stored = decode(stored, bands)
+        coming = {
+            key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+            for key, value in stored.items()
+        }
+        if ready is not None:
+            yield decode(ready, bands)
+        ready = coming
+    if ready is not None:
+        yield decode(ready, bands)
+
+
+def _batch_reader(data: Dataset[Any]) -> Callable[[Sequence[int]], Batch] | None:
+    """How to read many samples at once as they are stored, where the dataset can and no transform is in the way."""
+    if isinstance(data, Subset):
+        inner, chosen = _batch_reader(data.dataset), data.indices
+        return None if inner is None else lambda indices: inner([chosen[index] for index in indices])
+    return getattr(data, "read_batch", None) if getattr(data, "transform", None) is None else None
+
+
+def _pinned(batch: Batch, device: torch.device) -> Batch:
+    """The batch in page-locked memory if it goes to a GPU: from there the copy runs beside the computation."""
+    if device.type != "cuda":
+        return batch
+    return {key: value.pin_memory() if isinstance(value, Tensor) else value for key, value in batch.items()}

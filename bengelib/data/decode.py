@@ -1,0 +1,172 @@
+"""`decode`: stored numbers to physical units, in whole batches, on the device where they are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bengelib.bands import (
+    IGNORE_INDEX,
+    LAND_COVER,
+    PATCH_SIZE,
+    REFLECTANCE_SCALE,
+    S1_BANDS,
+    S2,
+    S2_BANDS,
+)
+from bengelib.errors import BandError
+from bengelib.transforms import Batch, statistics
+
+S2_GROUPS = ("s2_10m", "s2_20m", "s2_60m")
+"""Keys of Sentinel-2 as it is stored, by resolution."""
+
+
+def land_cover_index() -> Tensor:
+    """Look-up table (256,) int64 from WorldCover code to class index; `IGNORE_INDEX` where the legend has no class."""
+    table = torch.full((256,), IGNORE_INDEX, dtype=torch.int64)
+    for index, entry in enumerate(LAND_COVER):
+        table[entry.code] = index
+    return table
+
+
+def decode(
+    batch: Mapping[str, Any],
+    s2_bands: Sequence[str] = S2_BANDS,
+    s1_bands: Sequence[str] = S1_BANDS,
+    *,
+    normalized: bool = False,
+) -> Batch:
+    """Turn stored numbers into the units of the data contract, on the device where they are.
+
+    Args:
+        batch: `s2_10m` (B, k, 120, 120), `s2_20m` (B, m, 60, 60) and `s2_60m` (B, n, 20, 20) uint16 digital numbers,
+            each with those of `s2_bands` that have its resolution, in their order; `s1` dB; `dem` metres;
+            `land_cover` uint8 WorldCover codes. Other keys pass through, as do keys that are absent.
+        s2_bands: the bands that `s2` shall have, in this order.
+        s1_bands: the bands that `s1` has; only of interest where `normalized`.
+        normalized: whether `s2`, `s1` and `dem` shall be as `Normalize` makes them, for a model that does not do so
+            itself. It costs next to nothing here, because it is done before the 20 m and 60 m bands grow.
+
+    Returns:
+        A batch with `s2` (B, len(s2_bands), 120, 120) float32 reflectance, not clipped, the 20 m and 60 m bands
+        upsampled bilinearly; `s1` and `dem` float32; `land_cover` (B, 120, 120) int64 class indices.
+
+    Raises:
+        BandError: the stored parts of Sentinel-2 are not those of `s2_bands`, or one of the names is unknown.
+    """
+    groups = {key: batch[key] for key in S2_GROUPS if key in batch}
+    if groups:
+        _check_groups(groups, s2_bands)
+    decoded: Batch = {"s2": _decode_s2(groups, s2_bands, normalized)} if groups else {}
+    decoded |= {key: value for key, value in batch.items() if key not in S2_GROUPS}
+    for key, bands in (("s1", s1_bands), ("dem", ())):
+        if key in decoded:
+            decoded[key] = decoded[key].to(torch.float32)
+            if normalized:
+                mean, std = (s.view(-1, 1, 1).to(decoded[key].device) for s in statistics(key, bands))
+                decoded[key] = (decoded[key] - mean).div_(std)
+    if "land_cover" in decoded and decoded["land_cover"].dtype != torch.int64:
+        codes = decoded["land_cover"]
+        decoded["land_cover"] = land_cover_index().to(codes.device)[codes.to(torch.int64)]
+    return decoded
+
+
+def _check_groups(groups: Mapping[str, Tensor], s2_bands: Sequence[str]) -> None:
+    """Refuse stored parts that do not hold the named bands: a place that nothing is written to holds chance numbers.
+
+    Raises:
+        BandError: see `decode`.
+    """
+    if unknown := [band for band in s2_bands if band not in S2]:
+        raise BandError(f"unknown s2_bands {unknown}; choose from {list(S2)}")
+    for key in S2_GROUPS:
+        names = tuple(band for band in s2_bands if key == f"s2_{S2[band].resolution}m")
+        stored = groups[key].shape[1] if key in groups else 0
+        if stored != len(names):
+            raise BandError(
+                f"{key} holds {stored} bands, but s2_bands {tuple(s2_bands)} has {len(names)} of that resolution: "
+                f"{names}. Give the s2_bands of the dataset that the batch is from."
+            )
+
+
+def _decode_s2(groups: Mapping[str, Tensor], s2_bands: Sequence[str], normalized: bool) -> Tensor:
+    """Sentinel-2 at 10 m, (B, len(s2_bands), 120, 120) float32, from its stored parts by resolution."""
+    some = next(iter(groups.values()))
+    shape = (some.shape[0], len(s2_bands), PATCH_SIZE, PATCH_SIZE)
+    on_cpu = some.device.type == "cpu"
+    # On a CPU, numpy asks for large memory pages where torch does not, which makes new memory several times cheaper;
+    # few samples at a time stay in its cache; and a second thread gains little but waits for whatever else runs.
+    s2 = torch.from_numpy(np.empty(shape, np.float32)) if on_cpu else some.new_empty(shape, dtype=torch.float32)
+    step = 32 if on_cpu else max(1, shape[0])
+    moments = None
+    if normalized:
+        moments = [s.view(-1, 1, 1).to(s2.device) * REFLECTANCE_SCALE for s in statistics("s2", s2_bands)]
+    with one_thread() if on_cpu else nullcontext():
+        for key, group in groups.items():
+            places = [place for place, band in enumerate(s2_bands) if key == f"s2_{S2[band].resolution}m"]
+            weights = _interpolation_weights(group.shape[-1]) if on_cpu else None
+            for start in range(0, shape[0], step):
+                values = group[start : start + step].to(torch.float32)  # (b, k, n, n)
+                if moments is not None:
+                    mean, std = (moment[places] for moment in moments)
+                    values.sub_(mean).div_(std)
+                else:
+                    values.div_(REFLECTANCE_SCALE)
+                for source, place, width in _runs(places):
+                    target = s2[start : start + step, place : place + width]
+                    _upsample(values[:, source : source + width], target, weights)
+    return s2
+
+
+def _runs(places: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Runs of neighbouring numbers as (index of the first, first, length): [1, 2, 5] has (0, 1, 2) and (2, 5, 1)."""
+    runs: list[tuple[int, int, int]] = []
+    for index, place in enumerate(places):
+        if runs and place == runs[-1][1] + runs[-1][2]:
+            runs[-1] = (*runs[-1][:2], runs[-1][2] + 1)
+        else:
+            runs.append((index, place, 1))
+    return runs
+
+
+def _upsample(images: Tensor, target: Tensor, weights: Tensor | None) -> None:
+    """Write (b, k, n, n) float32 `images` into (b, k, 120, 120) `target`, by bilinear interpolation where n < 120.
+
+    `weights` are `_interpolation_weights(n)` where products of matrices are to be used, which is faster on a CPU.
+    """
+    size = images.shape[-1]
+    exact = torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled("cpu")
+    if size == PATCH_SIZE:
+        target.copy_(images)
+    elif weights is None or not exact or PATCH_SIZE % size:
+        target.copy_(F.interpolate(images, size=(PATCH_SIZE, PATCH_SIZE), mode="bilinear", align_corners=False))
+    else:  # the same in half the time: columns by a matrix product, rows straight into their places
+        wide = images @ weights  # (b, k, n, 120)
+        factor = PATCH_SIZE // size
+        for phase in range(factor):  # rows phase, phase + factor, ... lie between the same two source rows
+            shift = (phase + 0.5) / factor - 0.5
+            rows = target[:, :, phase::factor]  # (b, k, n, 120)
+            inner, edge = (rows[:, :, 1:], 0) if shift < 0 else (rows[:, :, :-1], -1)
+            torch.lerp(wide[:, :, :-1], wide[:, :, 1:], shift % 1, out=inner)
+            rows[:, :, edge] = wide[:, :, edge]
+
+
+def _interpolation_weights(size: int) -> Tensor:
+    """Weight of each of `size` pixels in each of 120 along one axis, (size, 120)."""
+    unit = torch.eye(size).view(size, 1, 1, size)
+    return F.interpolate(unit, size=(1, PATCH_SIZE), mode="bilinear", align_corners=False).view(size, PATCH_SIZE)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch operations of this thread on one core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,371 @@
+"""`fetch`: downloads ben-ge-800, ben-ge-8k or the full ben-ge, checks them, and unpacks them safely.
+
+Data: Mommert et al. 2023 (arXiv:2307.01741), on Zenodo; the Sentinel images of the full set are those of BigEarthNet v1
+(Sumbul et al. 2019 and 2021).
+"""
+
+import gzip
+import os
+import re
+import shutil
+import tarfile
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pooch
+from tqdm import tqdm
+
+from bengelib.arguments import as_names
+from bengelib.data.tables import META_COLUMNS, read_csv
+from bengelib.data.transfer import Transfer
+from bengelib.errors import (
+    ArgumentError,
+    ChecksumError,
+    DatasetNotFoundError,
+    DiskSpaceError,
+    DownloadError,
+    TableError,
+)
+from bengelib.files import absolute, discard, free_bytes, locked, put_in_place, sweep_lock, work_folder, writing
+
+ZENODO = "https://zenodo.org"
+GITHUB = "https://github.com"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One archive of a Zenodo record.
+
+    Attributes:
+        record: number of the record.
+        file: name of the archive, None for the first of the record that ends in `.tar.gz`.
+        checksum: `md5:...`, None to take the one that the record states when it is fetched.
+        part: what of the full set is in it, a modality; None for a dataset of its own.
+        growth: bytes unpacked per byte of the archive, for the check of free disk space.
+    """
+
+    record: str
+    file: str | None = None
+    checksum: str | None = None
+    part: str | None = None
+    growth: float = 2.5
+
+
+SOURCES: dict[str, tuple[Source, ...]] = {
+    "ben-ge-800": (Source("12941231", "ben-ge-800.tar.gz"),),
+    "ben-ge-8k": (Source("8121208", "ben-ge-8k.tar.gz"),),
+    "ben-ge": (
+        Source("12687186", "BigEarthNet-S2-v1.0.tar.gz", "md5:5a64e9ce38deb036a435a7b59494924c", "s2"),
+        Source("12687186", "BigEarthNet-S1-v1.0.tar.gz", "md5:94ced73440dea8c7b9645ee738c5a172", "s1"),
+        Source("8129350", part="dem", growth=10.0),
+        Source("8129666", part="land_cover", growth=20.0),
+        Source("8129412", part="weather", growth=5.0),
+    ),
+}
+NAMES = tuple(SOURCES)
+FULL_META = "HSG-AIML/ben-ge/raw/main/data/ben-ge_meta.csv"
+"""The meta table of the full set, on GitHub; it has no published hash, so its columns are checked instead."""
+
+_POOCHS = re.compile(r"tmp[a-z0-9_]{8}")
+"""The file that pooch writes an archive to; a call that was killed leaves it."""
+
+# Where a file of the full set belongs, by its name: archives differ in the folders that they put around it.
+_PLACES = (
+    (re.compile(r"(S2[AB]_MSIL2A_\d{8}T\d{5,6}_\d+_\d+)_(?:B\d[\dA]|labels_metadata)\.(?:tif|json)"), "sentinel-2/{}"),
+    (re.compile(r"(S1[AB]_\w+?_\d+_\d+)_(?:VV|VH|labels_metadata)\.(?:tif|json)"), "sentinel-1/{}"),
+    (re.compile(r"(S2[AB]_\w+)_dem\.tif"), "dem"),
+    (re.compile(r"(S2[AB]_\w+)_esaworldcover\.tif"), "esaworldcover"),
+    (re.compile(r"(ben-ge)_(?:meta|era-5|esaworldcover|climatezones)\.csv"), ""),
+)
+
+
+def fetch(
+    name: str,
+    root: str | Path = "data",
+    *,
+    parts: Sequence[str] | None = None,
+    mirror: str | None = None,
+    transfer: Transfer | None = None,
+    progress: bool = True,
+) -> Path:
+    """Download a dataset into `root/name`, unless it is there.
+
+    Size and hash come from the publisher's record and are checked. A call that was interrupted, even killed, is taken
+    up by the next one; the folder appears under its name only when complete; a second process that fetches the same
+    dataset waits for the first. An archive that was downloaded by hand into `root/downloads/` is used.
+
+    Args:
+        name: `"ben-ge-800"` (183 MB), `"ben-ge-8k"` (1.8 GB, 4.2 GB unpacked) or `"ben-ge"` (191 GB unpacked).
+        root: folder of all datasets.
+        parts: of the full set only: which of `"s2"`, `"s1"`, `"dem"`, `"land_cover"` and `"weather"`; all by default.
+            Parts can be added by later calls.
+        mirror: address of another server with the same paths as zenodo.org.
+        transfer: patience with the server, see `Transfer`.
+        progress: whether to show progress bars.
+
+    Returns:
+        The folder of the dataset.
+
+    Raises:
+        DownloadError: the server fails or refuses, the archive is not safe to unpack or does not hold the dataset, or
+            `root/name` holds something else; with the address and folder for a download by hand.
+        ChecksumError: what came is not what was published.
+        DiskSpaceError: too little room, asked before the first byte.
+        DiskError: nothing can be written to `root`.
+        DatasetNotFoundError: a name that is none of these.
+        ArgumentError: an unknown part.
+    """
+    name = str(name).rstrip("/")
+    if name not in SOURCES:
+        hint = ". Simulated data are made by bengelib.simulate" if name.startswith("ben-ge-sim") else ""
+        raise DatasetNotFoundError(f"no dataset {name!r} can be fetched; choose one of {', '.join(NAMES)}{hint}")
+    known = tuple(source.part for source in SOURCES[name] if source.part)
+    parts = None if parts is None else as_names("parts", parts)
+    if unknown := [part for part in parts or () if part not in known]:
+        raise ArgumentError(f"{name} has no parts {unknown}; it has {known or 'none: it comes as a whole'}")
+    root = absolute(root)
+    folder = root / name
+    downloads = root / "downloads"
+    transfer = transfer or Transfer(progress=progress)
+    wanted = [source for source in SOURCES[name] if source.part is None or parts is None or source.part in parts]
+    meta = folder / f"{name}_meta.csv"
+    if meta.is_file() and all(_has(folder, source) for source in wanted):
+        sweep_lock(root / ".fetch.lock")
+        return folder
+    if not known and folder.is_dir() and any(folder.iterdir()):
+        raise DownloadError(
+            f"{folder} exists and has no {meta.name}, so it is not {name} and left alone. Move it elsewhere, or fetch "
+            "into another root."
+        )
+    waiting = f"Waiting for another process that fetches data into {root} ..." if progress else None
+    with writing(root, "call fetch again: what is downloaded is kept"):
+        downloads.mkdir(parents=True, exist_ok=True)
+        with locked(root / ".fetch.lock", waiting) as alone:
+            for rest in downloads.iterdir() if alone else ():
+                if _POOCHS.fullmatch(rest.name) and rest.is_file():
+                    discard(rest)
+            for source in wanted:
+                if not _has(folder, source):
+                    _fetch_source(name, source, folder, downloads, mirror, transfer)
+            if known and not meta.is_file():
+                _fetch_meta(folder, downloads, f"{mirror or GITHUB}/{FULL_META}", transfer)
+    return folder
+
+
+def _has(folder: Path, source: Source) -> bool:
+    """Whether what this source holds is in `folder`."""
+    return (folder / (f".fetched-{source.part}" if source.part else f"{folder.name}_meta.csv")).is_file()
+
+
+def _fetch_source(
+    name: str, source: Source, folder: Path, downloads: Path, mirror: str | None, transfer: Transfer
+) -> None:
+    """Download one archive and put what it holds into its place."""
+    page = f"{mirror or ZENODO}/records/{source.record}"
+    try:
+        file, url, size, checksum = _resolve(source, downloads, mirror or ZENODO, transfer)
+        page = url
+        archive = _download(url, downloads, file, size, checksum, transfer, source.growth)
+        place = Path(os.path.realpath(folder))  # `folder` may be a link to another disk
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with work_folder(place) as work:
+            unpack(archive, work / "unpacked", by_name=source.part is not None, progress=transfer.progress)
+            _settle(work / "unpacked", folder, source, archive)
+        discard(archive)
+    except DownloadError as error:
+        raise DownloadError(
+            f"{error}. To do it by hand, download {page} into {downloads} and call fetch again."
+        ) from error
+
+
+def _resolve(
+    source: Source, downloads: Path, server: str, transfer: Transfer
+) -> tuple[str, str, int | None, str | None]:
+    """Name, address, size and hash of an archive, as the record that it belongs to states them.
+
+    Raises:
+        DownloadError: the record cannot be had (and the archive was not put there by hand), or lacks the archive.
+    """
+    try:
+        record = transfer.json(f"{server}/api/records/{source.record}")
+    except DownloadError:
+        if source.file is None or not (downloads / source.file).is_file():
+            raise
+        if source.checksum is None:
+            warnings.warn(f"{source.file} cannot be checked: its record cannot be reached", stacklevel=2)
+        url = f"{server}/records/{source.record}/files/{source.file}?download=1"
+        return source.file, url, None, source.checksum
+    try:
+        files: list[dict[str, Any]] = record["files"]
+        entry = next(
+            (f for f in files if (f["key"] == source.file if source.file else f["key"].endswith(".tar.gz"))), None
+        )
+        if entry is None:
+            raise DownloadError(
+                f"record {source.record} of {server} has no {source.file or 'file that ends in .tar.gz'}; it has "
+                f"{[f['key'] for f in files]}"
+            )
+        file = PurePosixPath(entry["key"]).name
+        return file, entry["links"]["self"], int(entry["size"]), source.checksum or entry["checksum"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DownloadError(f"record {source.record} of {server} is not as expected ({error!r})") from error
+
+
+def _download(
+    url: str, downloads: Path, file: str, size: int | None, checksum: str | None, transfer: Transfer, growth: float
+) -> Path:
+    """The archive in `downloads`, with the right hash.
+
+    Raises:
+        ChecksumError: the hash is wrong, also after a download from scratch.
+    """
+    part = downloads / f"{file}.part"
+    have = max((path.stat().st_size for path in (part, downloads / file) if path.is_file()), default=0)
+    if size is not None:
+        needed = max(0, size - have) + int(growth * size)
+        free = free_bytes(downloads)
+        if needed > free:
+            raise DiskSpaceError(
+                f"{file} needs {needed / 1e9:.2f} GB more, to download and unpack, and the disk of {downloads} has "
+                f"{free / 1e9:.2f} GB free. Make room, or give another root."
+            )
+
+    def downloader(url: str, output: str, _: Any) -> None:
+        transfer.file(url, part, size)
+        put_in_place(part, Path(output))
+
+    pooch.get_logger().setLevel("WARNING")  # its lines would stand between the progress bars
+    registry = pooch.create(downloads, base_url="", registry={file: checksum}, urls={file: url})
+    resumed = part.is_file()
+    try:
+        return Path(registry.fetch(file, downloader=downloader))
+    except ValueError as error:  # pooch's word for a wrong hash
+        if resumed:  # what was there may have been of another version: once more, from the first byte
+            return _download(url, downloads, file, size, checksum, transfer, growth)
+        raise ChecksumError(
+            f"{url} is not what was published: {error} Try again later; or download it by hand into {downloads}, which "
+            "is checked in the same way, and call fetch again."
+        ) from error
+
+
+def unpack(archive: Path, target: Path, *, by_name: bool = False, progress: bool = True) -> None:
+    """Unpack a tar archive into the new folder `target`; plain files and folders only, and none outside of it.
+
+    Args:
+        archive: a `.tar` or `.tar.gz`.
+        target: the folder to write.
+        by_name: put each file where its name belongs in a ben-ge tree, whatever folders are around it in the archive,
+            and leave out what does not belong there.
+        progress: whether to show a progress bar.
+
+    Raises:
+        DownloadError: a member is a link, a device, or leads out of `target`; or the archive is damaged.
+        DiskSpaceError: a member needs more room than there is.
+    """
+    target.mkdir(parents=True)
+    size = archive.stat().st_size
+    try:
+        with (
+            archive.open("rb") as file,
+            tarfile.open(fileobj=file, mode="r:*") as tar,
+            tqdm(total=size, unit="B", unit_scale=True, desc=f"unpacking {archive.name}", disable=not progress) as bar,
+        ):
+            for member in tar:
+                inside = _safe_path(member, archive)
+                path = _place(inside) if by_name else inside
+                if not member.isreg() or path is None:
+                    continue
+                if member.size > free_bytes(target):
+                    raise DiskSpaceError(
+                        f"{member.name} of {archive} needs {member.size / 1e9:.2f} GB, more than there is free. "
+                        "Make room and call fetch again: what is downloaded is kept."
+                    )
+                (target / path).parent.mkdir(parents=True, exist_ok=True)
+                source = tar.extractfile(member)
+                if source is not None:
+                    with (target / path).open("wb") as output:
+                        shutil.copyfileobj(source, output)
+                bar.update(min(file.tell(), size) - bar.n)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DownloadError(f"{archive} is not a readable tar archive ({error})") from error
+
+
+def _safe_path(member: tarfile.TarInfo, archive: Path) -> PurePosixPath:
+    """The path of a member within the archive, if it is a plain file or a folder and stays inside.
+
+    Raises:
+        DownloadError: it is or does not.
+    """
+    path = PurePosixPath(member.name)
+    outside = path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name
+    if outside or not (member.isreg() or member.isdir()):
+        what = "leads out of its folder" if outside else "is a link or a device"
+        raise DownloadError(f"{archive} is not safe to unpack: its member {member.name!r} {what}")
+    return path
+
+
+def _place(path: PurePosixPath) -> PurePosixPath | None:
+    """Where a file of the full set belongs, None for one that does not."""
+    for pattern, folder in _PLACES:
+        if match := pattern.fullmatch(path.name):
+            return PurePosixPath(folder.format(match[1])) / path.name
+    return None
+
+
+def _settle(work: Path, folder: Path, source: Source, archive: Path) -> None:
+    """Move what was unpacked to its place.
+
+    Raises:
+        DownloadError: it is not what was to be fetched.
+    """
+    place = Path(os.path.realpath(folder))
+    if source.part is None:
+        name = folder.name
+        found = [path.parent for depth in ("", "*/", "*/*/") for path in work.glob(f"{depth}{name}_meta.csv")]
+        if not found:
+            raise DownloadError(f"{archive} holds no {name}_meta.csv but {_sample(work)}")
+        read_csv(found[0] / f"{name}_meta.csv", META_COLUMNS)
+        if place.is_dir() and not any(place.iterdir()):
+            place.rmdir()
+        found[0].rename(place)
+        return
+    what = {"s2": "sentinel-2", "s1": "sentinel-1", "dem": "dem", "land_cover": "esaworldcover"}
+    expected = what.get(source.part, f"{folder.name}_era-5.csv")
+    if not (work / expected).exists():
+        raise DownloadError(f"{archive} holds nothing that belongs into {expected} but {_sample(work)}")
+    place.mkdir(exist_ok=True)
+    for entry in work.iterdir():
+        if entry.is_dir() and (folder / entry.name).is_dir():
+            for child in entry.iterdir():
+                if (folder / entry.name / child.name).is_dir():  # of an earlier call that was killed here
+                    shutil.rmtree(folder / entry.name / child.name)
+                child.replace(folder / entry.name / child.name)
+        else:
+            entry.replace(folder / entry.name)
+    (folder / f".fetched-{source.part}").touch()
+
+
+def _sample(folder: Path) -> str:
+    """Some names in a folder, for a message."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*"))
+    return f"{names[:5]}{' ...' if len(names) > 5 else ''}" if names else "nothing of use"
+
+
+def _fetch_meta(folder: Path, downloads: Path, url: str, transfer: Transfer) -> None:
+    """The meta table of the full set; last, because a folder counts as a dataset once it has one."""
+    part = downloads / f"{folder.name}_meta.csv.part"
+    try:
+        transfer.file(url, part)
+    except DownloadError as error:
+        raise DownloadError(f"{error}. To do it by hand, download {url} into {folder}.") from error
+    try:
+        read_csv(part, META_COLUMNS)
+    except TableError as error:
+        discard(part)
+        raise DownloadError(f"{url} is not the meta table ({error})") from error
+    Path(os.path.realpath(folder)).mkdir(parents=True, exist_ok=True)
+    put_in_place(part, folder / f"{folder.name}_meta.csv")

@@ -1,0 +1,230 @@
+"""Your own images: a folder of class folders as a dataset of dicts, and an encoder for them.
+
+The parts stand in `image_listing` (which files, and which of them are held out) and `image_files` (one file); all that
+is needed can be imported from here.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from bengelib.arguments import as_index, as_indices, as_names, real_number, whole_number
+from bengelib.data.account import Account
+from bengelib.data.image_files import HARMLESS, read_image, same_pictures, whole_images_only
+from bengelib.data.image_listing import SUFFIXES as SUFFIXES
+from bengelib.data.image_listing import class_of as class_of
+from bengelib.data.image_listing import find_images
+from bengelib.data.image_listing import hold_out as hold_out
+from bengelib.data.image_listing import list_images as list_images
+from bengelib.errors import BandError, MissingModalityError, RasterError
+from bengelib.resnet import ResNetEncoder
+from bengelib.transforms import Batch
+
+CHANNELS = ("R", "G", "B")
+
+
+class ImageFolder(Dataset[dict[str, Any]]):
+    """Images in class folders, read once and kept in memory as bytes: `image` (3, H, W) float32 in [0, 1], `label`.
+
+    27,000 images of 64 x 64 pixels take 330 MB and some seconds to read.
+
+    * Another size than `size` x `size` pixels is resized bilinearly (its sides are not kept in proportion).
+    * Images are turned as their EXIF orientation says, as viewers do. Grey ones get three equal channels; palettes and
+      CMYK become RGB; transparency is dropped; of several frames the first is read. More than eight bits a channel is
+      an error, since cutting them down needs a decision of yours.
+    * A file that cannot be read is an error that names it; with `on_error="skip"` it is left out and stands in
+      `skipped` with the reason.
+    * `account` counts all of this, and a warning shows it if an image was left out or read with a loss.
+
+    Attributes:
+        classes: names of the classes, in the order of their labels.
+        names: file names relative to `root`; in a sample they are `patch_id`.
+        labels: (N,) int64.
+        contents: (N,) int64, equal for copies: files with the same pixels.
+        skipped: files that were left out, with the reason.
+        account: how many files there were, how many are used, and what is odd about them.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        names: Sequence[str] | None = None,
+        *,
+        size: int = 64,
+        classes: Sequence[str] | None = None,
+        on_error: str = "raise",
+        progress: bool = True,
+    ) -> None:
+        """Read the images.
+
+        Args:
+            root: the folder of class folders.
+            names: which files, as `list_images` names them; all of them if None. Only these are opened.
+            size: height and width of every image, in pixels.
+            classes: class names in the order of their labels; the folders in alphabetical order if None.
+            on_error: `"raise"` or `"skip"`.
+            progress: show a bar.
+
+        Raises:
+            DatasetNotFoundError: no such folder, no classes in it, or a class folder of whose files none is read.
+            RasterError: an image is missing, broken, too large or of more than eight bits (with `on_error="raise"`), or
+                none is left.
+            BandError: a file of a class that `classes` does not name.
+            ValueError: an unknown `on_error`, a size that is no whole number of pixels, or a single name.
+        """
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"unknown on_error={on_error!r}; choose 'raise' or 'skip'")
+        size = whole_number("size", size)
+        self.root = Path(root)
+        if names is None:
+            names = found = find_images(root)
+            self.account = found.account
+        else:
+            self.account = Account("images", root)
+            names = list(as_names("names", names))
+        there = sorted({class_of(name) for name in names})
+        given = there if classes is None else as_names("classes", classes)
+        self.classes = tuple(normalize("NFC", label) for label in given)
+        if unknown := sorted(set(there) - set(self.classes)):
+            raise BandError(f"{root} has the classes {unknown}, but only {self.classes} are known")
+        self.skipped: dict[str, str] = {}
+        pixels = np.empty((len(names), 3, size, size), np.uint8)
+        self.names: list[str] = []
+        contents: list[tuple[str, ...]] = []
+        with whole_images_only():
+            for name in tqdm(names, desc="reading images", disable=not progress, leave=False):
+                try:
+                    image, odd, content = read_image(self.root / name)
+                except RasterError as error:
+                    if on_error == "raise":
+                        raise
+                    self.skipped[name] = str(error)
+                    self.account.leave_out("cannot be used", name, str(error))
+                    continue
+                for reason in odd:
+                    self.account.note(reason, name, harmless=reason in HARMLESS)
+                if image.size != (size, size):
+                    self.account.note(f"are not {size} x {size} pixels; resized", name)
+                    image = image.resize((size, size), Image.Resampling.BILINEAR)
+                pixels[len(self.names)] = np.asarray(image).transpose(2, 0, 1)
+                self.names.append(name)
+                contents.append(content)
+        self.contents = np.array(same_pictures(contents))
+        self._pixels = torch.from_numpy(pixels[: len(self.names)])
+        places = {label: place for place, label in enumerate(self.classes)}
+        self.labels = np.array([places[class_of(name)] for name in self.names], dtype=np.int64)
+        self.account.used = len(self.names)
+        if self.skipped and not self.names:
+            first, reason = next(iter(self.skipped.items()))
+            raise RasterError(f"no image of {root} can be used, the first being {first} ({reason}). None is left.")
+        self.account.tell(progress=progress, stacklevel=2)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One sample: `image` (3, H, W) float32 in [0, 1], `label` () int64, `patch_id` its file name."""
+        return {key: value[0] for key, value in self.read_batch([as_index(index, len(self))]).items()}
+
+    def read_batch(self, indices: Sequence[int] | np.ndarray) -> dict[str, Any]:
+        """Several samples, stacked; `fit` reads whole batches this way."""
+        places = torch.from_numpy(as_indices(indices, len(self)))
+        return {
+            "image": self._pixels[places].to(torch.float32).div_(255),  # (B, 3, H, W)
+            "label": torch.from_numpy(self.labels)[places],  # (B,)
+            "patch_id": [self.names[place] for place in places.tolist()],
+        }
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each channel over all pixels of all images, each (3,) float32."""
+        counts = torch.stack(
+            [torch.bincount(self._pixels[:, channel].flatten(), minlength=256) for channel in range(3)]
+        ).double()  # (3, 256): how often each value occurs, which makes the sums exact
+        values = torch.arange(256, dtype=torch.float64) / 255
+        shares = counts / counts.sum(dim=1, keepdim=True)
+        mean = shares @ values
+        variance = (shares * (values[None, :] - mean[:, None]) ** 2).sum(dim=1)
+        return mean.float(), variance.sqrt().float()
+
+
+class ChannelNormalize(nn.Module):
+    """Subtracts a mean and divides by a standard deviation, channel by channel; both travel with the weights."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Iterable[float], std: Iterable[float]) -> None:
+        """Keep the statistics, each (C,); a channel that never varies is divided by 1.
+
+        Raises:
+            BandError: not as many means as deviations.
+        """
+        super().__init__()
+        means, deviations = [real_number("mean", x) for x in mean], [real_number("std", x, least=0) for x in std]
+        self.register_buffer("mean", torch.tensor(means, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(deviations, dtype=torch.float32))
+        if len(self.mean) != len(self.std):
+            raise BandError(f"{len(self.mean)} means for {len(self.std)} standard deviations")
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalise (B, C, H, W).
+
+        Raises:
+            BandError: another number of channels.
+        """
+        if image.shape[1] != len(self.mean):
+            raise BandError(f"the images have {image.shape[1]} channels, the encoder reads {len(self.mean)}")
+        spread = torch.where(self.std > 0, self.std, torch.ones_like(self.std))
+        normalized: Tensor = (image - self.mean.view(-1, 1, 1)) / spread.view(-1, 1, 1)
+        return normalized
+
+
+class ImageEncoder(nn.Module):
+    """A ResNet that reads `image` (B, 3, H, W) in [0, 1] from a batch.
+
+    Attributes:
+        inputs: `{"image": channels}`.
+        feature_dim: length of the features.
+    """
+
+    def __init__(
+        self,
+        mean: Iterable[float] = (0.5, 0.5, 0.5),
+        std: Iterable[float] = (0.25, 0.25, 0.25),
+        depth: int = 18,
+        width: float = 1.0,
+        channels: Sequence[str] = CHANNELS,
+    ) -> None:
+        """Build it with random weights; `mean` and `std` are of the training images, see `ImageFolder.statistics`.
+
+        Raises:
+            BandError: not one mean and one deviation a channel.
+        """
+        super().__init__()
+        self.inputs = {"image": tuple(channels)}
+        self.normalize = ChannelNormalize(mean, std)
+        if len(self.normalize.mean) != len(channels):
+            raise BandError(f"{len(self.normalize.mean)} means for the channels {tuple(channels)}")
+        self.resnet = ResNetEncoder(len(channels), depth, width)
+        self.feature_dim = self.resnet.feature_dim
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Features (B, feature_dim).
+
+        Raises:
+            MissingModalityError: the batch has no `image`.
+            BandError: its images have another number of channels.
+        """
+        if "image" not in batch:
+            raise MissingModalityError(f"the encoder reads 'image', but the batch has only {sorted(batch)}")
+        features: Tensor = self.resnet(self.normalize(batch["image"]))
+        return features

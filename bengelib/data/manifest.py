@@ -1,0 +1,415 @@
+"""What a pack is: its arrays, its manifest, and whether it is whole and up to date. Needs no torch.
+
+A pack is a folder, `<root>/packed/` unless said otherwise, that stands on its own:
+
+| file | content, for N patches in the order of the meta CSV |
+|---|---|
+| `s2_10m.npy`, `s2_20m.npy`, `s2_60m.npy` | (N, 4, 120, 120), (N, 6, 60, 60), (N, 2, 20, 20) uint16 digital numbers |
+| `s1.npy` | (N, 2, 120, 120) float16 dB, within 0.008 dB of the file above -32 dB and within 0.016 dB below |
+| `dem.npy` | (N, 1, 120, 120) int16 metres |
+| `land_cover.npy` | (N, 120, 120) uint8 WorldCover codes |
+| `season_s2.npy` and so on | the tables, as `bengelib.data.tables.read_table` gives them |
+| `meta.csv`, `splits/` | the meta table and the dataset's own split files |
+| `sources.npy` | (N, 4, 2) int64: `stat_patch` of each patch, a digest of the files of each raster modality |
+| `manifest.json` | version, name, hash of the ids, sources of the tables, times of folders; shape and hash of arrays |
+| `chunks.jsonl` | the hash of each run of patches of each array, and which patches were left out of it |
+
+The order of the bands in the arrays is that of `bands.S2` and `bands.S1`.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bengelib.data.rasters import RASTER_KEYS, patch_files, read_patch, tree_folders
+from bengelib.data.tables import TABLE_KEYS, corine_multi_hot, read_meta
+from bengelib.errors import (
+    ChecksumError,
+    DatasetNotFoundError,
+    DataWarning,
+    MissingModalityError,
+    RasterError,
+    TableError,
+)
+from bengelib.files import absolute, find, put_in_place, same_name, tree_folder
+from bengelib.sim.simulate import MARKER
+
+SCHEMA = 2
+_READABLE = (1, 2)
+"""Versions whose arrays are the same. The first did not notice every change, so that its packs are packed again."""
+CHUNK = 64
+"""Patches that are read, written, hashed and noted as done together: about 13 MB."""
+
+ARRAYS: dict[str, tuple[str, tuple[int, ...], str]] = {
+    "s2_10m": ("s2", (4, 120, 120), "<u2"),
+    "s2_20m": ("s2", (6, 60, 60), "<u2"),
+    "s2_60m": ("s2", (2, 20, 20), "<u2"),
+    "s1": ("s1", (2, 120, 120), "<f2"),
+    "dem": ("dem", (1, 120, 120), "<i2"),
+    "land_cover": ("land_cover", (120, 120), "|u1"),
+}
+"""Modality, shape of one patch and type of each array of rasters."""
+
+TIMED_KEYS = ("season", "weather")
+"""Tables that exist twice, for the Sentinel-2 and the Sentinel-1 acquisition."""
+
+DONE = "chunks.jsonl"
+"""Journal: one line a chunk that is written, with the hash of its part of each array and what was left out of it."""
+
+FILES = ("plan.json", "manifest.json", DONE, "meta.csv", "splits", "sources.npy", MARKER)
+"""What lies in a pack, or in one that is being written, besides the arrays of rasters and tables."""
+_SYSTEM = ("thumbs.db", "desktop.ini")
+_KEYS = ("name", "ids", "modalities", "table_sources", "chunk", "arrays", "skipped")
+
+SAMPLE = 64
+"""Patches whose files are compared where not all are."""
+_FOLDERS = 4096
+"""Patches whose folders have their times compared at most."""
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of the pack in `folder`; None if `folder` is none, for other programs write manifests too.
+
+    A folder with a manifest that is not one of `pack`, and with files that `pack` does not write, is none.
+
+    Raises:
+        ChecksumError: it is unreadable, or written by a later version of `pack`.
+    """
+    path = folder / "manifest.json"
+    if not (path.is_file() and any((folder / name).is_file() for name in ("sources.npy", DONE))):
+        return None
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        schema = manifest["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        if foreign_files(folder):
+            return None
+        raise ChecksumError(f"{path} is damaged ({error!r}). {pack_anew(folder)}") from error
+    if schema not in _READABLE:
+        if not isinstance(schema, int) and foreign_files(folder):
+            return None
+        raise ChecksumError(
+            f"{path} has schema {schema}; this version reads {_READABLE}. Update bengelib, or pack into another "
+            "destination."
+        )
+    keys = _KEYS if schema == 1 else (*_KEYS, "folders")
+    if absent := [key for key in keys if key not in manifest]:
+        if foreign_files(folder):
+            return None
+        raise ChecksumError(f"{path} lacks {absent}. {pack_anew(folder)}")
+    return manifest
+
+
+def foreign_files(folder: Path) -> list[str]:
+    """Names in a folder that no pack has, in order; hidden ones and those of the operating system do not count."""
+    tables = [f"{key}_{acquisition}" if acquisition else key for key in TABLE_KEYS for acquisition in ("", "s2", "s1")]
+    ours = {*FILES, *(f"{name}.npy" for name in (*ARRAYS, *tables))}
+    return sorted(
+        name for name in os.listdir(folder) if not (name in ours or name.startswith(".") or name.lower() in _SYSTEM)
+    )
+
+
+def pack_anew(folder: Path) -> str:
+    """What to do about a damaged pack; nothing is to be removed that `pack` has not written."""
+    if foreign := foreign_files(folder):
+        return (
+            f"Call bengelib.pack with another destination: {folder} also holds {foreign[0]}, which pack did not write."
+        )
+    return f"Remove {folder} and call bengelib.pack."
+
+
+def reason_stale(
+    root: Path, folder: Path, manifest: Mapping[str, Any], meta: pd.DataFrame, *, thorough: bool
+) -> str | None:
+    """Why the pack no longer holds what the tree at `root` holds, in a few words, or None where it does.
+
+    The tables are compared by their content. Of the rasters, names, sizes, times and inodes are compared first, and
+    where these differ, the pixels: a tree that was copied has other times and the same pixels. What was found equal
+    is noted in the pack, so that it is not read again.
+
+    Args:
+        root: the tree.
+        folder: its pack.
+        manifest: the manifest of the pack.
+        meta: the meta table of the tree.
+        thorough: whether to compare the files of all patches; otherwise those of `SAMPLE` patches, evenly spread, and
+            the times of the folders. Where a folder has changed all files are compared, and where those of hundreds
+            of patches have, the pixels of some.
+    """
+    if identity(root, meta)["ids"] != manifest["ids"]:
+        return "the meta CSV names other patches"
+    now, then = table_sources(root), manifest["table_sources"]
+    for name in sorted(set(now) | set(then)):
+        if now.get(name, {}).get("sha256") != then.get(name, {}).get("sha256"):
+            return f"{name} has changed, come or gone"
+    folders = tree_folders(root)
+    if added := [key for key in folders if key not in manifest["modalities"]]:
+        return f"{', '.join(added)} was added"
+    if manifest["schema"] < SCHEMA:
+        removed = set(manifest["modalities"]) - set(folders)  # it could not be packed again
+        return None if removed else "it is of an earlier version, which did not notice every change"
+    patches = list(zip(meta.index, meta["patch_id_s1"], strict=True))
+    times = folder_times(folders, patches)
+    rows: Sequence[int] = range(len(patches))
+    if not thorough and times == manifest["folders"]:
+        rows = _spread(rows, SAMPLE)
+    try:
+        sources = _load(folder, "sources", len(patches))
+    except ValueError as error:
+        return str(error)
+    found = np.stack([stat_patch(folders, *patches[row]) for row in rows]) if rows else sources[:0]
+    places = [RASTER_KEYS.index(key) for key in folders]
+    differs = (found != sources[rows])[:, places]  # (R, modalities, 2)
+    suspects = np.argwhere(differs.any(axis=2)).tolist()
+    compared: Iterable[list[int]] = suspects
+    if not thorough and len(suspects) > 4 * SAMPLE:
+        resized = differs[..., 0]
+        compared = [pair for pair in suspects if resized[*pair]] + list(_spread(suspects, SAMPLE))
+    try:
+        names = [name for name in (*ARRAYS, "corine") if name in manifest["arrays"]]
+        arrays = {name: _load(folder, name, len(patches)) for name in names} if suspects else {}
+    except ValueError as error:
+        return str(error)
+    for place, which in compared:
+        key, patch = list(folders)[which], patches[rows[place]]
+        if not _holds(arrays, manifest, rows[place], patch, folders, key):
+            return f"the {key} files of {patch[0]} have changed"
+    if compared is suspects and len(rows) == len(patches) and (suspects or times != manifest["folders"]):
+        _note_times(folder, manifest, sources, found, places, times)
+    return None
+
+
+def _spread(items: Sequence[Any], count: int) -> Sequence[Any]:
+    """At least `count` of the items, evenly spread, or all."""
+    return items[:: max(1, len(items) // count)]
+
+
+def _load(folder: Path, name: str, rows: int) -> np.ndarray:
+    """An array of a pack, mapped.
+
+    Raises:
+        ValueError: it is missing or damaged.
+    """
+    try:
+        array = map_array(folder / f"{name}.npy")
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{name}.npy is damaged ({error})") from error
+    if len(array) != rows:
+        raise ValueError(f"{name}.npy is damaged (it has {len(array)} rows in place of {rows})")
+    return array
+
+
+def _holds(
+    arrays: Mapping[str, np.ndarray],
+    manifest: Mapping[str, Any],
+    row: int,
+    patch: tuple[str, str],
+    folders: Mapping[str, Path],
+    key: str,
+) -> bool:
+    """Whether a row of a pack is what the files of a modality hold: the same pixels, and labels, or the same lack."""
+    patch_id = patch[0]
+    try:
+        stored = read_patch(folders, *patch, keys=(key,))
+    except RasterError:
+        stored = None
+    if (stored is None) != (patch_id in manifest["skipped"].get(key, {})):
+        return False
+    for name, pixels in (stored or {}).items():
+        if not np.array_equal(as_packed(name, pixels), arrays[name][row]):
+            return False
+    if key != "s2":
+        return True
+    try:
+        labels = corine_multi_hot(Path(_label_file(folders[key], patch_id)))
+    except (MissingModalityError, TableError):
+        return "corine" not in arrays or patch_id in manifest["skipped"].get("corine", {})
+    return "corine" in arrays and np.array_equal(labels, arrays["corine"][row])
+
+
+def _note_times(
+    folder: Path, manifest: Mapping[str, Any], sources: np.ndarray, found: np.ndarray, places: list[int], times: str
+) -> None:
+    """Note other times of the same content in a pack, if it can be written."""
+    sources = sources.copy()
+    sources[:, places] = found[:, places]
+    texts = {"sources.npy": sources, "manifest.json": {**manifest, "folders": times}}
+    with contextlib.suppress(OSError):
+        for name, content in texts.items():
+            partial = folder / f".{os.getpid()}-{name}"
+            if isinstance(content, np.ndarray):
+                np.save(partial, content)
+            else:
+                partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+            put_in_place(partial, folder / name)
+
+
+def verify(folder: str | Path, root: str | Path | None = None) -> None:
+    """Read a whole pack and compare the hash of each array with the manifest; then compare it with its tree.
+
+    Args:
+        folder: the pack.
+        root: the tree that it was made from; by default the folder around it, where that is the tree.
+
+    Raises:
+        DatasetNotFoundError: `folder` holds no pack.
+        ChecksumError: naming the first array, and the patches in it, that differ; or what has changed in the tree.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        raise DatasetNotFoundError(f"no pack in {folder}; give the folder that bengelib.pack returned")
+    try:
+        journal, chunk = read_journal(folder), manifest["chunk"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ChecksumError(f"{folder} is damaged ({error!r}). {pack_anew(folder)}") from error
+    for name, entry in manifest["arrays"].items():
+        path = folder / f"{name}.npy"
+        try:
+            array = map_array(path)
+            fits = list(array.shape) == entry["shape"] and array.dtype.str == entry["dtype"]
+        except (OSError, ValueError) as error:
+            raise ChecksumError(f"{path} is damaged ({error}). {pack_anew(folder)}") from error
+        digests = []
+        if fits and name in ARRAYS:
+            for number, start in enumerate(range(0, len(array), chunk)):
+                digests.append(digest(array[start : start + chunk]))
+                if digests[-1] != journal.get(number, {}).get("arrays", {}).get(name):
+                    raise ChecksumError(
+                        f"{path} is damaged in rows {start} to {min(start + chunk, len(array)) - 1}. "
+                        f"{pack_anew(folder)}"
+                    )
+            found = digest("".join(digests).encode())
+        else:
+            found = digest(array)
+        if not fits or found != entry["blake2b"]:
+            raise ChecksumError(f"{path} is not as it was packed. {pack_anew(folder)}")
+    root = tree_folder(absolute(folder).parent if root is None else root)
+    if same_name(root.name, manifest["name"]) and find(root / f"{root.name}_meta.csv").is_file():
+        reason = reason_stale(root, folder, manifest, read_meta(root), thorough=True)
+        if reason is not None:
+            raise ChecksumError(f"{folder} is out of date: {reason}. Call bengelib.pack to bring it up to date.")
+
+
+def map_array(path: Path) -> np.ndarray:
+    """The array of a `.npy` file, mapped into memory or, on a disk that cannot do that, read whole, with a warning.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such file, or truncated.
+    """
+    try:
+        return np.load(path, mmap_mode="r").view(np.ndarray)
+    except OSError as error:
+        if error.errno not in (errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        warnings.warn(f"{path} cannot be mapped ({error.strerror}); it is read whole", DataWarning, stacklevel=3)
+        return np.asarray(np.load(path))
+
+
+def digest(data: bytes | np.ndarray) -> str:
+    """BLAKE2b of the bytes, 128 bits, in hexadecimal."""
+    plain = data if isinstance(data, bytes) else np.ascontiguousarray(data).data.cast("B")
+    return hashlib.blake2b(plain, digest_size=16).hexdigest()
+
+
+def identity(root: Path, meta: pd.DataFrame) -> dict[str, Any]:
+    """What tells one pack from another: version of the form, name, and the ids in their order."""
+    ids = "\n".join([*meta.index, *meta["patch_id_s1"]])
+    return {"schema": SCHEMA, "name": root.name, "ids": digest(ids.encode())}
+
+
+def array_names(modality_folders: Mapping[str, Path]) -> list[str]:
+    """Names of the arrays that hold these modalities."""
+    return [name for name, (key, _, _) in ARRAYS.items() if key in modality_folders]
+
+
+def table_sources(root: Path) -> dict[str, dict[str, Any]]:
+    """Size and hash of each CSV of the tree, by its path within the tree."""
+    stems = ("meta", "era-5", "esaworldcover", "climatezones")
+    candidates = [find(root / folder / f"{root.name}_{stem}.csv") for stem in stems for folder in ("", stem)]
+    files = [*(path for path in candidates if path.is_file()), *sorted((root / "splits").glob("*.csv"))]
+    return {
+        path.relative_to(root).as_posix(): {
+            "bytes": path.stat().st_size,
+            "changed": path.stat().st_mtime_ns,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in files
+    }
+
+
+def as_packed(name: str, pixels: np.ndarray) -> np.ndarray:
+    """Pixels as they stand in the array `name`: elevation rounded to whole metres, decibels to 16 bits."""
+    rounded = np.rint(pixels) if name == "dem" and pixels.dtype.kind == "f" else pixels
+    return rounded.astype(ARRAYS[name][2])
+
+
+def stat_patch(modality_folders: Mapping[str, Path], patch_id: str, patch_id_s1: str) -> np.ndarray:
+    """What tells the files of a patch from others without reading them, (4, 2) int64, by place in `RASTER_KEYS`.
+
+    Two digests a modality: of the names and sizes of its files, and of their names, times (ns) and inodes; -1 without
+    files. Names that were swapped have other inodes, and what was written over and given its old time again has
+    another time of change of its inode, so that both are seen where names, sizes and times are the same.
+    """
+    result = np.full((len(RASTER_KEYS), 2), -1, dtype=np.int64)
+    for key, paths in patch_files(modality_folders, patch_id, patch_id_s1).items():
+        if key == "s2":  # the CORINE labels lie beside the bands
+            paths.append(_label_file(modality_folders[key], patch_id))
+        sizes, times = [], []
+        for number, path in enumerate(paths):  # the names follow from the numbers
+            try:
+                found = os.stat(path)
+            except OSError:
+                continue
+            sizes.append((number, found.st_size))
+            times.append((number, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
+        if sizes:
+            result[RASTER_KEYS.index(key)] = _number(sizes), _number(times)
+    return result
+
+
+def folder_times(modality_folders: Mapping[str, Path], patches: Sequence[tuple[str, str]]) -> str:
+    """Digest of the times of change (ns) of a tree's folders: of each modality and of up to `2 * _FOLDERS` patches.
+
+    A folder changes when a file in it comes, goes or is renamed; not when one is written anew in its place.
+    """
+    paths = [str(folder) for folder in modality_folders.values()]
+    for key, which in (("s2", 0), ("s1", 1)):
+        if key in modality_folders:
+            paths += [f"{modality_folders[key]}/{patch[which]}" for patch in _spread(patches, _FOLDERS)]
+    times = []
+    for path in paths:
+        try:
+            times.append(os.stat(path).st_mtime_ns)
+        except OSError:
+            times.append(-1)
+    return digest(repr(times).encode())
+
+
+def _label_file(folder: Path, patch_id: str) -> str:
+    return f"{folder}/{patch_id}/{patch_id}_labels_metadata.json"
+
+
+def _number(content: object) -> int:
+    """64 bits of BLAKE2b of what `repr` says, as a signed number."""
+    return int.from_bytes(hashlib.blake2b(repr(content).encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def read_journal(folder: Path) -> dict[int, dict[str, Any]]:
+    """Entries of the journal by number of the chunk; a last line that was cut off is left out."""
+    entries = {}
+    for line in (folder / DONE).read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            entries[entry["chunk"]] = entry
+    return entries

@@ -1,0 +1,310 @@
+"""Reads the GeoTIFFs of one patch into arrays, fast, and refuses what is damaged. Needs no torch.
+
+A patch's rasters in the form in which they are stored are, by key:
+
+| key | shape | type, unit |
+|---|---|---|
+| `s2_10m`, `s2_20m`, `s2_60m` | (k, 120, 120), (m, 60, 60), (n, 20, 20) | uint16, reflectance x 10000 |
+| `s1` | (p, 120, 120) | float32, dB |
+| `dem` | (1, 120, 120) | as in the file, metres |
+| `land_cover` | (120, 120) | uint8, WorldCover codes |
+"""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bengelib.bands import IGNORE_INDEX, LAND_COVER, LAND_COVER_NO_DATA_CODE, PATCH_SIZE, S1_BANDS, S2, S2_BANDS
+from bengelib.data.geotiff import Place, centre_in, missing_hint, read_geotiff, same_ground
+from bengelib.data.plausible import check_values
+from bengelib.errors import DataWarning, MissingModalityError, RasterError
+from bengelib.identity import PATCH_METRES, patch_corner
+
+RASTER_KEYS = ("s2", "s1", "dem", "land_cover")
+
+_FOLDERS = {
+    "s2": ("sentinel-2",),
+    "s1": ("sentinel-1",),
+    "dem": ("dem", "glo-30_dem"),
+    "land_cover": ("esaworldcover",),
+}
+_SUFFIXES = {"s2": "", "s1": "", "dem": "_dem.tif", "land_cover": "_esaworldcover.tif"}
+
+_DTYPES = {
+    "s2": ("uint16",),
+    "s1": ("float32",),
+    "dem": ("int16", "uint16", "int32", "float32"),
+    "land_cover": ("uint8",),
+}
+_CONTENT = {"s2": "reflectance x 10000", "s1": "decibels", "dem": "metres", "land_cover": "WorldCover codes"}
+
+_FEW_DARK = 0.01
+"""Share of a Sentinel-2 band that may be 0 although its header calls 0 no data: dark water comes out as 0 too."""
+_MANY_DARK = 0.05
+"""The same where the header does not; BigEarthNet's own files do not name a value for no data."""
+
+_CODE_IS_LEGAL = np.zeros(256, dtype=bool)
+_CODE_IS_LEGAL[[LAND_COVER_NO_DATA_CODE, *(entry.code for entry in LAND_COVER)]] = True
+
+
+def modality_folder(root: Path, key: str) -> Path:
+    """The folder of a raster modality, such as `dem/` (subsets) or `glo-30_dem/` (full set) for `"dem"`.
+
+    Raises:
+        MissingModalityError: the tree has none.
+    """
+    candidates = [root / name for name in _FOLDERS[key]]
+    for path in candidates:
+        if path.is_dir():
+            return path
+    names = " or ".join(f"{path.name}/" for path in candidates)
+    raise MissingModalityError(
+        f"{key!r} was asked for, but {root} has no folder {names}. Leave {key!r} out, or fetch it."
+    )
+
+
+def tree_folders(root: Path) -> dict[str, Path]:
+    """The folder of each raster modality that the tree at `root` has."""
+    found = {}
+    for key in RASTER_KEYS:
+        with contextlib.suppress(MissingModalityError):
+            found[key] = modality_folder(root, key)
+    return found
+
+
+def patch_files(
+    folders: Mapping[str, Path],
+    patch_id: str,
+    patch_id_s1: str,
+    s2_bands: Sequence[str] = S2_BANDS,
+    s1_bands: Sequence[str] = S1_BANDS,
+) -> dict[str, list[str]]:
+    """The paths of a patch's files by modality, for the modalities that `folders` has."""
+    files: dict[str, list[str]] = {}
+    for key, folder in folders.items():
+        if key == "s2":
+            files[key] = [f"{folder}/{patch_id}/{patch_id}_{band}.tif" for band in s2_bands]
+        elif key == "s1":
+            files[key] = [f"{folder}/{patch_id_s1}/{patch_id_s1}_{band}.tif" for band in s1_bands]
+        else:
+            files[key] = [f"{folder}/{patch_id}{_SUFFIXES[key]}"]
+    return files
+
+
+def absent_patches(folder: Path, key: str, ids: Sequence[str]) -> list[int]:
+    """Places in `ids` (Sentinel-1 ids for `"s1"`) of the patches without an entry in the folder of modality `key`."""
+    present = {entry.name for entry in folder.iterdir()}
+    return [place for place, patch_id in enumerate(ids) if f"{patch_id}{_SUFFIXES[key]}" not in present]
+
+
+def absent_hint(folder: Path, key: str, patch_id: str) -> str:
+    """What to do about a patch without an entry there: names an entry of another spelling that may be meant."""
+    return missing_hint(f"{folder}/{patch_id}{_SUFFIXES[key]}")
+
+
+def read_patch(
+    folders: Mapping[str, Path],
+    patch_id: str,
+    patch_id_s1: str,
+    s2_bands: Sequence[str] = S2_BANDS,
+    s1_bands: Sequence[str] = S1_BANDS,
+    keys: Collection[str] | None = None,
+) -> dict[str, np.ndarray]:
+    """The rasters of one patch as they are stored; keys, shapes and types stand at the top of this module.
+
+    All of them must lie where the patch lies, which is where its Sentinel-2 bands are (where the tree has none, the
+    first modality that it has). One of these is looked at even if it is not to be read.
+
+    Args:
+        folders: folder by modality, of all that the tree has.
+        patch_id: Sentinel-2 patch id.
+        patch_id_s1: Sentinel-1 patch id.
+        s2_bands: bands of Sentinel-2, in the order wanted within each resolution.
+        s1_bands: polarisations of Sentinel-1, in the order wanted.
+        keys: the modalities to read, all of `folders` by default.
+
+    Raises:
+        RasterError: a file is missing, damaged, without data, not of the layout, of another place than the others, or
+            holds values that are not legal.
+    """
+    files = patch_files(
+        {key: folder for key, folder in folders.items() if keys is None or key in keys},
+        patch_id, patch_id_s1, s2_bands, s1_bands,
+    )  # fmt: skip
+    stored: dict[str, np.ndarray] = {}
+    places: dict[str, Place | None] = {}
+    first = next((key for key in RASTER_KEYS if key in folders), "s2")
+    if files and first not in files:
+        witness = patch_files({first: folders[first]}, patch_id, patch_id_s1)[first][0]
+        with contextlib.suppress(RasterError):  # it is not what was asked for
+            places[witness] = read_geotiff(witness)[1].place
+    for resolution in (10, 20, 60) if "s2" in files else ():
+        paths = [path for path, band in zip(files["s2"], s2_bands, strict=True) if S2[band].resolution == resolution]
+        if paths:
+            stored[f"s2_{resolution}m"] = _read_bands("s2", paths, PATCH_SIZE * 10 // resolution, places)
+    if "s1" in files:
+        stored["s1"] = _read_bands("s1", files["s1"], PATCH_SIZE, places)
+    if "dem" in files:
+        stored["dem"] = _read_bands("dem", files["dem"], PATCH_SIZE, places)
+    if "land_cover" in files:
+        stored["land_cover"] = _read_bands("land_cover", files["land_cover"], PATCH_SIZE, places)[0]
+    _check_places(places, patch_corner(patch_id, patch_id_s1))
+    return stored
+
+
+def _read_bands(key: str, paths: Sequence[str], size: int, places: dict[str, Place | None]) -> np.ndarray:
+    """The files of one modality and size, (len(paths), size, size); their places go into `places`.
+
+    Raises:
+        RasterError: a file is not of the layout, or its pixels are not legal.
+    """
+    told = _told_of(key, paths)
+    bands = []
+    for path in paths:
+        pixels, header = read_geotiff(path, companions=path in told)
+        if header.shape != (size, size):
+            raise RasterError(
+                f"{path} holds {header.shape} pixels; expected ({size}, {size}), which cover {PATCH_METRES} m. Cut "
+                "or resample it to the grid of its patch."
+            )
+        if header.dtype not in _DTYPES[key]:
+            raise RasterError(
+                f"{path} holds {header.dtype}; expected {' or '.join(_DTYPES[key])}. Convert it to {_CONTENT[key]} as "
+                f"{_DTYPES[key][0]}."
+            )
+        if key == "dem" and header.unit and not header.unit.lower().startswith("m"):
+            raise RasterError(f"{path} says that its unit is {header.unit!r}; expected metres. Convert it to metres.")
+        for value in header.no_data:
+            _check_no_data(key, path, pixels, value)
+        places[path] = header.place
+        bands.append(pixels)
+    stack = np.stack(bands)
+    if key == "land_cover":
+        _check_codes(stack, paths[0])
+    elif key == "s2" and stack.min() > 0:  # nearly always, and one look at all bands is cheaper than one at each
+        try:
+            check_values(key, stack, os.path.dirname(paths[0]))
+        except RasterError:
+            for path, pixels in zip(paths, bands, strict=True):
+                check_values(key, pixels, path)
+            raise
+    else:
+        for path, pixels in zip(paths, bands, strict=True):
+            if key == "s2":
+                _check_dark(path, pixels)
+            check_values(key, pixels, path)
+    return stack
+
+
+def _told_of(key: str, paths: Sequence[str]) -> list[str]:
+    """Those of some files in one folder beside which others lie that say more of them: `.aux.xml`, `.msk`, `.tfw`."""
+    if key in ("dem", "land_cover"):  # in one folder with those of all other patches: too many to list
+        endings = (".tif.aux.xml", ".tif.msk", ".aux.xml", ".tfw", ".wld")
+        return [path for path in paths if any(os.path.exists(f"{path[:-4]}{ending}") for ending in endings)]
+    try:
+        names = os.listdir(os.path.dirname(paths[0]))
+    except OSError:  # the files are missing too, which is told when they are read
+        return []
+    others = [name.lower() for name in names if name[-4:] not in (".tif", "json")]
+    if not others:
+        return []
+    stems = {path: f"{os.path.basename(path)[:-4]}.".lower() for path in paths}
+    return [path for path, stem in stems.items() if any(name.startswith(stem) for name in others)]
+
+
+def _check_no_data(key: str, path: str, pixels: np.ndarray, value: float) -> None:
+    """Refuse pixels that are what their own file calls no data.
+
+    Zeros are another matter. Sentinel-2 has real ones: see `_check_dark`. A land cover of 0 is no label, which is read
+    as such. An elevation of 0 m is as good as always the sea, so that it is used with a warning.
+
+    Raises:
+        RasterError: naming how many.
+    """
+    if value == 0 and key == "land_cover":
+        return
+    if pixels.dtype.kind in "iu":
+        info = np.iinfo(pixels.dtype)
+        if not (info.min <= value <= info.max and value == int(value)):
+            return
+    marked = int(np.count_nonzero(np.isnan(pixels) if np.isnan(value) else pixels == pixels.dtype.type(value)))
+    if not marked or (value == 0 and key == "s2" and marked <= _FEW_DARK * pixels.size):
+        return
+    words = f"{path} has {marked} of {pixels.size} pixels without data: they equal its own no-data value {value:g}"
+    if value == 0 and key == "dem":
+        warnings.warn(f"{words}. They are used as 0 m: check that they are the sea.", DataWarning, stacklevel=4)
+        return
+    raise RasterError(f"{words}. Fill them, or leave the patch out.")
+
+
+def _check_dark(path: str, pixels: np.ndarray) -> None:
+    """Refuse a Sentinel-2 band of zeros, which mean no data, and warn where there are many.
+
+    Raises:
+        RasterError: every pixel is 0.
+    """
+    dark = pixels.size - int(np.count_nonzero(pixels))
+    if dark == pixels.size:
+        raise RasterError(f"{path} holds no data (every pixel is 0). Leave the patch out, or get a better one.")
+    if dark > _MANY_DARK * pixels.size:
+        warnings.warn(
+            f"{path} has {dark} of {pixels.size} pixels that are 0, which is no data in Sentinel-2. They are used as "
+            "reflectance 0.",
+            DataWarning,
+            stacklevel=4,
+        )
+
+
+def _check_codes(codes: np.ndarray, path: str) -> None:
+    """Refuse WorldCover codes that are neither in the legend nor 0, no data.
+
+    Raises:
+        RasterError: naming them.
+    """
+    legal = _CODE_IS_LEGAL[codes]
+    if not legal.all():
+        unknown = np.unique(codes[~legal]).tolist()
+        raise RasterError(
+            f"{path} has WorldCover codes {unknown} that are not in the legend "
+            f"{np.flatnonzero(_CODE_IS_LEGAL).tolist()}; 0 becomes {IGNORE_INDEX} (no label), others are not guessed."
+        )
+
+
+def _check_places(places: Mapping[str, Place | None], named: tuple[int, int, int] | None) -> None:
+    """Refuse rasters of one patch that do not cover the same ground, or another than its ids name.
+
+    Those that do not say where they lie are passed. The ground that the ids name is left by half a patch before it
+    matters: somebody may have a grid of his own.
+
+    Args:
+        places: by path.
+        named: EPSG code and upper left corner by the ids, see `patch_corner`.
+
+    Raises:
+        RasterError: naming the first two that differ, or the first of another patch.
+    """
+    known = [(path, place) for path, place in places.items() if place is not None]
+    for path, place in known[1:]:
+        other, expected = known[0]
+        if place != expected and not same_ground(expected, place):
+            raise RasterError(
+                f"{path} covers {place}, but {other} of the same patch covers {expected}. Is it the file of another "
+                "patch? Put the right one there, or warp it to the grid of the other."
+            )
+    if named is None or not known or not known[0][1].crs:
+        return
+    path, place = known[0]
+    epsg, left, top = named
+    if place.left == left and place.top == top and place.crs == f"EPSG:{epsg}":
+        return
+    half = PATCH_METRES / 2
+    x, y = centre_in(place, f"EPSG:{epsg}")
+    if not max(abs(x - left - half), abs(y - top + half)) < half:
+        raise RasterError(
+            f"{path} covers {place}, but its id names the patch whose upper left corner is ({left}, {top}) of "
+            f"EPSG:{epsg}. Are the files of this patch those of another? Put the right ones there."
+        )

@@ -1,0 +1,356 @@
+"""Figures of results: each takes scores, curves or histories and returns a `matplotlib.figure.Figure`.
+
+`note` is printed small in the lower corner; the labs put the source of the data there, so that a simulated figure
+says so wherever it is copied to.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from bengelib.engine import History
+from bengelib.intervals import Interval
+from bengelib.plot.style import DPI, MARKERS, OKABE_ITO, noted
+
+
+def plot_history(histories: Mapping[str, History], metric: str, label: str, note: str = "") -> Figure:
+    """Training (dashed) and validation loss, and a validation metric, over the epochs, one colour a model.
+
+    Args:
+        histories: name of the model to what `fit` returned.
+        metric: a column of the history such as `"val/climate_zone/accuracy"`, in [0, 1].
+        label: its name for the axis.
+        note: printed in the lower corner.
+
+    Raises:
+        ValueError: a history has no such column, for example because `fit` got no validation samples.
+    """
+    tables = {name: history.frame() for name, history in histories.items()}
+    for name, table in tables.items():
+        if metric not in table:
+            raise ValueError(f"the history of {name!r} has no column {metric!r}; it has {list(table.columns)}")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.3), dpi=DPI, layout="constrained")
+    for place, (name, history) in enumerate(histories.items()):
+        table, colour = tables[name], OKABE_ITO[place % 8]
+        left.plot(table.index, table["train/loss"], "--", color=colour, label=f"{name}, training")
+        left.plot(
+            table.index, table["val/loss"], color=colour, marker=MARKERS[place % 8], ms=4, label=f"{name}, validation"
+        )
+        right.plot(table.index, table[metric], color=colour, marker=MARKERS[place % 8], ms=4, label=name)
+        right.axvline(history.best_epoch, color=colour, lw=1, ls=":")
+    left.set(xlabel="epoch", ylabel="loss (cross-entropy, nats)")
+    right.set(xlabel="epoch (dotted: weights kept)", ylabel=label, ylim=(0, 1))
+    right.yaxis.set_major_formatter(PercentFormatter(1.0))
+    left.legend(fontsize=8)
+    if len(histories) > 1:
+        right.legend(fontsize=8)
+    return noted(figure, note)
+
+
+def plot_confusion(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str], note: str = "") -> Figure:
+    """Confusion matrix of two (N,) index arrays: rows the truth, each row in shares, with counts written in.
+
+    Classes that neither occur nor are predicted are left out.
+    """
+    present = np.unique(np.concatenate([truth, predicted]))
+    counts = np.array([[int(((truth == row) & (predicted == column)).sum()) for column in present] for row in present])
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = 2.2 + 0.55 * len(present)
+    figure, axis = plt.subplots(figsize=(size + 0.8, size), dpi=DPI, layout="constrained")
+    drawn = axis.imshow(shares, cmap="cividis", vmin=0, vmax=1)
+    for row in range(len(present)):
+        for column in range(len(present)):
+            if counts[row, column]:
+                colour = "black" if shares[row, column] > 0.5 else "white"
+                axis.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=9)
+    names = [classes[index] for index in present]
+    axis.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axis.set_yticks(range(len(names)), names)
+    axis.set(xlabel="predicted", ylabel="truth")
+    figure.colorbar(drawn, ax=axis, label="share of the true class", fraction=0.046)
+    return noted(figure, note)
+
+
+def plot_intervals(
+    results: Mapping[str, Interval], label: str, reference: tuple[str, float] | None = None, note: str = ""
+) -> Figure:
+    """Values with their 95 % intervals, one row each, and a dashed line at a named reference such as the baseline."""
+    figure, axis = plt.subplots(figsize=(7.5, 1.1 + 0.45 * len(results)), dpi=DPI, layout="constrained")
+    for place, (name, result) in enumerate(results.items()):
+        axis.plot([result.low, result.high], [place, place], color=OKABE_ITO[0], lw=2)
+        axis.plot(result.value, place, "o", color=OKABE_ITO[0])
+        axis.annotate(
+            f"{result.value:.3f}", (result.value, place), (0, 6), textcoords="offset points", ha="center", fontsize=8
+        )
+        axis.annotate(
+            name,
+            (0, place),
+            (-6, 0),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+        )
+    axis.set_yticks([])
+    axis.set_ylim(len(results) - 0.4, -0.7)
+    if reference:
+        axis.axvline(reference[1], color=OKABE_ITO[5], ls="--", label=reference[0])
+        axis.legend(fontsize=8, loc="best")
+    axis.set_xlabel(label)
+    axis.grid(axis="x", alpha=0.3)
+    return noted(figure, note)
+
+
+def plot_curves(
+    curves: Mapping[str, Mapping[float, Interval]],
+    xlabel: str,
+    ylabel: str,
+    reference: tuple[str, float] | None = None,
+    note: str = "",
+    log: bool = False,
+) -> Figure:
+    """A value against a condition, one line a model with its 95 % band: `curves[model][x]`.
+
+    With `log`, the condition is a share above 0, such as that of labels, on a logarithmic axis in percent.
+    """
+    figure, axis = plt.subplots(figsize=(7.5, 4), dpi=DPI, layout="constrained")
+    for place, (name, curve) in enumerate(curves.items()):
+        x = sorted(curve)
+        colour = OKABE_ITO[place % 8]
+        axis.plot(x, [curve[at].value for at in x], color=colour, marker=MARKERS[place % 8], ms=5, label=name)
+        axis.fill_between(x, [curve[at].low for at in x], [curve[at].high for at in x], color=colour, alpha=0.15, lw=0)
+    if reference:
+        axis.axhline(reference[1], color="black", ls="--", lw=1, label=reference[0])
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    if log:
+        shares = sorted({share for curve in curves.values() for share in curve})
+        axis.set_xscale("log")
+        axis.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
+        axis.set_xticks([], minor=True)
+    axis.grid(alpha=0.3)
+    if len(curves) > 5:  # so many names would hide the curves
+        axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
+    else:
+        axis.legend(fontsize=8)
+    return noted(figure, note)
+
+
+def plot_curve_panels(
+    curves: Mapping[str, Mapping[float, Interval]],
+    xlabel: str,
+    ylabel: str,
+    against: Mapping[str, Mapping[float, Interval]],
+    note: str = "",
+) -> Figure:
+    """Curves of many models by a share, a panel for each, so that no 95 % band hides another.
+
+    Args:
+        curves: `curves[model][share]`; each has a panel, in which all others are drawn in grey.
+        xlabel: what the share is of, below the panels; its axis is logarithmic, in percent.
+        ylabel: what the values are, the same scale in all panels.
+        against: up to four curves that every panel has, in black, such as that of training from scratch.
+        note: printed in the lower corner.
+
+    Raises:
+        ValueError: no curves, or more than four to compare with.
+    """
+    if not curves or len(against) > 4:
+        raise ValueError(f"{len(curves)} curves against {len(against)}; give one or more, against four at the most")
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(3.4 * columns, 2.5 * rows + 0.6),
+        dpi=DPI,
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    shares = sorted({share for curve in (*curves.values(), *against.values()) for share in curve})
+    for place, (axis, (name, curve)) in enumerate(zip(axes.flat, curves.items(), strict=False)):
+        for other in curves.values():
+            axis.plot(sorted(other), [other[at].value for at in sorted(other)], color="0.8", lw=1)
+        for style, (title, base) in zip(("--", ":", "-.", "-"), against.items(), strict=False):
+            x = sorted(base)
+            axis.plot(
+                x, [base[at].value for at in x], color="black", ls=style, marker="*" if len(x) < 3 else "", label=title
+            )
+        x, colour = sorted(curve), OKABE_ITO[place % 6]
+        axis.fill_between(x, [curve[at].low for at in x], [curve[at].high for at in x], color=colour, alpha=0.2, lw=0)
+        axis.plot(x, [curve[at].value for at in x], color=colour, marker=MARKERS[place % 8], ms=5)
+        axis.set_title(name, fontsize=10, color=colour, fontweight="bold")
+        axis.set_xscale("log")
+        axis.set_xticks(shares, [f"{100 * share:g}" for share in shares])
+        axis.set_xticks([], minor=True)
+        axis.grid(alpha=0.3)
+    for axis in axes.flat[len(curves) :]:
+        axis.set_visible(False)
+    if against:
+        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
+    for column, axis in enumerate(axes[-1]):  # the last panel of a column may stand higher
+        lowest = axis if axis.get_visible() else axes[-2][column]
+        lowest.set_xlabel(f"{xlabel}, %", fontsize=9)
+        lowest.tick_params(labelbottom=True)
+    for axis in axes[:, 0]:
+        axis.set_ylabel(ylabel, fontsize=9)
+    return noted(figure, note)
+
+
+def plot_bars(bars: Mapping[str, Mapping[str, Interval]], label: str, note: str = "") -> Figure:
+    """Horizontal bars with intervals: `bars[group][name]`, a row a name, a colour and a hatch a group."""
+    groups = list(bars)
+    names = list(dict.fromkeys(name for group in bars.values() for name in group))
+    figure, axis = plt.subplots(
+        figsize=(8.5, 0.9 + len(names) * (0.16 + 0.16 * len(groups))), dpi=DPI, layout="constrained"
+    )
+    height = 0.8 / len(groups)
+    for place, group in enumerate(groups):
+        shown = [(row, bars[group][name]) for row, name in enumerate(names) if name in bars[group]]
+        at = [row + (place - (len(groups) - 1) / 2) * height for row, _ in shown]
+        axis.barh(
+            at,
+            [interval.value for _, interval in shown],
+            height,
+            xerr=[
+                [max(0.0, interval.value - interval.low) for _, interval in shown],
+                [max(0.0, interval.high - interval.value) for _, interval in shown],
+            ],
+            label=group,
+            facecolor=OKABE_ITO[place % 8],
+            hatch=("", "//", "..", "xx")[place % 4],
+            edgecolor="white",
+            error_kw={"lw": 1},
+        )
+    axis.axvline(0, color="black", lw=0.8)
+    short = [f"{name[:44]}{'…' if len(name) > 44 else ''}" for name in names]
+    axis.set_yticks(range(len(names)), short, fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlabel(label)
+    axis.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(groups))
+    return noted(figure, note)
+
+
+def plot_losses(losses: Mapping[str, Mapping[str, np.ndarray]], note: str = "") -> Figure:
+    """Training loss over the epochs, a panel a task, a line a model: the mean over seeds, and the band of all seeds.
+
+    Args:
+        losses: `losses[task][model]`, (S, epochs).
+        note: printed in the lower corner.
+    """
+    figure, axes = plt.subplots(
+        1, len(losses), figsize=(3.2 * len(losses), 3.0), dpi=DPI, squeeze=False, layout="constrained"
+    )
+    for axis, (task, models) in zip(axes.flat, losses.items(), strict=True):
+        for place, (name, values) in enumerate(models.items()):
+            _run_band(axis, np.arange(1, np.shape(values)[1] + 1), values, name, place)
+        axis.set_title(task, fontsize=10)
+        axis.set(xlabel="epoch", ylim=(0, None))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("training loss,\nband: range over seeds")
+    axes[0, 0].legend(fontsize=8)
+    return noted(figure, note)
+
+
+def plot_cosines(cosines: Mapping[str, tuple[np.ndarray, np.ndarray]], note: str = "") -> Figure:
+    """Cosine between the gradients of pairs of tasks over the steps, a panel a pair: mean over seeds, and their range.
+
+    Args:
+        cosines: pair to steps (T,) and cosines (S, T) in [-1, 1].
+        note: printed in the lower corner.
+    """
+    figure, axes = plt.subplots(
+        1,
+        len(cosines),
+        figsize=(3.2 * len(cosines), 3.0),
+        dpi=DPI,
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for place, (axis, (pair, (steps, values))) in enumerate(zip(axes.flat, cosines.items(), strict=True)):
+        _run_band(axis, np.asarray(steps), values, "mean over seeds", place)
+        axis.axhline(0, color="black", ls="--", lw=1)
+        axis.set_title(pair, fontsize=10)
+        axis.set(xlabel="step", ylim=(-1, 1))
+        axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("cosine of the gradients,\nband: range over seeds")
+    return noted(figure, note)
+
+
+def _run_band(axis: Axes, x: np.ndarray, values: np.ndarray, name: str, place: int) -> None:
+    """The mean (T,) of runs (S, T) as a line, and from the lowest to the highest of them as a band."""
+    runs, colour = np.asarray(values, dtype=float), OKABE_ITO[place % 8]
+    axis.plot(x, runs.mean(axis=0), color=colour, marker=MARKERS[place % 8], ms=4, label=name)
+    axis.fill_between(x, runs.min(axis=0), runs.max(axis=0), color=colour, alpha=0.2, lw=0)
+
+
+def plot_monitor(histories: Mapping[str, History], columns: Mapping[str, str], note: str = "") -> Figure:
+    """What was measured in training over the epochs, a panel a column of the history, one line a model.
+
+    Args:
+        histories: name of the model to what `fit` returned.
+        columns: a column such as `"train/contrast/spread"` to its name for the axis.
+        note: printed in the lower corner.
+
+    Raises:
+        ValueError: a history has no such column.
+    """
+    tables = {name: history.frame() for name, history in histories.items()}
+    for name, table in tables.items():
+        if missing := [column for column in columns if column not in table]:
+            raise ValueError(f"the history of {name!r} has no columns {missing}; it has {list(table.columns)}")
+    figure, axes = plt.subplots(
+        1, len(columns), figsize=(3.6 * len(columns), 3), dpi=DPI, squeeze=False, layout="constrained"
+    )
+    for place, (name, table) in enumerate(tables.items()):
+        for axis, column in zip(axes.flat, columns, strict=True):
+            axis.plot(
+                table.index, table[column], color=OKABE_ITO[place % 8], marker=MARKERS[place % 8], ms=4, label=name
+            )
+    for axis, label in zip(axes.flat, columns.values(), strict=True):
+        axis.set(xlabel="epoch", ylabel=label)
+        axis.set_ylim(bottom=0)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(alpha=0.3)
+    axes.flat[0].legend(fontsize=8)
+    return noted(figure, note)
+
+
+def plot_embedding(points: np.ndarray, colourings: Mapping[str, Sequence[str] | np.ndarray], note: str = "") -> Figure:
+    """Points in a plane without units, a panel a colouring.
+
+    Args:
+        points: (N, 2).
+        colourings: title to (N,) names, of which the seven most frequent are told apart and the others are grey, or
+            (N,) numbers.
+        note: printed in the lower corner.
+    """
+    columns = len(colourings)
+    figure, axes = plt.subplots(1, columns, figsize=(3.9 * columns, 4.3), dpi=DPI, squeeze=False, layout="constrained")
+    for axis, (title, colouring) in zip(axes.flat, colourings.items(), strict=True):
+        values = np.asarray(colouring)
+        if np.issubdtype(values.dtype, np.number):
+            drawn = axis.scatter(points[:, 0], points[:, 1], c=values, s=10, cmap="viridis", lw=0)
+            figure.colorbar(drawn, ax=axis, location="bottom", fraction=0.05, pad=0.03)
+        else:
+            names, counts = np.unique(values, return_counts=True)
+            frequent = names[np.argsort(-counts, kind="stable")][:7]
+            others = ~np.isin(values, frequent)
+            axis.scatter(points[others, 0], points[others, 1], s=8, c="#BBBBBB", lw=0)
+            for place, name in enumerate(frequent):
+                chosen = points[values == name]
+                axis.scatter(
+                    chosen[:, 0], chosen[:, 1], s=14, c=OKABE_ITO[place], marker=MARKERS[place], lw=0, label=name
+                )
+            axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False)
+        axis.set_title(title, fontsize=10)
+        axis.set_xticks([])
+        axis.set_yticks([])
+    return noted(figure, note)

@@ -1,0 +1,400 @@
+"""Figures of data: each takes samples, maps or counts and returns a `matplotlib.figure.Figure`.
+
+`note` is printed small in the lower corner; the labs put the source of the data there, so that a simulated figure
+says so wherever it is copied to.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from bengelib.bands import (
+    CLIMATE_ZONES,
+    CORINE_19,
+    IGNORE_INDEX,
+    LAND_COVER,
+    RGB_BANDS,
+    S1_BANDS,
+    S2_BANDS,
+    WEATHER,
+)
+from bengelib.errors import BandError
+from bengelib.plot.style import DPI, MARKERS, OKABE_ITO, noted
+
+FALSE_COLOUR_BANDS = ("B08", "B04", "B03")
+_LAND_COVER_COLOURS = ListedColormap([*(entry.colour for entry in LAND_COVER), "white"])
+
+
+def composite(
+    s2: np.ndarray, s2_bands: Sequence[str], bands: Sequence[str] = RGB_BANDS, brightest: float | None = None
+) -> np.ndarray:
+    """Three bands of a Sentinel-2 patch as a picture (H, W, 3) in [0, 1].
+
+    Args:
+        s2: (k, H, W) reflectance.
+        s2_bands: the name of each of the k bands.
+        bands: those shown as red, green and blue; if one is absent, the first band is shown in grey.
+        brightest: the reflectance shown as white; by default the 99th percentile, but at least 0.12, so that a dark
+            forest is not stretched to look like a desert.
+
+    Raises:
+        BandError: the names are not as many as the bands.
+    """
+    names = list(s2_bands)
+    _check_names("s2", s2, names)
+    chosen = [names.index(band) for band in bands] if set(bands) <= set(names) else [0, 0, 0]
+    picture = np.moveaxis(np.asarray(s2)[chosen], 0, -1)
+    white = brightest if brightest is not None else max(0.12, float(np.quantile(picture, 0.99)))
+    return np.clip(picture / white, 0, 1) ** 0.8
+
+
+def plot_sample(
+    sample: Mapping[str, Any],
+    prediction: Mapping[str, Any] | None = None,
+    s2_bands: Sequence[str] = S2_BANDS,
+    s1_bands: Sequence[str] = S1_BANDS,
+    note: str = "",
+) -> Figure:
+    """All that a sample holds: a panel for each raster, and the scalars and labels in words.
+
+    Args:
+        sample: as `BENGE` gives it; only the keys that it has are shown.
+        prediction: class index (or map) by target, shown beside the truth.
+        s2_bands: names of the bands in `sample["s2"]`.
+        s1_bands: names of the bands in `sample["s1"]`.
+        note: printed in the lower corner.
+
+    Raises:
+        BandError: the names are not as many as the bands of the sample.
+    """
+    prediction = prediction or {}
+    arrays = {key: np.asarray(value) for key, value in sample.items() if key != "patch_id"}
+    panels: list[tuple[str, Any]] = []
+    if "s2" in arrays:
+        _check_names("s2", arrays["s2"], s2_bands)
+        named = {"Sentinel-2, true colour": RGB_BANDS, "Sentinel-2, infrared as red": FALSE_COLOUR_BANDS}
+        shown = {title: bands for title, bands in named.items() if set(bands) <= set(s2_bands)}
+        panels += list((shown or {f"Sentinel-2 {s2_bands[0]}": (s2_bands[0],) * 3}).items())
+    if "s1" in arrays:
+        _check_names("s1", arrays["s1"], s1_bands)
+        panels += [(f"Sentinel-1 {name} (dB)", f"s1:{place}") for place, name in enumerate(s1_bands)]
+    panels += [("Elevation (m)", "dem")] if "dem" in arrays else []
+    panels += [("WorldCover", "land_cover")] if "land_cover" in arrays else []
+    panels += [("predicted land cover", "predicted")] if "land_cover" in prediction else []
+    panels.append(("", "words"))
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.05 * columns, 2.25 * rows), dpi=DPI, squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat[len(panels) :]:
+        axis.axis("off")
+    for axis, (title, kind) in zip(axes.flat, panels, strict=False):
+        axis.set_title(title, fontsize=8.5)
+        if kind == "words":
+            _words(axis, arrays, prediction, str(sample.get("patch_id", "")))
+            continue
+        if isinstance(kind, tuple):
+            axis.imshow(composite(arrays["s2"], s2_bands, kind))
+        elif kind in ("land_cover", "predicted"):
+            _land_cover(axis, np.asarray(prediction["land_cover"]) if kind == "predicted" else arrays["land_cover"])
+        else:
+            image = arrays["dem"][0] if kind == "dem" else arrays["s1"][int(kind.split(":")[1])]
+            low, high = np.quantile(image, (0.005, 0.995))  # a few bright scatterers must not darken the rest
+            drawn = axis.imshow(image, cmap="cividis" if kind == "dem" else "gray", vmin=low, vmax=high)
+            figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.02).ax.tick_params(labelsize=7)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        columns_shown = axis.get_images()[0].get_array().shape[1]
+        axis.set_xlabel(f"{columns_shown / 100:g} km", fontsize=8)  # 10 m a pixel
+    return noted(figure, note)
+
+
+def plot_patches(
+    samples: Sequence[Mapping[str, Any]],
+    titles: Sequence[str] = (),
+    bands: Sequence[str] = RGB_BANDS,
+    s2_bands: Sequence[str] = S2_BANDS,
+    note: str = "",
+) -> Figure:
+    """A sheet of Sentinel-2 patches, six a row, each under its title.
+
+    Raises:
+        BandError: `s2_bands` are not as many as the bands of a sample.
+    """
+    pictures = [composite(np.asarray(sample["s2"]), s2_bands, bands) for sample in samples]
+    columns = min(6, len(samples))
+    rows = -(-len(samples) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.33 * columns, 1.6 * rows), dpi=DPI, squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for place, (axis, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
+        axis.imshow(picture)
+        if place < len(titles):
+            axis.set_title(titles[place], fontsize=8)
+    return noted(figure, note)
+
+
+def plot_counts(counts: Mapping[str, Mapping[str, int]], label: str, note: str = "") -> Figure:
+    """Bars of class counts: `counts[split][class]`; classes that never occur are left out, in the order given."""
+    splits = list(counts)
+    names = dict.fromkeys(name for split in splits for name in counts[split])
+    classes = [name for name in names if any(counts[split].get(name, 0) for split in splits)]
+    figure, axis = plt.subplots(figsize=(7.5, 3.2), dpi=DPI, layout="constrained")
+    width = 0.8 / len(splits)
+    for place, split in enumerate(splits):
+        positions = np.arange(len(classes)) + (place - (len(splits) - 1) / 2) * width
+        bars = axis.bar(positions, [counts[split].get(name, 0) for name in classes], width, label=split)
+        for bar in bars:
+            bar.set(facecolor=OKABE_ITO[place], hatch=("", "//", "..")[place % 3], edgecolor="white")
+    axis.set_xticks(np.arange(len(classes)), classes, rotation=30, ha="right")
+    axis.set_xlabel(label)
+    axis.set_ylabel("patches")
+    axis.legend(title="split")
+    return noted(figure, note)
+
+
+def plot_map(lonlat: np.ndarray, groups: Sequence[str], title: str = "", note: str = "") -> Figure:
+    """Where the patches are: all of them, and beside them the fullest fifth of a degree enlarged.
+
+    Args:
+        lonlat: (N, 2) degrees.
+        groups: (N,) names, at most eight different ones, each with a colour and a marker.
+        title: above the left map.
+        note: printed in the lower corner.
+    """
+    names = np.asarray(groups)
+    _, member, sizes = np.unique(np.round(lonlat * 5), axis=0, return_inverse=True, return_counts=True)
+    centre = lonlat[member.ravel() == sizes.argmax()].mean(axis=0)  # of the fullest fifth of a degree
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), dpi=DPI, layout="constrained")
+    for axis, size in zip(axes, (12, 90), strict=True):
+        for place, name in enumerate(sorted(set(groups))):
+            chosen = lonlat[names == name]
+            axis.scatter(
+                chosen[:, 0],
+                chosen[:, 1],
+                s=size,
+                alpha=0.75,
+                c=OKABE_ITO[place % 8],
+                marker=MARKERS[place % 8],
+                linewidths=0,
+                label=f"{name} ({len(chosen)})",
+            )
+        axis.set_xlabel("longitude (degrees east)")
+        axis.set_ylabel("latitude (degrees north)")
+        axis.set_aspect(1 / np.cos(np.deg2rad(centre[1])))
+        axis.grid(alpha=0.3)
+    axes[0].legend(fontsize=8, loc="lower right")
+    axes[0].set_title(title, fontsize=10)
+    axes[1].set(xlim=(centre[0] - 0.1, centre[0] + 0.1), ylim=(centre[1] - 0.1, centre[1] + 0.1))
+    axes[1].set_title("enlarged: a patch is about one marker wide", fontsize=10)
+    return noted(figure, note)
+
+
+def _check_names(key: str, values: np.ndarray, names: Sequence[str]) -> None:
+    """Refuse names that are not as many as the bands: a wrong band would be drawn under a right title.
+
+    Raises:
+        BandError: naming both.
+    """
+    if len(names) != len(values):
+        raise BandError(
+            f"{key} has {len(values)} bands, but {len(names)} names {tuple(names)} were given for them; "
+            f"give {key}_bands as the dataset has them"
+        )
+
+
+def plot_gates(
+    sample: Mapping[str, Any],
+    gates: Mapping[str, np.ndarray],
+    s2_bands: Sequence[str] = S2_BANDS,
+    s1_bands: Sequence[str] = S1_BANDS,
+    note: str = "",
+) -> Figure:
+    """A patch in both sensors and the weight (h, w) in [0, 1] that the gates give to each modality at each place."""
+    figure, axes = plt.subplots(1, 2 + len(gates), figsize=(2.7 * (2 + len(gates)), 2.9), dpi=DPI, layout="constrained")
+    axes[0].imshow(composite(np.asarray(sample["s2"]), s2_bands))
+    axes[0].set_title("Sentinel-2", fontsize=10)
+    axes[1].imshow(np.asarray(sample["s1"])[0], cmap="gray")
+    axes[1].set_title(f"Sentinel-1 {s1_bands[0]} (dB)", fontsize=10)
+    for axis, (key, weights) in zip(axes[2:], gates.items(), strict=True):
+        drawn = axis.imshow(np.asarray(weights), cmap="viridis", vmin=0, vmax=1, extent=(0, 120, 120, 0))
+        axis.set_title(f"weight of {key}", fontsize=10)
+    figure.colorbar(drawn, ax=axes[-1], fraction=0.046)
+    for axis in axes:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    return noted(figure, note)
+
+
+def plot_maps(
+    samples: Sequence[Mapping[str, Any]],
+    predictions: Mapping[str, Sequence[np.ndarray]] | None = None,
+    titles: Sequence[str] = (),
+    s2_bands: Sequence[str] = S2_BANDS,
+    note: str = "",
+) -> Figure:
+    """Patches in columns: the image, its land cover, and below it the land cover that each model predicts, one legend.
+
+    Args:
+        samples: with `s2` and `land_cover` (H, W).
+        predictions: name of the model to one map (H, W) of class indices a sample; the share of labelled pixels on
+            which it agrees with the truth is written below.
+        titles: above each column.
+        s2_bands: names of the bands in `sample["s2"]`.
+        note: printed in the lower corner.
+
+    Raises:
+        BandError: the names are not as many as the bands of a sample.
+    """
+    pictures = [composite(np.asarray(sample["s2"]), s2_bands) for sample in samples]
+    truth = [np.asarray(sample["land_cover"]) for sample in samples]
+    rows = {
+        "WorldCover": truth,
+        **{name: [np.asarray(each) for each in maps] for name, maps in (predictions or {}).items()},
+    }
+    figure, axes = plt.subplots(
+        1 + len(rows),
+        len(samples),
+        figsize=(1.6 * len(samples) + 0.4, 1.75 * (1 + len(rows)) + 0.6),
+        dpi=DPI,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+    axes[0, 0].set_ylabel("Sentinel-2", fontsize=8)
+    for place, (axis, picture) in enumerate(zip(axes[0], pictures, strict=True)):
+        axis.imshow(picture)
+        axis.set_title(titles[place] if place < len(titles) else "", fontsize=8)
+    shown = set()
+    for line, (name, maps) in zip(axes[1:], rows.items(), strict=True):
+        line[0].set_ylabel(name, fontsize=8)
+        for axis, classes, real in zip(line, maps, truth, strict=True):
+            filled = np.where(classes == IGNORE_INDEX, len(LAND_COVER), classes)
+            shown |= set(np.unique(filled).tolist())
+            axis.imshow(filled, cmap=_LAND_COVER_COLOURS, vmin=0, vmax=len(LAND_COVER), interpolation="nearest")
+            known = real != IGNORE_INDEX
+            if maps is not truth and known.any():
+                axis.set_xlabel(f"{(classes == real)[known].mean():.0%} agree", fontsize=8)
+    entries = [*((entry.label, entry.colour) for entry in LAND_COVER), ("no data", "white")]
+    handles = [
+        Patch(facecolor=entries[index][1], edgecolor="black", linewidth=0.5, label=entries[index][0])
+        for index in sorted(shown)
+    ]
+    figure.legend(handles=handles, fontsize=7.5, loc="outside upper center", ncols=4)
+    return noted(figure, note)
+
+
+def plot_regions(lonlat: np.ndarray, regions: np.ndarray, centres: np.ndarray, note: str = "") -> Figure:
+    """A map of patches by region: the number of each region at its centre, neighbours in other colours and markers.
+
+    Args:
+        lonlat: (N, 2) degrees.
+        regions: (N,) index of the region of each patch.
+        centres: (K, 2) degrees.
+        note: printed in the lower corner.
+    """
+    figure, axis = plt.subplots(figsize=(7, 5.4), dpi=DPI, layout="constrained")
+    for region in np.unique(regions):
+        chosen = lonlat[regions == region]
+        axis.scatter(
+            chosen[:, 0], chosen[:, 1], s=14, c=OKABE_ITO[region % 7], marker=MARKERS[region % 8], alpha=0.8, lw=0
+        )
+    for region, (lon, lat) in enumerate(centres):
+        box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "black", "lw": 0.5, "alpha": 0.85}
+        axis.text(lon, lat, str(region), fontsize=8, ha="center", va="center", bbox=box)
+    axis.set(xlabel="longitude (degrees east)", ylabel="latitude (degrees north)")
+    axis.set_aspect(1 / np.cos(np.deg2rad(lonlat[:, 1].mean())))
+    axis.grid(alpha=0.3)
+    return noted(figure, note)
+
+
+def plot_reconstructions(
+    images: Mapping[str, np.ndarray],
+    s2_bands: Sequence[str] = S2_BANDS,
+    bands: Sequence[str] = RGB_BANDS,
+    note: str = "",
+) -> Figure:
+    """Sentinel-2 patches under several treatments, a row a treatment and a column a patch; not-a-number is grey.
+
+    Args:
+        images: name of the row to (B, k, H, W) reflectance; brightness follows the first row.
+        s2_bands: names of the k bands.
+        bands: those shown as red, green and blue.
+        note: printed in the lower corner.
+
+    Raises:
+        BandError: the names are not as many as the bands.
+    """
+    first = np.asarray(next(iter(images.values())))
+    shown = [list(s2_bands).index(band) if band in s2_bands else 0 for band in bands]
+    figure, axes = plt.subplots(
+        len(images),
+        len(first),
+        figsize=(1.6 * len(first) + 0.3, 1.65 * len(images)),
+        dpi=DPI,
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, (name, patches) in zip(axes, images.items(), strict=True):
+        for column, (axis, patch) in enumerate(zip(row, np.asarray(patches), strict=True)):
+            white = max(0.12, float(np.quantile(first[column][shown], 0.99)))
+            hidden = np.isnan(patch).any(axis=0)  # (H, W)
+            picture = composite(np.nan_to_num(patch), s2_bands, bands, white)
+            picture[hidden] = 0.5
+            axis.imshow(picture)
+            axis.set_xticks([])
+            axis.set_yticks([])
+        row[0].set_ylabel(name, fontsize=9)
+    return noted(figure, note)
+
+
+def _land_cover(axis: Axes, classes: np.ndarray) -> None:
+    """A WorldCover map with the legend of the classes that it has."""
+    colours = ListedColormap([*(entry.colour for entry in LAND_COVER), "white"])
+    shown = np.where(classes == IGNORE_INDEX, len(LAND_COVER), classes)
+    axis.imshow(shown, cmap=colours, vmin=0, vmax=len(LAND_COVER), interpolation="nearest")
+    labels = [*((entry.label, entry.colour) for entry in LAND_COVER), ("no data", "white")]
+    handles = [
+        Patch(facecolor=labels[index][1], edgecolor="black", linewidth=0.5, label=labels[index][0])
+        for index in np.unique(shown)
+    ]
+    axis.legend(handles=handles, fontsize=6, loc="lower left", framealpha=0.85)
+
+
+def _words(axis: Axes, arrays: Mapping[str, np.ndarray], prediction: Mapping[str, Any], patch_id: str) -> None:
+    """Scalars and labels of a sample, a line each."""
+    lines = []
+    if "lonlat" in arrays:
+        lines.append(f"longitude {arrays['lonlat'][0]:.3f}°, latitude {arrays['lonlat'][1]:.3f}°")
+    if "season" in arrays:
+        lines.append(f"season {float(arrays['season']):.2f} (0 December, 1 June)")
+    if "weather" in arrays:
+        lines += [
+            f"{name.replace('_', ' ')} {value:.1f} {variable.unit}"
+            for (name, variable), value in zip(WEATHER.items(), arrays["weather"], strict=True)
+        ]
+    if "climate_zone" in arrays:
+        zone = CLIMATE_ZONES[int(arrays["climate_zone"])]
+        lines.append(f"climate {zone.symbol}: {zone.label}")
+    if "climate_zone" in prediction:
+        lines.append(f"predicted: {CLIMATE_ZONES[int(prediction['climate_zone'])].symbol}")
+    if "land_cover_top" in arrays:
+        lines.append(f"mostly {LAND_COVER[int(arrays['land_cover_top'])].label.lower()}")
+    if "corine" in arrays:
+        labels = [name for name, value in zip(CORINE_19, arrays["corine"], strict=True) if value]
+        lines += ["labels:", *(f"  {name[:34]}{'…' if len(name) > 34 else ''}" for name in labels)]
+    axis.axis("off")
+    axis.set_title(patch_id.replace("_MSIL2A", ""), fontsize=7)
+    words = axis.text(0, 0.98, "\n".join(lines), va="top", fontsize=7.5, transform=axis.transAxes)
+    words.set_in_layout(False)  # or its width would push the pictures apart

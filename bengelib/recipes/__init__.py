@@ -1,0 +1,1 @@
+"""Whole experiments made of the core: pretraining, fine-tuning, and accuracy by number of labels."""

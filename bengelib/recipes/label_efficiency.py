@@ -1,0 +1,196 @@
+"""Judging encoders: the same question at several label fractions, to frozen, fine-tuned and untrained weights.
+
+The parts stand in `probe` (frozen features and probes on them), `data.labelled` (which samples have labels) and
+`finetuning`.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+from torch.utils.data import Dataset, Subset
+from tqdm import tqdm
+
+from bengelib.course.results import POOLED
+from bengelib.data.batches import contents_of
+from bengelib.data.labelled import label_subsets
+from bengelib.engine import Augmentation, seed_everything
+from bengelib.errors import BandError
+from bengelib.intervals import Interval, accuracy, draw_patches, mean_average_precision, pool, score_runs
+from bengelib.probe import extract_features, fit_logistic
+from bengelib.recipes.finetuning import (
+    FINE_TUNING,
+    FROM_SCRATCH,
+    FineTuning,
+    finetune,
+    for_random_weights,
+    logits_of,
+    with_chosen_lr,
+)
+from bengelib.tasks import Classification
+
+MODES = ("frozen", "finetune", "scratch")
+
+
+def label_efficiency(
+    encoder: nn.Module,
+    build: Callable[[], nn.Module],
+    train: Dataset[Any],
+    train_labels: np.ndarray,
+    test: Dataset[Any],
+    test_labels: np.ndarray,
+    classes: Sequence[str],
+    *,
+    target: str = "label",
+    modes: Sequence[str] = MODES,
+    fractions: Sequence[float] = (0.01, 0.1, 1.0),
+    seeds: Sequence[int] = (0,),
+    augment: Augmentation | None = None,
+    stages: Sequence[int] = (2, 3),
+    turns: int = 8,
+    finetune_settings: FineTuning = FINE_TUNING,
+    scratch_settings: FineTuning = FROM_SCRATCH,
+    groups: Sequence[str] | None = None,
+    precision: str = "auto",
+    progress: bool = True,
+    after_each: Callable[[Sequence[dict[str, Any]]], object] = len,
+) -> list[dict[str, Any]]:
+    """How well each way of training does on the same test samples, by the share of the training samples with labels.
+
+    * `frozen`: a logistic probe on the features of a frozen encoder.
+    * `finetune`: the whole network trained further, from the weights of the encoder and of such a probe.
+    * `scratch`: the same network from random weights, with the same steps and views and its own learning rate.
+
+    Every mode of a seed has the same labelled samples, and all answer for the test samples in `turns` flips and turns.
+    The learning rate of a mode, where there is a choice, is chosen at the first seed of each fraction, on a part of the
+    labelled samples. The test samples decide nothing.
+
+    Args:
+        encoder: pretrained; it stays untouched.
+        build: makes an encoder of the same kind with random weights.
+        train: samples that are dicts, with `target`.
+        train_labels: (N,) class indices, or (N, K) of 0 and 1 for several labels.
+        test: other samples of the same kind.
+        test_labels: likewise.
+        classes: names of the classes.
+        target: key of the labels.
+        modes: some of `MODES`.
+        fractions: of the training samples that are labelled, see `label_subsets`.
+        seeds: draws of the labelled samples and runs of training.
+        augment: views of a training batch in `finetune` and `scratch`.
+        stages: stages whose features probes and heads read beside the last, in all modes, see `extract_features`.
+        turns: see `extract_features`.
+        finetune_settings: see `FineTuning`; `stages` above hold.
+        scratch_settings: likewise, taken `for_random_weights`.
+        groups: of the test samples, such as tiles, drawn as wholes for the intervals.
+        precision: see `bengelib.devices.choose_precision`.
+        progress: show bars, and each result when it is there.
+        after_each: called with all rows so far whenever there is a new one, to keep them: a crash or an interruption
+            then loses one training and not all.
+
+    Returns:
+        Rows of `mode`, `fraction`, `n_labels`, `seed`, `accuracy` (with several labels `map`) and `ci95`, the ends of
+        its 95 % interval over test samples; with several seeds also rows of seed `"all"`: the mean over the seeds, with
+        an interval over test samples and seeds together.
+
+    Raises:
+        BandError: an unknown mode.
+        SplitError: some class has no label at any of the fractions.
+        ValueError: no modes or seeds, or labels that do not fit the samples.
+    """
+    if not modes or not seeds or not set(modes) <= set(MODES):
+        raise BandError(f"modes {list(modes)} with seeds {list(seeds)}; choose modes from {MODES} and one seed or more")
+    train_labels, test_labels = np.asarray(train_labels), np.asarray(test_labels)
+    for part, labels in ((train, train_labels), (test, test_labels)):
+        if len(part) != len(labels):  # type: ignore[arg-type]
+            raise ValueError(f"{len(labels)} labels for {len(part)} samples")  # type: ignore[arg-type]
+    multi_label = train_labels.ndim == 2
+    metric, score = ("map", mean_average_precision) if multi_label else ("accuracy", accuracy)
+    counts = draw_patches(len(test_labels), groups)
+    if not multi_label:
+        Classification(target, classes)  # refuses too many classes now, and not after the first mode
+    contents = contents_of(train)
+    subsets = {seed: label_subsets(train_labels, fractions, seed, contents=contents) for seed in seeds}
+    features = _Frozen(encoder, train, test, subsets, stages, turns, precision) if "frozen" in modes else None
+    rows: list[dict[str, Any]] = []
+    for fraction in sorted(set.intersection(*(set(by_fraction) for by_fraction in subsets.values()))):
+        for mode in modes:
+            settings = finetune_settings if mode == "finetune" else for_random_weights(scratch_settings)
+            settings = replace(settings, stages=tuple(stages))
+            runs = []
+            for seed in seeds:
+                chosen = subsets[seed][fraction]
+                if features is not None and mode == "frozen":
+                    predicted = features.predict(chosen, train_labels, len(classes), seed)
+                else:
+                    seed_everything(seed)
+                    start = encoder if mode == "finetune" else build()
+                    arguments = (start, train, target, classes, train_labels)
+                    common: dict[str, Any] = {
+                        "chosen": chosen,
+                        "augment": augment,
+                        "precision": precision,
+                        "progress": progress,
+                    }
+                    settings = with_chosen_lr(*arguments, settings=settings, seed=seed, **common)
+                    network = finetune(*arguments, settings=settings, seed=seed, **common)
+                    logits = logits_of(network, test, target, turns=turns, precision=precision)
+                    predicted = logits if multi_label else logits.argmax(axis=1)
+                runs.append(score_runs(predicted[None], test_labels, score, counts))
+                rows.append(_row(mode, fraction, len(chosen), seed, metric, pool(runs[-1]), progress))
+                after_each(rows)
+            if len(seeds) > 1:
+                rows.append(_row(mode, fraction, len(chosen), POOLED, metric, pool(np.concatenate(runs)), progress))
+                after_each(rows)
+    return rows
+
+
+def curves(rows: Sequence[dict[str, Any]]) -> dict[str, dict[float, Interval]]:
+    """Rows of `label_efficiency` as `plot.plot_curves` draws them: mode, fraction, and value with its interval.
+
+    With several seeds these are the rows of seed `"all"`.
+    """
+    pooled = [row for row in rows if row["seed"] == POOLED] or list(rows)
+    drawn: dict[str, dict[float, Interval]] = {}
+    for row in pooled:
+        value = row["accuracy"] if "accuracy" in row else row["map"]
+        drawn.setdefault(row["mode"], {})[row["fraction"]] = Interval(value, *row["ci95"])
+    return drawn
+
+
+class _Frozen:
+    """Features of the test samples and of all training samples that are labelled in some draw, computed once."""
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        train: Dataset[Any],
+        test: Dataset[Any],
+        subsets: dict[int, dict[float, np.ndarray]],
+        stages: Sequence[int],
+        turns: int,
+        precision: str,
+    ) -> None:
+        self._needed = np.unique(np.concatenate([part for draw in subsets.values() for part in draw.values()]))
+        some = Subset(train, self._needed.tolist())
+        self._train = extract_features(encoder, some, stages=stages, turns=turns, precision=precision)
+        self._test = extract_features(encoder, test, stages=stages, turns=turns, precision=precision)
+
+    def predict(self, chosen: np.ndarray, labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
+        """Predictions of a logistic probe on the chosen training samples for the test samples."""
+        places = np.searchsorted(self._needed, chosen)
+        return fit_logistic(self._train[places], labels[chosen], classes, seed=seed).predict(self._test)
+
+
+def _row(
+    mode: str, fraction: float, labels: int, seed: int | str, metric: str, interval: Interval, announce: bool
+) -> dict[str, Any]:
+    """One result, shown on standard error where wanted."""
+    if announce:
+        draw = f"seed {seed}" if seed != POOLED else "all seeds"
+        tqdm.write(f"{mode:>8} {fraction:>6.1%} ({labels} labels, {draw}): {metric} {interval}", file=sys.stderr)
+    value = {metric: round(interval.value, 6), "ci95": [round(interval.low, 6), round(interval.high, 6)]}
+    return {"mode": mode, "fraction": fraction, "n_labels": labels, "seed": seed, **value}

@@ -1,0 +1,1 @@
+"""The simulator: invented patches in the layout of ben-ge. `simulate` writes a dataset, `patch` one patch of it."""

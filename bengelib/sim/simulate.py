@@ -1,0 +1,290 @@
+"""`simulate`: write ben-ge-sim, a simulated data set in exactly the layout of ben-ge-8k.
+
+The pixels are invented; tiles, dates, ids, tables and file formats follow the real set. See docs/simulator.md for what
+is simulated how, and how far it agrees with the real data.
+"""
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from bengelib.arguments import whole_number
+from bengelib.bands import LAND_COVER_NAMES
+from bengelib.cores import usable_cores
+from bengelib.errors import SettingsError
+from bengelib.files import absolute, locked, same_name, sweep, sweep_lock, work_folder, writing
+from bengelib.sim.patch import Job, write_patch
+from bengelib.sim.places import SPLIT_NAMES, Place, corner, plan, split_of, window_pixels
+
+VERSION = 1
+"""Raised whenever the same settings would give other bytes."""
+MARKER = "simulation.json"
+"""Written last; its presence says that the tree is complete, its content how it was made."""
+SAMPLINGS = ("natural", "balanced")
+_FOLDERS = ("sentinel-1", "sentinel-2", "dem", "esaworldcover", "splits")
+REAL_NAMES = ("ben-ge", "ben-ge-800", "ben-ge-8k")
+
+HEADERS: dict[str, tuple[str, ...]] = {
+    "meta": (
+        "patch_id", "patch_id_s1", "timestamp_s2", "timestamp_s1", "season_s2", "season_s1", "lon", "lat", "climatezone"
+    ),
+    "era-5": (
+        "patch_id", "patch_id_s1", "atmpressure_level", "temperature_s1", "temperature_s2", "wind-u_s2", "wind-u_s1",
+        "wind-v_s2", "wind-v_s1", "relhumidity_s2", "relhumidity_s1",
+    ),
+    "esaworldcover": ("patch_id", "filename", *LAND_COVER_NAMES),
+}  # fmt: skip
+"""Columns of the three tables, named `<root name>_<table>.csv`."""
+
+_README = """{name}: SIMULATED DATA, NOT SATELLITE DATA
+
+Every pixel, label and weather value in this folder was invented by a program (bengelib.simulate, version {version}).
+The layout, the tiles, the dates and the file formats are those of the ben-ge data set (Mommert et al. 2023,
+arXiv:2307.01741), so that programs for ben-ge run on it unchanged; statistics and difficulty imitate it.
+Nothing here may be reported as a result on real Earth observation data.
+
+Settings: patches={patches} seed={seed} sampling={sampling}
+
+  {name}_meta.csv            ids, timestamps (UTC), season, longitude and latitude, climate zone (0 = all water)
+  {name}_era-5.csv           weather: hPa, K, m/s, %
+  {name}_esaworldcover.csv   land-cover fractions
+  sentinel-2/<patch>/        12 bands, uint16, reflectance * 10000
+  sentinel-1/<patch>/        VV and VH, float32, dB
+  dem/                       int16, metres
+  esaworldcover/             uint8, WorldCover codes
+  splits/                    80 % train, 10 % validation, 10 % test
+
+Unlike in ben-ge-8k the rows are not sorted by sampling class: under balanced sampling the eight classes take turns.
+"""
+
+
+def simulate(
+    root: str | os.PathLike[str],
+    patches: int = 1000,
+    seed: int = 0,
+    sampling: str = "balanced",
+    processes: int | None = None,
+    progress: bool = True,
+) -> Path:
+    """Write a simulated ben-ge tree, or reuse the one that is there.
+
+    On one machine the same seed gives the same bytes, whatever the number of processes; another processor or version of
+    NumPy may round a last digit otherwise. Patch i of 100 is patch i of 1000. The tree is written beside `root` and
+    moved there when complete, so an interrupted run leaves nothing that reads as complete; what a killed one has left
+    is removed by the next. A second process that makes the same tree waits for the first.
+
+    Args:
+        root: folder of the tree; its last part is the data set's name and the prefix of its tables.
+        patches: how many patches, 1 or more; about 0.35 MB each.
+        seed: any whole number from 0 to 2**62.
+        sampling: `balanced` (each of the eight common land-cover classes in turn, drawn with its fraction as weight, as
+            the authors sampled ben-ge-8k) or `natural` (every patch of ben-ge equally likely).
+        processes: how many to use; None takes all usable cores, at most eight.
+        progress: whether to show a progress bar on standard error.
+
+    Returns:
+        path of the tree.
+
+    Raises:
+        ArgumentError: a number is none, or out of range.
+        SettingsError: an unknown `sampling`, `root` has the name of a real set, or it holds something else: a
+            tree with other settings, an incomplete one, or other files. Nothing is ever overwritten.
+        DiskSpaceError: the disk is full.
+        DiskError: nothing can be written there.
+    """
+    root = absolute(root)
+    place = Path(os.path.realpath(root))  # `root` may be a link to a folder on another disk
+    patches, seed = whole_number("patches", patches), whole_number("seed", seed, 0, 2**62)
+    if sampling not in SAMPLINGS:
+        raise SettingsError(f"sampling={sampling!r}: expected one of {', '.join(map(repr, SAMPLINGS))}.")
+    if processes is not None:
+        processes = whole_number("processes", processes)
+    settings = {"version": VERSION, "patches": patches, "seed": seed, "sampling": sampling}
+    if any(same_name(name, real) for name in (root.name, place.name) for real in REAL_NAMES):
+        raise SettingsError(
+            f"{root} has the name of a real data set, so simulated data in it could be taken for real. Choose another "
+            "name, for example ben-ge-sim."
+        )
+    if processes is None:
+        processes = min(usable_cores(), 8)
+    waiting = f"Waiting for another process that simulates {root.name} ..." if progress else None
+    with writing(root, "call simulate again"):
+        sweep(place, _is_ours(root.name))
+        lock = place.with_name(f".{place.name}.lock")
+        if _reusable(root, settings):
+            sweep_lock(lock)
+            return root
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with locked(lock, waiting), work_folder(place, _is_ours(root.name)) as work:
+            if _reusable(root, settings):  # made while this process waited
+                return root
+            _write(work, root.name, settings, processes, progress)
+            if not _reusable(root, settings):
+                if place.is_dir():
+                    place.rmdir()
+                work.rename(place)
+    return root
+
+
+def read_marker(root: Path) -> dict[str, Any] | None:
+    """How the tree or pack in `root` was simulated, as its marker says; None where it says no such thing."""
+    try:
+        marker = json.loads((root / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return marker if isinstance(marker, dict) and marker.get("simulated") is True else None
+
+
+def _write(work: Path, name: str, settings: dict[str, Any], processes: int, progress: bool) -> None:
+    """Write the whole tree of the dataset `name` into the empty folder `work`, its marker last."""
+    patches, seed = settings["patches"], settings["seed"]
+    for folder in _FOLDERS:
+        (work / folder).mkdir()
+    jobs = _jobs(plan(patches, seed, settings["sampling"]))
+    rows: dict[int, dict[str, Any]] = {}
+    with tqdm(total=patches, desc=f"simulating {name}", unit="patch", disable=not progress) as bar:
+        for row in _draw(work, seed, jobs, min(processes, -(-patches // 8))):
+            rows[row["number"]] = row
+            bar.update()
+    _write_tables(work, name, [rows[i] for i in range(patches)], seed)
+    text = _README.format(name=name, **settings).encode(errors="backslashreplace")  # a name may be no text
+    (work / "README").write_bytes(text)
+    marker = {"simulated": True, **settings, "complete": True}
+    (work / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8", newline="\n")
+
+
+def _is_ours(name: str) -> Callable[[str], bool]:
+    """Whether something at the top of a half-written tree of the dataset `name` is what `_write` puts there."""
+    known = (*_FOLDERS, "README", MARKER, *(f"{name}_{table}.csv" for table in HEADERS))
+    return known.__contains__
+
+
+def _reusable(root: Path, settings: dict[str, Any]) -> bool:
+    """Whether `root` is a complete tree with these settings; False if there is nothing.
+
+    Raises:
+        SettingsError: there is something else.
+    """
+    if not os.path.exists(root):
+        return False
+    if not root.is_dir():
+        raise SettingsError(f"{root} is a file, not a folder. Choose another root.")
+    if not any(root.iterdir()):
+        return False
+    found = read_marker(root)
+    if found is None:
+        raise SettingsError(
+            f"{root} exists and is not a simulated tree (it has no {MARKER} that says so). Choose another root; "
+            "nothing was changed."
+        )
+    differing = [
+        f"{name}={found.get(name)!r} instead of {value!r}"
+        for name, value in settings.items()
+        if found.get(name) != value
+    ]
+    if differing or not found.get("complete"):
+        raise SettingsError(
+            f"{root} holds a simulated tree with other settings: {', '.join(differing) or 'incomplete'}. "
+            "Choose another root, or delete that folder first; nothing was changed."
+        )
+    return True
+
+
+def _jobs(places: list[Place]) -> list[Job]:
+    """Places with their centres in degrees (five decimals, as in ben-ge) and the covered windows of their tiles."""
+    from rasterio.warp import transform
+
+    windows = {tile: window_pixels(tile) for tile in {place.tile for place in places}}
+    corners = [corner(place) for place in places]
+    degrees: dict[int, tuple[float, float]] = {}
+    for epsg in sorted({c[0] for c in corners}):
+        members = [i for i, c in enumerate(corners) if c[0] == epsg]
+        lon, lat = transform(
+            f"EPSG:{epsg}", "EPSG:4326", [corners[i][1] + 600 for i in members], [corners[i][2] - 600 for i in members]
+        )
+        degrees.update({i: (round(a, 5), round(b, 5)) for i, a, b in zip(members, lon, lat, strict=True)})
+    return [Job(i, place, windows[place.tile], *degrees[i]) for i, place in enumerate(places)]
+
+
+def _draw(work: Path, seed: int, jobs: list[Job], processes: int) -> Iterator[dict[str, Any]]:
+    """Write the patches, in several processes where that works, else in this one; yields their table rows."""
+    done: set[int] = set()
+    if processes > 1:
+        for row in _draw_in_workers(work, seed, jobs, processes):
+            done.add(row["number"])
+            yield row
+    for job in jobs:
+        if job.number not in done:
+            yield write_patch(work, seed, job)
+
+
+def _draw_in_workers(work: Path, seed: int, jobs: list[Job], processes: int) -> Iterator[dict[str, Any]]:
+    """Write the patches in plain subprocesses, which unlike `multiprocessing` need no `__main__` guard in a script.
+
+    A worker that cannot start or dies leaves its patches to the caller.
+    """
+    environment = dict(os.environ)
+    package = str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(p for p in (package, environment.get("PYTHONPATH", "")) if p)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        environment[name] = "1"
+    rows: queue.Queue[dict[str, Any] | None] = queue.Queue()
+    workers: list[subprocess.Popen[str]] = []
+
+    def listen(worker: subprocess.Popen[str], request: str) -> None:
+        try:
+            if worker.stdin is None or worker.stdout is None:
+                return
+            worker.stdin.write(request)
+            worker.stdin.close()
+            for line in worker.stdout:
+                rows.put(json.loads(line))
+        except (OSError, ValueError):
+            pass  # the worker died; its remaining patches are drawn by the caller
+        finally:
+            rows.put(None)
+
+    try:
+        for number in range(processes):
+            request = json.dumps({"root": str(work), "seed": seed, "jobs": jobs[number::processes]})
+            try:
+                worker = subprocess.Popen(
+                    [sys.executable, "-m", "bengelib.sim.patch"],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                    env=environment,
+                )  # fmt: skip
+            except OSError:
+                break
+            workers.append(worker)
+            threading.Thread(target=listen, args=(worker, request), daemon=True).start()
+        running = len(workers)
+        while running:
+            row = rows.get()
+            if row is None:
+                running -= 1
+            else:
+                yield row
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+
+
+def _write_tables(work: Path, name: str, rows: list[dict[str, Any]], seed: int) -> None:
+    for table, header in HEADERS.items():
+        lines = [",".join(header), *(",".join(str(value) for value in row[table]) for row in rows)]
+        (work / f"{name}_{table}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
+    members: dict[str, list[str]] = {split: [] for split in SPLIT_NAMES}
+    for row in rows:
+        members[split_of(seed, row["number"])].append(row["meta"][0])
+    for split, ids in members.items():
+        text = "".join(f"{patch_id}\n" for patch_id in ids)
+        (work / "splits" / f"{name}_{split}.csv").write_text(text, encoding="utf-8", newline="\n")

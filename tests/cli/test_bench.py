@@ -1,0 +1,63 @@
+from functools import partial
+
+import pandas as pd
+import pytest
+import torch
+
+from bengelib.cli import bench
+from bengelib.cli.bench import bench_loader, bench_train, describe
+from bengelib.data.dataset import BENGE
+from bengelib.data.tables import read_meta
+from bengelib.resnet import ResNetEncoder
+from tests import fake_tree as fake
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return fake.write_fake_tree(tmp_path_factory.mktemp("bench") / "ben-ge-fake", 8)
+
+
+def test_the_yardstick_reads_what_benge_reads(tree):
+    data, meta = BENGE(tree), read_meta(tree)
+    sample = bench.read_band_by_band(tree, meta, data.patch_ids[3])
+    torch.testing.assert_close(sample["s2"], data[3]["s2"], rtol=0, atol=1e-6)
+    assert torch.equal(sample["s1"], data[3]["s1"])
+
+
+def test_every_way_of_reading_is_in_the_table(tree):
+    threads = torch.get_num_threads()
+    table = bench_loader(tree, batch_size=4, rounds=2, progress=False)
+    assert torch.get_num_threads() == threads
+    assert list(table.index[:2]) == ["GeoTIFF, band by band (tutorials)", "BENGE (GeoTIFF)"]
+    assert (table["lowest"] <= table["samples/s"]).all()
+    assert (table["samples/s"] <= table["highest"]).all()
+    assert table["x band by band"].iloc[0] == 1
+    assert table.loc["PackedBENGE, integers", "bytes/sample"] == 217_600 + 8
+    assert table.loc[bench.COPY, "of memory copy"] == 1
+
+
+def test_an_idea_of_a_layout_holds_the_same_numbers(tree, tmp_path):
+    packed = bench.PackedBENGE(tree)
+    read = bench._full_resolution(packed, tmp_path)
+    expected = bench.decode(packed.read_batch([5, 1]), normalized=True)
+    torch.testing.assert_close(read([5, 1])["s2"], expected["s2"], rtol=0, atol=0.002)  # rounded to whole numbers
+
+
+def test_training_from_both_sources_is_timed(tree, monkeypatch):
+    monkeypatch.setattr(bench, "ResNetEncoder", partial(ResNetEncoder, width=0.125))
+    table = bench_train(tree, batch_size=4, rounds=1, progress=False)
+    assert list(table.index) == ["in memory, decoded", "PackedBENGE"]
+    assert (table["samples/s"] > 0).all()
+    assert table["of in memory"].iloc[0] == 1
+
+
+def test_the_table_prints_as_markdown():
+    table = pd.DataFrame({"method": ["a way", "b"], "samples/s": [12345.6, 7.0], "of memory copy": [0.876, 1.0]})
+    lines = describe(table.set_index("method")).splitlines()
+    assert lines[0].startswith("bengelib ")
+    assert lines[2:] == [
+        "| method | samples/s | of memory copy |",
+        "|--------|-----------|----------------|",
+        "| a way  |    12,346 |            88% |",
+        "| b      |         7 |           100% |",
+    ]

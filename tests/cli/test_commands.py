@@ -1,0 +1,458 @@
+import json
+import os
+import re
+import shutil
+import warnings
+from importlib import import_module
+from pathlib import Path
+from unicodedata import normalize
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bengelib.__main__ import main
+from bengelib.checkpoint import read_checkpoint, save_checkpoint
+from bengelib.cli.commands import (
+    Pretraining,
+    check_writable,
+    load_encoder,
+    pretrain_images,
+    probe_images,
+    probe_options,
+    write_rows,
+)
+from bengelib.data.image_files import read_image
+from bengelib.data.images import ImageEncoder, class_of, list_images
+from bengelib.engine import seed_everything
+from bengelib.errors import CheckpointError, DataWarning
+from bengelib.fusion import LateFusion
+from bengelib.heads import Network
+from bengelib.recipes.pretraining import METHODS, strong_views
+from tests import fake_tree as fake
+from tests.image_folders import COLOURS, write_images
+
+PAGE = Path(__file__).parents[2] / "docs" / "own-data.md"
+SMALL = ["--width", "8", "--epochs", "1", "--size", "32", "--batch", "8", "--precision", "no"]
+QUICK = ["--steps", "2", "--turns", "1", "--precision", "no"]
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A folder of ten images a class, and the checkpoint of an encoder pretrained on it. To be read only."""
+    root = tmp_path_factory.mktemp("commands")
+    images = write_images(root / "images")
+    checkpoint = root / "out" / "encoder.safetensors"
+    assert main(["pretrain", "--images", str(images), "--out", str(checkpoint), *SMALL]) == 0
+    return images, checkpoint
+
+
+@pytest.fixture
+def copied(pretrained, tmp_path):
+    """The same, to be damaged."""
+    images, checkpoint = pretrained
+    return Path(shutil.copytree(images, tmp_path / "images")), checkpoint
+
+
+def probe(images, checkpoint, out, *options):
+    return main(
+        ["probe", "--checkpoint", str(checkpoint), "--images", str(images), "--out", str(out), *QUICK, *options]
+    )
+
+
+def refused(capsys, *words):
+    """Whether the command before ended with one line on standard error that has all these words."""
+    error = capsys.readouterr().err.replace("\r", "\n").strip().splitlines()[-1]
+    return "Traceback" not in error and all(word in error for word in words), error
+
+
+def test_the_two_commands(pretrained, tmp_path, capsys):
+    images, checkpoint = pretrained
+    out = tmp_path / "new" / "rows.json"
+    status = probe(images, checkpoint, out, "--mode", "frozen", "finetune", "scratch", "--fractions", "0.25", "1")
+    assert status == 0
+    rows = json.loads(out.read_text())
+    assert [(row["mode"], row["fraction"], row["n_labels"]) for row in rows] == [
+        (mode, fraction, labels)
+        for fraction, labels in ((0.25, 6), (1, 24))
+        for mode in ("frozen", "finetune", "scratch")
+    ]
+    for row in rows:
+        assert set(row) == {"mode", "fraction", "n_labels", "seed", "accuracy", "ci95"}
+        low, high = row["ci95"]
+        assert 0 <= low <= row["accuracy"] <= high <= 1 and row["seed"] == 0
+    assert rows[0]["accuracy"] > 0.6  # four of six images or more: colours tell the three classes apart
+    shown = capsys.readouterr()
+    assert shown.out.strip() == str(out)
+    assert "frozen" in shown.err and "24 labels" in shown.err  # progress
+
+
+def test_the_checkpoint_names_what_was_held_out(pretrained):
+    images, checkpoint = pretrained
+    header, _ = read_checkpoint(checkpoint)
+    config = header["config"]
+    assert [sum(class_of(name) == label for name in config["holdout"]) for label in COLOURS] == [2, 2, 2]
+    assert set(config["holdout"]) < set(list_images(images))
+    assert config["settings"]["method"] == "simclr" and config["settings"]["width"] == 8
+    assert header["inputs"] == [["image", ["R", "G", "B"]]]
+
+
+def test_pretraining_never_sees_the_pixels_of_what_it_holds_out(pretrained, tmp_path, monkeypatch):
+    images, checkpoint = pretrained
+    held = read_checkpoint(checkpoint)[0]["config"]["holdout"]
+    seen = []
+    monkeypatch.setattr("bengelib.data.images.read_image", lambda path: seen.append(path) or read_image(path))
+    settings = Pretraining(width=8, epochs=1, size=32, batch_size=8, precision="no")
+    pretrain_images(images, tmp_path / "again.safetensors", settings, progress=False)
+    first, again = (read_checkpoint(path) for path in (checkpoint, tmp_path / "again.safetensors"))
+    assert again[0]["config"]["holdout"] == held
+    assert len(seen) == 24 and not {images / name for name in held} & set(seen)
+    assert all(torch.equal(first[1][name], weights) for name, weights in again[1].items())
+
+
+def test_another_seed_is_another_encoder_and_another_hold_out(pretrained, tmp_path):
+    images, checkpoint = pretrained
+    settings = Pretraining(width=8, epochs=1, size=32, batch_size=8, precision="no", seed=1)
+    pretrain_images(images, tmp_path / "other.safetensors", settings, progress=False)
+    (header, weights), (others, other) = (read_checkpoint(at) for at in (checkpoint, tmp_path / "other.safetensors"))
+    assert not torch.equal(weights["encoder.resnet.conv1.weight"], other["encoder.resnet.conv1.weight"])
+    assert header["config"]["holdout"] != others["config"]["holdout"]
+
+
+def test_rows_without_a_value_are_still_json(tmp_path):
+    write_rows(tmp_path / "rows.json", [{"map": float("nan"), "ci95": [0.5, float("nan")]}])
+    assert json.loads((tmp_path / "rows.json").read_text(), parse_constant=pytest.fail) == [
+        {"map": None, "ci95": [0.5, None]}
+    ]
+
+
+def test_probe_tests_on_exactly_the_files_held_out_and_learns_from_the_others(pretrained, monkeypatch):
+    images, checkpoint = pretrained
+    seen = {}
+    module = __import__("bengelib.cli.commands", fromlist=["label_efficiency"])
+
+    def spy(encoder, build, train, train_labels, test, test_labels, classes, **options):
+        seen.update(train=train, test=test, classes=classes, options=options, encoder=encoder, other=build())
+        return []
+
+    monkeypatch.setattr(module, "label_efficiency", spy)
+    assert probe_images(checkpoint, images, progress=False, **probe_options(seeds=(3, 4))) == []
+    held = read_checkpoint(checkpoint)[0]["config"]["holdout"]
+    assert seen["test"].names == held
+    assert sorted(seen["train"].names + held) == list_images(images)
+    assert seen["classes"] == tuple(COLOURS) and seen["options"]["seeds"] == (3, 4)
+    weights = read_checkpoint(checkpoint)[1]
+    assert torch.equal(seen["encoder"].resnet.conv1.weight, weights["encoder.resnet.conv1.weight"])
+    assert not torch.equal(seen["other"].resnet.conv1.weight, seen["encoder"].resnet.conv1.weight)
+    assert torch.equal(seen["other"].normalize.mean, seen["encoder"].normalize.mean)
+
+
+def test_several_seeds_add_what_is_pooled(pretrained, tmp_path):
+    images, checkpoint = pretrained
+    options = ("--mode", "frozen", "--fractions", "0.5", "--seeds", "0", "1")
+    assert probe(images, checkpoint, tmp_path / "rows.json", *options) == 0
+    assert [row["seed"] for row in json.loads((tmp_path / "rows.json").read_text())] == [0, 1, "all"]
+
+
+@pytest.mark.parametrize("method", ["barlow", "vicreg", "mae"])
+def test_every_method_pretrains_and_can_be_probed(pretrained, tmp_path, method):
+    images, _ = pretrained
+    checkpoint = tmp_path / "encoder.safetensors"
+    assert main(["pretrain", "--images", str(images), "--out", str(checkpoint), *SMALL, "--method", method]) == 0
+    assert probe(images, checkpoint, tmp_path / "rows.json", "--mode", "frozen", "finetune", "--fractions", "1") == 0
+    assert len(json.loads((tmp_path / "rows.json").read_text())) == 2
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """Twenty fake patches, in every fold."""
+    return fake.write_fake_tree(tmp_path_factory.mktemp("trees") / "ben-ge-fake", 20)
+
+
+def test_the_same_commands_on_a_ben_ge_tree(tree, tmp_path, capsys):
+    checkpoint, out = tmp_path / "encoder.safetensors", tmp_path / "rows.json"
+    given = ["--root", str(tree), "--modalities", "s2", "s1", "--target", "climate_zone"]
+    assert main(["pretrain", *given, "--out", str(checkpoint), *SMALL]) == 0
+    config = read_checkpoint(checkpoint)[0]["config"]
+    assert config["fold"] == 0 and len(config["holdout"]) == 4
+    tested = ["probe", *given, "--checkpoint", str(checkpoint), "--out", str(out), *QUICK, "--fractions", "1"]
+    assert main(tested) == 0, capsys.readouterr().err
+    assert [row["mode"] for row in json.loads(out.read_text())] == ["frozen", "finetune", "scratch"]
+
+    several = ["--root", str(tree), "--target", "corine", "--checkpoint", str(checkpoint), "--out", str(out), *QUICK]
+    assert main(["probe", *several, "--fractions", "1", "--mode", "frozen"]) == 0, capsys.readouterr().err
+    (row,) = json.loads(out.read_text())
+    assert set(row) == {"mode", "fraction", "n_labels", "seed", "map", "ci95"}
+
+    assert main([*tested[:-2], "--modalities", "s2"]) == 2
+    assert refused(capsys, "CheckpointError", "('s2', 's1')")[0]
+    assert probe(tree, checkpoint, out) == 2
+    assert refused(capsys, "CheckpointError", "--root instead of --images")[0]
+
+
+def test_two_sensors_of_a_tree_are_contrasted(tree, tmp_path, capsys):
+    checkpoint, out = tmp_path / "encoder.safetensors", tmp_path / "rows.json"
+    command = ["pretrain", "--root", str(tree), "--out", str(checkpoint), *SMALL, "--method", "cross-modal"]
+    assert main(command) == 0, capsys.readouterr().err
+    encoder, build, _ = load_encoder(checkpoint)
+    assert isinstance(encoder, LateFusion) and list(encoder.inputs) == ["s2", "s1"]
+    seed_everything(0)
+    for key, before in build().encoders.items():  # both sensors were trained
+        assert not torch.equal(before.conv1.weight, encoder.encoders[key].conv1.weight)
+    tested = ["probe", "--root", str(tree), "--target", "climate_zone", "--checkpoint", str(checkpoint)]
+    assert main([*tested, "--out", str(out), *QUICK, "--fractions", "1", "--mode", "frozen", "finetune"]) == 0
+    assert len(json.loads(out.read_text())) == 2
+
+    assert main([*command, "--modalities", "s2"]) == 2
+    assert refused(capsys, "BandError", "two modalities")[0]
+
+
+def test_two_sensors_cannot_be_had_from_pictures(pretrained, tmp_path, capsys):
+    images, _ = pretrained
+    out = str(tmp_path / "encoder.safetensors")
+    assert main(["pretrain", "--images", str(images), "--out", out, *SMALL, "--method", "cross-modal"]) == 2
+    assert refused(capsys, "ValueError", "--method simclr")[0]
+
+
+def test_the_parser_knows_all_methods():
+    assert import_module("bengelib.__main__").METHODS == METHODS
+
+
+def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
+    (lines,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len([line for line in lines.splitlines() if line.strip()]) <= 34
+    write_images(tmp_path / "images", count=10)
+    monkeypatch.chdir(tmp_path)
+    for said, instead in (
+        ('"images", 20, (0.01, 0.1, 1.0)', '"images", 1, (0.2, 1.0)'),
+        ("size=64", "size=32"),
+        ("Views(48", "Views(24"),
+        ("Views(64", "Views(32"),
+        ("width=0.5", "width=0.125"),
+        ("seeds=(0, 1, 2)", "seeds=(0, 1), turns=1, finetune_settings=quick, scratch_settings=quick"),
+    ):
+        assert said in lines
+        lines = lines.replace(said, instead)
+    from bengelib.recipes.finetuning import FineTuning
+
+    names = {"quick": FineTuning(steps=2, epochs=0, batch_size=8)}
+    exec(lines, names)
+    plt.close("all")
+    assert (tmp_path / "label_efficiency.png").stat().st_size > 1000
+    assert {row["mode"] for row in names["rows"]} == {"frozen", "finetune", "scratch"}
+
+
+def test_the_commands_of_the_page_are_understood(monkeypatch):
+    module = __import__("bengelib.__main__", fromlist=["_parser"])
+    text = PAGE.read_text().replace("\\\n", " ")
+    commands = re.findall(r"^    python -m bengelib (.*)$", text, re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        options = module._parser().parse_args(command.split())
+        assert options.out
+
+
+# --------------------------------------------------------------------------------------------------------------- faults
+
+
+def test_a_missing_folder(pretrained, tmp_path, capsys):
+    assert main(["pretrain", "--images", str(tmp_path / "none"), "--out", str(tmp_path / "x")]) == 2
+    assert refused(capsys, "DatasetNotFoundError", "none")[0]
+    assert probe(tmp_path / "none", pretrained[1], tmp_path / "rows.json") == 2
+    assert refused(capsys, "DatasetNotFoundError", "none")[0]
+
+
+def test_a_class_with_one_image(tmp_path, capsys):
+    images = write_images(tmp_path / "images", count=2)
+    (images / "Water" / "Water_0.jpg").unlink()
+    assert main(["pretrain", "--images", str(images), "--out", str(tmp_path / "x")]) == 2
+    assert refused(capsys, "SplitError", "'Water' has 1 images")[0]
+
+
+def test_a_broken_image_stops_the_pretraining_unless_it_is_to_be_skipped(copied, tmp_path, capsys):
+    images, checkpoint = copied
+    held = read_checkpoint(checkpoint)[0]["config"]["holdout"]
+    name = next(name for name in list_images(images) if name not in held)
+    (images / name).write_bytes(b"broken")
+    command = ["pretrain", "--images", str(images), "--out", str(tmp_path / "x.safetensors"), *SMALL]
+    assert main(command) == 2
+    assert refused(capsys, "RasterError", name)[0]
+    with pytest.warns(UserWarning, match="1 of 24 images"):
+        assert main([*command, "--skip"]) == 0
+    assert list(read_checkpoint(tmp_path / "x.safetensors")[0]["config"]["skipped"]) == [name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # the probe leaves the same file out, which it has been told of
+        options = ("--mode", "frozen", "--fractions", "1")
+        assert probe(images, tmp_path / "x.safetensors", tmp_path / "rows.json", *options) == 0
+    assert json.loads((tmp_path / "rows.json").read_text())[0]["n_labels"] == 23
+
+
+def test_files_held_out_that_are_gone(copied, tmp_path, capsys):
+    images, checkpoint = copied
+    name = read_checkpoint(checkpoint)[0]["config"]["holdout"][0]
+    (images / name).unlink()
+    assert probe(images, checkpoint, tmp_path / "rows.json") == 2
+    assert refused(capsys, "CheckpointError", "1 of the 6 files", name, "bring them back")[0]
+
+
+@pytest.mark.parametrize("again", ["again.jpg", "again.png"])
+def test_copies_of_files_held_out_are_not_learned_from(copied, tmp_path, monkeypatch, again):
+    images, checkpoint = copied
+    held = read_checkpoint(checkpoint)[0]["config"]["holdout"][0]
+    if again.endswith("jpg"):
+        shutil.copy(images / held, images / class_of(held) / again)
+    else:
+        Image.open(images / held).save(images / class_of(held) / again)
+    module, seen = import_module("bengelib.cli.commands"), []
+    monkeypatch.setattr(module, "label_efficiency", lambda encoder, build, train, *_, **__: seen.extend(train.names))
+    with pytest.warns(DataWarning, match=r"1 files .* are copies of files held out .*again\."):
+        probe_images(checkpoint, images, progress=False)
+    assert len(seen) == 24 and f"{class_of(held)}/{again}" not in seen
+
+
+def test_a_folder_in_another_spelling_is_the_same_folder(tmp_path, capsys):
+    images = write_images(tmp_path / "images", count=5)
+    decomposed, composed = (images / normalize(form, "Forêt") for form in ("NFD", "NFC"))
+    (images / "Forest").rename(decomposed)
+    for path in list(decomposed.iterdir()):
+        path.rename(decomposed / normalize("NFD", f"é{path.name}"))
+    checkpoint = tmp_path / "encoder.safetensors"
+    assert main(["pretrain", "--images", str(images), "--out", str(checkpoint), *SMALL]) == 0
+    decomposed.rename(composed)
+    for path in list(composed.iterdir()):
+        path.rename(composed / normalize("NFC", path.name))
+    status = probe(images, checkpoint, tmp_path / "rows.json", "--mode", "frozen", "--fractions", "1")
+    assert status == 0, capsys.readouterr().err
+
+
+def test_names_that_are_no_utf_8(tmp_path, capsys):
+    images = write_images(tmp_path / "images", count=5)
+    for path in list((images / "Water").iterdir()):
+        os.rename(path, os.fsencode(images / "Water") + b"/Rivi\xe8re" + os.fsencode(path.name))
+    os.rename(images / "Water", os.fsencode(images) + b"/Rivi\xe8re")
+    checkpoint = tmp_path / "encoder.safetensors"
+    assert main(["pretrain", "--images", str(images), "--out", str(checkpoint), *SMALL]) == 0
+    status = probe(images, checkpoint, tmp_path / "rows.json", "--mode", "frozen", "finetune", "--fractions", "1")
+    assert status == 0, capsys.readouterr().err
+
+
+def test_pretraining_takes_a_folder_without_classes_and_the_probe_says_what_it_needs(tmp_path, capsys):
+    images = write_images(tmp_path / "images", count=12)
+    for flat in (images / "Water", tmp_path / "one"):
+        if flat.name == "one":
+            flat.mkdir()
+            shutil.move(images / "Field", flat / "all")
+        checkpoint = tmp_path / "encoder.safetensors"
+        command = ["pretrain", "--images", str(flat), "--out", str(checkpoint), *SMALL]
+        assert main(command) == 0, capsys.readouterr().err
+        assert len(read_checkpoint(checkpoint)[0]["config"]["holdout"]) == 2
+        assert probe(flat, checkpoint, tmp_path / "rows.json") == 2
+        assert refused(capsys, "CheckpointError", "without classes", "a folder a class")[0]
+
+
+def test_a_precision_that_is_not_done_here(pretrained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    command = ["pretrain", "--images", str(pretrained[0]), "--out", str(tmp_path / "x"), *SMALL[:-1], "fp16"]
+    assert main(command) == 2
+    assert refused(capsys, "'fp16' needs a GPU")[0]
+
+
+def test_a_checkpoint_of_another_folder(pretrained, copied, tmp_path, capsys):
+    images, checkpoint = copied
+    for path in [images / name for name in list_images(images)]:
+        path.rename(path.with_name(f"other_{path.name}"))
+    assert probe(images, checkpoint, tmp_path / "rows.json") == 2
+    assert refused(capsys, "CheckpointError", "6 of the 6 files", "another folder")[0]
+
+
+def test_other_images_of_the_same_names(copied, tmp_path, capsys):
+    images, checkpoint = copied
+    shutil.rmtree(images)
+    write_images(images, size=40)
+    assert probe(images, checkpoint, tmp_path / "rows.json") == 2
+    assert refused(capsys, "CheckpointError", "others of the same name")[0]
+
+
+def test_a_class_that_is_new(copied, tmp_path, capsys):
+    images, checkpoint = copied
+    shutil.copytree(images / "Water", images / "River")
+    assert probe(images, checkpoint, tmp_path / "rows.json") == 2
+    assert refused(capsys, "CheckpointError", "['River']")[0]
+
+
+def test_a_checkpoint_that_is_none(pretrained, tmp_path, capsys):
+    images, _ = pretrained
+    (tmp_path / "text").write_text("hello")
+    assert probe(images, tmp_path / "text", tmp_path / "rows.json") == 2
+    assert refused(capsys, "CheckpointError", "not a readable safetensors file")[0]
+    assert probe(images, tmp_path / "absent", tmp_path / "rows.json") == 2
+    assert refused(capsys, "CheckpointError", "no checkpoint")[0]
+    save_checkpoint(tmp_path / "other", Network(ImageEncoder(width=0.125), {}))
+    assert probe(images, tmp_path / "other", tmp_path / "rows.json") == 2
+    assert refused(capsys, "CheckpointError", "did not write it")[0]
+
+
+def test_what_is_only_for_ben_ge_is_refused_with_images(pretrained, tmp_path, capsys):
+    images, _ = pretrained
+    assert main(["pretrain", "--images", str(images), "--target", "corine", "--out", str(tmp_path / "x")]) == 2
+    assert refused(capsys, "--target is for --root")[0]
+
+
+def test_a_target_that_is_no_class(tree, tmp_path, capsys):
+    assert main(["pretrain", "--root", str(tree), "--target", "season", "--out", str(tmp_path / "x")]) == 2
+    assert refused(capsys, "BandError", "'season'", "climate_zone")[0]
+    assert main(["pretrain", "--root", str(tree), "--modalities", "weather", "--out", str(tmp_path / "x")]) == 2
+    assert refused(capsys, "BandError", "weather")[0]
+
+
+def test_fractions_without_a_label_for_every_class(pretrained, tmp_path, capsys):
+    images, checkpoint = pretrained
+    assert probe(images, checkpoint, tmp_path / "rows.json", "--fractions", "0.01") == 2
+    assert refused(capsys, "SplitError", "no label")[0]
+    assert probe(images, checkpoint, tmp_path / "rows.json", "--fractions", "2") == 2
+    assert refused(capsys, "ArgumentError", "fractions=2.0", "share")[0]
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(pretrained, tmp_path):
+    with pytest.raises(CheckpointError, match="is a folder"):
+        check_writable(tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CheckpointError, match="cannot be made"):
+        check_writable(tmp_path / "file" / "below" / "x.json")
+
+
+def test_views_are_smaller_than_the_images_of_a_folder(pretrained, monkeypatch, tmp_path, capsys):
+    assert [Pretraining(size=size).view_size for size in (64, 33, 1)] == [48, 25, 1]
+    assert Pretraining(method="mae").view_size == 64 and Pretraining(view=40).view_size == 40
+    images, _ = pretrained
+    made = []
+    monkeypatch.setattr("bengelib.cli.commands.strong_views", lambda size, _: made.append(size) or strong_views(size))
+    command = ["pretrain", "--images", str(images), "--out", str(tmp_path / "encoder.safetensors"), *SMALL]
+    assert main(command) == 0 and main([*command, "--view", "16"]) == 0
+    assert made == [24, 16]
+    assert main(["pretrain", "--root", "x", "--out", str(tmp_path / "x"), "--view", "16"]) == 2
+    assert refused(capsys, "--view is for --images")[0]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"method": "byol"}, {"width": 0}, {"epochs": 0}, {"temperature": 0}, {"depth": 19}, {"batch_size": 1}]
+)
+def test_settings_that_train_nothing_are_refused(wrong):
+    with pytest.raises(ValueError, match=str(next(iter(wrong.values())))[:3] if "batch_size" not in wrong else "batch"):
+        Pretraining(**wrong)
+
+
+def test_steps_hold_for_both_ways_of_training():
+    options = probe_options(steps=7)
+    assert options["finetune_settings"].steps_for(10_000) == options["scratch_settings"].steps_for(10_000) == 7
+    assert probe_options()["scratch_settings"].steps_for(216) >= 600
+
+
+def test_load_encoder_gives_what_was_trained(pretrained):
+    encoder, build, config = load_encoder(pretrained[1])
+    weights = read_checkpoint(pretrained[1])[1]
+    state = encoder.state_dict()
+    assert all(np.array_equal(state[name.removeprefix("encoder.")], value) for name, value in weights.items())
+    assert build().feature_dim == encoder.feature_dim and config["folder"] == "images"
