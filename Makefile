@@ -6,6 +6,8 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check
 ready := $(VENV)/.ready
+# The suite on as many cores as there are, up to four: each process takes 1.5 GB, or 2.5 while it runs a lab.
+in_parallel := -n logical --maxprocesses 4 --dist worksteal
 # The other environments, of `test-lowest` and `test-newest`; the latter has one for each interpreter.
 LOWEST_PYTHON ?= python3.11
 lowest := $(VENV)-lowest
@@ -54,19 +56,19 @@ labs: $(ready)
 	@$(python) -m tools.run_labs $(lab_options)
 
 test: $(ready)
-	@$(python) -m pytest
+	@$(python) -m pytest $(in_parallel)
 
 # The suite with the oldest versions that pyproject.toml admits, and with the newest there are. The oldest NumPy has no
 # wheels for Python 3.12 and later.
 test-lowest: $(lowest)/.ready
-	@$(lowest)/bin/python -m pytest
+	@$(lowest)/bin/python -m pytest $(in_parallel)
 
 test-newest:
 	@$(MAKE) --no-print-directory VENV=$(newest) venv
 	@$(call cpu_torch,$(newest),--upgrade torch torchvision)
 	@$(newest)/bin/python -m pip --disable-pip-version-check install --quiet --upgrade --upgrade-strategy eager \
 		-r requirements.txt
-	@$(newest)/bin/python -m pytest
+	@$(newest)/bin/python -m pytest $(in_parallel)
 
 $(lowest)/.ready: pyproject.toml tools/lowest.py
 	@$(LOWEST_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \

@@ -4,10 +4,14 @@ The names below are the ones that most users need, loaded on first use, so that 
 else is imported from its module: the core stands in this folder, and each subfolder says in its docstring what it is.
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+# What accelerate and pooch load warns in a notebook that it lacks widgets; no bar here wants any.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 if TYPE_CHECKING:
     from bengelib.data.dataset import BENGE as BENGE

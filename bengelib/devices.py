@@ -61,10 +61,8 @@ def make_accelerator(precision: str) -> "Accelerator":
     Raises:
         ArgumentError: another precision, or variables of a launcher without the processes that they speak of.
     """
-    with warnings.catch_warnings():  # tqdm's about missing widgets, which these progress bars do without
-        warnings.filterwarnings("ignore", message="IProgress not found")
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState, PartialState
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
 
     chosen = choose_precision(precision)
     left = {name: os.environ[name] for name, plain in _NOT_FOLLOWED.items() if os.environ.get(name, plain) != plain}

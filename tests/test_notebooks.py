@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from tests.arithmetics import AVX2, cases
-from tools import links, run_labs
+from tools import clean_outputs, links, run_labs
 
 ROOT = Path(__file__).parents[1]
 # Knobs of the quick run, by the folder of the lab; each lab has its own.
@@ -59,6 +59,7 @@ def run(path: Path, output: Path, strict: bool) -> nbformat.NotebookNode:
     name = path.relative_to(ROOT).as_posix()
     result, notebook = run_labs.run_lab(path, output / "labs", REDUCED[name.split("/")[0]], name, strict)
     assert result.error is None
+    assert not [problem for problem in clean_outputs.clean(notebook) if "stderr" in problem.text]  # nothing warns
     assert result.headline
     assert result.page.is_file()
     return notebook
