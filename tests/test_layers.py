@@ -123,7 +123,7 @@ def test_a_flat_package_is_one_room(tmp_path, capsys):
     (package / "below.py").write_text("x = 1\n")
     assert house.main([str(package)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "%% 2 modules, 1 rooms, 1 imports",
+        "%% 2 modules, 1 room, 1 import",
         "flowchart TD",
-        '    flat["<b>flat</b><br/>2 modules, 1 imports<br/>above below"]',
+        '    flat["<b>flat</b><br/>2 modules, 1 import<br/>above below"]',
     ]

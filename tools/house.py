@@ -67,11 +67,13 @@ def draw(folder: Path, pyproject: Path) -> str:
     room_of = {name: room for room, members in house.items() for name in members} | {room: room for room in house}
     pairs = sorted(pair for pair in imports(folder) if pair[0] in room_of and pair[1] in room_of)
     arrows = Counter((room_of[one], room_of[other]) for one, other in pairs)
-    lines = [f"%% {sum(map(len, house.values()))} modules, {len(house)} rooms, {len(pairs)} imports", "flowchart TD"]
+    modules = sum(map(len, house.values()))
+    counts = [_counted(modules, "module"), _counted(len(house), "room"), _counted(len(pairs), "import")]
+    lines = [f"%% {', '.join(counts)}", "flowchart TD"]
     for room, members in house.items():
-        inside = arrows[room, room]
-        words = [f"{len(members)} modules" if len(members) > 1 else "1 module", f"{inside} imports" if inside else ""]
-        shown = "<br/>".join([f"<b>{room}</b>", ", ".join(filter(None, words)), *_wrapped(members)])
+        inside = [_counted(arrows[room, room], "import")] if arrows[room, room] else []
+        words = ", ".join([_counted(len(members), "module"), *inside])
+        shown = "<br/>".join([f"<b>{room}</b>", words, *_wrapped(members)])
         lines.append(f'    {room}["{shown}"]')
     order = list(house)
     for (one, other), count in sorted(arrows.items(), key=lambda item: tuple(map(order.index, item[0]))):
@@ -79,6 +81,10 @@ def draw(folder: Path, pyproject: Path) -> str:
             arrow = "-->" if order.index(one) < order.index(other) else "-.->"
             lines.append(f"    {one} {arrow}|{count}| {other}")
     return "\n".join(lines) + "\n"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _wrapped(members: Sequence[str], width: int = 70) -> list[str]:
