@@ -1,6 +1,7 @@
 """Heads that turn features into the outputs of a task, and the network that joins an encoder to its heads."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,6 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from bengelib.arguments import real_number
-from bengelib.transforms import Batch
 
 
 class ClassificationHead(nn.Linear):
@@ -137,7 +137,7 @@ class Network(nn.Module):
             )
         self.dense = bool(dense)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """Outputs of every head, each with the batch as its first dimension."""
         if not self.dense:
             features = self.encoder(batch)  # (B, F)
@@ -163,7 +163,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def count_multiply_adds(model: nn.Module, batch: Batch) -> int:
+def count_multiply_adds(model: nn.Module, batch: Mapping[str, Any]) -> int:
     """Multiplications with addition that one forward pass over `batch` takes, in convolutions and linear layers."""
     training = model.training
     model.eval()
@@ -173,7 +173,7 @@ def count_multiply_adds(model: nn.Module, batch: Batch) -> int:
     return counter.get_total_flops() // 2
 
 
-def count_saved_bytes(model: nn.Module, batch: Batch) -> int:
+def count_saved_bytes(model: nn.Module, batch: Mapping[str, Any]) -> int:
     """Bytes of the tensors that one forward pass in training keeps for the way back; parameters are not counted."""
     own = {parameter.data_ptr() for parameter in model.parameters()}
     saved: dict[int, int] = {}

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from bengelib.arguments import real_number, whole_number
-from bengelib.bands import RGB_BANDS
 from bengelib.convolution import PointwiseConv2d
 from bengelib.errors import ArgumentError, DownloadError
 
@@ -77,6 +76,9 @@ class _Depth(NamedTuple):
     counts: tuple[int, int, int, int]
     weights: str  # torchvision's IMAGENET1K_V1, of depth 50 IMAGENET1K_V2; the name ends in the start of the SHA-256
 
+
+_RGB = ("B04", "B03", "B02")
+"""The bands of Sentinel-2 that are red, green and blue light, in the order of ImageNet's channels."""
 
 _DEPTHS = {
     18: _Depth(BasicBlock, (2, 2, 2, 2), "https://download.pytorch.org/models/resnet18-f37072fd.pth"),
@@ -196,5 +198,5 @@ def load_imagenet(encoder: ResNetEncoder, channels: Sequence[str]) -> None:
 def _inflate(rgb_filters: Tensor, channels: Sequence[str]) -> Tensor:
     """Filters (F, len(channels), k, k) for named channels from filters (F, 3, k, k) for red, green and blue."""
     mean = rgb_filters.mean(dim=1)
-    filters = [rgb_filters[:, RGB_BANDS.index(name)] if name in RGB_BANDS else mean for name in channels]
+    filters = [rgb_filters[:, _RGB.index(name)] if name in _RGB else mean for name in channels]
     return torch.stack(filters, dim=1) * (3 / len(channels))

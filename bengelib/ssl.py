@@ -1,4 +1,4 @@
-"""Self-supervised learning from pairs of views: losses, the network, the task, and a monitor of collapse.
+"""Self-supervised learning from pairs of views: the network, the task, and figures that show a collapse.
 
 A network makes an embedding of each view, and the loss asks that the two views of a sample agree while samples differ.
 Only the second half keeps the network from answering the same for everything, which would agree perfectly: that is
@@ -14,173 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bengelib.arguments import real_number
-from bengelib.errors import BandError, MissingModalityError, NonFiniteLossError
+from bengelib.errors import BandError, MissingModalityError
+from bengelib.losses import agreement, barlow_twins, check_pair, cross_modal, nt_xent, vicreg
 from bengelib.metrics import Samples
 from bengelib.transforms import Batch
-
-# --------------------------------------------------------------------------------------------------------------- losses
-
-
-def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.2) -> Tensor:
-    """Normalised temperature-scaled cross-entropy of SimCLR (Chen et al. 2020, arXiv:2002.05709, equation 1).
-
-    For each of the 2B views i, with j the other view of the same sample and s the cosine similarity:
-    loss_i = -log( exp(s_ij / t) / sum over k != i of exp(s_ik / t) ); the mean over i is returned. The negatives are
-    the other samples of the batch (of this process, where there are several).
-
-    Sanity value: `log(2B - 1)` when all embeddings are equal, which is what a collapsed network gets; near that at the
-    start of training too.
-
-    Args:
-        z1: embeddings of the first views, (B, D), B of 2 or more; their length does not matter.
-        z2: embeddings of the second views, (B, D), row by row of the same samples.
-        temperature: t, above 0; the smaller, the more the hardest negatives count.
-
-    Returns:
-        (), 0 or more.
-
-    Raises:
-        ValueError: other shapes, a batch of one, or a temperature that is not above 0.
-        NonFiniteLossError: an embedding on the CPU is NaN or infinite; on another device the loss is NaN.
-    """
-    _check_pair(z1, z2)
-    _check_temperature(temperature)
-    count = len(z1)
-    z = F.normalize(torch.cat([z1, z2]).float(), dim=1)  # (2B, D), of length 1
-    similarity = z @ z.T / temperature  # (2B, 2B), cosines in +- 1 / t
-    similarity = similarity.masked_fill(torch.eye(2 * count, dtype=torch.bool, device=z.device), -math.inf)  # k != i
-    partner = torch.arange(2 * count, device=z.device).roll(count)  # (2B,), i's is i + B or i - B
-    return F.cross_entropy(similarity, partner)
-
-
-def cross_modal(z1: Tensor, z2: Tensor, temperature: float = 0.2) -> Tensor:
-    """Symmetric contrast of two sensors, as between images and texts in CLIP (Radford et al. 2021, arXiv:2103.00020).
-
-    A Sentinel-1 image must find its Sentinel-2 image among the B of the batch, and the other way round (InfoNCE, van
-    den Oord et al. 2018, arXiv:1807.03748): the mean of -log( exp(s_ii / t) / sum over k of exp(s_ik / t) ) along rows
-    and along columns of the similarities s (B, B). Unlike in `nt_xent`, images of one sensor are never compared.
-
-    Sanity value: `log(B)` when all embeddings are equal. Arguments, result and errors are those of `nt_xent`.
-    """
-    _check_pair(z1, z2)
-    _check_temperature(temperature)
-    z1, z2 = F.normalize(z1.float(), dim=1), F.normalize(z2.float(), dim=1)  # (B, D) each, of length 1
-    similarity = z1 @ z2.T / temperature  # (B, B), row: first sensor, column: second
-    own = torch.arange(len(z1), device=z1.device)  # (B,), the diagonal is right
-    return (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
-
-
-def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal: float = 5e-3) -> Tensor:
-    """Redundancy reduction (Zbontar et al. 2021, arXiv:2103.03230, equation 1).
-
-    With C (D, D) the correlation over the batch of each dimension of z1 with each of z2:
-    loss = sum over i of (1 - C_ii)^2 + off_diagonal * sum over i != j of C_ij^2. No sample is compared with another, so
-    small batches do.
-
-    Sanity values: 0 for equal views of uncorrelated dimensions; D when all embeddings are equal, because a dimension
-    without spread correlates with nothing.
-
-    Args:
-        z1: embeddings of the first views, (B, D), B of 2 or more.
-        z2: embeddings of the second views, (B, D).
-        off_diagonal: weight of the second sum, 0 or more; without it all dimensions may say the same.
-
-    Returns:
-        (), 0 or more.
-
-    Raises:
-        ValueError: other shapes, a batch of one, or a negative weight.
-        NonFiniteLossError: an embedding on the CPU is NaN or infinite; on another device the loss is NaN.
-    """
-    _check_pair(z1, z2)
-    _check_weights(off_diagonal=off_diagonal)
-    a, b = _standardized(z1.float()), _standardized(z2.float())  # (B, D) each, mean 0 and spread 1
-    correlation = a.T @ b / len(a)  # (D, D)
-    diagonal = correlation.diagonal()  # (D,)
-    on = (1 - diagonal).square().sum()  # ()
-    off = correlation.square().sum() - diagonal.square().sum()  # ()
-    return on + off_diagonal * off
-
-
-def vicreg(z1: Tensor, z2: Tensor, similarity: float = 25.0, variance: float = 25.0, covariance: float = 1.0) -> Tensor:
-    """Variance, invariance and covariance regularisation (Bardes et al. 2022, arXiv:2105.04906, equations 1 to 6).
-
-    loss = similarity * s(z1, z2) + variance * (v(z1) + v(z2)) / 2 + covariance * (c(z1) + c(z2)), where s is the mean
-    squared difference, v the mean over dimensions of max(0, 1 - sqrt(Var + 1e-4)), and c the sum of the squared
-    covariances of different dimensions, divided by D. Means and halves are those of the authors' code.
-
-    Sanity value: `variance * 0.99` when all embeddings are equal.
-
-    Args:
-        z1: embeddings of the first views, (B, D), B of 2 or more.
-        z2: embeddings of the second views, (B, D).
-        similarity: weight of the invariance; alone it lets everything collapse.
-        variance: weight of the term that keeps every dimension's spread at 1.
-        covariance: weight of the term that keeps dimensions from saying the same.
-
-    Returns:
-        (), 0 or more.
-
-    Raises:
-        ValueError: other shapes, a batch of one, or a negative weight.
-        NonFiniteLossError: an embedding on the CPU is NaN or infinite; on another device the loss is NaN.
-    """
-    _check_pair(z1, z2)
-    _check_weights(similarity=similarity, variance=variance, covariance=covariance)
-    z1, z2 = z1.float(), z2.float()
-    invariance = F.mse_loss(z1, z2)  # ()
-    hinge, redundancy = z1.new_zeros(()), z1.new_zeros(())
-    for z in (z1, z2):
-        hinge = hinge + F.relu(1 - (z.var(dim=0) + 1e-4).sqrt()).mean() / 2  # (), mean over D
-        centred = z - z.mean(dim=0)  # (B, D)
-        products = centred.T @ centred / (len(z) - 1)  # (D, D), the covariance
-        squares = products.square()
-        redundancy = redundancy + (squares.sum() - squares.diagonal().sum()) / z.shape[1]  # ()
-    return similarity * invariance + variance * hinge + covariance * redundancy
-
-
-def agreement(z1: Tensor, z2: Tensor) -> Tensor:
-    """Agreement and nothing else: the mean of 2 - 2 s_ii, s the cosine similarity. It collapses, which it is here for.
-
-    This is the loss of BYOL (Grill et al. 2020, arXiv:2006.07733, equation 2) without what keeps BYOL from collapse.
-    Sanity value: 0 when all embeddings are equal, which is its minimum. Arguments and errors are those of `nt_xent`.
-    """
-    _check_pair(z1, z2)
-    return (2 - 2 * F.cosine_similarity(z1.float(), z2.float(), dim=1)).mean()
-
-
-def _standardized(z: Tensor) -> Tensor:
-    """Mean 0 and standard deviation 1 of each column; a column without spread is 0."""
-    return (z - z.mean(dim=0)) / (z.var(dim=0, correction=0) + 1e-10).sqrt()
-
-
-def _check_pair(z1: Tensor, z2: Tensor) -> None:
-    if z1.ndim != 2 or z1.shape != z2.shape:
-        raise ValueError(
-            f"embeddings of two views must both be (B, D), row by row of the same samples; got {tuple(z1.shape)} and "
-            f"{tuple(z2.shape)}"
-        )
-    if len(z1) < 2:
-        raise ValueError("a batch of one has nothing to differ from; use batches of two samples or more, better 64")
-    if z1.device.type != "cpu":  # to look would wait for the device; the loss is NaN then
-        return
-    finite = torch.isfinite(z1).all(dim=1) & torch.isfinite(z2).all(dim=1)  # (B,)
-    if not finite.all():
-        rows = (~finite).nonzero().flatten().tolist()
-        raise NonFiniteLossError(
-            f"the embeddings of {len(rows)} of {len(z1)} samples are NaN or infinite, the first in row {rows[0]} of "
-            "the batch; look for non-finite values in the images, or lower lr"
-        )
-
-
-def _check_temperature(temperature: float) -> None:
-    real_number("temperature", temperature, above=0)
-
-
-def _check_weights(**weights: float) -> None:
-    for name, weight in weights.items():
-        real_number(name, weight, least=0)
-
 
 # -------------------------------------------------------------------------------------------------------------- network
 
@@ -297,7 +134,7 @@ def retrieval(z1: Tensor, z2: Tensor, top: int = 1) -> Tensor:
 
     Chance is top / B, so figures compare only for the same B.
     """
-    _check_pair(z1, z2)
+    check_pair(z1, z2)
     similarity = F.normalize(z1.float(), dim=1) @ F.normalize(z2.float(), dim=1).T  # (B, B)
     closer = (similarity >= similarity.diagonal()[:, None]).sum(
         dim=1
@@ -337,9 +174,9 @@ class Contrast:
             raise ValueError(f"method {method!r} has no options {unknown}; it has {list(known)}")
         for name, value in options.items():
             if name == "temperature":
-                _check_temperature(value)
+                real_number(name, value, above=0)
             else:
-                _check_weights(**{name: value})
+                real_number(name, value, least=0)
         self.method, self.target, self.options = method, target, options
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:

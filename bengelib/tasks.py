@@ -9,15 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from bengelib.arguments import real_number, whole_number
 from bengelib.bands import IGNORE_INDEX
 from bengelib.devices import on_host
 from bengelib.errors import ArgumentError, BandError, MissingModalityError
 from bengelib.intervals import MIN_POSITIVES, mean_average_precision, mean_iou
+from bengelib.losses import masked_binary_cross_entropy, masked_cross_entropy, masked_squared_error
 from bengelib.metrics import ConfusionMatrix, Mean, Metric, Samples
 
 
@@ -149,9 +148,7 @@ class Regression:
             BandError: output and labels are not both of shape (B,).
         """
         values, labels = self._pair(outputs, batch)
-        known = ~labels.isnan()
-        errors = torch.where(known, (values - labels.nan_to_num()) / self.scale, 0.0)
-        return errors.square().sum() / known.sum().clamp(min=1)
+        return masked_squared_error(values, labels, self.scale)
 
     def labelled(self, batch: Mapping[str, Any]) -> Tensor:
         """Number of labelled samples of a batch, ()."""
@@ -203,9 +200,7 @@ class MultiLabel:
             BandError: logits and labels do not have one column a class.
         """
         logits, labels = self._pair(outputs, batch)
-        known = ~labels.isnan()
-        losses = F.binary_cross_entropy_with_logits(logits.float(), labels.nan_to_num(), reduction="none")
-        return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
+        return masked_binary_cross_entropy(logits, labels)
 
     def labelled(self, batch: Mapping[str, Any]) -> Tensor:
         """Number of labels of a batch, over samples and classes, ()."""
@@ -275,13 +270,6 @@ def check_labels(target: str, classes: Sequence[str], labels: Tensor) -> None:
 def outside_of(labels: Tensor, count: int) -> Tensor:
     """Which integer labels are neither one of `count` classes nor `IGNORE_INDEX`, of the shape of the labels."""
     return (labels < 0) | ((labels >= count) & (labels != IGNORE_INDEX))
-
-
-def masked_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of logits (B, K, ...) and labels (B, ...), averaged over labels that are not 255; 0 without any."""
-    known = (labels != IGNORE_INDEX).sum().clamp(min=1)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # never fewer than 32 bits
-    return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="sum") / known
 
 
 def f1_by_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,19 +8,14 @@ the same ground is the light and the haze (gain and offset of each band), the fo
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import Dataset, default_collate
 
 from bengelib.arguments import check_share, real_number, whole_number
 from bengelib.bands import S1_BANDS, S2_BANDS
-from bengelib.data.splits import mgrs_tile
-from bengelib.errors import ArgumentError, BandError, MissingModalityError, TableError
+from bengelib.errors import ArgumentError, BandError, MissingModalityError
 from bengelib.transforms import Batch, statistics
 
 IMAGE_KEYS = ("s2", "s1", "dem", "image")
@@ -306,107 +301,3 @@ def pair_modalities(
         return made
 
     return both
-
-
-def neighbours(meta: pd.DataFrame, how: str = "nearest", seed: int = 0) -> np.ndarray:
-    """For each patch of a meta table another patch of the same MGRS tile: its partner in a pair of views.
-
-    Only patches of the table are chosen, so give it the training split: `neighbours(train.meta)`.
-
-    Args:
-        meta: with the columns `patch_id_s1`, `lon` and `lat` in degrees, and `timestamp_s2` for `"date"`.
-        how: `"nearest"` is the closest one on the ground, `"tile"` any one of the tile, and `"date"` the closest one
-            that Sentinel-2 saw on another date.
-        seed: of the choice, for `"tile"`.
-
-    Returns:
-        Row number of the partner, (N,) int64; the row itself where the tile has no other patch (or date).
-
-    Raises:
-        ValueError: another `how`.
-        TableError: a column is missing.
-    """
-    if how not in ("nearest", "tile", "date"):
-        raise ValueError(f"unknown how={how!r}; choose 'nearest', 'tile' or 'date'")
-    needed = ["patch_id_s1", *(["lon", "lat"] if how != "tile" else []), *(["timestamp_s2"] if how == "date" else [])]
-    if missing := [column for column in needed if column not in meta.columns]:
-        raise TableError(f"neighbours need the columns {missing}; the table has {list(meta.columns)}")
-    tiles = np.array([mgrs_tile(patch_id) for patch_id in meta["patch_id_s1"]])
-    partners = np.arange(len(meta))
-    random = np.random.default_rng(seed)
-    for tile in np.unique(tiles):
-        rows = np.flatnonzero(tiles == tile)
-        if len(rows) < 2:
-            continue
-        if how == "tile":  # a random cycle through the tile: nobody is its own partner
-            cycle = random.permutation(rows)
-            partners[cycle] = np.roll(cycle, 1)
-            continue
-        here = meta.iloc[rows]
-        lon, lat = (np.deg2rad(here[column].to_numpy(float)) for column in ("lon", "lat"))
-        east = lon * np.cos(lat.mean())  # a tile is 100 km wide, so a plane will do
-        distance = (east[:, None] - east) ** 2 + (lat[:, None] - lat) ** 2  # (n, n)
-        np.fill_diagonal(distance, np.inf)
-        if how == "date":
-            dates = here["timestamp_s2"].astype(str).str.slice(0, 10).to_numpy()
-            distance[dates[:, None] == dates] = np.inf
-        closest = distance.argmin(axis=1)
-        found = np.isfinite(distance[np.arange(len(rows)), closest])
-        partners[rows[found]] = rows[closest[found]]
-    return partners
-
-
-class Pairs(Dataset[Any]):
-    """A dataset read together with each sample's partner: a batch holds B samples, then their B partners.
-
-    `fit(model, tasks, Pairs(train, neighbours(train.meta)), augment=PairViews(Views(64)))` decodes such a batch as any
-    other, and `PairViews` then takes it apart. It reads whole batches, so it is for `fit(workers=0)`.
-    """
-
-    def __init__(self, data: Dataset[Any], partners: Sequence[int] | np.ndarray) -> None:
-        """Pair sample i of `data` with sample `partners[i]`.
-
-        Raises:
-            ArgumentError: not one partner a sample, one that does not exist, or what is no place.
-        """
-        size = len(data)  # type: ignore[arg-type]
-        self.data = data
-        found = np.asarray(partners)
-        if found.shape != (size,) or found.dtype.kind not in "iu" or not ((found >= 0) & (found < size)).all():
-            raise ArgumentError(
-                f"{size} samples need {size} partners from 0 to {size - 1}; got {found.dtype} of shape {found.shape}"
-            )
-        self.partners = found.astype(np.int64)
-        for name in ("s2_bands", "s1_bands"):  # what `fit` compares with the model and decodes by
-            if hasattr(data, name):
-                setattr(self, name, getattr(data, name))
-
-    def __len__(self) -> int:
-        return len(self.partners)
-
-    def __getitem__(self, index: int) -> Batch:
-        raise TypeError("Pairs reads whole batches; use read_batch([...]), or fit with workers=0")
-
-    def read_batch(self, indices: Sequence[int]) -> Batch:
-        """Samples `indices`, then their partners, as one batch of twice as many."""
-        both = [*indices, *self.partners[list(indices)].tolist()]
-        read = getattr(self.data, "read_batch", None)
-        if read is not None and getattr(self.data, "transform", None) is None:
-            batch: Batch = read(both)
-            return batch
-        return dict(default_collate([self.data[index] for index in both]))
-
-
-class PairViews:
-    """Takes the batches of `Pairs` apart: `view_1` is made of each sample, `view_2` of its partner."""
-
-    def __init__(self, views: Augmentation) -> None:
-        """Make each view with `views`."""
-        self.views = views
-
-    def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The first half of the batch, with both views."""
-        length = next(len(value) for value in batch.values() if isinstance(value, Tensor))
-        first = {key: value[: length // 2] for key, value in batch.items()}
-        second = {key: value[length // 2 :] for key, value in batch.items()}
-        return {**first, "view_1": self.views(first, generator), "view_2": self.views(second, generator)}

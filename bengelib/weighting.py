@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from bengelib.arguments import real_number, whole_number
-from bengelib.devices import on_host
 from bengelib.errors import NonFiniteLossError
 
 Losses = Mapping[str, Tensor]
@@ -86,7 +85,7 @@ class EqualWeights(nn.Module):
             raise ValueError(f"the losses are of {sorted(losses)}, the weighting is for {sorted(self.targets)}")
         values = torch.as_tensor(weights)
         self.values = values.detach()
-        if on_host(values):
+        if _on_host(values):
             self.check()
         return sum(weight * losses[name] for name, weight in zip(self.targets, values, strict=True))
 
@@ -270,6 +269,11 @@ class GradNorm(EqualWeights):
         wanted = weighted.mean() * (ratios / ratios.mean()) ** self.alpha
         moved = (self._next - self.lr * torch.sign(weighted - wanted) * norms).clamp(min=self.floor)
         return moved * len(moved) / moved.sum()
+
+
+def _on_host(values: Tensor) -> bool:
+    """Whether a tensor can be looked at without waiting for a device."""
+    return values.device.type == "cpu"
 
 
 def _exact(device: torch.device) -> torch.dtype:

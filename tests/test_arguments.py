@@ -24,14 +24,15 @@ from bengelib.heads import RegressionHead
 from bengelib.intervals import bootstrap
 from bengelib.mae import MaskedAutoencoder, ViTEncoder
 from bengelib.methods.geolocation import place_clusters
+from bengelib.methods.pairs import Pairs
 from bengelib.probe import StagedEncoder, check_turns, fit_logistic, knn_probe
 from bengelib.recipes.finetuning import FineTuning
 from bengelib.recipes.pretraining import Pretraining
 from bengelib.resnet import ResNetEncoder
-from bengelib.ssl import nt_xent, vicreg
+from bengelib.ssl import Contrast
 from bengelib.tasks import Classification, Regression, Segmentation
 from bengelib.transforms import Augment, random_crop
-from bengelib.views import Pairs, Views
+from bengelib.views import Views
 from bengelib.weighting import DynamicWeightAverage, FixedWeights, GradNorm, UncertaintyWeights
 from tests import fake_tree as fake
 
@@ -222,8 +223,8 @@ NUMBERS = {  # arguments that are any number
     "mean": lambda value, data: RegressionHead(4, value, 1.0),
     "scale": lambda value, data: RegressionHead(4, 0.0, value),
     "scale of a task": lambda value, data: Regression("y", value),
-    "temperature": lambda value, data: nt_xent(Z, Z, value),
-    "covariance": lambda value, data: vicreg(Z, Z, covariance=value),
+    "temperature": lambda value, data: Contrast("simclr", temperature=value),
+    "covariance": lambda value, data: Contrast("vicreg", covariance=value),
     "weight": lambda value, data: FixedWeights({"a": 1.0, "b": value}),
     "rate": lambda value, data: UncertaintyWeights(["a", "b"], rate=value),
     "alpha": lambda value, data: GradNorm(["a", "b"], alpha=value),

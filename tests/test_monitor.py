@@ -87,8 +87,9 @@ def make_model():
 @pytest.fixture
 def elsewhere(monkeypatch):
     """A CPU that passes for another device: nothing may be looked at for free."""
-    for module in (monitor, tasks, weighting):
+    for module in (monitor, tasks):
         monkeypatch.setattr(module, "on_host", lambda values: False)
+    monkeypatch.setattr(weighting, "_on_host", lambda values: False)
 
 
 def reads_between_steps(model, learned, weighted=None, steps=20, **settings):
@@ -114,7 +115,7 @@ def test_training_asks_for_numbers_every_so_many_steps_only(name, elsewhere):
 
 
 def test_watching_a_collapse_asks_no_more_often(elsewhere, monkeypatch):
-    monkeypatch.setattr("bengelib.ssl._check_pair", lambda z1, z2: None)  # it looks where that is free
+    monkeypatch.setattr("bengelib.losses.check_pair", lambda z1, z2: None)  # it looks where that is free
     found = reads_between_steps(Views(), [Contrast("simclr")], monitor_every=5)
     assert [step for step, count in enumerate(found) if count] == [0, 5, 10, 15]
 

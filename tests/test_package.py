@@ -71,5 +71,3 @@ def test_a_module_that_nobody_imported_is_no_attribute():
 
 def test_version_is_a_version():
     assert re.fullmatch(r"\d+\.\d+\.\d+", bengelib.__version__)
-
-

@@ -41,7 +41,7 @@ def test_every_module_of_the_wheel_can_be_imported(installed):
 import sys
 sys.path.insert(0, {str(installed)!r})
 from importlib import import_module
-for name in {[name for name in names if not name.endswith('__main__')]!r}:
+for name in {[name for name in names if not name.endswith("__main__")]!r}:
     assert import_module(name).__file__.startswith({str(installed)!r}), name
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=installed, capture_output=True, text=True, timeout=600)

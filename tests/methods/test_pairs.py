@@ -1,0 +1,78 @@
+import pandas as pd
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from bengelib.bands import S2_BANDS
+from bengelib.errors import TableError
+from bengelib.methods.pairs import Pairs, PairViews, neighbours
+from bengelib.views import Views
+from tests.test_views import OFF, STILL, seeded
+
+
+def meta_table():
+    """Five patches of one tile in a row from west to east, seen on two dates, and one alone in its tile."""
+    tiles = ["33TWN"] * 5 + ["29SNB"]
+    return pd.DataFrame(
+        {
+            "patch_id_s1": [f"S1A_IW_GRDH_1SDV_20170613T165043_{tile}_{n}_0" for n, tile in enumerate(tiles)],
+            "timestamp_s2": ["2017-06-13", "2017-06-13", "2017-08-01", "2017-06-13", "2017-06-13", "2017-08-01"],
+            "lon": [15.00, 15.01, 15.03, 15.06, 15.07, 15.01],
+            "lat": [48.0] * 6,
+        }
+    )
+
+
+def test_neighbours():
+    meta = meta_table()
+    assert neighbours(meta).tolist() == [1, 0, 1, 4, 3, 5]
+    assert neighbours(meta, "date").tolist() == [2, 2, 1, 2, 2, 5]
+    any_one = neighbours(meta, "tile", seed=1)
+    assert sorted(any_one.tolist()) == [0, 1, 2, 3, 4, 5] and any_one[5] == 5
+    assert all(any_one[row] != row for row in range(5))
+    assert neighbours(meta, "tile", seed=1).tolist() == any_one.tolist()
+
+
+def test_neighbours_of_unknown_kinds_are_refused():
+    with pytest.raises(ValueError, match="nearest"):
+        neighbours(meta_table(), "closest")
+    with pytest.raises(TableError, match="lon"):
+        neighbours(meta_table().drop(columns="lon"))
+
+
+class Numbered(Dataset):
+    s2_bands = S2_BANDS
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return {"s2": torch.full((12, 8, 8), float(index)), "patch_id": f"patch {index}"}
+
+
+class NumberedInBatches(Numbered):
+    def read_batch(self, indices):
+        return {
+            "s2": torch.stack([self[index]["s2"] for index in indices]),
+            "patch_id": [f"patch {i}" for i in indices],
+        }
+
+
+@pytest.mark.parametrize("kind", [Numbered, NumberedInBatches])
+def test_pairs_are_read_together_and_taken_apart(kind):
+    pairs = Pairs(kind(), [1, 0, 3, 4, 2])
+    assert len(pairs) == 5 and pairs.s2_bands == S2_BANDS and not hasattr(pairs, "s1_bands")
+    batch = pairs.read_batch([4, 0])
+    assert batch["s2"][:, 0, 0, 0].tolist() == [4, 0, 2, 1]
+    views = Views(None, **STILL, **OFF)
+    both = PairViews(views)(batch, seeded())
+    assert both["view_1"]["s2"][:, 0, 0, 0].tolist() == [4, 0] and both["view_2"]["s2"][:, 0, 0, 0].tolist() == [2, 1]
+    assert both["patch_id"] == ["patch 4", "patch 0"] and len(both["s2"]) == 2
+    with pytest.raises(TypeError, match="workers=0"):
+        pairs[0]
+
+
+@pytest.mark.parametrize("partners", [[0, 1], [0, 1, 2, 3, 5], [-1, 1, 2, 3, 4]], ids=str)
+def test_pairs_need_a_partner_each(partners):
+    with pytest.raises((ValueError, IndexError), match=r"5 samples|from 0 to 4"):
+        Pairs(Numbered(), partners)

@@ -1,0 +1,49 @@
+"""A module that is worth copying runs in an empty folder, with the companions that stand here and no others."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "bengelib"
+USE = {
+    "losses": (["errors"], "print(float(nt_xent(torch.ones(4, 3), torch.ones(4, 3))))", "1.9459"),
+    "metrics": ([], "mean = Mean(); mean.update(torch.tensor([1.0, 3.0])); print(mean.compute())", "2.0"),
+    "intervals": (["arguments", "errors"], "print(accuracy(np.ones(4), np.ones(4), np.ones((1, 4))))", "[1.]"),
+    "weighting": (
+        ["arguments", "errors"],
+        "print(float(FixedWeights({'a': 2})({'a': torch.tensor(3.0)})))",
+        "6.0",
+    ),
+    "heads": (
+        ["arguments", "errors"],
+        "print(tuple(ClassificationHead(4, 'abc')(torch.ones(2, 4)).shape))",
+        "(2, 3)",
+    ),
+    "resnet": (
+        ["arguments", "convolution", "errors"],
+        "print(tuple(ResNetEncoder(12, width=0.25)(torch.ones(2, 12, 64, 64)).shape))",
+        "(2, 128)",
+    ),
+}
+
+
+@pytest.mark.parametrize("module", USE)
+def test_a_module_runs_where_it_is_copied_to(module, tmp_path):
+    companions, use, shown = USE[module]
+    (tmp_path / "bengelib").mkdir()
+    for name in (module, *companions):
+        shutil.copy(PACKAGE / f"{name}.py", tmp_path / "bengelib")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "sys.meta_path = [finder for finder in sys.meta_path if '__editable__' not in str(finder)]\n"
+        f"import numpy as np, torch\nfrom bengelib.{module} import *\n{use}\n"
+        "print(*sorted(name for name in sys.modules if name.startswith('bengelib.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    first, loaded = done.stdout.splitlines()
+    assert first.startswith(shown)
+    assert loaded.split() == sorted(f"bengelib.{name}" for name in (module, *companions))
