@@ -38,15 +38,8 @@ from bengelib.data.splits import mgrs_tile, unit_hash  # noqa: E402
 from bengelib.engine import Trainer, predict, seed_everything  # noqa: E402
 from bengelib.fusion import EarlyFusion, FeatureFusion, FiLMFusion, LateFusion  # noqa: E402
 from bengelib.heads import ClassificationHead, Network, count_parameters  # noqa: E402
-from bengelib.intervals import (  # noqa: E402
-    MIN_POSITIVES,
-    accuracy,
-    average_precision,
-    draw_patches,
-    macro_f1,
-    pool,
-    score_runs,
-)
+from bengelib.intervals import draw_patches, pool, score_runs  # noqa: E402
+from bengelib.metrics import MIN_POSITIVES, accuracy, average_precision, macro_f1  # noqa: E402
 from bengelib.tasks import Classification, MultiLabel  # noqa: E402
 from bengelib.transforms import Augment, Batch  # noqa: E402
 

@@ -48,17 +48,8 @@ from bengelib.heads import (  # noqa: E402
     count_parameters,
     hard_maps,
 )
-from bengelib.intervals import (  # noqa: E402
-    Score,
-    accuracy,
-    confusion_by_patch,
-    draw_patches,
-    drawn_mean_iou,
-    macro_f1,
-    mean_absolute_error,
-    pool,
-    score_runs,
-)
+from bengelib.intervals import draw_patches, pool, score_runs  # noqa: E402
+from bengelib.metrics import Score, accuracy, confusion_by_patch, drawn_mean_iou, macro_f1, mean_absolute_error  # noqa: E402
 from bengelib.tasks import Classification, Regression, Segmentation, Task  # noqa: E402
 from bengelib.transforms import Augment  # noqa: E402
 from bengelib.weighting import (  # noqa: E402

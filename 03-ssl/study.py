@@ -61,9 +61,10 @@ from bengelib.data.splits import mgrs_tile  # noqa: E402
 from bengelib.engine import History, Trainer, predict, seed_everything  # noqa: E402
 from bengelib.fusion import EarlyFusion, LateFusion  # noqa: E402
 from bengelib.heads import ClassificationHead, Network, count_parameters  # noqa: E402
-from bengelib.intervals import accuracy, draw_patches, mean_average_precision, pool, score_runs  # noqa: E402
+from bengelib.intervals import draw_patches, pool, score_runs  # noqa: E402
 from bengelib.mae import ViTEncoder  # noqa: E402
 from bengelib.methods.geolocation import Geolocation, place_clusters  # noqa: E402
+from bengelib.metrics import accuracy, mean_average_precision  # noqa: E402
 from bengelib.probe import extract_features, fit_logistic, knn_probe  # noqa: E402
 from bengelib.recipes.finetuning import FROM_SCRATCH, FineTuning, finetune, logits_of, with_chosen_lr  # noqa: E402
 from bengelib.recipes.pretraining import Pretraining, as_measured, mild_views, pretrain_encoder, strong_views  # noqa: E402

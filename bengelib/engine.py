@@ -24,9 +24,10 @@ from bengelib.convolution import channels_last
 from bengelib.data.batches import batches, check_bands, steps_per_epoch
 from bengelib.devices import handed_back, make_accelerator, share_buffers
 from bengelib.errors import NonFiniteLossError
-from bengelib.metrics import Mean
+from bengelib.metrics import LOWER_IS_BETTER
 from bengelib.monitor import History as History
 from bengelib.monitor import Monitor, compare_gradients, labelled_weight
+from bengelib.running import Mean
 from bengelib.tasks import Task
 from bengelib.transforms import Batch
 from bengelib.weighting import EqualWeights, gradient_products, shared_parameters
@@ -320,7 +321,8 @@ def _score(figures: Mapping[str, float], monitor: str, epoch: int) -> float:
         )
     if math.isnan(figures.get(monitor, math.nan)):
         raise ValueError(f"cannot monitor {monitor!r}; choose a finite one of the validation figures {figures}")
-    return figures[monitor] if monitor == "loss" or monitor.endswith("/mae") else -figures[monitor]
+    lower = monitor.rpartition("/")[2] in LOWER_IS_BETTER
+    return figures[monitor] if lower else -figures[monitor]
 
 
 def warm_cosine(step: int, steps: int, warmup: float) -> float:

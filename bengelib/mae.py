@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from bengelib.arguments import check_share, whole_number
 from bengelib.errors import ArgumentError, BandError, MissingModalityError
 from bengelib.inputs import IMAGES, Inputs
-from bengelib.metrics import Mean
+from bengelib.running import Mean
 from bengelib.ssl import effective_rank, spread
 from bengelib.transforms import Batch
 

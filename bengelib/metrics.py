@@ -1,109 +1,144 @@
-"""Running figures of an evaluation: a mean, a confusion matrix, and the samples themselves.
+"""Scores, from predictions and truth: of the data as they are, or of each drawing of a bootstrap.
 
-Each adds up batches on the device where they are, and reads nothing back from it before `compute`. With several
-processes `compute` is called in all of them and gives all of them the figure of the whole.
+A `Score` is computed for many drawings of patches at once, as intervals need it (`bengelib.intervals`); with
+`counts = np.ones((1, N))` it is that of the N patches as they are.
 """
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Protocol, Self
+import warnings
+from collections.abc import Callable
 
-import torch
-from torch import Tensor
+import numpy as np
 
+LOWER_IS_BETTER = ("loss", "mae")
+"""Names of figures of which less is better; of all others more is."""
 
-class Metric(Protocol):
-    """A state that `Task.update` adds batches to and `Task.summary` reads; `to` moves it before the first batch."""
+MIN_POSITIVES = 5
+"""Macro averages are over the classes with at least this many positives among the samples that are evaluated."""
 
-    def to(self, device: torch.device) -> Self:
-        """Move the state to a device."""
-
-
-class Mean:
-    """An exact weighted mean over batches and processes, in 64 bits where the device has them; a NaN makes it NaN."""
-
-    def __init__(self) -> None:
-        """Start from nothing."""
-        self._sums = torch.zeros(2, dtype=torch.float64)  # of weight * value, of the weights
-
-    def to(self, device: torch.device) -> Self:
-        """Move the sums to a device; Apple's GPUs have no 64-bit floats."""
-        self._sums = self._sums.to(device, torch.float32 if device.type == "mps" else torch.float64)
-        return self
-
-    def update(self, value: Tensor, weight: float | Tensor = 1.0) -> None:
-        """Add a value, or each element of a tensor, that counts `weight` times."""
-        value = value.detach().to(self._sums)
-        self._sums[0] += value.sum() * weight
-        self._sums[1] += value.numel() * weight
-
-    def compute(self, empty: float = math.nan) -> float:
-        """The mean; `empty` where nothing of any weight was added."""
-        total, weight = sum_over_processes(self._sums).tolist()
-        return total / weight if weight else empty
+Score = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""The score of each drawing, (D,), from predictions and truth, (N, ...), and how often each patch is drawn, (D, N)."""
 
 
-class ConfusionMatrix:
-    """Counts of (truth, prediction) over batches and processes, from which any score of classes is exact."""
+def f1_by_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """F1 score (K,) and number of true samples (K,) of each class of a confusion matrix (K, K), rows the truth.
 
-    def __init__(self, classes: int, ignore: int) -> None:
-        """Count `classes` classes; samples whose truth is `ignore` do not count."""
-        self.classes, self.ignore = classes, ignore
-        self._counts = torch.zeros(classes * classes + 1, dtype=torch.int64)  # the last one is of what does not count
-
-    def to(self, device: torch.device) -> Self:
-        """Move the counts to a device."""
-        self._counts = self._counts.to(device)
-        return self
-
-    def update(self, predicted: Tensor, truth: Tensor) -> None:
-        """Add class indices of one shape, from 0 to `classes` - 1; the truth may be `ignore`."""
-        cell = torch.where(truth == self.ignore, self.classes**2, truth * self.classes + predicted).flatten()
-        self._counts.scatter_add_(0, cell, torch.ones_like(cell))
-
-    def compute(self) -> Tensor:
-        """The counts (K, K) int64, rows the truth."""
-        return sum_over_processes(self._counts)[:-1].view(self.classes, self.classes)
+    F1 is 2 TP / (2 TP + FP + FN), and 0 where a class neither occurs nor is predicted.
+    """
+    hits = np.diag(confusion).astype(np.float64)
+    support = confusion.sum(axis=1)
+    total = support + confusion.sum(axis=0)
+    f1 = np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0)
+    return f1, support
 
 
-class Samples:
-    """All samples of named tensors, for scores that need them together, such as those of a ranking."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        """Collect the tensors of these names."""
-        self._parts: dict[str, list[Tensor]] = {name: [] for name in names}
-
-    def to(self, device: torch.device) -> Self:
-        """Nothing to move: samples stay where they are computed."""
-        return self
-
-    def update(self, values: Mapping[str, Tensor]) -> None:
-        """Add the named tensors (B, ...) of one batch; others are not looked at."""
-        for name, parts in self._parts.items():
-            parts.append(values[name].detach().float())
-
-    def compute(self) -> dict[str, Tensor]:
-        """Each tensor of all samples, (N, ...) float32: those of the first process, then those of the second, ...
-
-        Empty, (0,), where there were no samples.
-        """
-        if not _several_processes():
-            return {name: torch.cat(parts) if parts else torch.empty(0) for name, parts in self._parts.items()}
-        everyone: list[dict[str, Tensor]] = [{} for _ in range(torch.distributed.get_world_size())]
-        mine = {name: torch.cat(parts).cpu() for name, parts in self._parts.items() if parts}
-        torch.distributed.all_gather_object(everyone, mine)
-        parts = {name: [their[name] for their in everyone if name in their] for name in self._parts}
-        return {name: torch.cat(found) if found else torch.empty(0) for name, found in parts.items()}
+def accuracy(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Share of right answers in each drawing, (D,); predictions are class indices, (N,) or maps (N, H, W)."""
+    right = (predicted == truth).reshape(len(truth), -1).mean(axis=1)  # (N,)
+    shares: np.ndarray = counts @ right / counts.sum(axis=1)
+    return shares
 
 
-def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, in each of them; the tensor itself stays."""
-    values = values.clone()
-    if _several_processes():
-        torch.distributed.all_reduce(values)
-    return values
+def macro_f1(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean F1 in each drawing, (D,), over the classes with five or more of the (N,) true labels, drawn or not."""
+    classes = [label for label in np.unique(truth) if (truth == label).sum() >= MIN_POSITIVES]
+    scores = []
+    for label in classes:
+        hits = counts @ ((predicted == label) & (truth == label))
+        either = counts @ ((predicted == label).astype(np.int64) + (truth == label))
+        scores.append(np.divide(2 * hits, either, out=np.zeros(len(counts)), where=either > 0))
+    return np.mean(scores, axis=0) if scores else np.full(len(counts), np.nan)
 
 
-def _several_processes() -> bool:
-    available = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return available and torch.distributed.get_world_size() > 1
+def mean_average_precision(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean over classes of the average precision in each drawing, (D,), for scores (N, K) and labels (N, K) of 0 and 1.
+
+    Over the classes with five or more positives; a drawing without a positive of a class leaves that class out.
+    Average precision is the mean, over the positives, of the precision among all that score as high or higher.
+    """
+    scores = [
+        average_precision(predicted[:, place], truth[:, place], counts)
+        for place in range(truth.shape[1])
+        if truth[:, place].sum() >= MIN_POSITIVES
+    ]
+    return np.nanmean(scores, axis=0) if scores else np.full(len(counts), np.nan)
+
+
+def average_precision(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Average precision of one class in each drawing, (D,), NaN without a positive; scores (N,), labels (N,)."""
+    order = np.argsort(-predicted, kind="stable")
+    ranked = predicted[order]
+    drawn = counts[:, order].astype(np.float32)  # (D, N), best score first
+    positive = truth[order] > 0
+    hits, above = np.cumsum(drawn * positive, axis=1), np.cumsum(drawn, axis=1)
+    # Equal scores share the precision at the last of them. Only the ranks of positives count.
+    last = (np.searchsorted(-ranked, -ranked, side="right") - 1)[positive]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.nan_to_num(hits[:, last] / above[:, last])  # 0 / 0: nothing so high was drawn
+        mean: np.ndarray = (drawn[:, positive] * precision).sum(axis=1) / hits[:, -1]
+    return mean
+
+
+def confusion_by_patch(predicted: np.ndarray, truth: np.ndarray, classes: int, ignore: int = 255) -> np.ndarray:
+    """Confusion matrix of the pixels of each patch, (N, K, K), rows the truth, from maps (N, H, W) of class indices.
+
+    Pixels whose truth is `ignore` are left out. Matrices of patches add up to that of any drawing of patches.
+
+    Raises:
+        ValueError: maps of different shapes, or an index outside the classes.
+    """
+    if predicted.shape != truth.shape or truth.ndim != 3:
+        raise ValueError(f"predictions {predicted.shape} and truth {truth.shape} must be maps (N, H, W) of one shape")
+    known = truth != ignore
+    if known.any() and max(truth[known].max(), predicted[known].max()) >= classes:
+        raise ValueError(
+            f"an index is outside the {classes} classes; give indices from 0 to {classes - 1}, or {ignore}"
+        )
+    confusions = np.empty((len(truth), classes, classes), dtype=np.int64)
+    for patch, counted in enumerate(known):  # one at a time: the cells of all pixels would take 8 bytes each
+        cells = truth[patch][counted].astype(np.int64) * classes + predicted[patch][counted]
+        confusions[patch] = np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+    return confusions
+
+
+def iou_by_class(confusions: np.ndarray) -> np.ndarray:
+    """Intersection over union of each class, (D, K), from confusion matrices (D, K, K); NaN where there is no truth."""
+    confusions = np.asarray(confusions, dtype=np.float64)
+    hits = np.diagonal(confusions, axis1=1, axis2=2)
+    support = confusions.sum(axis=2)
+    either = support + confusions.sum(axis=1) - hits
+    return np.divide(hits, either, out=np.full(hits.shape, np.nan), where=support > 0)
+
+
+def mean_iou(confusions: np.ndarray) -> np.ndarray:
+    """Mean intersection over union over the classes that occur in the truth, (D,), from matrices (D, K, K)."""
+    scores = iou_by_class(confusions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # no truth at all: the mean is NaN
+        mean: np.ndarray = np.nanmean(scores, axis=1)
+    return mean
+
+
+def drawn_mean_iou(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean intersection over union in each drawing, (D,); a `Score` for matrices (N, K, K) of `confusion_by_patch`.
+
+    Args:
+        predicted: confusion matrices of each patch.
+        truth: (N, K), pixels of each class in each patch; classes without any are left out in all drawings.
+        counts: how often each patch is drawn, (D, N).
+    """
+    classes = np.flatnonzero(truth.sum(axis=0))
+    size = predicted.shape[1]
+    confusions = (counts.astype(np.float64) @ predicted.reshape(len(predicted), -1)).reshape(-1, size, size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean: np.ndarray = np.nanmean(iou_by_class(confusions)[:, classes], axis=1)
+    return mean
+
+
+def mean_absolute_error(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean absolute error in each drawing, (D,), in the unit of the values (N,); NaN truth is left out."""
+    known = ~np.isnan(truth)
+    errors = np.abs(predicted - truth)[known]
+    drawn = counts[:, known]
+    mean: np.ndarray = drawn @ errors / drawn.sum(axis=1)
+    return mean

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from bengelib.devices import on_host
 from bengelib.errors import NonFiniteLossError
-from bengelib.metrics import Mean
+from bengelib.running import Mean
 from bengelib.tasks import Task
 from bengelib.transforms import Batch
 from bengelib.weighting import EqualWeights, cosines, gradient_products

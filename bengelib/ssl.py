@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from bengelib.arguments import real_number
 from bengelib.errors import BandError, MissingModalityError
 from bengelib.losses import agreement, barlow_twins, check_pair, cross_modal, nt_xent, vicreg
-from bengelib.metrics import Samples
+from bengelib.running import Samples
 from bengelib.transforms import Batch
 
 # -------------------------------------------------------------------------------------------------------------- network

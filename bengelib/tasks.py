@@ -15,9 +15,9 @@ from bengelib.arguments import real_number, whole_number
 from bengelib.bands import IGNORE_INDEX
 from bengelib.devices import on_host
 from bengelib.errors import ArgumentError, BandError, MissingModalityError
-from bengelib.intervals import MIN_POSITIVES, mean_average_precision, mean_iou
 from bengelib.losses import masked_binary_cross_entropy, masked_cross_entropy, masked_squared_error
-from bengelib.metrics import ConfusionMatrix, Mean, Metric, Samples
+from bengelib.metrics import MIN_POSITIVES, f1_by_class, mean_average_precision, mean_iou
+from bengelib.running import ConfusionMatrix, Mean, Metric, Samples
 
 
 class Task(Protocol):
@@ -270,15 +270,3 @@ def check_labels(target: str, classes: Sequence[str], labels: Tensor) -> None:
 def outside_of(labels: Tensor, count: int) -> Tensor:
     """Which integer labels are neither one of `count` classes nor `IGNORE_INDEX`, of the shape of the labels."""
     return (labels < 0) | ((labels >= count) & (labels != IGNORE_INDEX))
-
-
-def f1_by_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """F1 score (K,) and number of true samples (K,) of each class of a confusion matrix (K, K), rows the truth.
-
-    F1 is 2 TP / (2 TP + FP + FN), and 0 where a class neither occurs nor is predicted.
-    """
-    hits = np.diag(confusion).astype(np.float64)
-    support = confusion.sum(axis=1)
-    total = support + confusion.sum(axis=0)
-    f1 = np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0)
-    return f1, support

@@ -10,8 +10,13 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "bengelib"
 USE = {
     "losses": (["errors"], "print(float(nt_xent(torch.ones(4, 3), torch.ones(4, 3))))", "1.9459"),
-    "metrics": ([], "mean = Mean(); mean.update(torch.tensor([1.0, 3.0])); print(mean.compute())", "2.0"),
-    "intervals": (["arguments", "errors"], "print(accuracy(np.ones(4), np.ones(4), np.ones((1, 4))))", "[1.]"),
+    "running": ([], "mean = Mean(); mean.update(torch.tensor([1.0, 3.0])); print(mean.compute())", "2.0"),
+    "metrics": ([], "print(accuracy(np.ones(4), np.ones(4), np.ones((1, 4))))", "[1.]"),
+    "intervals": (
+        ["arguments", "errors", "metrics"],
+        "print(bootstrap(np.ones(4), np.ones(4)))",
+        "1.000 [1.000, 1.000]",
+    ),
     "weighting": (
         ["arguments", "errors"],
         "print(float(FixedWeights({'a': 2})({'a': torch.tensor(3.0)})))",

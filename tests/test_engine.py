@@ -461,7 +461,7 @@ SCRIPT = """
 import sys, torch, json
 import numpy as np
 from bengelib.engine import Trainer, evaluate, predict
-from bengelib.metrics import Samples
+from bengelib.running import Samples
 from tests.test_engine import TASKS, Patches, make_model, weights_of
 
 torch.set_num_threads(1)

@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, confusion_matrix, f1_score, jaccard_score
 
-from bengelib import intervals
-from bengelib.intervals import Interval, _mean_over_runs, bootstrap, macro_f1, mean_average_precision
+from bengelib.intervals import Interval, _mean_over_runs, bootstrap
 
 DRAWS = 300
 
@@ -109,37 +107,6 @@ def test_one_group_gives_no_spread():
     assert interval.low == interval.high == interval.value
 
 
-def drawn(random, patches, draws=4):
-    """Multiplicities of a few drawings (D, N), the first being the data as they are."""
-    return np.concatenate(
-        [np.ones((1, patches), int), random.multinomial(patches, np.full(patches, 1 / patches), draws)]
-    )
-
-
-def test_macro_f1_of_each_drawing_is_that_of_the_repeated_patches():
-    random = np.random.default_rng(7)
-    truth = np.repeat([0, 1, 2, 3], [40, 30, 7, 3])  # class 3 has too few
-    predicted = np.where(random.random(80) < 0.6, truth, random.integers(0, 4, 80))
-    counts = drawn(random, 80)
-    for score, count in zip(macro_f1(predicted, truth, counts), counts, strict=True):
-        repeated = np.repeat(np.arange(80), count)
-        expected = f1_score(truth[repeated], predicted[repeated], labels=[0, 1, 2], average="macro", zero_division=0)
-        assert score == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("decimals", [1, 6])  # 1: many equal scores
-def test_average_precision_of_each_drawing_is_that_of_the_repeated_patches(decimals):
-    random = np.random.default_rng(8)
-    truth = (random.random((60, 3)) < [0.5, 0.2, 0.02]).astype(int)
-    truth[:3, 2] = 1  # still fewer than five positives: left out
-    predicted = np.round(truth * 0.3 + random.random(truth.shape), decimals)
-    counts = drawn(random, 60)
-    for score, count in zip(mean_average_precision(predicted, truth, counts), counts, strict=True):
-        repeated = np.repeat(np.arange(60), count)
-        expected = average_precision_score(truth[repeated][:, :2], predicted[repeated][:, :2], average="macro")
-        assert score == pytest.approx(expected)
-
-
 def test_any_score_will_do():
     truth, first, _ = two_models(np.random.default_rng(7))
 
@@ -200,60 +167,3 @@ def test_few_runs_vary_in_the_bootstrap_as_much_as_their_mean_does():
 def test_a_single_run_varies_by_patches_alone():
     scores = np.random.default_rng(0).random((1, 50))
     assert np.array_equal(_mean_over_runs(scores, np.random.default_rng(1)), scores[0])
-
-
-def make_maps(classes=4, absent=3):
-    random = np.random.default_rng(0)
-    truth = random.choice([index for index in range(classes) if index != absent], (9, 5, 6))
-    predicted = np.where(random.random(truth.shape) < 0.6, truth, random.integers(0, classes, truth.shape))
-    truth[random.random(truth.shape) < 0.1] = 255
-    return predicted.astype(np.uint8), truth.astype(np.uint8)
-
-
-def test_confusion_by_patch_and_iou_are_those_of_scikit_learn():
-    predicted, truth = make_maps()
-    confusions = intervals.confusion_by_patch(predicted, truth, 4)
-    for patch in range(9):
-        known = truth[patch] != 255
-        wanted = confusion_matrix(truth[patch][known], predicted[patch][known], labels=range(4))
-        np.testing.assert_array_equal(confusions[patch], wanted)
-    known = truth != 255
-    scores = jaccard_score(truth[known], predicted[known], labels=range(3), average=None)
-    found = intervals.iou_by_class(confusions.sum(axis=0)[None])[0]
-    np.testing.assert_allclose(found[:3], scores)
-    assert np.isnan(found[3])  # predicted, but nowhere in the truth
-    assert intervals.mean_iou(confusions.sum(axis=0)[None])[0] == pytest.approx(scores.mean())
-    assert np.isnan(intervals.mean_iou(np.zeros((1, 4, 4)))[0])
-
-
-def test_mean_iou_of_each_drawing_is_that_of_the_repeated_patches():
-    predicted, truth = make_maps()
-    confusions = intervals.confusion_by_patch(predicted, truth, 4)
-    counts = intervals.draw_patches(9, draws=20)
-    scores = intervals.drawn_mean_iou(confusions, confusions.sum(axis=2), counts)
-    for drawn, score in zip(counts, scores, strict=True):
-        again = intervals.confusion_by_patch(np.repeat(predicted, drawn, axis=0), np.repeat(truth, drawn, axis=0), 4)
-        assert score == pytest.approx(intervals.mean_iou(again.sum(axis=0)[None])[0])
-
-
-def test_mean_absolute_error_of_each_drawing_is_that_of_the_repeated_patches():
-    random = np.random.default_rng(0)
-    predicted, truth = random.normal(size=(2, 30))
-    truth[[3, 8]] = np.nan
-    counts = intervals.draw_patches(30, draws=20)
-    for drawn, score in zip(counts, intervals.mean_absolute_error(predicted, truth, counts), strict=True):
-        assert score == pytest.approx(np.nanmean(np.abs(np.repeat(predicted, drawn) - np.repeat(truth, drawn))))
-
-
-@pytest.mark.parametrize("case", ["shape", "no maps", "truth outside", "prediction outside"])
-def test_maps_that_cannot_be_counted_are_refused(case):
-    predicted, truth = make_maps()
-    if case == "shape":
-        predicted = predicted[:, :4]
-    elif case == "no maps":
-        predicted, truth = predicted[0], truth[0]
-    else:
-        (truth if case == "truth outside" else predicted)[0] = 4
-        truth[0, 0, 0] = min(truth[0, 0, 0], 4)
-    with pytest.raises(ValueError, match=r"one shape|outside the 4 classes"):
-        intervals.confusion_by_patch(predicted, truth, 4)

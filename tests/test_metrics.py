@@ -1,73 +1,95 @@
-import math
-
 import numpy as np
 import pytest
-import torch
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import average_precision_score, confusion_matrix, f1_score, jaccard_score
 
-from bengelib.metrics import ConfusionMatrix, Mean, Samples, sum_over_processes
-
-
-def test_mean_is_exact_whatever_the_batches():
-    values = torch.rand(101, generator=torch.Generator().manual_seed(0))
-    whole, parts, one_by_one = Mean(), Mean(), Mean()
-    whole.update(values)
-    for part in values.split(7):
-        parts.update(part.mean(), len(part))
-    for value in values:
-        one_by_one.update(value)
-    for mean in (whole, parts, one_by_one):
-        assert mean.compute() == pytest.approx(float(values.double().mean()), rel=1e-6)
+from bengelib import metrics
+from bengelib.intervals import draw_patches
+from bengelib.metrics import macro_f1, mean_average_precision
 
 
-def test_mean_of_many_small_numbers_does_not_stall():
-    mean = Mean()  # in 32 bits a sum of 2 ** 24 ones grows no further
-    mean.update(torch.tensor(1.0), 2.0**24)
-    for _ in range(10):
-        mean.update(torch.tensor(2.0))
-    assert mean.compute() > 1
+def drawn(random, patches, draws=4):
+    """Multiplicities of a few drawings (D, N), the first being the data as they are."""
+    return np.concatenate(
+        [np.ones((1, patches), int), random.multinomial(patches, np.full(patches, 1 / patches), draws)]
+    )
 
 
-def test_mean_of_nothing_is_what_the_caller_says_and_nan_stays_nan():
-    mean = Mean()
-    assert math.isnan(mean.compute()) and mean.compute(empty=0.0) == 0.0
-    mean.update(torch.empty(0))
-    assert math.isnan(mean.compute())
-    mean.update(torch.tensor([1.0, math.nan]))
-    assert math.isnan(mean.compute(empty=0.0))
+def test_macro_f1_of_each_drawing_is_that_of_the_repeated_patches():
+    random = np.random.default_rng(7)
+    truth = np.repeat([0, 1, 2, 3], [40, 30, 7, 3])  # class 3 has too few
+    predicted = np.where(random.random(80) < 0.6, truth, random.integers(0, 4, 80))
+    counts = drawn(random, 80)
+    for score, count in zip(macro_f1(predicted, truth, counts), counts, strict=True):
+        repeated = np.repeat(np.arange(80), count)
+        expected = f1_score(truth[repeated], predicted[repeated], labels=[0, 1, 2], average="macro", zero_division=0)
+        assert score == pytest.approx(expected)
 
 
-def test_mean_keeps_no_graph():
-    value = torch.tensor(2.0, requires_grad=True)
-    mean = Mean()
-    mean.update(value * 3)
-    assert mean.compute() == 6.0 and not mean._sums.requires_grad
+@pytest.mark.parametrize("decimals", [1, 6])  # 1: many equal scores
+def test_average_precision_of_each_drawing_is_that_of_the_repeated_patches(decimals):
+    random = np.random.default_rng(8)
+    truth = (random.random((60, 3)) < [0.5, 0.2, 0.02]).astype(int)
+    truth[:3, 2] = 1  # still fewer than five positives: left out
+    predicted = np.round(truth * 0.3 + random.random(truth.shape), decimals)
+    counts = drawn(random, 60)
+    for score, count in zip(mean_average_precision(predicted, truth, counts), counts, strict=True):
+        repeated = np.repeat(np.arange(60), count)
+        expected = average_precision_score(truth[repeated][:, :2], predicted[repeated][:, :2], average="macro")
+        assert score == pytest.approx(expected)
 
 
-def test_confusion_matrix_is_that_of_scikit_learn_without_what_is_ignored():
+def make_maps(classes=4, absent=3):
     random = np.random.default_rng(0)
-    truth, predicted = random.integers(0, 5, 300), random.integers(0, 5, 300)
-    truth[random.random(300) < 0.2] = 255
-    matrix = ConfusionMatrix(5, ignore=255)
-    for part in np.array_split(np.arange(300), 7):
-        matrix.update(torch.from_numpy(predicted[part]), torch.from_numpy(truth[part]))
+    truth = random.choice([index for index in range(classes) if index != absent], (9, 5, 6))
+    predicted = np.where(random.random(truth.shape) < 0.6, truth, random.integers(0, classes, truth.shape))
+    truth[random.random(truth.shape) < 0.1] = 255
+    return predicted.astype(np.uint8), truth.astype(np.uint8)
+
+
+def test_confusion_by_patch_and_iou_are_those_of_scikit_learn():
+    predicted, truth = make_maps()
+    confusions = metrics.confusion_by_patch(predicted, truth, 4)
+    for patch in range(9):
+        known = truth[patch] != 255
+        wanted = confusion_matrix(truth[patch][known], predicted[patch][known], labels=range(4))
+        np.testing.assert_array_equal(confusions[patch], wanted)
     known = truth != 255
-    np.testing.assert_array_equal(matrix.compute(), confusion_matrix(truth[known], predicted[known], labels=range(5)))
+    scores = jaccard_score(truth[known], predicted[known], labels=range(3), average=None)
+    found = metrics.iou_by_class(confusions.sum(axis=0)[None])[0]
+    np.testing.assert_allclose(found[:3], scores)
+    assert np.isnan(found[3])  # predicted, but nowhere in the truth
+    assert metrics.mean_iou(confusions.sum(axis=0)[None])[0] == pytest.approx(scores.mean())
+    assert np.isnan(metrics.mean_iou(np.zeros((1, 4, 4)))[0])
 
 
-def test_samples_come_back_in_order_and_empty_where_there_were_none():
-    samples = Samples(("a", "b"))
-    assert all(len(values) == 0 for values in samples.compute().values())
-    batches = torch.arange(10).view(5, 2).split(2)
-    for batch in batches:
-        samples.update({"a": batch, "b": -batch.half(), "c": torch.zeros(3)})
-    found = samples.compute()
-    assert set(found) == {"a", "b"} and found["b"].dtype == torch.float32
-    assert torch.equal(found["a"], torch.cat(batches).float()) and torch.equal(found["b"], -found["a"])
+def test_mean_iou_of_each_drawing_is_that_of_the_repeated_patches():
+    predicted, truth = make_maps()
+    confusions = metrics.confusion_by_patch(predicted, truth, 4)
+    counts = draw_patches(9, draws=20)
+    scores = metrics.drawn_mean_iou(confusions, confusions.sum(axis=2), counts)
+    for drawn, score in zip(counts, scores, strict=True):
+        again = metrics.confusion_by_patch(np.repeat(predicted, drawn, axis=0), np.repeat(truth, drawn, axis=0), 4)
+        assert score == pytest.approx(metrics.mean_iou(again.sum(axis=0)[None])[0])
 
 
-def test_a_sum_over_one_process_is_a_copy():
-    values = torch.ones(3)
-    total = sum_over_processes(values)
-    total += 1
-    assert torch.equal(values, torch.ones(3))
+def test_mean_absolute_error_of_each_drawing_is_that_of_the_repeated_patches():
+    random = np.random.default_rng(0)
+    predicted, truth = random.normal(size=(2, 30))
+    truth[[3, 8]] = np.nan
+    counts = draw_patches(30, draws=20)
+    for drawn, score in zip(counts, metrics.mean_absolute_error(predicted, truth, counts), strict=True):
+        assert score == pytest.approx(np.nanmean(np.abs(np.repeat(predicted, drawn) - np.repeat(truth, drawn))))
+
+
+@pytest.mark.parametrize("case", ["shape", "no maps", "truth outside", "prediction outside"])
+def test_maps_that_cannot_be_counted_are_refused(case):
+    predicted, truth = make_maps()
+    if case == "shape":
+        predicted = predicted[:, :4]
+    elif case == "no maps":
+        predicted, truth = predicted[0], truth[0]
+    else:
+        (truth if case == "truth outside" else predicted)[0] = 4
+        truth[0, 0, 0] = min(truth[0, 0, 0], 4)
+    with pytest.raises(ValueError, match=r"one shape|outside the 4 classes"):
+        metrics.confusion_by_patch(predicted, truth, 4)

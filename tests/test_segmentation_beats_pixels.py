@@ -14,7 +14,7 @@ from bengelib.data.packed import PackedBENGE
 from bengelib.engine import evaluate, seed_everything
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network, SegmentationHead
-from bengelib.intervals import confusion_by_patch, mean_iou
+from bengelib.metrics import confusion_by_patch, mean_iou
 from bengelib.sim.simulate import simulate
 from bengelib.tasks import Segmentation
 from bengelib.transforms import Augment

@@ -13,7 +13,8 @@ from sklearn.metrics import (
 )
 
 from bengelib.errors import BandError, BengeError, MissingModalityError
-from bengelib.tasks import MIN_POSITIVES, Classification, MultiLabel, Regression, Segmentation, f1_by_class
+from bengelib.metrics import MIN_POSITIVES, f1_by_class
+from bengelib.tasks import Classification, MultiLabel, Regression, Segmentation
 
 CLASSES = ("a", "b", "c", "d", "e", "f")
 

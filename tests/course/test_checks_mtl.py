@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from bengelib.course import checks
 from bengelib.course import checks_mtl as mtl
-from bengelib.intervals import mean_iou as library_mean_iou
 from bengelib.losses import masked_cross_entropy
+from bengelib.metrics import mean_iou as library_mean_iou
 from bengelib.weighting import UncertaintyWeights, cosines, gradient_products
 from tests.exercise_checks import ERRORS, STUBS, Cruel, accepted, hinted, named, said, todo
 
