@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any
 
 from bengelib.errors import BengeError
+from bengelib.methods import METHODS
 
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 FAILED = 2
 """Exit status after an error."""
-METHODS = ("simclr", "barlow", "vicreg", "mae", "cross-modal")  # as in recipes/pretraining, which imports torch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("simulate", help="write simulated data in the layout of ben-ge")
-    command.add_argument("root", type=_path, help="folder to write, such as data/ben-ge-sim")
+    command.add_argument("--root", type=_path, required=True, help="dataset to write, such as data/ben-ge-sim")
     command.add_argument("--patches", type=int, default=1000, help="how many patches (default: 1000)")
     command.add_argument("--seed", type=int, default=0, help="another seed makes other patches (default: 0)")
     command.add_argument("--sampling", choices=("balanced", "natural"), default="balanced")
@@ -77,12 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("fetch", help="download a dataset, check and unpack it")
     command.add_argument("name", help="ben-ge-800, ben-ge-8k or ben-ge")
     command.add_argument(
-        "--root", type=_path, help="folder to put it in (default: data/, or the folder that BENGE_DATA names)"
+        "--into", type=_path, help="folder to put it in (default: data/, or the folder that BENGE_DATA names)"
     )
     command.set_defaults(run=_fetch)
 
     command = commands.add_parser("pack", help="write a dataset into arrays that are read hundreds of times faster")
-    command.add_argument("root", type=_path, help="folder of the dataset")
+    command.add_argument("--root", type=_path, required=True, help="folder of the dataset")
     command.add_argument(
         "--destination", type=_path, help="folder of the pack (default: packed/ in the folder of the dataset)"
     )
@@ -164,7 +164,7 @@ def _fetch(options: argparse.Namespace) -> None:
     from bengelib.data.download import fetch
     from bengelib.data.loading import data_folders
 
-    print(fetch(options.name, options.root or data_folders()[-1]))
+    print(fetch(options.name, options.into or data_folders()[-1]))
 
 
 def _pack(options: argparse.Namespace) -> None:

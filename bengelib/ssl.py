@@ -7,7 +7,7 @@ called collapse, and every method here is another way around it.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -144,7 +144,6 @@ def retrieval(z1: Tensor, z2: Tensor, top: int = 1) -> Tensor:
 
 # ---------------------------------------------------------------------------------------------------------------- tasks
 
-Method = Literal["simclr", "cross-modal", "barlow", "vicreg", "agreement"]
 _LOSSES: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
     "simclr": (nt_xent, ("temperature",)),
     "cross-modal": (cross_modal, ("temperature",)),
@@ -161,7 +160,7 @@ class Contrast:
     `watch` shows at once whether it collapses: `spread` near 0, or `rank` far below what it was at the start.
     """
 
-    def __init__(self, method: Method = "simclr", *, target: str = "contrast", **options: float) -> None:
+    def __init__(self, method: str = "simclr", *, target: str = "contrast", **options: float) -> None:
         """Choose the loss: `nt_xent`, `cross_modal`, `barlow_twins`, `vicreg` or `agreement`; options by name.
 
         Raises:

@@ -24,13 +24,13 @@ def test_help_is_quick_and_lists_the_commands():
 
 def test_pack(tmp_path, capsys):
     root = fake.write_fake_tree(tmp_path / "ben-ge-fake")
-    assert main(["pack", str(root), "--verify"]) == 0
+    assert main(["pack", "--root", str(root), "--verify"]) == 0
     assert capsys.readouterr().out.strip() == str(root / "packed")
     assert len(PackedBENGE(root)) == 6
 
 
 def test_errors_are_messages_without_a_traceback(tmp_path, capsys):
-    assert main(["pack", str(tmp_path / "nothing")]) == 2
+    assert main(["pack", "--root", str(tmp_path / "nothing")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("DatasetNotFoundError: no folder")
     assert "Traceback" not in error
@@ -39,8 +39,8 @@ def test_errors_are_messages_without_a_traceback(tmp_path, capsys):
 def test_skip(tmp_path):
     root = fake.write_fake_tree(tmp_path / "ben-ge-fake")
     next((root / "dem").iterdir()).unlink()
-    assert main(["pack", str(root)]) == 2
-    assert main(["pack", str(root), "--skip"]) == 0
+    assert main(["pack", "--root", str(root)]) == 2
+    assert main(["pack", "--root", str(root), "--skip"]) == 0
 
 
 def test_fetch_into_the_folder_of_the_datasets(tmp_path, monkeypatch, capsys):
@@ -48,14 +48,14 @@ def test_fetch_into_the_folder_of_the_datasets(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(import_module("bengelib.data.download"), "fetch", lambda *args: calls.append(args) or args[1])
     monkeypatch.setenv("BENGE_DATA", str(tmp_path))
     assert main(["fetch", "ben-ge-800"]) == 0
-    assert main(["fetch", "ben-ge-8k", "--root", "here"]) == 0
+    assert main(["fetch", "ben-ge-8k", "--into", "here"]) == 0
     assert calls == [("ben-ge-800", tmp_path), ("ben-ge-8k", "here")]
 
 
 def test_simulate(tmp_path, monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(import_module("bengelib.sim.simulate"), "simulate", lambda *args: calls.append(args) or args[0])
-    assert main(["simulate", str(tmp_path / "x"), "--patches", "5", "--seed", "3", "--sampling", "natural"]) == 0
+    assert main(["simulate", "--root", str(tmp_path / "x"), "--patches", "5", "--seed", "3", "--sampling", "natural"]) == 0
     assert calls == [(str(tmp_path / "x"), 5, 3, "natural")]
 
 
@@ -83,7 +83,7 @@ def test_an_interruption_says_that_it_can_be_taken_up(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(import_module("bengelib.sim.simulate"), "simulate", interrupted)
-    assert main(["simulate", "x"]) == 130
+    assert main(["simulate", "--root", "x"]) == 130
     assert "goes on" in capsys.readouterr().err
 
 
@@ -111,7 +111,7 @@ def test_whatever_goes_wrong_is_one_line(monkeypatch, capsys, error):
         raise error
 
     monkeypatch.setattr(import_module("bengelib.sim.simulate"), "simulate", fail)
-    assert main(["simulate", "x"]) == FAILED
+    assert main(["simulate", "--root", "x"]) == FAILED
     said = capsys.readouterr().err
     assert said.startswith(type(error).__name__) and said.count("\n") == 1
 
@@ -122,9 +122,10 @@ def test_a_fault_of_the_data_is_a_message(tmp_path, capsys):
     file = tmp_path / "file"
     file.touch()
     for arguments in (
-        ["pack", root], ["pack", file], ["pack", root, "--destination", file],
-        ["pack", root, "--destination", file / "x"], ["simulate", file], ["simulate", file / "below"],
-        ["fetch", "ben-ge-800", "--root", file],
+        ["pack", "--root", root], ["pack", "--root", file], ["pack", "--root", root, "--destination", file],
+        ["pack", "--root", root, "--destination", file / "x"], ["simulate", "--root", file],
+        ["simulate", "--root", file / "below"],
+        ["fetch", "ben-ge-800", "--into", file],
     ):  # fmt: skip
         assert main([str(argument) for argument in arguments]) == FAILED
         said = capsys.readouterr().err.splitlines()[-1]
@@ -133,7 +134,7 @@ def test_a_fault_of_the_data_is_a_message(tmp_path, capsys):
 
 def test_an_interrupted_command_shows_no_traceback(tmp_path):
     root = fake.write_fake_tree(tmp_path / "mine", 70)
-    command = [sys.executable, "-m", "bengelib", "pack", str(root), "--processes", "2"]
+    command = [sys.executable, "-m", "bengelib", "pack", "--root", str(root), "--processes", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     while not (root / "packed.partial" / "plan.json").is_file() and process.poll() is None:
         time.sleep(0.01)
@@ -147,7 +148,7 @@ def test_an_interrupted_command_shows_no_traceback(tmp_path):
 
 def test_output_that_nobody_reads_is_no_error(tmp_path):
     root = fake.write_fake_tree(tmp_path / "mine")
-    script = f'"{sys.executable}" -m bengelib pack "{root}" | true'
+    script = f'"{sys.executable}" -m bengelib pack --root "{root}" | true'
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     assert "Error" not in done.stderr and "Exception" not in done.stderr
 
@@ -156,7 +157,7 @@ def test_a_name_that_is_no_text_is_printed_all_the_same(tmp_path):
     root = fake.write_fake_tree(tmp_path / "plain").rename(tmp_path / "caf\udce9")
     for path in root.glob("**/plain_*.csv"):
         path.rename(path.with_name(path.name.replace("plain", root.name)))
-    done = run("pack", root)
+    done = run("pack", "--root", root)
     assert done.returncode == 0 and "caf\\udce9" in done.stdout
 
 
@@ -171,12 +172,12 @@ def test_warnings_are_a_line_each(monkeypatch, capsys):
         warnings.showwarning = lambda message, category, *_, **__: print(
             warnings.formatwarning(message, category, "", 0), file=sys.stderr, end=""
         )
-        assert main(["simulate", "x"]) == 0
+        assert main(["simulate", "--root", "x"]) == 0
     assert capsys.readouterr().err == "DataWarning: the disk does not lock files\n"
 
 
 def test_a_tilde_is_expanded_where_the_shell_left_it(tmp_path, monkeypatch, capsys):
     fake.write_fake_tree(tmp_path / "my sets" / "x")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert main(["pack", "~/my sets/x", "--destination=~/there"]) == 0
+    assert main(["pack", "--root", "~/my sets/x", "--destination=~/there"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "there")

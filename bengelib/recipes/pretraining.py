@@ -15,12 +15,11 @@ from bengelib.errors import BandError
 from bengelib.fusion import EarlyFusion, LateFusion
 from bengelib.inputs import IMAGES
 from bengelib.mae import MaskedAutoencoder, Reconstruction, ViTEncoder
+from bengelib.methods import METHODS
 from bengelib.resnet import ResNetEncoder
 from bengelib.ssl import Contrast, SiameseNetwork
 from bengelib.tasks import Task
 from bengelib.views import TwoViews, Views, pair_modalities
-
-METHODS = ("simclr", "barlow", "vicreg", "mae", "cross-modal")
 
 FULL_WIDTH = 64
 """Channels of the first layer of a ResNet of width 1."""

@@ -30,7 +30,7 @@ from bengelib.engine import seed_everything
 from bengelib.errors import CheckpointError, DataWarning
 from bengelib.fusion import LateFusion
 from bengelib.heads import Network
-from bengelib.recipes.pretraining import METHODS, strong_views
+from bengelib.recipes.pretraining import strong_views
 from tests import fake_tree as fake
 from tests.image_folders import COLOURS, write_images
 
@@ -214,10 +214,6 @@ def test_two_sensors_cannot_be_had_from_pictures(pretrained, tmp_path, capsys):
     out = str(tmp_path / "encoder.safetensors")
     assert main(["pretrain", "--images", str(images), "--out", out, *SMALL, "--method", "cross-modal"]) == 2
     assert refused(capsys, "ValueError", "--method simclr")[0]
-
-
-def test_the_parser_knows_all_methods():
-    assert import_module("bengelib.__main__").METHODS == METHODS
 
 
 def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
