@@ -18,11 +18,11 @@ views have 48 pixels, and networks compute in bf16. On a processor that lacks ma
 thread, the numbers repeat; elsewhere single scores move by points, about as much as another seed moves them. ImageNet
 weights are not among the runs, for they would have to be downloaded.
 
-Settings were chosen on other patches, `python -m bengelib simulate --root DIR --patches 2500 --seed 8`, which this study does
-not see: that pairs of both sensors need no gains and offsets beside what nature changes, that training with labels and
-Barlow Twins of the radar alone are better off without them too, that heads read stages 2 and 3 beside the last,
-learning rates, and the method that the main comparisons are about. An earlier version of this study, with gains and
-offsets everywhere, had found no gain from pretraining.
+Settings were chosen on other patches, `python -m bengelib simulate --root DIR --patches 2500 --seed 8`, which this
+study does not see: that pairs of both sensors need no gains and offsets beside what nature changes, that training
+with labels and Barlow Twins of the radar alone are better off without them too, that heads read stages 2 and 3 beside
+the last, learning rates, and the method that the main comparisons are about. An earlier version of this study, with
+gains and offsets everywhere, had found no gain from pretraining.
 
 Main comparisons, named before any run of this version: contrast of Sentinel-1 and Sentinel-2 against training from
 scratch on Sentinel-2, at 5 % of the labels of land cover, frozen and fine-tuned, over all five folds, so that every

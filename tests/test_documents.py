@@ -68,8 +68,8 @@ def parse(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_pages_show_commands():
     assert len(EVERY) > 30
-    for expected in ("python -m bengelib simulate --root data/ben-ge-sim", "make labs LAB=01", "make links REPO=owner/name",
-                     "python 01-data_fusion/study.py"):  # fmt: skip
+    for expected in ("python -m bengelib simulate --root data/ben-ge-sim", "make labs LAB=01",
+                     "make links REPO=owner/name", "python 01-data_fusion/study.py"):  # fmt: skip
         assert expected in [command for _, command in EVERY]
     assert any("--fractions 0.01 0.1 1 --out rows.json" in re.sub(" +", " ", command) for _, command in EVERY)
 

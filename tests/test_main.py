@@ -55,7 +55,8 @@ def test_fetch_into_the_folder_of_the_datasets(tmp_path, monkeypatch, capsys):
 def test_simulate(tmp_path, monkeypatch, capsys):
     calls = []
     monkeypatch.setattr(import_module("bengelib.sim.simulate"), "simulate", lambda *args: calls.append(args) or args[0])
-    assert main(["simulate", "--root", str(tmp_path / "x"), "--patches", "5", "--seed", "3", "--sampling", "natural"]) == 0
+    given = ["--root", str(tmp_path / "x"), "--patches", "5", "--seed", "3", "--sampling", "natural"]
+    assert main(["simulate", *given]) == 0
     assert calls == [(str(tmp_path / "x"), 5, 3, "natural")]
 
 
