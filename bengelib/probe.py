@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -227,8 +228,9 @@ def fit_logistic(
     mean, std = features.mean(axis=0), features.std(axis=0)
     std = np.where(std > 1e-6 * np.maximum(1, np.abs(mean)), std, 1)
     standard = (features - mean) / std
-    strength = _choose_strength(standard, labels, count, strengths, seed)
-    weight, bias = _regress(standard, labels, count, strength)
+    with threadpool_limits(1):  # the products are small: threads would mostly wait for each other
+        strength = _choose_strength(standard, labels, count, strengths, seed)
+        weight, bias = _regress(standard, labels, count, strength)
     weight = weight / std
     return LinearProbe(weight, bias - weight @ mean, strength, multi_label)
 

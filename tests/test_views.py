@@ -181,7 +181,7 @@ def test_the_same_seed_gives_the_same_views_and_the_batch_stays_as_it_was():
         ({"band_dropout": 0.5}, {"s2", "s1", "image"}),  # the only band of the elevation stays
         ({"speckle": 0.3}, {"s1"}),
     ],
-    ids=str,
+    ids=lambda value: " ".join(sorted(value)),
 )
 def test_each_change_can_be_had_alone(setting, keys):
     batch = ben_ge_batch()
