@@ -484,7 +484,7 @@ def test_what_an_interrupted_pack_left_is_not_trusted_blindly(tree, tmp_path, mo
 
 SCRIPT = """
 import sys, time
-from bengelib import packing
+from bengelib.data import packing
 packing.CHUNK = 2
 whole = packing._write_chunk
 def slow(*task):
