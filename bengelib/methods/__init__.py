@@ -98,8 +98,8 @@ TABLE = {
 
 COST = (
     "cost: multiply-adds of a training step, forward and backward, relative to SimCLR's with the same images; counted "
-    "by torch's FlopCounterMode with the default settings of pretrain (ResNet-18 of half width, a small transformer for "
-    "mae) on 14 bands of 64 x 64 pixels. Making views is not in it."
+    "by torch's FlopCounterMode for the defaults of pretrain (ResNet-18 of half width, a small transformer for mae) on "
+    "14 bands of 64 x 64 pixels. Making views is not in it."
 )
 """A line that explains the column `cost`."""
 

@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import Dataset
 
 from bengelib.bands import S2_BANDS
-from bengelib.errors import TableError
+from bengelib.errors import ArgumentError, TableError
 from bengelib.methods.pairs import Pairs, PairViews, neighbours
 from bengelib.views import Views
 from tests.test_views import OFF, STILL, seeded
@@ -31,6 +31,20 @@ def test_neighbours():
     assert sorted(any_one.tolist()) == [0, 1, 2, 3, 4, 5] and any_one[5] == 5
     assert all(any_one[row] != row for row in range(5))
     assert neighbours(meta, "tile", seed=1).tolist() == any_one.tolist()
+
+
+def test_neighbours_may_have_to_be_near():
+    """A hundredth of a degree is 744 m at 48 degrees north."""
+    meta = meta_table()
+    assert neighbours(meta, within=700).tolist() == [0, 1, 2, 3, 4, 5]
+    assert neighbours(meta, within=760).tolist() == [1, 0, 2, 4, 3, 5]
+    assert neighbours(meta, "date", within=1500).tolist() == [0, 2, 1, 3, 4, 5]
+    meta.loc[2, "lon"] = meta.loc[1, "lon"]  # the same place on another date
+    assert neighbours(meta, "date", within=0).tolist() == [0, 2, 1, 3, 4, 5]
+    with pytest.raises(ArgumentError, match="within=-1"):
+        neighbours(meta, within=-1)
+    with pytest.raises(ArgumentError, match="within=5 is for how='nearest' and how='date'"):
+        neighbours(meta, "tile", within=5)
 
 
 def test_neighbours_of_unknown_kinds_are_refused():
