@@ -83,7 +83,7 @@ def lonlat_of(data: Dataset[Any]) -> np.ndarray:
         return whole[as_indices(data.indices, len(whole))]
     meta = getattr(data, "meta", None)
     if meta is not None and {"lon", "lat"} <= set(meta.columns):
-        return np.asarray(meta[["lon", "lat"]], dtype=float)
+        return np.array(meta[["lon", "lat"]], dtype=float)
     if hasattr(data, "lonlat"):
         return np.asarray(torch.as_tensor(data.lonlat).cpu(), dtype=float)
     raise MissingModalityError(

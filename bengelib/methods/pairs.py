@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from bengelib.arguments import real_number
+from bengelib.data.batches import source_dataset
 from bengelib.data.splits import mgrs_tile
 from bengelib.errors import ArgumentError, TableError
 from bengelib.transforms import Batch
@@ -98,9 +99,9 @@ class Pairs(Dataset[Any]):
                 f"{size} samples need {size} partners from 0 to {size - 1}; got {found.dtype} of shape {found.shape}"
             )
         self.partners = found.astype(np.int64)
-        for name in ("s2_bands", "s1_bands"):  # what `fit` compares with the model and decodes by
-            if hasattr(data, name):
-                setattr(self, name, getattr(data, name))
+        for name in ("inputs", "decode"):  # what `fit` compares with the model and decodes by
+            if hasattr(source := source_dataset(data), name):
+                setattr(self, name, getattr(source, name))
 
     def __len__(self) -> int:
         return len(self.partners)

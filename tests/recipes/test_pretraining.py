@@ -15,7 +15,7 @@ from bengelib.methods import METHODS, TABLE
 from bengelib.methods.pairs import Pairs
 from bengelib.recipes.pretraining import (
     Pretraining,
-    benge_encoder,
+    build_encoder,
     pretext,
     pretrain_encoder,
     queue_for,
@@ -60,7 +60,7 @@ def encoders_of(method, width=8):
     if "two sensors" in TABLE[method].needs:
         bands = {"s2": S2_BANDS, "s1": S1_BANDS}
         return [EarlyFusion({key: names}, width=width / 64) for key, names in bands.items()]
-    return [benge_encoder(("s2", "s1"), method, 18, width)]
+    return [build_encoder({"s2": (), "s1": ()}, method, 18, width)]
 
 
 def pretrain(method, data, encoders=None, **options):
