@@ -83,7 +83,7 @@ class BYOL(nn.Module):
             "features": features,
         }
 
-    def after_step(self, step: int, steps: int) -> None:
+    def after_step(self, outputs: Mapping[str, Tensor], step: int, steps: int) -> None:
         """Let the target follow, after optimiser step `step` of `steps`, the first of which is 0; `fit` calls it."""
         if self.target is not None:
             self.target.after_step(self._online(), step, steps)
