@@ -150,13 +150,13 @@ def pretrain_benge(
     seed_everything(settings.seed)
     reads = dict.fromkeys(check_names(modalities, KEYS, "modalities"), ())
     encoder = build_encoder(reads, settings.method, settings.depth, settings.width)
-    needs = TABLE[settings.method].needs
-    besides = tuple(key for key in needs if key == "lonlat")
+    facts = TABLE[settings.method]
+    besides = tuple(key for key in facts.needs if key in KEYS)
     open_ = partial(_open_benge, root, modalities, besides, settings.fold, on_error, progress)
     data, held = open_("train"), open_("test")
     views = strong_views(settings.size)
     views = as_measured(views) if settings.method == "cross-modal" else views
-    if "two sensors" in needs:
+    if facts.two_sensors:
         width = settings.width / FULL_WIDTH
         first, second = (EarlyFusion({key: ()}, settings.depth, width) for key in modalities)
         history = pretrain_encoder(first, data, views, settings, encoder_2=second, progress=progress)

@@ -70,7 +70,7 @@ class BYOL(nn.Module):
         `view_1` and `view_2` are those of the projector, `prediction_1` and `prediction_2` what the predictor makes of
         them, `target_1` and `target_2` those of the target.
         """
-        first, second = two_views(batch, self.views)
+        first, second = two_views(batch, self.views, self.training)
         features = self.encoder(first)  # (B, F)
         view_1, view_2 = self.projector(features), self.projector(self.encoder(second))
         return {

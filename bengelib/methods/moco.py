@@ -112,7 +112,7 @@ class MoCo(nn.Module):
 
         `to_queue` (B, K) is the cosine similarity of each query to each key of the queue.
         """
-        first, second = two_views(batch, self.views)
+        first, second = two_views(batch, self.views, self.training)
         features = self.encoder(first)  # (B, F)
         queries = self.projector(features)  # (B, D)
         return {

@@ -108,6 +108,12 @@ def test_fit_counts_the_steps_of_the_optimiser(network, loss, monkeypatch):
     assert told == [(count, step, 6) for step, count in enumerate((32, 32, 6) * 2)]
 
 
+@pytest.mark.parametrize("network", [BYOL, MoCo])
+def test_a_training_set_of_one_is_refused(network):
+    with pytest.raises(ArgumentError, match="batch of one"):
+        train(network(encoder(), 8), [Contrast(byol)], Points(1))
+
+
 @pytest.mark.parametrize(("network", "loss"), [(BYOL, byol), (MoCo, moco)])
 def test_an_evaluation_moves_nothing(network, loss):
     options = {"queue": 64} if network is MoCo else {}

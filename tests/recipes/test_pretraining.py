@@ -59,7 +59,7 @@ class Patches(Dataset):
 def encoders_of(method, width=8):
     """What a method pretrains: one encoder of both sensors, or one of each."""
     seed_everything(0)
-    if "two sensors" in TABLE[method].needs:
+    if TABLE[method].two_sensors:
         bands = {"s2": S2_BANDS, "s1": S1_BANDS}
         return [EarlyFusion({key: names}, width=width / 64) for key, names in bands.items()]
     return [build_encoder({"s2": (), "s1": ()}, method, 18, width)]
