@@ -1,6 +1,7 @@
 """The samples of a described dataset: its table, or what its files make, and which side of a split each is on."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,7 @@ def read_samples(description: Description) -> pd.DataFrame:
     samples = description.samples
     if "table" in samples:
         table = _read_table(description)
-        where, id_column = str(description.root / samples["table"]), samples["id"]
+        where, id_column = str(description.root / samples["table"]), samples.get("id", "id")
     else:
         source = next(source for source in description.modalities.values() if source.files)
         assert source.files is not None
@@ -53,10 +54,22 @@ def read_samples(description: Description) -> pd.DataFrame:
 
 
 def _read_table(description: Description) -> pd.DataFrame:
-    """The table of samples as text."""
+    """The table of samples as text; without a column of ids, their row numbers are the ids."""
     path = description.root / description.samples["table"]
     if not path.is_file():
         raise DescriptionError(f"{description.path}: [samples] table = {path.name!r}, but there is no {path}")
+    table = read_text_table(path)
+    if "id" not in description.samples and "id" not in table:
+        table.insert(0, "id", [str(row) for row in range(len(table))])
+    return table
+
+
+def read_text_table(path: Path) -> pd.DataFrame:
+    """A CSV or Parquet file with every cell as text, empty where a value is missing; lists are joined with `;`.
+
+    Raises:
+        TableError: it cannot be read.
+    """
     try:
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
