@@ -12,6 +12,7 @@ from typing import Any
 from bengelib.errors import BengeError
 from bengelib.methods import METHODS
 
+FUSIONS = ("early", "feature", "late", "film", "decision")
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 FAILED = 2
 """Exit status after an error."""
@@ -125,6 +126,40 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--turns", type=int, default=8, help="flips and turns a test image is judged in (default: 8)")
     command.set_defaults(run=_probe)
 
+    command = commands.add_parser("describe", help="write a first dataset.toml from what lies in a folder")
+    command.add_argument("--root", type=_path, required=True, help="folder of the data")
+    command.add_argument("--overwrite", action="store_true", help="replace a dataset.toml that is there")
+    command.set_defaults(run=_describe)
+
+    command = commands.add_parser("train", help="train a network on labels, and print its scores with their intervals")
+    _add_root(command)
+    command.add_argument("--target", nargs="+", required=True, help="what to predict; several are learnt together")
+    command.add_argument("--modalities", nargs="+", help="what the network reads (default: all; of ben-ge s2 s1)")
+    command.add_argument("--out", type=_path, required=True, help="model to write, such as model.safetensors")
+    command.add_argument(
+        "--fusion", choices=FUSIONS, default="early", help="how modalities are joined (default: early)"
+    )
+    command.add_argument("--checkpoint", type=_path, help="start from an encoder that pretrain wrote")
+    command.add_argument("--depth", type=int, choices=(18, 34, 50), default=18, help="layers of the ResNets")
+    command.add_argument("--width", type=float, default=0.5, help="1 is the usual ResNet (default: 0.5)")
+    command.add_argument("--epochs", type=int, default=15, help="passes over the samples (default: 15)")
+    command.add_argument("--lr", type=float, default=1e-3, help="highest learning rate (default: 0.001)")
+    command.add_argument("--crop", type=int, help="pixels of a random crop in training (default: whole images)")
+    command.add_argument(
+        "--modality-dropout", type=float, default=0.0, help="probability of hiding a modality in training (default: 0)"
+    )
+    command.add_argument(
+        "--scheme", choices=("official", "study", "blocked"), help="split (default: what suits the data)"
+    )
+    command.add_argument("--fold", type=int, default=0, help="test fold of a blocked split (default: 0)")
+    command.add_argument("--seed", type=int, default=0, help="of weights, order and crops (default: 0)")
+    command.set_defaults(run=_train)
+
+    command = commands.add_parser("evaluate", help="scores of a model of train on the test side, with intervals")
+    _add_root(command)
+    command.add_argument("--checkpoint", type=_path, required=True, help="what train wrote")
+    command.set_defaults(run=_evaluate)
+
     command = commands.add_parser("bench", help="measure the speed of reading, of training and of making views")
     command.add_argument("what", choices=("loader", "train", "views"))
     command.add_argument("--root", type=_path, help="of loader and train: folder of a dataset, of 800 patches or more")
@@ -138,6 +173,14 @@ def _parser() -> argparse.ArgumentParser:
 def _path(text: str) -> str:
     """A path with `~` expanded: shells leave it as it is behind an equals sign."""
     return os.path.expanduser(text)
+
+
+def _add_root(command: argparse.ArgumentParser) -> None:
+    """The arguments of the commands that learn from labels or test with them."""
+    command.add_argument("--root", type=_path, required=True, help="folder or name of a dataset")
+    command.add_argument("--batch", type=int, default=32, help="samples a step (default: 32)")
+    command.add_argument("--precision", choices=PRECISIONS, default="auto")
+    command.add_argument("--skip", action="store_true", help="leave damaged samples out instead of stopping")
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:
@@ -224,6 +267,28 @@ def _probe(options: argparse.Namespace) -> None:
     else:
         probe_benge(options.checkpoint, options.root, **others)
     print(options.out)
+
+
+def _describe(options: argparse.Namespace) -> None:
+    from bengelib.cli.supervised import run_describe
+
+    run_describe(options)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from bengelib.cli.supervised import run_train
+    from bengelib.cores import limit_threads
+
+    limit_threads()
+    run_train(options)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from bengelib.cli.supervised import run_evaluate
+    from bengelib.cores import limit_threads
+
+    limit_threads()
+    run_evaluate(options)
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -25,7 +25,6 @@ from bengelib.data.image_files import file_hash, read_bytes
 from bengelib.data.image_listing import class_of, hold_out, list_images, picture_hashes, same_names
 from bengelib.data.images import ImageFolder
 from bengelib.data.loading import load
-from bengelib.data.packed import PackedBENGE
 from bengelib.data.patches import KEYS
 from bengelib.data.splits import mgrs_tile
 from bengelib.engine import History, seed_everything
@@ -344,7 +343,7 @@ def _open_benge(
     on_error: str,
     progress: bool,
     split: str,
-) -> PackedBENGE:
+) -> Any:
     """One side of the blocked split."""
     return load(root, split, modalities, targets, scheme="blocked", fold=fold, on_error=on_error, progress=progress)
 

@@ -211,7 +211,7 @@ def _id_column(table: pd.DataFrame, folders: dict[str, list[Path]], guess: Guess
     names = {path.name for paths in folders.values() for path in paths}
     stems = {path.stem for paths in folders.values() for path in paths}
     scored = {}
-    for column in table:
+    for column in map(str, table):
         values = set(table[column])
         scored[column, True], scored[column, False] = len(values & names), len(values & stems)
     (column, whole), hits = max(scored.items(), key=lambda item: item[1])
@@ -225,10 +225,11 @@ def _id_column(table: pd.DataFrame, folders: dict[str, list[Path]], guess: Guess
 
 def _of_table(name: str, table: pd.DataFrame, id_column: str | None, guess: Guess) -> list[str]:
     """The samples, and what the columns of a table are."""
-    lower = {column.lower(): column for column in table}
+    columns = [str(column) for column in table]
+    lower = {column.lower(): column for column in columns}
     samples = ["[samples]", f"table = {_text(name)}"]
     if id_column is None:
-        unique = [column for column in table if table[column].is_unique and (table[column] != "").all()]
+        unique = [column for column in columns if table[column].is_unique and (table[column] != "").all()]
         named = [column for column in unique if re.search(r"(?i)(^|_)(id|name|patch|file|station)s?($|_)", column)]
         if not named:
             guess.said.append(f"no column of {name} names the samples: their row numbers do; keep the order")
@@ -255,7 +256,7 @@ def _of_table(name: str, table: pd.DataFrame, id_column: str | None, guess: Gues
     if "split" in lower:
         samples.append(f"split = {_text(lower['split'])}")
         used.add(lower["split"])
-    rest = [column for column in table if column not in used]
+    rest = [column for column in columns if column not in used]
     numeric = [column for column in rest if _is_numeric(table[column])]
     classes = [
         column for column in rest if column not in numeric and 2 <= table[column].replace("", np.nan).nunique() <= _FEW
