@@ -1,4 +1,4 @@
-"""The command line: `python -m bengelib simulate|fetch|pack|pretrain|probe|bench`, each with `--help`."""
+"""The command line: `python -m bengelib simulate|fetch|pack|methods|pretrain|probe|bench`, each with `--help`."""
 
 import argparse
 import io
@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from bengelib.errors import BengeError
-from bengelib.methods import METHODS
+from bengelib.methods import METHODS, TABLE
 
 FUSIONS = ("early", "feature", "late", "film", "decision")
 PRECISIONS = ("auto", "no", "bf16", "fp16")
@@ -92,10 +92,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--verify", action="store_true", help="compare the finished pack with its hashes")
     command.set_defaults(run=_pack)
 
+    command = commands.add_parser("methods", help="list the methods of self-supervised learning that pretrain knows")
+    command.set_defaults(run=_methods)
+
     command = commands.add_parser("pretrain", help="train an encoder on images without their labels")
     _add_data(command)
     command.add_argument("--out", type=_path, required=True, help="checkpoint to write, such as encoder.safetensors")
-    command.add_argument("--method", choices=METHODS, default="simclr")
+    command.add_argument(
+        "--method", choices=METHODS, default="simclr", help="see the command methods (default: simclr)"
+    )
     command.add_argument(
         "--width", type=int, default=32, help="channels of the first layer; 64 is the usual ResNet-18 (default: 32)"
     )
@@ -107,7 +112,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--view", type=int, help="with --images: pixels of a view (default: three quarters of --size)")
     command.add_argument("--batch", type=int, default=256, help="images a step (default: 256)")
     command.add_argument("--lr", type=float, default=2e-3, help="highest learning rate (default: 0.002)")
-    command.add_argument("--temperature", type=float, default=0.2, help="of SimCLR (default: 0.2)")
+    for name, kind, text in (
+        ("temperature", float, "of the loss (default: 0.2)"),
+        ("momentum", float, "of the target network (default: 0.99, less in short runs)"),
+        ("queue", int, "keys in the queue, a multiple of --batch (default: up to 4096 and a quarter of the images)"),
+        ("regions", int, "of the earth that are told apart (default: 20)"),
+    ):
+        having = ", ".join(method for method, facts in TABLE.items() if name in facts.settings)
+        command.add_argument(f"--{name}", type=kind, help=f"{text}; for {having}")
     command.add_argument("--seed", type=int, default=0, help="of the weights, views and hold-out (default: 0)")
     command.set_defaults(run=_pretrain)
 
@@ -225,6 +237,19 @@ def _pack(options: argparse.Namespace) -> None:
     print(folder)
 
 
+def _methods(options: argparse.Namespace) -> None:
+    from bengelib.methods import COST
+
+    rows = [("method", "cost", "needs beside images", "learns to", "source")]
+    rows += [
+        (name, f"{each.cost:.1f}", ", ".join(each.needs), each.learns, each.source) for name, each in TABLE.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in (rows[0], tuple("-" * width for width in widths), *rows[1:]):
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
+    print(f"\n{COST}")
+
+
 def _of_benge(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments that only ben-ge has, which are refused with a folder of images."""
     given = {"modalities": options.modalities, "target": options.target}
@@ -239,7 +264,8 @@ def _pretrain(options: argparse.Namespace) -> None:
     from bengelib.cores import limit_threads
 
     limit_threads()
-    names = ("method", "width", "epochs", "depth", "size", "view", "lr", "temperature", "seed", "precision")
+    names = ["method", "width", "epochs", "depth", "size", "view", "lr", "seed", "precision"]
+    names += ["temperature", "momentum", "queue", "regions"]
     settings = Pretraining(batch_size=options.batch, **{name: getattr(options, name) for name in names})
     others: dict[str, Any] = _of_benge(options)
     if options.root is not None and options.view is not None:

@@ -30,15 +30,19 @@ from bengelib.data.splits import mgrs_tile
 from bengelib.engine import History, seed_everything
 from bengelib.errors import BandError, CheckpointError, DataWarning
 from bengelib.files import absolute, put_in_place
+from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network
+from bengelib.methods import TABLE
 from bengelib.recipes.finetuning import FINE_TUNING, FROM_SCRATCH
 from bengelib.recipes.label_efficiency import label_efficiency
 from bengelib.recipes.pretraining import (
+    FULL_WIDTH,
     Pretraining,
     as_measured,
     build_encoder,
     mild_views,
     pretrain_encoder,
+    side_by_side,
     strong_views,
 )
 
@@ -77,11 +81,15 @@ def pretrain_images(
         SplitError: a class has too few images.
         RasterError: a broken image (with `on_error="raise"`).
         CheckpointError: `out` cannot be written.
-        ValueError: a method that needs two sensors.
+        ValueError: a method that needs more than images.
     """
     settings = settings or Pretraining()
-    if settings.method == "cross-modal":
-        raise ValueError("cross-modal contrasts two sensors, and these images are of one; choose --method simclr")
+    if needs := TABLE[settings.method].needs:
+        others = [method for method, facts in TABLE.items() if not facts.needs]
+        raise ValueError(
+            f"{settings.method} needs {', '.join(needs)}, which a folder of images has not; choose --method "
+            f"{', '.join(others[:-1])} or {others[-1]}"
+        )
     check_writable(out)
     names = list_images(images, need_classes=False)
     hashes = picture_hashes(images, names)
@@ -121,13 +129,16 @@ def pretrain_benge(
         root: a path or name that `load` takes.
         out: the checkpoint.
         settings: see `Pretraining`.
-        modalities: images that the encoder reads, stacked as channels, or by a ResNet each for `"cross-modal"`.
+        modalities: images that the encoder reads, stacked as channels, or by a ResNet each where the method learns from
+            two sensors.
         target: what the probe shall ask for by default; nothing of it is used here.
         on_error: what to do about damaged patches, `"raise"` or `"skip"`.
         progress: show bars.
 
     Raises:
-        BandError: a modality that is no image, not two of them for `"cross-modal"`, or a target that is no class.
+        BandError: a modality that is no image, not two of them for a method of two sensors, or a target that is no
+            class.
+        MissingModalityError: no place is seen on two dates, for `"seco"`.
         CheckpointError: `out` cannot be written.
         BengeError: whatever `load` finds wrong.
     """
@@ -138,11 +149,19 @@ def pretrain_benge(
     seed_everything(settings.seed)
     reads = dict.fromkeys(check_names(modalities, KEYS, "modalities"), ())
     encoder = build_encoder(reads, settings.method, settings.depth, settings.width)
-    open_ = partial(_open_benge, root, modalities, (), settings.fold, on_error, progress)
+    needs = TABLE[settings.method].needs
+    besides = tuple(key for key in needs if key == "lonlat")
+    open_ = partial(_open_benge, root, modalities, besides, settings.fold, on_error, progress)
     data, held = open_("train"), open_("test")
     views = strong_views(settings.size)
     views = as_measured(views) if settings.method == "cross-modal" else views
-    history = pretrain_encoder(encoder, data, views, settings, progress=progress)
+    if "two sensors" in needs:
+        width = settings.width / FULL_WIDTH
+        first, second = (EarlyFusion({key: ()}, settings.depth, width) for key in modalities)
+        history = pretrain_encoder(first, data, views, settings, encoder_2=second, progress=progress)
+        encoder = side_by_side((first, second))
+    else:
+        history = pretrain_encoder(encoder, data, views, settings, progress=progress)
     config = {
         "made_from": "ben-ge",
         "folder": data.root.name,
