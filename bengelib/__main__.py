@@ -136,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         "--steps", type=int, help="of fine-tuning and from scratch (default: 800, more for many labels)"
     )
     command.add_argument("--turns", type=int, default=8, help="flips and turns a test image is judged in (default: 8)")
+    command.add_argument("--figure", type=_path, help="picture to draw of the rows, such as curve.png")
     command.set_defaults(run=_probe)
 
     command = commands.add_parser("describe", help="write a first dataset.toml from what lies in a folder")
@@ -199,9 +200,13 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     """The arguments that name the images, the same for both commands that learn from them."""
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", type=_path, help="folder of class folders with JPEG or PNG images")
-    source.add_argument("--root", type=_path, help="folder or name of a ben-ge dataset")
-    command.add_argument("--modalities", nargs="+", help="with --root: what the encoder reads (default: s2 s1)")
-    command.add_argument("--target", help="with --root: climate_zone, land_cover_top or corine")
+    source.add_argument("--root", type=_path, help="folder or name of a dataset: of ben-ge, or with a dataset.toml")
+    command.add_argument(
+        "--modalities", nargs="+", help="with --root: what the encoder reads (default: all images; of ben-ge s2 s1)"
+    )
+    command.add_argument(
+        "--target", help="with --root: what is predicted; of ben-ge climate_zone, land_cover_top or corine"
+    )
     command.add_argument("--precision", choices=PRECISIONS, default="auto")
     command.add_argument("--skip", action="store_true", help="leave broken images out instead of stopping")
 
@@ -260,7 +265,7 @@ def _of_benge(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    from bengelib.cli.commands import Pretraining, pretrain_benge, pretrain_images
+    from bengelib.cli.commands import Pretraining, pretrain_dataset, pretrain_images
     from bengelib.cores import limit_threads
 
     limit_threads()
@@ -273,12 +278,19 @@ def _pretrain(options: argparse.Namespace) -> None:
     if options.images is not None:
         pretrain_images(options.images, options.out, settings, **others)
     else:
-        pretrain_benge(options.root, options.out, settings, **others)
+        pretrain_dataset(options.root, options.out, settings, **others)
     print(options.out)
 
 
 def _probe(options: argparse.Namespace) -> None:
-    from bengelib.cli.commands import check_writable, probe_benge, probe_images, probe_options, write_rows
+    from bengelib.cli.commands import (
+        check_writable,
+        draw_rows,
+        probe_dataset,
+        probe_images,
+        probe_options,
+        write_rows,
+    )
     from bengelib.cores import limit_threads
 
     limit_threads()
@@ -288,11 +300,16 @@ def _probe(options: argparse.Namespace) -> None:
     others |= {"modes": options.mode} if options.mode else {}
     others |= {"fractions": options.fractions, "precision": options.precision}
     others["after_each"] = partial(write_rows, options.out)
+    if options.figure is not None:
+        check_writable(options.figure)
     if options.images is not None:
-        probe_images(options.checkpoint, options.images, **others)
+        rows = probe_images(options.checkpoint, options.images, **others)
     else:
-        probe_benge(options.checkpoint, options.root, **others)
+        rows = probe_dataset(options.checkpoint, options.root, **others)
     print(options.out)
+    if options.figure is not None:
+        draw_rows(options.figure, rows)
+        print(options.figure)
 
 
 def _describe(options: argparse.Namespace) -> None:
