@@ -85,11 +85,12 @@ def _refuse_foreign(folder: Path) -> None:
         ChecksumError: naming it.
     """
     content = read_json(folder / "manifest.json") or read_json(folder / "plan.json")
-    schema, arrays = (content.get(name) for name in ("schema", "arrays")) if isinstance(content, dict) else ("", {})
-    ours = {"manifest.json", "plan.json", "done.json", "sources.npy", *(f"{name}.npy" for name in arrays or {})}
+    is_ours = isinstance(content, dict) and content.get("schema") == SCHEMA and isinstance(content.get("arrays"), dict)
+    arrays = [f"{name}.npy" for name in content["arrays"]] if is_ours else []
+    ours = {"manifest.json", "plan.json", "done.json", "sources.npy", *arrays}
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     foreign = [n for n in names if not n.startswith(".") and n.lower() not in _SYSTEM]
-    if schema == SCHEMA:
+    if is_ours:
         foreign = [name for name in foreign if name not in ours]
     if foreign or (folder.exists() and not folder.is_dir()):
         raise ChecksumError(

@@ -205,8 +205,10 @@ def read_description(root: str | Path) -> Description:
         raise disk_error(error, path) from error
     _check_keys(path, "", content, tuple(_TABLES))
     tables = {name: _Table(path, name, content.get(name, {})) for name in _TABLES}
-    for name in ("dataset", "samples"):
-        _check_keys(path, name, tables[name].content, _TABLES[name])
+    for part in ("dataset", "samples"):
+        _check_keys(path, part, tables[part].content, _TABLES[part])
+    name = tables["dataset"].text("name", root.name)
+    licence, citation = (tables["dataset"].text(key, "") for key in ("licence", "citation"))
     samples = _read_samples(tables["samples"])
     sources = {
         part: {
@@ -223,16 +225,7 @@ def read_description(root: str | Path) -> Description:
         raise DescriptionError(f"{path} has {sorted(both)} as modality and as target; give each a name of its own")
     if "table" not in samples and not any(source.files for source in sources["modalities"].values()):
         raise DescriptionError(f"{path} names neither files nor a table: add `table` to [samples]")
-    dataset = tables["dataset"]
-    return Description(
-        root,
-        dataset.text("name", root.name),
-        sources["modalities"],
-        sources["targets"],
-        samples,
-        dataset.text("licence", ""),
-        dataset.text("citation", ""),
-    )
+    return Description(root, name, sources["modalities"], sources["targets"], samples, licence, citation)
 
 
 class _Table:

@@ -11,7 +11,7 @@ from bengelib.data.description import Source
 from bengelib.errors import DescriptionError
 from bengelib.modalities import Modality
 
-_PERCENTILES = tuple(range(0, 101, 5))
+_PERCENTILES = tuple(place + 0.5 for place in range(100))
 _ODD_SHARE = 0.2
 """Share of the samples, at least two of them, from which an offset or another unit is suspected."""
 _S2_BANDS = {*S2, "B10"}
@@ -29,7 +29,7 @@ class Statistics:
         low: the smallest.
         high: the largest.
         samples: how many samples there are.
-        darkest: of the lowest value other than 0 in all bands of each sample, the 0th, 5th, ... 100th percentile.
+        darkest: of the lowest value other than 0 in all bands of each sample, the 0.5th, 1.5th, ... percentile.
     """
 
     count: tuple[int, ...]
@@ -61,7 +61,7 @@ class Statistics:
         return replace(found, count=tuple(map(int, found.count)))
 
     def share_above(self, limit: float) -> float:
-        """Share of the samples that have no value below a limit, 0 apart, to 5 per cent; 0 if it is less than two."""
+        """Share of the samples that have no value below a limit, 0 apart; 0 if it is fewer than two samples."""
         share = sum(value >= limit for value in self.darkest) / len(_PERCENTILES)
         return share if round(share * self.samples) >= 2 else 0.0
 
@@ -90,10 +90,17 @@ def measure(batches: Iterable[np.ndarray], bands: int) -> Statistics:
             count[band] = total
             low[band], high[band] = min(low[band], values.min()), max(high[band], values.max())
     std = np.where(low < high, np.sqrt(squares / np.maximum(count, 1)), 0)  # rounding alone is no variation
-    columns = (count.astype(int), mean, std, low, high)
     lowest = np.concatenate(darkest) if darkest else np.empty(0)
-    quantiles = np.percentile(lowest, _PERCENTILES, method="nearest") if len(lowest) else np.empty(0)
-    return Statistics(*(tuple(values.tolist()) for values in columns), len(lowest), tuple(quantiles.tolist()))
+    quantiles = np.percentile(lowest, _PERCENTILES, method="inverted_cdf") if len(lowest) else np.empty(0)
+    return Statistics(
+        count=tuple(count.astype(int).tolist()),
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
+        low=tuple(low.tolist()),
+        high=tuple(high.tolist()),
+        samples=len(lowest),
+        darkest=tuple(quantiles.tolist()),
+    )
 
 
 def _lowest(batch: np.ndarray) -> np.ndarray:
