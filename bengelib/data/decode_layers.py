@@ -31,21 +31,23 @@ def decode_image(
     """
     numbers = [source.bands.index(band) for band in bands]
     device = next(iter(parts.values())).device
-    columns = {
-        "scale": torch.tensor(layout.scale or (1.0,) * len(source.bands), device=device),
-        "offset": torch.tensor(layout.offset or (0.0,) * len(source.bands), device=device),
-        "mean": torch.tensor(mean or (float("nan"),) * len(source.bands), device=device),
+    scale, offset = layout.scales(source)
+    nan = (float("nan"),) * len(source.bands)
+    columns = {"scale": scale, "offset": offset, "mean": mean or nan}
+    chosen = {
+        name: torch.tensor([values[n] for n in numbers], dtype=torch.float32, device=device).view(-1, 1, 1)
+        for name, values in columns.items()
+        if values
     }
-    chosen = {name: values.float()[numbers].view(-1, 1, 1) for name, values in columns.items()}
     is_float = layout.dtype.startswith("float")
 
     def change(values: Tensor, places: Sequence[int]) -> None:
         absent = ~values.isfinite() if is_float else None
         for number in layout.no_data:
             absent = values == number if absent is None else absent | (values == number)
-        if layout.scale:
+        if scale:
             values.mul_(chosen["scale"][places])
-        if layout.offset:
+        if offset:
             values.add_(chosen["offset"][places])
         if absent is not None:
             torch.where(absent, chosen["mean"][places], values, out=values)

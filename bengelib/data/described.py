@@ -21,7 +21,7 @@ from bengelib.data.samples import groups_of, read_column, read_samples, sides_of
 from bengelib.data.splits import SPLITS
 from bengelib.data.statistics import Statistics, as_modality
 from bengelib.data.stores import FileStore, PackStore, open_store
-from bengelib.errors import RasterError, SplitError, TableError
+from bengelib.errors import DescriptionError, RasterError, SplitError, TableError
 from bengelib.modalities import Modality, Target
 
 
@@ -95,11 +95,13 @@ class DescribedDataset(Dataset[Sample]):
         for key, names in (bands or {}).items():
             check_names((key,), self.modalities, "modalities with bands")
             self.bands[key] = check_names(names, known.modalities[key].bands, f"bands of {key}", empty=False)
-        self.transform, self.decoded, self.progress = transform, decoded, progress
+        self.transform, self.decoded, self.on_error, self.progress = transform, decoded, on_error, progress
+        if taken := [key for key in self.keys if hasattr(torch.nn.ModuleDict(), key)]:
+            raise DescriptionError(f"{known.path}: {taken} are names that a network cannot have; give them others")
         whole = read_samples(known)
         self.store: FileStore | PackStore = open_store(known, whole)
         chosen = self._choose(whole, split, scheme, fold)
-        self.skipped = self._check_samples(whole, chosen, on_error)
+        self.skipped = self._check_samples(whole, chosen)
         used = chosen[~whole.index[chosen].isin(list(self.skipped))]
         if not len(used):
             first, reason = next(iter(self.skipped.items()))
@@ -130,22 +132,26 @@ class DescribedDataset(Dataset[Sample]):
         sources = {key: self.description.source(key) for key in self.keys}
         return {key: source for key, source in sources.items() if source.columns}
 
-    def _check_samples(self, whole: pd.DataFrame, chosen: np.ndarray, on_error: str) -> dict[str, str]:
-        """Samples that lack a file or a value of a modality, with the reason."""
+    def _check_samples(self, whole: pd.DataFrame, chosen: np.ndarray) -> dict[str, str]:
+        """Samples that lack a file or a value of a modality, or have a damaged file, with the reason."""
         reasons: dict[str, str] = {}
-        for key in self.modalities:
+        for key in self.keys:
             source = self.description.source(key)
-            bad = self.store.problems(key, chosen, thorough=on_error == "skip")
-            if source.columns:
+            if source.files:
+                bad = self.store.problems(key, chosen, thorough=self.on_error == "skip")
+            elif key in self.modalities:
                 values = read_column(source, whole.iloc[chosen])
                 lacking = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-                bad = {whole.index[row]: f"no value of {key} in the table" for row in chosen[lacking]}
-            if bad and on_error == "raise":
+                what = f"no value in {source.table}, column {' or '.join(source.columns)}"
+                bad = {whole.index[row]: what for row in chosen[lacking]}
+            else:
+                continue
+            if bad and self.on_error == "raise":
                 first, reason = next(iter(bad.items()))
                 error = TableError if source.columns else RasterError
                 raise error(
-                    f"{len(bad)} of {len(chosen)} samples cannot be used, the first being {first} ({reason}). Mend "
-                    'them, or give on_error="skip" to go on without them.'
+                    f"{source.where} {len(bad)} of {len(chosen)} samples cannot be used, the first being {first} "
+                    f'({reason}). Mend them, or give on_error="skip" to go on without them.'
                 )
             for sample, reason in bad.items():
                 reasons.setdefault(sample, f"{key}: {reason}")
@@ -157,24 +163,32 @@ class DescribedDataset(Dataset[Sample]):
         for sample, reason in self.skipped.items():
             account.leave_out(f"have no {reason.partition(':')[0]} that can be used", sample, reason)
         account.put_aside(f"are not in split {split!r}", len(whole) - len(chosen))
-        for key, names in self.store.strangers(self.keys).items():
-            account.remarks.append(
-                f"{len(names)} files of {key} are of no sample of the table, the first being {names[0]}; left out"
-            )
+        for key in self.store.layouts:
+            if key in self.keys and (names := self.store.strangers(key)):
+                account.remarks.append(
+                    f"{len(names)} files of {key} are of no sample of {self.description.samples['table']}, the first "
+                    f"being {names[0]}; left out"
+                )
         for key in self.targets:
-            values = self._tables.get(key)
-            if values is not None:
-                unknown = (values == IGNORE_INDEX) if not values.is_floating_point() else values.isnan()
-                count = int(unknown.reshape(len(values), -1).any(dim=1).sum())
-                if count:
-                    account.note(f"have no {key} (that is allowed)", f"{count} samples", harmless=True)
+            for sample in self._unlabelled(key):
+                account.note(f"have no {key} (that is allowed)", sample, harmless=True)
         account.tell(stacklevel=3)
         return account
+
+    def _unlabelled(self, key: str) -> list[str]:
+        """Samples without a label of a target."""
+        if key not in self._tables:
+            return [name for name in self.store.unlabelled(key) if name in self.meta.index]
+        values = self._tables[key]
+        unknown = values.isnan() if values.is_floating_point() else values == IGNORE_INDEX
+        return [self.patch_ids[row] for row in unknown.reshape(len(values), -1).any(dim=1).nonzero()[:, 0].tolist()]
 
     @cached_property
     def statistics(self) -> dict[str, Statistics]:
         """Of each modality, over all samples of the dataset, whatever the split: measured once, then kept on disk."""
-        return {key: self.store.statistics(key, self.progress) for key in self.modalities}
+        return {
+            key: self.store.statistics(key, on_error=self.on_error, progress=self.progress) for key in self.modalities
+        }
 
     @cached_property
     def inputs(self) -> dict[str, Modality]:
@@ -182,11 +196,10 @@ class DescribedDataset(Dataset[Sample]):
 
         Raises:
             DescriptionError: the statistics contradict the unit that is stated, or a band never varies.
+            RasterError: a file of any sample is damaged (with `on_error="raise"`).
         """
         return {
-            key: as_modality(self.description, self.description.source(key), found, self.shape(key)).take(
-                self.bands[key]
-            )
+            key: as_modality(self.description.source(key), found, self.bands[key], self.shape(key))
             for key, found in self.statistics.items()
         }
 
@@ -279,17 +292,17 @@ class DescribedDataset(Dataset[Sample]):
         decoded = dict(batch)
         for key in self.keys:
             source, layout = self.description.source(key), self.store.layouts.get(key)
-            if layout is None:
+            parts = {name: decoded.pop(name) for name in (layout.arrays if layout else ()) if name in decoded}
+            if layout is None or not parts:
                 continue
-            parts = {name: decoded.pop(name) for name in layout.arrays if name in decoded}
-            if not parts:
-                decoded.update({name: batch[name] for name in (key,) if name in batch})
-            elif source.kind == "image":
-                decoded[key] = decode_image(source, layout, parts, self.bands[key], self.statistics[key].mean)
-            elif key in self.targets:
-                decoded[key] = parts[key].to(torch.int64)
+            if source.kind == "image":
+                has_gaps = layout.no_data or layout.dtype.startswith("float")
+                mean = self.statistics[key].mean if has_gaps else None
+                decoded[key] = decode_image(source, layout, parts, self.bands[key], mean)
             else:
-                decoded[key] = decode_map(parts[key], len(source.classes))
+                (indices,) = parts.values()
+                is_target = key in self.targets
+                decoded[key] = indices.to(torch.int64) if is_target else decode_map(indices, len(source.classes))
         return decoded
 
 

@@ -2,13 +2,19 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from bengelib.errors import DescriptionError
+from bengelib.files import disk_error
+
+PACK = "packed"
+"""Folder of the pack, in the folder of the dataset. No pattern finds a file in it, nor in one that is being written."""
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
+NO_NAME = re.compile(r"[/\\\0]|^\.{0,2}$|^[A-Za-z]:")
+"""What no name of one file or folder has."""
 
 
 class FilePattern:
@@ -30,8 +36,9 @@ class FilePattern:
             DescriptionError: it is absolute, leaves the folder, or has braces that do not fit or `*` beside letters.
         """
         self.root, self.text, self.where = root, text, where
-        parts = PurePosixPath(text).parts
-        if not text or text.startswith(("/", "~")) or ".." in parts or "\\" in text or re.match(r"[A-Za-z]:", text):
+        self.parts = parts = PurePosixPath(text).parts
+        leads_out = text.startswith(("/", "~")) or ".." in parts or re.search(r"[\\\0]|^[A-Za-z]:", text)
+        if not parts or leads_out:
             raise DescriptionError(
                 f"{where} = {text!r}; expected a path within {root}, with / between folders and without '..'"
             )
@@ -42,8 +49,9 @@ class FilePattern:
             raise DescriptionError(
                 f"{where} = {text!r}; expected * for one whole folder at most, such as '*/{{id}}.tif'"
             )
+        self._pieces = [_FIELD.split(part) for part in parts]  # text and names of columns in turn
 
-    @property
+    @cached_property
     def fields(self) -> list[str]:
         """Names in braces, each once, in order."""
         return list(dict.fromkeys(_FIELD.findall(self.text)))
@@ -56,99 +64,128 @@ class FilePattern:
             band: name of the band, for a pattern with `{band}`.
 
         Raises:
-            DescriptionError: a value would lead out of the folder.
+            DescriptionError: a value would lead out of the folder, or two folders that `*` stands for have the file.
         """
-        values = {**row, "band": band}
-
-        def filled(match: re.Match[str]) -> str:
-            value = values[match[1]]
-            if "/" in value or "\\" in value or value in ("", ".", ".."):
-                raise DescriptionError(
-                    f"{self.where} = {self.text!r} takes {match[1]} = {value!r} of sample {row.get('id')!r}, which is "
-                    "no name of a file or folder; a path must stay within the folder of the dataset"
-                )
-            return value
-
-        parts = [_FIELD.sub(filled, part) for part in PurePosixPath(self.text).parts]
-        if "*" in parts:
-            star = parts.index("*")
-            below = "/".join(parts[:star])
-            parts[star] = self._folders.get((below, parts[star + 1]), "*")
-        return self.root.joinpath(*parts)
+        parts = []
+        for pieces in self._pieces:
+            part = pieces[0]
+            for field, text in zip(pieces[1::2], pieces[2::2], strict=True):
+                value = band if field == "band" else row[field]
+                if NO_NAME.search(value):
+                    raise DescriptionError(
+                        f"{self.where} = {self.text!r} takes {field} = {value!r} of sample {row.get('id')!r}, which is "
+                        "no name of a file or folder; a path must stay within the folder of the dataset"
+                    )
+                part += value + text
+            parts.append(part)
+        if "*" not in self.parts:
+            return self.root.joinpath(*parts)
+        star = self.parts.index("*")
+        folders = self._folders.get(("/".join(parts[:star]), parts[star + 1]), ["*"])
+        paths = [self.root.joinpath(*parts[:star], folder, *parts[star + 1 :]) for folder in folders]
+        if len(paths) > 1:
+            paths = [path for path in paths if path.is_file()] or paths[:1]
+        if len(paths) > 1:
+            raise self._ambiguous(paths[0], paths[1])
+        return paths[0]
 
     @cached_property
-    def _folders(self) -> dict[tuple[str, str], str]:
-        """For the folder before `*` and each name in a folder that it stands for, the name of that folder."""
-        parts = PurePosixPath(self.text).parts
-        star = parts.index("*")
-        found: dict[tuple[str, str], str] = {}
-        for before in sorted(self._matching(self.root, parts[:star])):
-            below = before.relative_to(self.root).as_posix()
-            for folder in sorted(entry.name for entry in os.scandir(before) if entry.is_dir()):
-                for name in os.listdir(before / folder):
-                    found.setdefault(("" if below == "." else below, name), folder)
+    def _folders(self) -> dict[tuple[str, str], list[str]]:
+        """For the folder before `*` and a name in folders that `*` stands for, the names of these."""
+        star = self.parts.index("*")
+        found: dict[tuple[str, str], list[str]] = {}
+        for before in self._matching("", self.parts[:star]):
+            for folder, _ in self._entries(before, folders=True):
+                for name, _ in self._entries(f"{before}/{folder}".lstrip("/")):
+                    found.setdefault((before, name), []).append(folder)
         return found
 
-    def _matching(self, folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
-        """Folders below `folder` that the parts of a pattern fit."""
+    def _matching(self, folder: str, parts: Sequence[str]) -> Iterator[str]:
+        """Folders within `folder` that parts of the pattern fit."""
         if not parts:
             yield folder
             return
-        known = _regex(parts[0])
-        with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir() and known.fullmatch(entry.name))
-        for name in names:
-            yield from self._matching(folder / name, parts[1:])
+        fits = _regex(parts[0])
+        for name, _ in self._entries(folder, folders=True):
+            if fits.fullmatch(name):
+                yield from self._matching(f"{folder}/{name}".lstrip("/"), parts[1:])
 
-    def rows(self, known: tuple[str, ...] = ()) -> list[dict[str, str]]:
+    def _entries(self, folder: str, *, folders: bool = False) -> list[tuple[str, bool]]:
+        """Names in a folder, relative to the root, and whether each is a folder; without hidden ones and packs.
+
+        Raises:
+            DiskError: the folder cannot be read.
+        """
+        try:
+            with os.scandir(self.root / folder) as entries:
+                found = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise disk_error(error, self.root / folder) from error
+        ours = (PACK, f"{PACK}.partial") if not folder else ()
+        return [(name, is_folder) for name, is_folder in found if name not in ours and (is_folder or not folders)]
+
+    def files(self, bands: Sequence[str] = ()) -> dict[str, dict[str, str]]:
+        """The files on disk that fit, in order: by path relative to the root, the values of the fields.
+
+        Args:
+            bands: what `{band}` may stand for; anything if empty.
+        """
+        return dict(self._collect("", self.parts, {}, bands))
+
+    def rows(self, bands: Sequence[str] = ()) -> list[dict[str, str]]:
         """The samples that the files on disk make, in the order of their paths: the values of the fields of each.
 
-        Files of several bands, `known`, make one sample.
+        Files of several bands make one sample.
+
+        Raises:
+            DescriptionError: two files, in two folders that `*` stands for, would be of the same sample.
         """
-        found: dict[tuple[tuple[str, str], ...], None] = {}
-        if self.root.is_dir():
-            self._collect(self.root, PurePosixPath(self.text).parts, {}, found)
-        rows = [dict(values) for values in found]
-        if "band" in self.fields:
-            bands = {row.pop("band") for row in rows}
-            if known and not set(known) & bands:
-                return []
-            rows = [dict(values) for values in dict.fromkeys(tuple(row.items()) for row in rows)]
-        return rows
+        paths: dict[tuple[tuple[str, str], ...], str] = {}
+        samples: dict[tuple[tuple[str, str], ...], None] = {}
+        for path, values in self.files(bands).items():
+            other = paths.setdefault(tuple(values.items()), path)
+            if other != path:
+                raise self._ambiguous(self.root / other, self.root / path)
+            samples[tuple((field, value) for field, value in values.items() if field != "band")] = None
+        return [dict(values) for values in samples]
+
+    def _ambiguous(self, one: Path, other: Path) -> DescriptionError:
+        return DescriptionError(
+            f"{self.where} = {self.text!r} fits {one} and {other}; name the folder by a column in braces in place of *"
+        )
 
     def _collect(
-        self,
-        folder: Path,
-        parts: tuple[str, ...],
-        values: dict[str, str],
-        found: dict[tuple[tuple[str, str], ...], None],
-    ) -> None:
-        part, last = _regex(parts[0], values), len(parts) == 1
-        with os.scandir(folder) as entries:
-            listed = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
-        for name, is_folder in listed:
-            match = part.fullmatch(name)
+        self, folder: str, parts: Sequence[str], values: Mapping[str, str], bands: Sequence[str]
+    ) -> Iterator[tuple[str, dict[str, str]]]:
+        fits, last = _regex(parts[0], values, bands), len(parts) == 1
+        for name, is_folder in self._entries(folder):
+            match = fits.fullmatch(name)
             if match is None or is_folder == last:
                 continue
-            here = {**values, **{_unescaped(key): value for key, value in match.groupdict().items()}}
+            here = {**values, **{_unescaped(group): value for group, value in match.groupdict().items()}}
+            path = f"{folder}/{name}".lstrip("/")
             if last:
-                found[tuple(here.items())] = None
+                yield path, here
             else:
-                self._collect(folder / name, parts[1:], here, found)
+                yield from self._collect(path, parts[1:], here, bands)
 
 
-def _regex(part: str, values: Mapping[str, str] | None = None) -> re.Pattern[str]:
+def _regex(part: str, values: Mapping[str, str] | None = None, bands: Sequence[str] = ()) -> re.Pattern[str]:
     """What matches one part of a pattern; fields that have a value already must have the same one."""
-    text, end, seen = "", 0, set(values or ())
+    values = values or {}
+    text, end, seen = "", 0, set()
     for match in _FIELD.finditer(part):
         text += re.escape(part[end : match.start()])
         field = match[1]
-        if values and field in values:
+        if field in values:
             text += re.escape(values[field])
         elif field in seen:
             text += f"(?P={_escaped(field)})"
         else:
-            text += f"(?P<{_escaped(field)}>.+)"
+            may_be = "|".join(map(re.escape, bands)) if field == "band" and bands else ".+"
+            text += f"(?P<{_escaped(field)}>{may_be})"
         seen.add(field)
         end = match.end()
     text += re.escape(part[end:])

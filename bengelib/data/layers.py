@@ -4,19 +4,22 @@ The first sample says how a modality is stored: types, sizes, and the tags of it
 the same, or `dataset.toml` has to give the rule.
 """
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from bengelib.bands import IGNORE_INDEX
 from bengelib.data.description import Source
+from bengelib.data.value_tags import changing_tags, no_data_tags
 from bengelib.errors import MissingModalityError, RasterError
 
 _TYPES = {
@@ -38,13 +41,14 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Layer:
-    """What one file, or some bands of it, holds."""
+    """What one file holds of a sample: pixels (k, h, w) of the bands at `places`, and what its tags say of them."""
 
     path: Path
-    pixels: np.ndarray  # (k, h, w)
-    no_data: float | None
-    scale: tuple[float, ...]
-    offset: tuple[float, ...]
+    places: tuple[int, ...]
+    pixels: np.ndarray
+    no_data: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    offset: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,9 @@ class Layout:
         arrays: by name of an array, the places of its bands and the shape of one sample: (k, h, w) of an image, (h, w)
             of a map.
         dtype: of the arrays.
-        scale: of each band, from the description or the tags of the files; empty for 1.
+        scale: of each band, by the tags of the files; empty for 1.
         offset: of each band; empty for 0.
-        no_data: stored numbers that are no measurement.
+        no_data: stored numbers that are no measurement, by the description or the tags.
         shape: pixels of a sample, rows and columns.
     """
 
@@ -68,45 +72,62 @@ class Layout:
     no_data: tuple[float, ...]
     shape: tuple[int, int]
 
+    def array_of(self, place: int) -> tuple[int, ...]:
+        """Shape of the array that has the band at a place."""
+        return next(shape for places, shape in self.arrays.values() if place in places)
+
+    def scales(self, source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Scale and offset of each band, by the description or, where it has neither, by the tags; empty for 1 and 0.
+
+        A scale that is stated takes the place of both tags.
+        """
+        offset = source.offset or (() if source.scale else self.offset)
+        return source.scale or self.scale, offset if any(offset) else ()
+
 
 def find_layout(source: Source, row: Mapping[str, str]) -> Layout:
     """How an image or map is stored, from the files of one sample.
 
     Raises:
         MissingModalityError: a file is not there.
-        RasterError: one cannot be read, has other bands than the description, or types that differ.
+        RasterError: one cannot be read, has other bands than the description, or types or shapes that differ.
     """
     layers = _read_files(source, row, None)
+    by_shape: dict[tuple[int, int], list[int]] = {}
+    for layer in layers:
+        by_shape.setdefault((layer.pixels.shape[1], layer.pixels.shape[2]), []).extend(layer.places)
+    rows, columns = shape = max(by_shape)
+    if source.size:
+        shape = (source.size, source.size)
+        if len(by_shape) == 1:  # one file, or files of one resolution: read at the size that was asked for
+            by_shape = {shape: list(range(len(source.bands) or 1))}
+    elif odd := [each for each in by_shape if each[0] * columns != each[1] * rows]:
+        raise RasterError(
+            f"{source.where} the files of a sample have {odd[0][0]} x {odd[0][1]} and {rows} x {columns} pixels, such "
+            f"as {layers[0].path}; state the size that samples shall have, such as size = {rows}"
+        )
+    names = {each: f"{source.key}.{each[0]}x{each[1]}" for each in by_shape}  # with a point, as no key has one
+    no_data = source.no_data or layers[0].no_data
     if source.kind == "map":
-        (layer,) = layers
-        height, width = _sized(source, layer.pixels.shape[1:])
-        no_data = source.no_data or _tag(layer)
-        return Layout({source.key: ((0,), (height, width))}, "uint8", (), (), no_data, (height, width))
+        return Layout({names[shape]: ((0,), shape)}, "uint8", (), (), no_data, shape)
     types = {_TYPES[layer.pixels.dtype.name] for layer in layers}
     if len(types) > 1:
         raise RasterError(
-            f"the files of {source.key} have the types {sorted(types)}, such as {layers[0].path}; describe them as two "
-            "modalities, or store them alike"
+            f"{source.where} the files of a sample have the types {sorted(types)}, such as {layers[0].path}; describe "
+            "them as two modalities, or store them alike"
         )
-    tags = {_tag(layer) for layer in layers}
-    if len(tags) > 1 and not source.no_data:
-        raise RasterError(f"the files of {source.key} name {sorted(tags)} as no data; state no_data in dataset.toml")
-    scale = source.scale or tuple(value for layer in layers for value in layer.scale)
-    offset = source.offset or (() if source.scale else tuple(value for layer in layers for value in layer.offset))
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    places = iter(range(len(source.bands)))
-    for layer in layers:
-        for _ in range(len(layer.pixels)):
-            by_shape.setdefault(layer.pixels.shape[1:], []).append(next(places))
-    if source.size and len(by_shape) == 1:  # one file, or files of one resolution: read at the size that was asked for
-        by_shape = {(source.size, source.size): list(range(len(source.bands)))}
-    largest = max(by_shape)
-    shape = (source.size, source.size) if source.size else (largest[0], largest[1])
-    names = {pixels: source.key if len(by_shape) == 1 else f"{source.key}_{pixels[0]}" for pixels in by_shape}
-    arrays = {names[pixels]: (tuple(bands), (len(bands), *pixels)) for pixels, bands in by_shape.items()}
-    dtype = types.pop()
-    one = all(value == 1 for value in scale), all(value == 0 for value in offset)
-    return Layout(arrays, dtype, () if one[0] else scale, () if one[1] else offset, source.no_data or tags.pop(), shape)
+    if not source.no_data and (other := next((layer for layer in layers if layer.no_data != no_data), None)):
+        raise RasterError(_no_data_differs(source, other, layers[0].path.name, no_data))
+    scale = tuple(value for layer in layers for value in layer.scale)
+    offset = tuple(value for layer in layers for value in layer.offset)
+    return Layout(
+        {names[each]: (tuple(places), (len(places), *each)) for each, places in by_shape.items()},
+        types.pop(),
+        scale if any(value != 1 for value in scale) else (),
+        offset if any(offset) else (),
+        no_data,
+        shape,
+    )
 
 
 def read_stored(source: Source, layout: Layout, row: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -118,16 +139,19 @@ def read_stored(source: Source, layout: Layout, row: Mapping[str, str]) -> dict[
             that the description does not name.
     """
     layers = _read_files(source, row, layout)
-    where = str(layers[0].path)
     if source.kind == "map":
-        return {source.key: _as_indices(source, layout, layers[0].pixels[0], where)}
+        (name,) = layout.arrays
+        return {name: _as_indices(source, layers[0])}
     bands = [band for layer in layers for band in layer.pixels]
     if not any(measured(band, layout.no_data).any() for band in bands):
-        raise RasterError(f"{where} holds no data at all for {source.key}; leave the sample out of the table")
-    stored = {}
-    for name, (places, _) in layout.arrays.items():
-        stored[name] = np.stack([bands[place] for place in places]).astype(layout.dtype)
-    return stored
+        raise RasterError(
+            f"{layers[0].path} has no data at any pixel of {source.key} (no data: {list(layout.no_data) or 'NaN'}); "
+            f"leave the sample out, or correct no_data of {source.where}"
+        )
+    return {
+        name: np.stack([bands[place] for place in places]).astype(layout.dtype, copy=False)
+        for name, (places, _) in layout.arrays.items()
+    }
 
 
 def measured(pixels: np.ndarray, no_data: Sequence[float]) -> np.ndarray:
@@ -138,10 +162,11 @@ def measured(pixels: np.ndarray, no_data: Sequence[float]) -> np.ndarray:
     return there
 
 
-def _as_indices(source: Source, layout: Layout, codes: np.ndarray, where: str) -> np.ndarray:
+def _as_indices(source: Source, layer: Layer) -> np.ndarray:
     """Indices of classes, (h, w) uint8, of a map of codes; 255 where there is no data."""
+    codes = layer.pixels[0]
     indices = np.full(codes.shape, IGNORE_INDEX, np.uint8)
-    known = ~measured(codes, layout.no_data)
+    known = ~measured(codes, source.no_data or layer.no_data)
     for index, code in enumerate(source.codes):
         here = codes == code
         indices[here] = index
@@ -149,8 +174,8 @@ def _as_indices(source: Source, layout: Layout, codes: np.ndarray, where: str) -
     if not known.all():
         odd = codes[~known][0]
         raise RasterError(
-            f"{where} holds the code {odd:g} at {int((~known).sum())} pixels, which is no class of {source.key}, "
-            f"{dict(zip(source.codes, source.classes, strict=True))}; add it to classes or to no_data in dataset.toml"
+            f"{layer.path} holds {odd:g} at {int((~known).sum())} pixels, which is no class of {source.where} "
+            f"classes = {dict(zip(source.codes, source.classes, strict=True))}; add it there or to no_data"
         )
     return indices
 
@@ -158,130 +183,156 @@ def _as_indices(source: Source, layout: Layout, codes: np.ndarray, where: str) -
 def _read_files(source: Source, row: Mapping[str, str], layout: Layout | None) -> list[Layer]:
     """The files of one sample, in the order of the bands."""
     assert source.files is not None
-    if "band" in source.files.fields:
-        shapes = {place: shape for places, shape in (layout.arrays.values() if layout else ()) for place in places}
-        return [
-            _read(source, source.files.path(row, band), (band,), layout, shapes.get(place))
-            for place, band in enumerate(source.bands)
-        ]
-    shape = next(iter(layout.arrays.values()))[1] if layout and len(layout.arrays) == 1 else None
-    wanted = ("",) if source.kind == "map" else source.bands
-    return [_read(source, source.files.path(row), wanted, layout, shape)]
+    if not source.per_band:
+        return [_read(source, source.files.path(row), tuple(range(len(source.bands))), layout)]
+    return [_read(source, source.files.path(row, band), (n,), layout) for n, band in enumerate(source.bands)]
 
 
-def _read(
-    source: Source, path: Path, bands: Sequence[str], layout: Layout | None, shape: tuple[int, ...] | None
-) -> Layer:
-    """Some bands of one file, at the size of the layout if the description states one."""
+def _read(source: Source, path: Path, places: tuple[int, ...], layout: Layout | None) -> Layer:
+    """The bands of a source at some places from one file, at the size of the layout if the description states one."""
+    if source.kind == "map":
+        places = (0,)
     if not path.is_file():
         raise MissingModalityError(
-            f"no {path}, which [{source.key}] files = {source.files.text if source.files else ''!r} asks for; mend the "
-            "pattern or the table, or leave the sample out"
+            f"no {path}, which {source.files.where if source.files else source.where} asks for; mend the pattern or "
+            "the table, or leave the sample out"
         )
+    shape = layout.array_of(places[0])[-2:] if layout else None
     try:
-        layer = _read_npy(source, path, bands) if path.suffix == ".npy" else _read_raster(source, path, bands, shape)
+        read = _read_npy if path.suffix.lower() == ".npy" else _read_raster
+        layer = read(source, path, places, shape if source.size else None)
+    except RasterError:
+        raise
     except (RasterioError, OSError, ValueError, MemoryError) as error:
-        if isinstance(error, RasterError):
-            raise
         raise RasterError(f"{path} cannot be read ({error})") from error
     if layer.pixels.dtype.name not in _TYPES:
-        raise RasterError(
-            f"{path} holds {layer.pixels.dtype}, which is no real number; store magnitude and phase apart"
-        )
-    if layout is not None:
+        raise RasterError(f"{path} holds {layer.pixels.dtype}, not real numbers; store the parts of complex ones apart")
+    if layout is not None and shape is not None:
         _compare(source, layout, layer, shape)
     return layer
 
 
-def _compare(source: Source, layout: Layout, layer: Layer, shape: tuple[int, ...] | None) -> None:
+def _compare(source: Source, layout: Layout, layer: Layer, shape: Sequence[int]) -> None:
     """Refuse a file that differs from the first one where no rule is stated."""
-    expected = shape[-2:] if shape else layout.shape
-    if layer.pixels.shape[1:] != expected:
+    height, width = layer.pixels.shape[1:]
+    if (height, width) != tuple(shape):
         raise RasterError(
-            f"{layer.path} has {layer.pixels.shape[1]} x {layer.pixels.shape[2]} pixels, the first sample "
-            f"{expected[0]} x {expected[1]}; state the size that samples shall have, such as size = {expected[0]}, in "
-            f"[{source.key}] of dataset.toml"
+            f"{layer.path} has {height} x {width} pixels, the first sample {shape[0]} x {shape[1]}; state the size "
+            f"that samples shall have, such as size = {shape[0]}, in {source.where}"
         )
     if source.kind == "map":
         return
-    dtype = _TYPES[layer.pixels.dtype.name]
-    if dtype != layout.dtype:
+    if _TYPES[layer.pixels.dtype.name] != layout.dtype:
         raise RasterError(
-            f"{layer.path} holds {layer.pixels.dtype}, the first sample {layout.dtype}; store all files alike"
+            f"{layer.path} holds {layer.pixels.dtype}, the first sample {layout.dtype}; store all files of "
+            f"{source.where} alike"
         )
-    tag = _tag(layer)
-    if not source.no_data and tag != layout.no_data:
-        raise RasterError(
-            f"{layer.path} names {tag or 'nothing'} as no data, the first sample {layout.no_data or 'nothing'}; state "
-            f"no_data in [{source.key}] of dataset.toml"
-        )
-    if not source.scale and any(s != 1 for s in layer.scale) != bool(layout.scale):
-        raise RasterError(
-            f"{layer.path} has the scale {layer.scale}, the first sample {layout.scale or 1}; state scale and offset "
-            f"in [{source.key}] of dataset.toml"
-        )
-
-
-def _tag(layer: Layer) -> tuple[float, ...]:
-    return () if layer.no_data is None or not np.isfinite(layer.no_data) else (float(layer.no_data),)
-
-
-def _sized(source: Source, shape: Sequence[int]) -> tuple[int, int]:
-    return (source.size, source.size) if source.size else (shape[0], shape[1])
-
-
-def _read_raster(source: Source, path: Path, bands: Sequence[str], shape: tuple[int, ...] | None) -> Layer:
-    """Bands of a GeoTIFF, PNG or JPEG by GDAL; resampled to the size that is stated, maps to the nearest pixel."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path) as file:
-            layers = _chosen(source, path, bands, file.count, file.descriptions)
-            options: dict[str, Any] = {}
-            if shape is not None and source.size and (file.height, file.width) != shape[-2:]:
-                options["out_shape"] = (len(layers), *shape[-2:])
-                options["resampling"] = Resampling.nearest if source.kind == "map" else Resampling.bilinear
-            pixels = file.read(layers, **options)
-            places = [layer - 1 for layer in layers]
-            return Layer(
-                path,
-                pixels,
-                file.nodatavals[places[0]],
-                tuple(file.scales[place] for place in places),
-                tuple(file.offsets[place] for place in places),
+    if not source.no_data and layer.no_data != layout.no_data:
+        raise RasterError(_no_data_differs(source, layer, "the first sample", layout.no_data))
+    for name, stated, tags, first, neutral in (
+        ("scale", source.scale, layer.scale, layout.scale, 1.0),
+        ("offset", source.offset or source.scale, layer.offset, layout.offset, 0.0),
+    ):
+        expected = tuple(first[place] if first else neutral for place in layer.places)
+        if not stated and tags != expected:
+            raise RasterError(
+                f"{layer.path} has the {name} {list(tags)}, the first sample {list(expected)}; store all files alike, "
+                f"or state scale and offset in {source.where}"
             )
 
 
-def _read_npy(source: Source, path: Path, bands: Sequence[str]) -> Layer:
+def _no_data_differs(source: Source, layer: Layer, other: str, no_data: Sequence[float]) -> str:
+    names = [f"{list(values)}" if values else "nothing" for values in (layer.no_data, no_data)]
+    return f"{layer.path} names {names[0]} as no data, {other} {names[1]}; state no_data in {source.where}"
+
+
+def _read_raster(source: Source, path: Path, places: tuple[int, ...], shape: Sequence[int] | None) -> Layer:
+    """Bands of a GeoTIFF, PNG or JPEG by GDAL, at `shape` (h, w) if it is given."""
+    is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        # else a truncated JPEG is filled with grey
+        strict = rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True) if is_jpeg else nullcontext()
+        with strict, rasterio.open(path) as file:
+            chosen = _chosen(source, path, places, file.count, file.descriptions)
+            _check_meaning(source, path, file, chosen[0])
+            pixels = file.read(chosen)
+            if shape is not None and pixels.shape[1:] != tuple(shape):
+                blends = source.kind == "image" and measured(pixels, source.no_data).all()
+                how = Resampling.bilinear if blends else Resampling.nearest  # what is no data blends with nothing
+                pixels = file.read(chosen, out_shape=(len(chosen), *shape), resampling=how)
+            tags = [*file.tags().items(), *(item for layer in chosen for item in file.tags(layer).items())]
+            scale = tuple(file.scales[layer - 1] for layer in chosen)
+            offset = tuple(file.offsets[layer - 1] for layer in chosen)
+            applied = source.kind == "map" or source.scale or source.offset or {*scale} != {1.0} or any(offset)
+            if not applied and (odd := changing_tags(tags)):
+                raise RasterError(
+                    f"{path} says in words of its own that its values are to be scaled or shifted ({', '.join(odd)}); "
+                    f"state scale and offset in {source.where}"
+                )
+            no_data = [file.nodatavals[chosen[0] - 1], *no_data_tags(str(path), tags)]
+            finite = dict.fromkeys(float(value) for value in no_data if value is not None and math.isfinite(value))
+            return Layer(path, places, pixels, tuple(finite), scale, offset)
+
+
+def _check_meaning(source: Source, path: Path, file: Any, layer: int) -> None:
+    """Refuse pixels that stand for colours of a palette, that a mask hides, or that are one page of several."""
+    if file.subdatasets:
+        raise RasterError(f"{path} has {len(file.subdatasets)} pages or parts; expected the bands as layers of one")
+    if source.kind == "image" and file.colorinterp[layer - 1] == ColorInterp.palette:
+        raise RasterError(
+            f"{path} holds the numbers of colours in a palette, which are no measurements; describe {source.where} "
+            "with kind = 'map' if they are classes, else store the colours themselves"
+        )
+    flags = file.mask_flag_enums[layer - 1]
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags and not file.dataset_mask().all():
+        raise RasterError(
+            f"{path} hides pixels by a mask, which is not read; write a number that is no measurement into them, and "
+            f"state it as no_data in {source.where}"
+        )
+
+
+def _read_npy(source: Source, path: Path, places: tuple[int, ...], shape: Sequence[int] | None) -> Layer:
     """Bands of a `.npy` file of shape (bands, h, w), or (h, w) of one band."""
-    pixels = np.load(path, allow_pickle=False)
+    with path.open("rb") as file:
+        pixels = np.lib.format.read_array(file, allow_pickle=False)
     if pixels.ndim == 2:
         pixels = pixels[None]
     if pixels.ndim != 3:
         raise RasterError(f"{path} has shape {pixels.shape}; expected (bands, rows, columns)")
-    layers = _chosen(source, path, bands, len(pixels), ())
-    ones = (1.0,) * len(layers)
-    return Layer(path, pixels[[layer - 1 for layer in layers]], None, ones, (0.0,) * len(layers))
+    if shape is not None and pixels.shape[1:] != tuple(shape):
+        raise RasterError(
+            f"{path} has {pixels.shape[1]} x {pixels.shape[2]} pixels; {source.where} states size = {source.size}, to "
+            "which .npy files are not resampled: store them at that size, or as GeoTIFF"
+        )
+    chosen = _chosen(source, path, places, len(pixels), ())
+    ones, zeros = (1.0,) * len(chosen), (0.0,) * len(chosen)
+    return Layer(path, places, pixels[[layer - 1 for layer in chosen]], (), ones, zeros)
 
 
 def _chosen(
-    source: Source, path: Path, bands: Sequence[str], count: int, descriptions: Sequence[str | None]
+    source: Source, path: Path, places: Sequence[int], count: int, descriptions: Sequence[str | None]
 ) -> list[int]:
-    """Numbers of the layers of a file, from 1, that hold the bands.
+    """Numbers of the layers of a file, from 1, that hold the bands at some places.
 
     In this order: the layers that the description names, the layers whose own names are those of the bands, or all
     layers in their order.
     """
-    if source.layers and "band" not in (source.files.fields if source.files else ()):
+    if source.layers:
         if max(source.layers) > count:
-            raise RasterError(f"{path} has {count} layers, but [{source.key}] layers asks for {list(source.layers)}")
+            raise RasterError(f"{path} has {count} layers, but {source.where} layers = {list(source.layers)}")
         return list(source.layers)
-    names = [name or "" for name in descriptions]
-    if all(band in names for band in bands):
-        return [names.index(band) + 1 for band in bands]
-    if count == len(bands):
+    bands = [source.bands[place] for place in places] if source.kind == "image" else []
+    wanted = [band.casefold().strip() for band in bands]
+    names = [(name or "").casefold().strip() for name in descriptions]
+    found = [band for band in wanted if names.count(band) == 1]
+    if wanted and len(found) == len(wanted):
+        return [names.index(band) + 1 for band in wanted]
+    if count == len(places) and not (found and count > 1):
         return list(range(1, count + 1))
-    own = f", named {names}" if any(names) else ""
+    own = f", named {list(descriptions)}" if any(names) else ""
+    asked = f"the bands {bands[:16]}" if bands else "one map"
     raise RasterError(
-        f"{path} has {count} layers{own}, but [{source.key}] names {len(bands)} bands, {list(bands)[:16]}; name all of "
-        "them in the order of the file, or say in layers = [...] which they are, from 1"
+        f"{path} has {count} layers{own}, but {source.where} asks for {asked}; name the bands as the file does, or all "
+        "of them in its order, or say in layers = [...] which they are, from 1"
     )

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from bengelib.cores import usable_cores
 from bengelib.data.consistency import check_tree
+from bengelib.data.described_packing import pack_described
 from bengelib.data.description import is_described, read_description
 from bengelib.data.manifest import (
     ARRAYS,
@@ -45,7 +46,6 @@ from bengelib.data.manifest import (
 from bengelib.data.plausible import check_together
 from bengelib.data.rasters import RASTER_KEYS, read_patch, tree_folders
 from bengelib.data.samples import read_samples
-from bengelib.data.stores import pack_described
 from bengelib.data.tables import TABLE_KEYS, read_meta, read_table
 from bengelib.errors import (
     ChecksumError,

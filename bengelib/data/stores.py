@@ -1,11 +1,22 @@
-"""Where a described dataset is read from: its files, or the pack that was made of them."""
+"""Where a described dataset is read from: its files, or the pack that was made of them.
+
+A pack is the folder `packed/` beside `dataset.toml`:
+
+| file | content, for N samples in the order of the table |
+|---|---|
+| `KEY.HxW.npy` | (N, k, H, W) of an image as it is stored, an array for each size; (N, H, W) uint8 indices of a map |
+| `sources.npy` | (N, keys) int64: digests of names, sizes and times of the files of each sample |
+| `manifest.json` | origin, layouts, arrays; samples left out or without a label; files of no sample |
+
+What stands in the table is not packed, and neither are scales, offsets and units: they may change while the pack stays.
+"""
 
 import contextlib
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +25,23 @@ import pandas as pd
 from tqdm import tqdm
 
 from bengelib.data.description import Description, Source
+from bengelib.data.file_patterns import PACK
 from bengelib.data.layers import Layout, find_layout, read_stored
 from bengelib.data.manifest import digest, map_array
 from bengelib.data.samples import read_column
 from bengelib.data.statistics import Statistics, measure
-from bengelib.errors import ChecksumError, DiskSpaceError, MissingModalityError, RasterError
-from bengelib.files import discard, free_bytes, locked, put_in_place, writing
+from bengelib.errors import ChecksumError, MissingModalityError, RasterError
+from bengelib.files import discard, put_in_place
 
 SCHEMA = "described-1"
 CACHE = "dataset.statistics.json"
-_BATCH = 64
+BATCH = 64
 """Samples that are read, written and measured together."""
+_TRIALS = 16
+"""Samples whose files may be damaged before a modality as a whole is taken to be."""
+_COMPARED = 4096
+"""Samples whose files are compared with those of a pack at most when it is opened."""
+_MANIFEST = ("schema", "samples", "sources", "layouts", "arrays", "skipped", "unlabelled", "strangers")
 
 
 class FileStore:
@@ -35,128 +52,158 @@ class FileStore:
     """
 
     def __init__(self, description: Description, table: pd.DataFrame) -> None:
-        """Look at the files of the first sample that has them.
+        """Look at the files of the first sample that has good ones.
 
         Raises:
             MissingModalityError: no sample has the files of a modality.
             RasterError: the first ones cannot be read, or contradict the description.
         """
         self.description, self.samples = description, table
-        self._records = records_of(table)
-        self.layouts = {key: self._layout(source) for key, source in _with_files(description).items()}
+        self.layouts = {key: self._layout(source) for key, source in with_files(description).items()}
+
+    @cached_property
+    def _records(self) -> list[dict[str, str]]:
+        return records_of(self.samples)
 
     def _layout(self, source: Source) -> Layout:
-        missing: Exception | None = None
+        missing: MissingModalityError | None = None
+        damaged: list[RasterError] = []
         for row in self._records:
             try:
                 return find_layout(source, row)
             except MissingModalityError as error:
                 missing = missing or error
-        raise MissingModalityError(f"no sample of {self.description.root} has files of {source.key}: {missing}")
+            except RasterError as error:
+                damaged.append(error)
+                if len(damaged) == _TRIALS:
+                    break
+        if damaged:
+            raise damaged[0]
+        raise MissingModalityError(f"no sample of {self.description.path} has files of {source.key}: {missing}")
 
     def read(
         self, key: str, rows: np.ndarray, wanted: Mapping[str, Sequence[int]] | None = None
     ) -> dict[str, np.ndarray]:
-        """The arrays of an image or map of some samples, stacked, of each the places that are wanted."""
-        source, layout = self.description.source(key), self.layouts[key]
-        read = [self._sample(source, layout, self._records[row]) for row in rows.tolist()]
+        """The arrays of an image or map of some samples, stacked, of each the places that are wanted.
+
+        Raises:
+            MissingModalityError: a file of an input is not there. Without the file of a target its label is unknown.
+            RasterError: a file is damaged, or differs from the others.
+        """
+        read = [self._sample(key, row) for row in rows.tolist()]
         stacked = {}
-        for name, (_, shape) in layout.arrays.items():
+        for name, (_, shape) in self.layouts[key].arrays.items():
             if wanted and name not in wanted:
                 continue
-            array = np.stack([each[name] for each in read]) if read else np.empty((0, *shape), layout.dtype)
+            array = np.stack([each[name] for each in read]) if read else np.empty((0, *shape), self.layouts[key].dtype)
             stacked[name] = array[:, list(wanted[name])] if wanted else array
         return stacked
 
-    def _sample(self, source: Source, layout: Layout, row: Mapping[str, str]) -> dict[str, np.ndarray]:
+    def _sample(self, key: str, row: int) -> dict[str, np.ndarray]:
+        source, layout = self.description.source(key), self.layouts[key]
         try:
-            return read_stored(source, layout, row)
+            return read_stored(source, layout, self._records[row])
         except MissingModalityError:
-            if source.key not in self.description.targets:
+            if key not in self.description.targets:
                 raise
-            return {source.key: np.full(layout.shape, 255, np.uint8)}  # a sample without a label
+            return {name: np.full(shape, 255, np.uint8) for name, (_, shape) in layout.arrays.items()}
+
+    def read_good(
+        self, key: str, rows: np.ndarray, on_error: str
+    ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, str]]:
+        """What `read` gives of the samples that can be read: their rows, arrays, and the reasons of the others.
+
+        Raises:
+            MissingModalityError, RasterError: one cannot, and `on_error` is `"raise"`.
+        """
+        good, read, bad = [], [], {}
+        for row in rows.tolist():
+            try:
+                read.append(self._sample(key, row))
+                good.append(row)
+            except (MissingModalityError, RasterError) as error:
+                if on_error == "raise":
+                    raise
+                bad[self._records[row]["id"]] = str(error)
+        names = self.layouts[key].arrays if read else ()
+        return np.array(good, int), {name: np.stack([each[name] for each in read]) for name in names}, bad
 
     def problems(self, key: str, rows: np.ndarray, *, thorough: bool) -> dict[str, str]:
         """Samples without a file of a modality, with the reason; if `thorough`, also those whose files are damaged."""
         source = self.description.source(key)
-        if source.files is None:
+        if thorough:
+            return {name: why for row in rows for name, why in self.read_good(key, np.array([row]), "skip")[2].items()}
+        if key in self.description.targets:
             return {}
         found = {}
         for row in rows.tolist():
-            record = self._records[row]
-            absent = [path for path in paths_of(source, record) if not path.is_file()]
-            if absent:
-                found[record["id"]] = f"there is no {absent[0]}"
-            elif thorough:
-                try:
-                    read_stored(source, self.layouts[key], record)
-                except RasterError as error:
-                    found[record["id"]] = str(error)
+            if absent := [path for path in paths_of(source, self._records[row]) if not path.is_file()]:
+                found[self._records[row]["id"]] = f"there is no {absent[0]}"
         return found
 
-    def strangers(self, keys: Sequence[str]) -> dict[str, list[str]]:
-        """By key, files on disk that are of no sample of the table."""
-        found = {}
-        for key in keys:
-            source = self.description.source(key)
-            if source.files is None or "table" not in self.description.samples or "id" not in source.files.fields:
-                continue
-            names = [row["id"] for row in source.files.rows(source.bands) if row["id"] not in self.samples.index]
-            if names:
-                found[key] = names
-        return found
-
-    def statistics(self, key: str, progress: bool) -> Statistics:
-        """Of a modality over all samples; measured in one pass, or taken from the cache beside `dataset.toml`."""
+    def unlabelled(self, key: str) -> list[str]:
+        """Samples without a file of a map that is a target."""
         source = self.description.source(key)
-        mark = self._mark(source)
+        return [row["id"] for row in self._records if not all(path.is_file() for path in paths_of(source, row))]
+
+    def strangers(self, key: str) -> list[str]:
+        """Files on disk, relative to the folder, that fit the pattern of an image or map and are of no sample."""
+        source = self.description.source(key)
+        if source.files is None or "table" not in self.description.samples:
+            return []
+        band = source.bands[:1] if source.per_band else ()  # one file stands for those of all bands
+        known = {os.fspath(source.files.path(row, *band)) for row in self._records}
+        root = os.fspath(self.description.root)
+        return [path for path in source.files.files(band) if os.path.join(root, *path.split("/")) not in known]
+
+    def statistics(self, key: str, *, on_error: str = "raise", progress: bool = True) -> Statistics:
+        """Of a modality over all samples; measured in one pass, or taken from the cache beside `dataset.toml`.
+
+        Raises:
+            MissingModalityError, RasterError: a sample cannot be read; with `on_error="skip"` it does not count.
+        """
+        source = self.description.source(key)
+        if source.files is None:
+            values = read_column(source, self.samples)
+            return measure([values.reshape(len(values), -1)], len(source.bands))
+        made_from = repr((source.stored, source.scale, source.offset, list(self.samples.index)))
+        mark = digest(made_from.encode(errors="surrogateescape") + self.sources(key).tobytes())
         cache = self.description.root / CACHE
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            entry = json.loads(cache.read_text(encoding="utf-8"))[key]
-            if entry["hash"] == mark:
-                return Statistics.from_json(entry["statistics"])
-        found = measure(self._decoded(source, progress), len(source.bands))
+        known = read_json(cache)
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            entry = known[key]
+            if entry["hash"] == mark and (on_error == "skip" or not entry["skipped"]):
+                return Statistics.from_json(entry["statistics"], len(source.bands))
+        skipped: dict[str, str] = {}
+        found = measure(self._decoded(source, on_error, skipped, progress), len(source.bands))
+        entry = {"hash": mark, "skipped": list(skipped), "statistics": found.as_json()}
         with contextlib.suppress(OSError):  # a folder that cannot be written is measured again
-            content = {}
-            with contextlib.suppress(OSError, ValueError):
-                content = json.loads(cache.read_text(encoding="utf-8"))
-            content[key] = {"hash": mark, "statistics": found.as_json()}
-            partial = cache.with_name(f".{os.getpid()}-{CACHE}")
-            partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-            put_in_place(partial, cache)
+            write_json(cache, {**known, key: entry} if isinstance(known, dict) else {key: entry})
         return found
 
-    def _mark(self, source: Source) -> str:
-        """What changes when the description of a modality, the samples or their files do."""
-        parts = [_plain(source), list(self.samples.index)]
-        parts += [self.samples[name].tolist() for name in source.columns]
-        parts.append(file_marks(source, self._records))
-        return digest(repr(parts).encode())
+    def sources(self, key: str) -> np.ndarray:
+        """Digests of the names, sizes and times of the files of each sample, (N,) int64."""
+        return file_marks(self.description.source(key), self._records)
 
-    def _decoded(self, source: Source, progress: bool) -> Iterator[np.ndarray]:
-        """Batches (B, bands, H, W) or (B, columns) in units, NaN where there is no data."""
+    def _decoded(self, source: Source, on_error: str, skipped: dict[str, str], progress: bool) -> Iterator[np.ndarray]:
+        """Batches (B, bands, H, W) in units, NaN where there is no data; fills `skipped` with the samples left out."""
         import torch
 
         from bengelib.data.decode_layers import decode_image, decode_map
 
-        if source.columns:
-            values = read_column(source, self.samples)
-            yield values.reshape(len(values), -1)
-            return
-        layout = self.layouts[source.key]
-        bar = tqdm(
-            total=len(self._records), desc=f"measuring {source.key}", unit="sample", disable=not progress, leave=False
-        )
-        with bar:
-            for start in range(0, len(self._records), _BATCH):
-                rows = np.arange(start, min(start + _BATCH, len(self._records)))
-                rows = np.array([row for row in rows if not self.problems(source.key, np.array([row]), thorough=False)])
-                bar.update(_BATCH)
-                if not len(rows):
+        count, layout = len(self._records), self.layouts[source.key]
+        with tqdm(total=count, desc=f"measuring {source.key}", unit="sample", disable=not progress, leave=False) as bar:
+            for start in range(0, count, BATCH):
+                rows = np.arange(start, min(start + BATCH, count))
+                _, arrays, bad = self.read_good(source.key, rows, on_error)
+                bar.update(len(rows))
+                skipped.update(bad)
+                if not arrays:
                     continue
-                parts = {name: torch.from_numpy(array) for name, array in self.read(source.key, rows).items()}
+                parts = {name: torch.from_numpy(array) for name, array in arrays.items()}
                 if source.kind == "map":
-                    yield decode_map(parts[source.key], len(source.classes)).numpy()
+                    (indices,) = parts.values()
+                    yield decode_map(indices, len(source.classes)).numpy()
                 else:
                     yield decode_image(source, layout, parts, source.bands, None).numpy()
 
@@ -168,7 +215,6 @@ class PackStore(FileStore):
         """Take the layouts from the manifest; arrays are opened by the first read of each process."""
         self.description, self.samples = description, table
         self.folder, self.manifest = folder, manifest
-        self._records = records_of(table)
         self.layouts = {key: _layout_from(entry) for key, entry in manifest["layouts"].items()}
         self._arrays: dict[str, np.ndarray] = {}
 
@@ -179,7 +225,11 @@ class PackStore(FileStore):
     def read(
         self, key: str, rows: np.ndarray, wanted: Mapping[str, Sequence[int]] | None = None
     ) -> dict[str, np.ndarray]:
-        """The arrays of an image or map of some samples, of each the places that are wanted."""
+        """The arrays of an image or map of some samples, of each the places that are wanted.
+
+        Raises:
+            ChecksumError: an array is damaged.
+        """
         read = {}
         for name in self.layouts[key].arrays:
             if wanted and name not in wanted:
@@ -202,22 +252,40 @@ class PackStore(FileStore):
             raise ChecksumError(f"{path} is not as it was packed. Remove {self.folder} and pack again.")
         return array
 
+    def read_good(
+        self, key: str, rows: np.ndarray, on_error: str
+    ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, str]]:
+        """What `read` gives of the samples that were packed: their rows, arrays, and the reasons of the others."""
+        bad = self.problems(key, rows, thorough=False)
+        if bad and on_error == "raise":
+            raise RasterError(next(iter(bad.values())))
+        good = rows[~self.samples.index[rows].isin(list(bad))] if bad else rows
+        return good, self.read(key, good) if len(good) else {}, bad
+
     def problems(self, key: str, rows: np.ndarray, *, thorough: bool) -> dict[str, str]:
         """Samples that the pack was made without, with the reason."""
         skipped = self.manifest["skipped"].get(key, {})
-        ids = {self._records[row]["id"] for row in rows.tolist()} if skipped else set()
+        ids = set(self.samples.index[rows]) if skipped else set()
         return {sample: reason for sample, reason in skipped.items() if sample in ids}
 
-    def strangers(self, keys: Sequence[str]) -> dict[str, list[str]]:
-        """Files of no sample were counted when the pack was made."""
-        return {key: names for key, names in self.manifest["strangers"].items() if key in keys}
+    def unlabelled(self, key: str) -> list[str]:
+        """Samples that had no file of a target when the pack was made."""
+        found: list[str] = self.manifest["unlabelled"].get(key, [])
+        return found
 
-    def statistics(self, key: str, progress: bool) -> Statistics:
-        """Of a modality over all samples, as they were measured when the pack was made."""
-        return Statistics.from_json(self.manifest["statistics"][key])
+    def strangers(self, key: str) -> list[str]:
+        """Files that were of no sample when the pack was made."""
+        found: list[str] = self.manifest["strangers"].get(key, [])
+        return found
+
+    def sources(self, key: str) -> np.ndarray:
+        """Digests of the files that the pack was made from."""
+        place = list(self.layouts).index(key)
+        return np.ascontiguousarray(map_array(self.folder / "sources.npy")[:, place])
 
 
-def _with_files(description: Description) -> dict[str, Source]:
+def with_files(description: Description) -> dict[str, Source]:
+    """The images and maps of a dataset, by key."""
     sources = {**description.modalities, **description.targets}
     return {key: source for key, source in sources.items() if source.files}
 
@@ -230,30 +298,24 @@ def records_of(table: pd.DataFrame) -> list[dict[str, str]]:
 def paths_of(source: Source, row: Mapping[str, str]) -> list[Path]:
     """The files of one sample."""
     assert source.files is not None
-    bands = source.bands if "band" in source.files.fields else ("",)
-    return [source.files.path(row, band) for band in bands]
+    return [source.files.path(row, band) for band in (source.bands if source.per_band else ("",))]
 
 
-def file_marks(source: Source, records: Sequence[Mapping[str, str]]) -> str:
-    """Digest of sizes and times of all files of a modality or target."""
-    if source.files is None:
-        return ""
-    marks = hashlib.blake2b(digest_size=16)
-    for row in records:
+def file_marks(source: Source, records: Sequence[Mapping[str, str]]) -> np.ndarray:
+    """Digests of names, sizes and times of the files of each sample, (N,) int64."""
+    found = np.empty(len(records), np.int64)
+    for place, row in enumerate(records):
+        mark = hashlib.blake2b(digest_size=8)
         for path in paths_of(source, row):
+            name = os.fspath(path.relative_to(source.files.root)) if source.files else ""
             try:
-                found = os.stat(path)
-                marks.update(f"{found.st_size} {found.st_mtime_ns};".encode())
+                stat = os.stat(path)
+                text = f"{name}\0{stat.st_size} {stat.st_mtime_ns}\0"
             except OSError:
-                marks.update(b"none;")
-    return marks.hexdigest()
-
-
-def _plain(source: Source) -> dict[str, Any]:
-    return {
-        **{name: value for name, value in vars(source).items() if name != "files"},
-        "files": str(source.files and source.files.text),
-    }
+                text = f"{name}\0none\0"
+            mark.update(text.encode(errors="surrogateescape"))
+        found[place] = int.from_bytes(mark.digest(), "little", signed=True)
+    return found
 
 
 def _layout_from(entry: dict[str, Any]) -> Layout:
@@ -262,136 +324,59 @@ def _layout_from(entry: dict[str, Any]) -> Layout:
     return Layout(arrays, entry["dtype"], **rest)
 
 
-def _identity(description: Description, table: pd.DataFrame) -> dict[str, Any]:
-    """What a pack was made from, without its files."""
+def pack_identity(description: Description, table: pd.DataFrame) -> dict[str, Any]:
+    """What a pack is made from, but for its files."""
+    sources = with_files(description)
+    fields = {"id": None} | {name: None for source in sources.values() if source.files for name in source.files.fields}
+    names = repr([table[name].tolist() for name in fields if name != "band"])
     return {
         "schema": SCHEMA,
-        "description": digest(description.path.read_bytes()),
-        "samples": digest(table.to_csv().encode()),
+        "samples": digest(names.encode(errors="surrogateescape")),
+        "sources": {key: json.loads(json.dumps(source.stored)) for key, source in sources.items()},
     }
-
-
-def _marks(description: Description, table: pd.DataFrame) -> dict[str, str]:
-    records = records_of(table)
-    return {key: file_marks(source, records) for key, source in _with_files(description).items()}
 
 
 def read_pack(folder: Path) -> dict[str, Any] | None:
     """The manifest of the pack of a described dataset in `folder`; None if there is none."""
-    try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        return manifest if manifest["schema"] == SCHEMA else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    manifest = read_json(folder / "manifest.json")
+    whole = isinstance(manifest, dict) and manifest.get("schema") == SCHEMA and {*_MANIFEST} <= manifest.keys()
+    return manifest if whole and (folder / "sources.npy").is_file() else None
 
 
-def open_store(description: Description, table: pd.DataFrame) -> FileStore:
-    """The pack in `packed/` if it is of this description, these samples and files; else the files."""
-    folder = description.root / "packed"
-    manifest = read_pack(folder)
-    if manifest is None or any(manifest[name] != value for name, value in _identity(description, table).items()):
-        return FileStore(description, table)
-    if manifest["files"] != _marks(description, table):
-        return FileStore(description, table)
-    return PackStore(description, table, folder, manifest)
+def open_store(description: Description, table: pd.DataFrame, *, thorough: bool = False) -> FileStore:
+    """The pack in `packed/` if it is of this description, these samples and files; else the files.
 
-
-def pack_described(
-    description: Description, table: pd.DataFrame, *, on_error: str = "raise", progress: bool = True
-) -> Path:
-    """Write the images and maps of a described dataset into `packed/`; do nothing where that is done already.
-
-    An interrupted call is taken up by the next one; the pack appears under its name only when complete.
-
-    Raises:
-        RasterError: a file is damaged (with `on_error="raise"`).
-        ChecksumError: `packed/` holds something that is no pack.
-        DiskSpaceError: there is too little room.
-        DiskError: nothing can be written there.
+    The files of 4096 samples, evenly spread, are compared with those that were packed, or of all if `thorough`.
     """
-    folder = description.root / "packed"
-    with writing(folder, "call pack again: it goes on where it stopped"):
-        if isinstance(open_store(description, table), PackStore):
-            manifest = read_pack(folder)
-            if on_error == "skip" or not any((manifest or {})["skipped"].values()):
-                return folder
-        if folder.exists() and any(folder.iterdir()) and read_pack(folder) is None:
-            raise ChecksumError(f"{folder} holds something that is not a pack of {description.path}; move it elsewhere")
-        with locked(
-            folder.with_name(".packed.lock"), "Waiting for another process that packs ..." if progress else None
-        ):
-            _write_pack(description, table, folder, on_error, progress)
-    return folder
+    folder = description.root / PACK
+    manifest = read_pack(folder)
+    if manifest is None or any(manifest[name] != value for name, value in pack_identity(description, table).items()):
+        return FileStore(description, table)
+    store = PackStore(description, table, folder, manifest)
+    step = 1 if thorough else -(-len(table) // _COMPARED)
+    records = records_of(table.iloc[::step])
+    try:
+        same = all(
+            np.array_equal(store.sources(key)[::step], file_marks(source, records))
+            for key, source in with_files(description).items()
+        )
+    except (OSError, ValueError, IndexError):
+        same = False
+    return store if same else FileStore(description, table)
 
 
-def _write_pack(description: Description, table: pd.DataFrame, folder: Path, on_error: str, progress: bool) -> None:
-    files = FileStore(description, table)
-    plan = {**_identity(description, table), "files": _marks(description, table), "on_error": on_error}
-    partial = folder.with_name("packed.partial")
-    shapes = {
-        name: (len(table), *shape) for layout in files.layouts.values() for name, (_, shape) in layout.arrays.items()
-    }
-    types = {name: layout.dtype for layout in files.layouts.values() for name in layout.arrays}
-    if _read_json(partial / "plan.json") != plan:
-        discard(partial)
-        needed = sum(int(np.prod(shape)) * np.dtype(types[name]).itemsize for name, shape in shapes.items())
-        if needed > (free := free_bytes(folder.parent)):
-            raise DiskSpaceError(
-                f"packing {description.root} needs {needed / 1e9:.1f} GB and its disk has {free / 1e9:.1f} GB free. "
-                "Make room."
-            )
-        partial.mkdir()
-        for name, shape in shapes.items():
-            np.lib.format.open_memmap(partial / f"{name}.npy", "w+", dtype=types[name], shape=shape)  # a sparse file
-        (partial / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-    journal: dict[str, Any] = _read_json(partial / "done.json") or {"rows": 0, "skipped": {}}
-    arrays = {name: np.lib.format.open_memmap(partial / f"{name}.npy", "r+") for name in shapes}
-    with tqdm(total=len(table), initial=journal["rows"], desc="packing", unit="sample", disable=not progress) as bar:
-        for start in range(journal["rows"], len(table), _BATCH):
-            rows = np.arange(start, min(start + _BATCH, len(table)))
-            for key in files.layouts:
-                bad = files.problems(key, rows, thorough=True) if key in description.modalities else {}
-                if bad and on_error == "raise":
-                    sample, reason = next(iter(bad.items()))
-                    raise RasterError(f'sample {sample} cannot be packed ({reason}). Mend it, or give on_error="skip"')
-                journal["skipped"].setdefault(key, {}).update(bad)
-                good = np.array([row for row in rows.tolist() if table.index[row] not in bad], dtype=int)
-                for name, values in files.read(key, good).items():
-                    arrays[name][good] = values
-            for array in arrays.values():
-                array.flush()
-            journal["rows"] = int(rows[-1]) + 1
-            _write_json(partial / "done.json", journal)
-            bar.update(len(rows))
-    described = {name: {"shape": list(array.shape), "dtype": array.dtype.str} for name, array in arrays.items()}
-    layouts = {key: asdict(layout) for key, layout in files.layouts.items()}
-    manifest: dict[str, Any] = {
-        **{name: value for name, value in plan.items() if name != "on_error"},
-        "layouts": layouts,
-        "arrays": described,
-        "skipped": journal["skipped"],
-        "strangers": files.strangers([*description.modalities, *description.targets]),
-        "statistics": {},
-    }
-    packed = PackStore(description, table, partial, manifest)
-    for key, source in description.modalities.items():
-        manifest["statistics"][key] = measure(packed._decoded(source, progress), len(source.bands)).as_json()
-    _write_json(partial / "manifest.json", manifest)
-    for name in ("plan.json", "done.json"):
-        (partial / name).unlink(missing_ok=True)
-    del arrays
-    if folder.exists():
-        discard(folder)
-    partial.rename(folder)
-
-
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """What a file of JSON holds; None if it cannot be read."""
     with contextlib.suppress(OSError, ValueError):
         return json.loads(path.read_text(encoding="utf-8"))
     return None
 
 
-def _write_json(path: Path, content: Any) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    put_in_place(partial, path)
+def write_json(path: Path, content: Any) -> None:
+    """Put a file of JSON in the place of another in one step."""
+    partial = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        put_in_place(partial, path)
+    finally:
+        discard(partial)
