@@ -107,7 +107,7 @@ def describe(root: str | Path, *, overwrite: bool = False, progress: bool = True
         except BengeError as error:
             guess.problems.append(str(error))
         else:
-            found = data.store.statistics(key, progress)
+            found = data.store.statistics(key, progress=progress)
             for band, mean, std in list(zip(source.bands, found.mean, found.std, strict=True))[:16]:
                 guess.said.append(f"{key} {band}: mean {mean:.4g}, standard deviation {std:.4g}")
     return guess

@@ -310,6 +310,7 @@ def _read_samples(table: _Table) -> dict[str, Any]:
         FilePattern(table.path.parent, samples["table"], f"{table.path}: [samples] table")  # refuses what leads out
         if Path(samples["table"]).suffix not in (".csv", ".parquet"):
             raise table.fail("table", "a file .csv or .parquet")
+    samples.setdefault("id", "id")
     return samples
 
 
