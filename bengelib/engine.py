@@ -22,11 +22,12 @@ from tqdm import tqdm
 from bengelib.arguments import check_share, real_number, whole_number
 from bengelib.convolution import channels_last
 from bengelib.data.batches import batches, check_bands, steps_per_epoch
-from bengelib.devices import handed_back, make_accelerator, share_buffers
+from bengelib.devices import handed_back, make_accelerator
 from bengelib.errors import NonFiniteLossError
 from bengelib.metrics import LOWER_IS_BETTER
 from bengelib.monitor import History as History
 from bengelib.monitor import Monitor, compare_gradients, labelled_weight
+from bengelib.processes import join_losses, mean_over_processes, share_buffers, synchronised
 from bengelib.running import Mean
 from bengelib.tasks import Task
 from bengelib.transforms import Batch
@@ -74,6 +75,7 @@ class Trainer:
             one more pass backward for each task.
         precision: see `choose_precision`.
         workers: processes that read ahead; 0 is best for packed data.
+        sync_batchnorm: in several processes, give BatchNorm the statistics of the batches of all of them.
         progress: show a bar.
     """
 
@@ -84,6 +86,7 @@ class Trainer:
     gradient_every: int = 0
     precision: str = "auto"
     workers: int = 0
+    sync_batchnorm: bool = False
     progress: bool = True
 
     def __post_init__(self) -> None:
@@ -156,7 +159,7 @@ class Trainer:
         history, best = History(), _Best(self.monitor)
 
         silent = not (self.progress and accelerator.is_main_process)
-        with handed_back(model), channels_last(model), tqdm(total=steps, disable=silent, leave=False) as bar:
+        with handed_back(model), channels_last(model), synchronised(model, self.sync_batchnorm), tqdm(total=steps, disable=silent, leave=False) as bar:
             wrapped, optimizer = accelerator.prepare(model, _optimizer(model, weighting, lr, self.weight_decay))
             schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, steps, self.warmup))
             monitor = Monitor(tasks, weighting, accelerator.device, bar, self.monitor_every, lr)
@@ -167,21 +170,23 @@ class Trainer:
                     batch = augment(batch, views) if augment else batch
                     outputs = wrapped(batch)
                     losses = {task.target: task.loss(outputs, batch) for task in tasks}
+                    counts = {task.target: labelled_weight(task, batch) for task in tasks}
+                    losses = join_losses(losses, counts)
                     monitor.before(batch, outputs, losses)
                     if self.gradient_every and monitor.steps % self.gradient_every == 0:
                         history.gradients.append(compare_gradients(losses, tracked, monitor.steps))
                     products = None
-                    if compared:  # in the order of the weighting, and the same in all processes
-                        products = gradient_products({name: losses[name] for name in weighting.targets}, compared)
-                        products = accelerator.reduce(products, "mean")
+                    if compared:
+                        ordered = {name: losses[name] for name in weighting.targets}
+                        products = gradient_products(ordered, compared, mean_over_processes)
                     loss = weighting(losses, products)
                     accelerator.backward(loss)
-                    _own_gradients(model, weighting, accelerator)
+                    _own_gradients(model, weighting)
                     optimizer.step()
                     optimizer.zero_grad()
                     schedule.step()
-                    monitor.after(batch, losses, loss)
-                share_buffers(model, accelerator)
+                    monitor.after(batch, losses, counts, loss)
+                share_buffers(model)
                 row = {"epoch": epoch, "lr": optimizer.param_groups[0]["lr"], **monitor.means()}
                 if val is not None:
                     figures = _measure(model, tasks, val, batch_size, accelerator, self.workers)
@@ -386,13 +391,10 @@ class _Best:
         return self.epoch
 
 
-def _own_gradients(model: nn.Module, weighting: EqualWeights, accelerator: "Accelerator") -> None:
-    """Heads follow their plain loss where weights are for the encoder only; processes share gradients of weights."""
+def _own_gradients(model: nn.Module, weighting: EqualWeights) -> None:
+    """Let heads follow their plain loss where weights are for the encoder only."""
     if weighting.shared_only:
         for target, weight in zip(weighting.targets, weighting.values, strict=True):
             for parameter in model.heads[target].parameters():  # type: ignore[index, union-attr]
                 if parameter.grad is not None:
                     parameter.grad /= weight
-    if accelerator.num_processes > 1:
-        for parameter in weighting.parameters():
-            parameter.grad = accelerator.reduce(parameter.grad, "mean")

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bengelib.devices import on_host
-from bengelib.errors import NonFiniteLossError
+from bengelib.errors import BandError, NonFiniteLossError
+from bengelib.processes import everyone, mean_over_processes
 from bengelib.running import Mean
 from bengelib.tasks import Task
 from bengelib.transforms import Batch
@@ -88,11 +89,13 @@ class Monitor:
             self._check()
         self._watched = _watched(self.tasks, outputs) if self._due else {}
 
-    def after(self, batch: Batch, losses: Mapping[str, Tensor], loss: Tensor) -> None:
-        """Add a step that was made to the means, and show it."""
+    def after(
+        self, batch: Batch, losses: Mapping[str, Tensor], counts: Mapping[str, float | Tensor], loss: Tensor
+    ) -> None:
+        """Add a step that was made to the means, each loss as often as its count says, and show it."""
         self._add({"loss": loss, **self._watched}, _count(batch))
         for task in self.tasks:
-            self._add({f"{task.target}/loss": losses[task.target]}, labelled_weight(task, batch))
+            self._add({f"{task.target}/loss": losses[task.target]}, counts[task.target])
         weights = dict(zip(self.weighting.targets, self.weighting.values, strict=True))
         self._add({f"weight/{name}": weight for name, weight in weights.items()}, 1)
         if self._due:
@@ -124,17 +127,24 @@ class Monitor:
             return
         finite = torch.isfinite(torch.stack([step.losses for step in pending])).all(dim=1).tolist()
         if not all(finite):
-            first = pending[finite.index(False)]
-            for task in self.tasks:
-                if hasattr(task, "check") and task.target in first.batch:
-                    task.check(first.batch)
-            raise _non_finite([task.target for task in self.tasks], first, self._epoch, self.lr)
+            errors = everyone(self._error(pending[finite.index(False)]))
+            raise next((error for certain, error in errors if certain), errors[0][1])
         self.weighting.check()
+
+    def _error(self, step: _Step) -> tuple[bool, Exception]:
+        """The error that tells why the losses of a step are not finite, and whether the cause is in this very batch."""
+        try:
+            for task in self.tasks:
+                if hasattr(task, "check") and task.target in step.batch:
+                    task.check(step.batch)
+        except BandError as error:
+            return True, error
+        return _non_finite([task.target for task in self.tasks], step, self._epoch, self.lr)
 
 
 def compare_gradients(losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter], step: int) -> dict[str, float]:
     """A row of `History.gradients`: the cosine of the gradients of each pair of losses on shared parameters."""
-    return {"step": step, **cosines(gradient_products(losses, parameters), list(losses))}
+    return {"step": step, **cosines(gradient_products(losses, parameters, mean_over_processes), list(losses))}
 
 
 def labelled_weight(task: Task, batch: Batch) -> float | Tensor:
@@ -158,7 +168,8 @@ def _count(batch: Batch) -> int:
     return next(len(value) for value in batch.values() if isinstance(value, Tensor))
 
 
-def _non_finite(targets: Sequence[str], step: _Step, epoch: int, lr: float) -> NonFiniteLossError:
+def _non_finite(targets: Sequence[str], step: _Step, epoch: int, lr: float) -> tuple[bool, NonFiniteLossError]:
+    """The error, and whether the batch itself is the cause."""
     inputs = {key: value for key, value in step.batch.items() if key not in targets and isinstance(value, Tensor)}
     bad = [key for key, value in inputs.items() if not torch.isfinite(value.float()).all()]
     if bad:
@@ -168,7 +179,7 @@ def _non_finite(targets: Sequence[str], step: _Step, epoch: int, lr: float) -> N
     else:
         cause = f"look for non-finite values in the images of the batch, or try lr below {lr:g}"
     parts = ", ".join(f"{name} {loss:.3g}" for name, loss in zip(targets, step.losses.tolist(), strict=True))
-    return NonFiniteLossError(
+    return bool(bad), NonFiniteLossError(
         f"the loss is not finite in epoch {epoch} ({parts}); {cause}. "
         f"First patches of the batch: {list(step.batch.get('patch_id', ()))[:3]}"
     )

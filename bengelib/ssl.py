@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from bengelib.arguments import real_number
 from bengelib.errors import BandError, MissingModalityError
 from bengelib.losses import agreement, barlow_twins, check_pair, cross_modal, nt_xent, vicreg
+from bengelib.processes import gather_with_gradient
 from bengelib.running import Samples
 from bengelib.transforms import Batch
 
@@ -181,6 +182,8 @@ class Contrast:
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
         """The loss of embeddings `view_1` and `view_2`, (B, D) each; see the function for its errors.
 
+        In training it is the loss of the joined batch of all processes, of which all must have as many samples.
+
         Raises:
             MissingModalityError: the outputs lack the embeddings.
         """
@@ -188,7 +191,10 @@ class Contrast:
             raise MissingModalityError(
                 f"the model's outputs lack view_1 and view_2; they have {sorted(outputs)}. Train a SiameseNetwork."
             )
-        return self._loss(outputs["view_1"], outputs["view_2"], **self.options)
+        views = torch.stack([outputs["view_1"], outputs["view_2"]], dim=1)  # (B, 2, D)
+        if torch.is_grad_enabled():  # all processes validate on as many samples as there are, not on equally many
+            views = gather_with_gradient(views)
+        return self._loss(*views.unbind(dim=1), **self.options)
 
     def watch(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The collapse monitor of one batch: `spread` of the embeddings and `rank` of the features, () each."""

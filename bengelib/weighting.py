@@ -6,11 +6,12 @@ gradients on the shared encoder relate; they are given the matrix of their dot p
 
 What is common to all: weights are positive and finite, or `check` says which is not; a loss of exactly 0 means that no
 sample of the batch is labelled for that task, which then tells nothing about that task's weight. In several processes
-the dot products are averages, so that all processes weigh alike. Nothing here reads a number back from the device.
+losses and gradients are given as means over all of them, so that all weigh alike. Nothing here reads a number back from
+the device.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import torch
@@ -308,10 +309,17 @@ def shared_parameters(model: nn.Module, part: str = "encoder") -> list[nn.Parame
     return parameters if part == "encoder" else [each for each in parameters if each.ndim > 1][-1:]
 
 
-def gradient_products(losses: Losses, parameters: Sequence[nn.Parameter]) -> Tensor:
+def gradient_products(
+    losses: Losses, parameters: Sequence[nn.Parameter], average: Callable[[Tensor], Tensor] = lambda gradients: gradients
+) -> Tensor:
     """Dot products of the gradients of each loss on shared parameters, (K, K) float32, in the order of `losses`.
 
     It goes backward once for each loss and leaves the graph and the `grad` of the parameters as they are.
+
+    Args:
+        losses: of each task, ().
+        parameters: P numbers in all.
+        average: takes the gradients (K, P) to their mean over several processes.
     """
     rows = []
     for loss in losses.values():
@@ -321,7 +329,7 @@ def gradient_products(losses: Losses, parameters: Sequence[nn.Parameter]) -> Ten
             for part, parameter in zip(parts, parameters, strict=True)
         ]
         rows.append(torch.cat(flat))
-    stacked = torch.stack(rows)  # (K, number of parameters)
+    stacked = average(torch.stack(rows))  # (K, P)
     return stacked @ stacked.T
 
 
