@@ -204,7 +204,7 @@ def masked_binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         labels: (B, K) of 0 and 1, NaN where there is no label.
     """
     known = ~labels.isnan()
-    losses = F.binary_cross_entropy_with_logits(logits.float(), labels.nan_to_num(), reduction="none")
+    losses = F.binary_cross_entropy_with_logits(_wide(logits), labels.nan_to_num(), reduction="none")
     return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
 
 
