@@ -40,6 +40,7 @@ class _Gather(torch.autograd.Function):
 def gather_with_gradient(values: Tensor) -> Tensor:
     """Rows (B, ...) of every process as (P * B, ...), those of the first process first; a gradient goes all the way.
 
+    Where no gradient is wanted, as in validation, in which processes have other numbers of samples, rows stay alone.
     Each process may compute the same loss of all rows, or another one of its own. The gradients that a row has from all
     of them are added up, so after DistributedDataParallel has divided by P, parameters have the gradient of the mean of
     the processes' losses. (Without that division they would have P times as much.)
@@ -47,10 +48,29 @@ def gather_with_gradient(values: Tensor) -> Tensor:
     Args:
         values: as many rows in each process.
     """
-    if count_processes() == 1:
+    if count_processes() == 1 or not torch.is_grad_enabled():
         return values
-    gathered: Tensor = _Gather.apply(values.contiguous())  # type: ignore[no-untyped-call]
+    gathered: Tensor = _Gather.apply(values.contiguous())
     return gathered
+
+
+class JoinedOutputs(Mapping[str, Tensor]):
+    """The outputs (B, ...) of a model for the samples of all processes; each is gathered when it is first asked for."""
+
+    def __init__(self, outputs: Mapping[str, Tensor]) -> None:
+        """Gather those outputs of this process that are used; see `gather_with_gradient`."""
+        self._own, self._joined = outputs, dict[str, Tensor]()
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._joined:
+            self._joined[name] = gather_with_gradient(self._own[name])
+        return self._joined[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._own)
+
+    def __len__(self) -> int:
+        return len(self._own)
 
 
 def join_losses(losses: Mapping[str, Tensor], weights: Mapping[str, float | Tensor]) -> dict[str, Tensor]:

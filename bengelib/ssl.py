@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from bengelib.arguments import real_number
 from bengelib.errors import BandError, MissingModalityError
 from bengelib.losses import agreement, barlow_twins, check_pair, cross_modal, nt_xent, vicreg
-from bengelib.processes import gather_with_gradient
+from bengelib.processes import JoinedOutputs
 from bengelib.running import Samples
 from bengelib.transforms import Batch
 
@@ -191,10 +191,8 @@ class Contrast:
             raise MissingModalityError(
                 f"the model's outputs lack view_1 and view_2; they have {sorted(outputs)}. Train a SiameseNetwork."
             )
-        views = torch.stack([outputs["view_1"], outputs["view_2"]], dim=1)  # (B, 2, D)
-        if torch.is_grad_enabled():  # all processes validate on as many samples as there are, not on equally many
-            views = gather_with_gradient(views)
-        return self._loss(*views.unbind(dim=1), **self.options)
+        joined = JoinedOutputs(outputs)
+        return self._loss(joined["view_1"], joined["view_2"], **self.options)
 
     def watch(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The collapse monitor of one batch: `spread` of the embeddings and `rank` of the features, () each."""

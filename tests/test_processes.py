@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.joined_steps import CASES, SAMPLES, run
+from tests.joined_steps import CASES, run
 
 ROOT = Path(__file__).parents[1]
 
