@@ -143,25 +143,26 @@ class Checkpoints:
         states = {name: _state_of(part) for name, part in self._parts.items()}
         own = {name: states.pop(name) for name in _OWN}
         processes = everyone({**own, "random": _random_states(self.accelerator.device)})
+        if self.accelerator.is_main_process:
+            step, scaler = self._parts["monitor"].steps, self.accelerator.scaler
+            content = {**states, "order": self._order, "scaler": scaler and scaler.state_dict(), "processes": processes}
+            self._put(self.folder, step, {**content, "format": FORMAT, "settings": self._settings, "step": step})
         self._written = time.monotonic()
-        if not self.accelerator.is_main_process:
-            return
-        step, scaler = self._parts["monitor"].steps, self.accelerator.scaler
-        content = {**states, "format": FORMAT, "settings": self._settings, "step": step, "processes": processes}
-        content |= {"order": self._order, "scaler": scaler and scaler.state_dict()}
-        path = self.folder / f"step-{step:09}.pt"
+
+    def _put(self, folder: Path, step: int, content: Mapping[str, Any]) -> None:
+        path = folder / f"step-{step:09}.pt"
         part = path.with_name(f"{path.name}.part")
         try:
-            with writing(self.folder, "later ones are written again"):
+            with writing(folder, "later ones are written again"):
                 with part.open("wb") as file:
                     torch.save(content, file)
                 flush(part)
                 put_in_place(part, path)
         except (BengeError, RuntimeError) as error:
             discard(part)
-            warnings.warn(f"no checkpoint of step {step}: {error} The training goes on.", DataWarning, stacklevel=4)
+            warnings.warn(f"no checkpoint of step {step}: {error} The training goes on.", DataWarning, stacklevel=5)
             return
-        for old in [*_checkpoints(self.folder)[KEPT:], *self.folder.glob("step-*.pt.part")]:
+        for old in [*_checkpoints(folder)[KEPT:], *folder.glob("step-*.pt.part")]:
             discard(old)
 
     @contextmanager

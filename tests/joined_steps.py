@@ -1,9 +1,5 @@
-"""Steps of `fit` whose losses and gradients must not depend on how many processes share a batch out.
+"""Steps of `fit` whose losses and gradients must not depend on how many processes share a batch out."""
 
-As a program, started by `torchrun`, it writes what each process has found into the folder that it is given.
-"""
-
-import sys
 from functools import partial
 from os import environ
 from pathlib import Path
@@ -112,6 +108,6 @@ def run(case, processes):
     return {"row": row, "gradients": gradients, "weights": model.state_dict(), "cosines": history.gradients}
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    torch.save({case: run(case, 2) for case in CASES}, Path(sys.argv[1]) / f"{environ['RANK']}.pt")
+def run_all(folder, processes):
+    """Write what this process finds in all cases."""
+    torch.save({case: run(case, processes) for case in CASES}, Path(folder) / f"{environ['RANK']}.pt")

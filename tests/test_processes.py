@@ -1,30 +1,15 @@
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-from tests.joined_steps import CASES, run
-
-ROOT = Path(__file__).parents[1]
-
-
-def start(*command, processes=2, **options):
-    """Run a program in several processes on the CPU, as `torchrun` does."""
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    options = {"capture_output": True, "text": True, "timeout": 300, **options}
-    return subprocess.run([*launcher, *map(str, command)], env=environment, cwd=ROOT, **options)
+from tests.forked import finish, start
+from tests.joined_steps import CASES, run, run_all
 
 
 @pytest.fixture(scope="module")
 def shared_out(tmp_path_factory):
-    """All cases in two processes: they take long to start, so they are started once."""
+    """All cases in two processes."""
     folder = tmp_path_factory.mktemp("two")
-    done = start("-m", "tests.joined_steps", folder)
-    assert done.returncode == 0, done.stderr[-3000:]
+    finish(start(run_all, folder, 2, processes=2))
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

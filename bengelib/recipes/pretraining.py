@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -113,7 +114,14 @@ def as_measured(views: Views) -> Views:
 
 
 def pretrain_encoder(
-    encoder: nn.Module, data: Dataset[Any], views: Augmentation, settings: Pretraining, *, progress: bool = True
+    encoder: nn.Module,
+    data: Dataset[Any],
+    views: Augmentation,
+    settings: Pretraining,
+    *,
+    progress: bool = True,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = 600.0,
 ) -> History:
     """Pretrain an encoder in place on any dataset of dicts, with `fit`; the projector is thrown away.
 
@@ -124,6 +132,8 @@ def pretrain_encoder(
         views: changes of each view, for example `strong_views(64)`.
         settings: see `Pretraining`.
         progress: show bars.
+        checkpoint: folder for checkpoints, from which the training goes on, see `fit`.
+        checkpoint_every: seconds between two of them.
 
     Returns:
         What `fit` measured, epoch by epoch.
@@ -164,6 +174,8 @@ def pretrain_encoder(
         lr=settings.lr,
         augment=augment,
         seed=settings.seed,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
     )
 
 
