@@ -69,7 +69,7 @@ class Log:
     """Numbers of a training by step, in `log.jsonl`, and for TensorBoard where it is installed (through Accelerate)."""
 
     def __init__(self, folder: str | Path, step: int) -> None:
-        """Go on from `step` in the log of `folder`; what an earlier training wrote of later steps is dropped.
+        """Go on from `step` in the log of `folder`; what is there already of this step and later ones is dropped.
 
         Raises:
             DiskError: nothing can be written there.
@@ -81,7 +81,7 @@ class Log:
         with writing(self.path.parent, "start again"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             lines = self.path.read_text().splitlines() if step and self.path.is_file() else []
-            self.path.write_text("".join(f"{line}\n" for line in lines if _step_of(line) <= step))
+            self.path.write_text("".join(f"{line}\n" for line in lines if _step_of(line) < step))
         if is_tensorboard_available():
             self._board = TensorBoardTracker("tensorboard", self.path.parent, purge_step=step)
             self._board.start()
@@ -133,25 +133,31 @@ class Monitor:
         self._watched: dict[str, Tensor] = {}
         self._means: dict[str, Mean] = {}
         self._write: Log | None = None
-        self._samples, self._since = 0, time.perf_counter()  # and when they were counted
+        self._samples, self._looked = 0, (0, 0.0)  # those seen, in all processes; and when so many of them were
 
     def start(self, epoch: int) -> int:
         """Begin an epoch with empty means, unless it is the one of a checkpoint; how many of its steps are made."""
         if epoch != self.epoch:
             self.epoch, self._first, self._means = epoch, self.steps, {}
-        self._samples, self._since = 0, time.perf_counter()
+        self._looked = self._samples, time.perf_counter()
         return self.steps - self._first
 
     def state_dict(self) -> dict[str, Any]:
         """The place in the training and the means of the epoch so far, of this process; see `before` for the errors."""
         self._check()
         means = {name: mean.sums for name, mean in self._means.items()}
-        return {"steps": self.steps, "epoch": self.epoch, "first": self._first, "samples": self.bar.n, "means": means}
+        return {
+            "steps": self.steps,
+            "epoch": self.epoch,
+            "first": self._first,
+            "samples": self._samples,
+            "means": means,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self.steps, self.epoch, self._first = state["steps"], state["epoch"], state["first"]
-        self.bar.n = self.bar.initial = state["samples"]
+        self._samples = self.bar.n = self.bar.initial = state["samples"]
         for name, sums in state["means"].items():
             self._means[name] = Mean().to(self.device)
             self._means[name].sums.copy_(sums)
@@ -191,8 +197,8 @@ class Monitor:
             seen = {"loss": float(loss.detach()), **{name: float(value) for name, value in self._watched.items()}}
             shown = {name: f"{value:.3g}" for name, value in seen.items()}
             self.bar.set_postfix(epoch=self.epoch, lr=f"{lr:.2g}", refresh=False, **shown)
-            now = time.perf_counter()
-            speed, self._samples, self._since = self._samples / (now - self._since), 0, now
+            (before, then), self._looked = self._looked, (self._samples, time.perf_counter())
+            speed = (self._samples - before) / (self._looked[1] - then)
             self.note({"epoch": self.epoch, "lr": lr, **seen, "samples_per_second": round(speed, 1)})
         self.steps += 1
         self.bar.update(samples * count_processes())
