@@ -157,7 +157,7 @@ class Monitor:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
         self.steps, self.epoch, self._first = state["steps"], state["epoch"], state["first"]
-        self._samples = self.bar.n = self.bar.initial = state["samples"]
+        self._samples = self.bar.n = self.bar.initial = self.bar.last_print_n = state["samples"]
         for name, sums in state["means"].items():
             self._means[name] = Mean().to(self.device)
             self._means[name].sums.copy_(sums)

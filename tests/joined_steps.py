@@ -8,13 +8,14 @@ from unittest.mock import patch
 import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
-from bengelib import mae
+from bengelib import mae, tasks
 from bengelib.engine import Trainer, seed_everything
 from bengelib.heads import ClassificationHead, Network, RegressionHead
 from bengelib.methods import METHODS
 from bengelib.recipes import pretraining
+from bengelib.ssl import Contrast, SiameseNetwork
 from bengelib.tasks import Classification, MultiLabel, Regression
 from bengelib.weighting import DynamicWeightAverage, EqualWeights, GradNorm, PCGrad, UncertaintyWeights
 
@@ -70,6 +71,10 @@ def changed(batch, generator):
     return {key: value.double().flip(flip) if value.ndim == 4 else value for key, value in batch.items()}
 
 
+def both(batch, generator):
+    return {**batch, "view_1": batch, "view_2": changed(batch, generator)}
+
+
 def half_masked(count, number, ratio, generator=None):
     """The same mask for every sample, of whichever process."""
     shuffled = torch.arange(number).roll(number // 3).expand(count, -1)
@@ -108,6 +113,57 @@ def run(case, processes):
     return {"row": row, "gradients": gradients, "weights": model.state_dict(), "cosines": history.gradients}
 
 
+class Spoilt(Scenes):
+    """Something is wrong with one sample, which one process is given."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def __getitem__(self, index):
+        whole = super().__getitem__(index)
+        sample = {"s1": whole["s1"], "kind": whole["kind"], "patch_id": f"scene {index}"}
+        if index == 3 and self.what == "image":
+            sample["s1"] = torch.full_like(sample["s1"], torch.nan)
+        if index == 3 and self.what == "label":
+            sample["kind"] = torch.tensor(7)
+        return sample
+
+
+class Spoils(SiameseNetwork):
+    def forward(self, batch):
+        outputs = super().forward(batch)
+        if environ["RANK"] == "1":
+            outputs["view_2"] = outputs["view_2"].clone()
+            outputs["view_2"][2] = torch.inf
+        return outputs
+
+
+def error_of(call):
+    try:
+        call()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "none"
+
+
+def errors():
+    """What a training says where something is wrong in one process only."""
+    trainer = Trainer(precision="no", progress=False, monitor_every=1)
+    found = []
+    for what in ("image", "label"):
+        model = Network(Pixels(), {"kind": ClassificationHead(6, "abc")}).double()
+        fit = partial(trainer.fit, model, TASKS[:1], Spoilt(what), batch_size=4)
+        with patch.object(tasks, "on_host", lambda values: False):  # as on a GPU, where looking waits
+            found.append(error_of(fit))
+    model = Spoils(Pixels(), 4).double()
+    return [*found, error_of(partial(trainer.fit, model, [Contrast()], Scenes(), batch_size=4, augment=both))]
+
+
 def run_all(folder, processes):
     """Write what this process finds in all cases."""
-    torch.save({case: run(case, processes) for case in CASES}, Path(folder) / f"{environ['RANK']}.pt")
+    found = {case: run(case, processes) for case in CASES}
+    one = Subset(Scenes(), [0])
+    few = partial(Trainer(precision="no").fit, Network(Pixels(), {}), [Contrast()], one)
+    found |= {"errors": errors(), "few": error_of(few)}
+    torch.save(found, Path(folder) / f"{environ['RANK']}.pt")
