@@ -155,7 +155,8 @@ class Trainer:
         rate.
 
         Args:
-            model: takes a dict batch, returns a dict of outputs keyed by target.
+            model: takes a dict batch, returns a dict of outputs keyed by target. Its method `after_step(step, steps)`,
+                if it has one, is called after each step of the optimiser, the first of which is 0.
             tasks: what to learn. A task with a method `watch(outputs)` that gives named scalars has them in the
                 progress bar and, averaged over the steps that were looked at, in the history.
             train: samples that are dicts of named tensors.
@@ -230,6 +231,8 @@ class Trainer:
                     _own_gradients(model, weighting)
                     optimizer.step()
                     optimizer.zero_grad()
+                    if hasattr(model, "after_step"):
+                        model.after_step(monitor.steps, steps)  # type: ignore[operator]
                     monitor.after(batch, losses, counts, loss, optimizer.param_groups[0]["lr"])
                     schedule.step()
                     kept.after_step()

@@ -20,7 +20,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.2) -> Tensor:
 
     For each of the 2B views i, with j the other view of the same sample and s the cosine similarity:
     loss_i = -log( exp(s_ij / t) / sum over k != i of exp(s_ik / t) ); the mean over i is returned. The negatives are
-    the other samples of the batch.
+    the other samples of the batch (of this process, where there are several).
 
     Sanity value: `log(2B - 1)` when all embeddings are equal, which is what a collapsed network gets; near that at the
     start of training too.
@@ -88,8 +88,7 @@ def barlow_twins(z1: Tensor, z2: Tensor, off_diagonal: float = 5e-3) -> Tensor:
     """
     check_pair(z1, z2)
     _check_weights(off_diagonal=off_diagonal)
-    a, b = _standardized(_wide(z1)), _standardized(_wide(z2))  # (B, D) each, mean 0 and spread 1
-    correlation = a.T @ b / len(a)  # (D, D)
+    correlation = cross_correlation(z1, z2)  # (D, D)
     diagonal = correlation.diagonal()  # (D,)
     on = (1 - diagonal).square().sum()  # ()
     off = correlation.square().sum() - diagonal.square().sum()  # ()
@@ -140,7 +139,24 @@ def agreement(z1: Tensor, z2: Tensor) -> Tensor:
     Sanity value: 0 when all embeddings are equal, which is its minimum. Arguments and errors are those of `nt_xent`.
     """
     check_pair(z1, z2)
-    return (2 - 2 * F.cosine_similarity(_wide(z1), _wide(z2), dim=1)).mean()
+    return (2 - 2 * paired_cosines(z1, z2)).mean()
+
+
+def paired_cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of the angle between each row of (B, D) and the same row of the other (B, D), (B,), in 32 bits or more."""
+    return F.cosine_similarity(_wide(a), _wide(b), dim=1)
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of the angle between each row of (A, D) and each row of (B, D), (A, B), in 32 bits or more."""
+    with torch.autocast(a.device.type, enabled=False):
+        return F.normalize(_wide(a), dim=1) @ F.normalize(_wide(b), dim=1).T
+
+
+def cross_correlation(z1: Tensor, z2: Tensor) -> Tensor:
+    """Correlation over the batch of each dimension of z1 with each of z2, both (B, D): (D, D), rows those of z1."""
+    a, b = _standardized(_wide(z1)), _standardized(_wide(z2))  # (B, D) each, mean 0 and spread 1
+    return a.T @ b / len(a)
 
 
 def _wide(values: Tensor) -> Tensor:

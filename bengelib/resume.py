@@ -31,7 +31,7 @@ from bengelib.data.batches import read_samples
 from bengelib.errors import BengeError, CheckpointError, DataWarning
 from bengelib.files import absolute, discard, flush, put_in_place, writing
 from bengelib.processes import count_processes, everyone
-from bengelib.transforms import Batch
+from bengelib.data.batches import Batch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
