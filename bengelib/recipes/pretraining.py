@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -240,6 +241,8 @@ def pretrain_encoder(
     *,
     encoder_2: nn.Module | None = None,
     progress: bool = True,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = 600.0,
 ) -> History:
     """Pretrain one encoder, or two of different sensors, in place on any dataset of dicts, with `fit`.
 
@@ -253,6 +256,8 @@ def pretrain_encoder(
         settings: see `Pretraining`.
         encoder_2: of the second sensor, for `"cross-modal"` and `"decur"`.
         progress: show bars.
+        checkpoint: folder for checkpoints, from which the training goes on, see `fit`.
+        checkpoint_every: seconds between two of them.
 
     Returns:
         What `fit` measured, epoch by epoch.
@@ -272,6 +277,8 @@ def pretrain_encoder(
         lr=settings.lr,
         augment=made.augment,
         seed=settings.seed,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
     )
 
 
