@@ -177,7 +177,7 @@ def test_parquet(tmp_path):
             "rain": [1, 2, 3],
             "height": [1, None, 3],
             "cover": pd.array([1, None, 2], dtype="Int64"),
-            "kinds": [["d", "c's"], None, [1]],
+            "kinds": [["d", "c's"], None, ["1"]],
             "depth": [1.0, 2.0, None],
         },
         index=pd.Index(["p1", "p2", "p3"], name="id"),
