@@ -1,9 +1,9 @@
 """ConvNeXt V2 (Woo et al. 2023, arXiv:2301.00808), whole and masked, for images with any number of channels.
 
-A block is a depthwise 7 x 7 convolution, a layer normalisation, and a perceptron four times as wide with global response
-normalisation inside, beside a shortcut. To hide part of an image it needs no sparse convolution: hidden places are set
-to 0 wherever a layer has given them another value, and sums over the image leave them out. Visible places then hold
-what a sparse convolution would compute, and no hidden pixel has any influence on them.
+A block is a depthwise 7 x 7 convolution, a layer normalisation, and a perceptron four times as wide with global
+response normalisation inside, beside a shortcut. To hide part of an image it needs no sparse convolution: hidden places
+are set to 0 wherever a layer has given them another value, and sums over the image leave them out. Visible places then
+hold what a sparse convolution would compute, and no hidden pixel has any influence on them.
 
 Layers have the names and shapes of timm's `convnextv2_*`, so its weights load.
 """
