@@ -286,8 +286,11 @@ class ConvNeXtEncoder(nn.Module):
         stem: int = 3,
         modality_dropout: float = 0.0,
         missing: Missing = "error",
+        net: ConvNeXt | None = None,
     ) -> None:
         """Build the encoder; see `Inputs` and `ConvNeXt` for the arguments.
+
+        `net` takes the place of a new network of this size and stem.
 
         Raises:
             BandError: an unknown modality or band, or no image among the inputs.
@@ -298,12 +301,9 @@ class ConvNeXtEncoder(nn.Module):
         if not any(key in IMAGES for key in self.inputs):
             raise BandError(f"no image among the inputs {list(self.inputs)}; a ConvNeXt needs one of {IMAGES}")
         channels = sum(self.read.channels(key) for key in self.inputs) + self.read.mask_size
-        self.net = self._network(channels, size, stem)
+        self.net = ConvNeXt(channels, size, stem) if net is None else net
         self.feature_dim, self.stride = self.net.feature_dim, self.net.stride
         self.channels = (channels, *self.net.channels)
-
-    def _network(self, channels: int, size: str, stem: int) -> ConvNeXt:
-        return ConvNeXt(channels, size, stem)
 
     def filters(self) -> tuple[Tensor, Tensor] | None:
         """Filters of the first layer where they are not parameters of it; see `ConvNeXt.pyramid`."""
