@@ -8,7 +8,6 @@ hold what a sparse convolution would compute, and no hidden pixel has any influe
 Layers have the names and shapes of timm's `convnextv2_*`, so its weights load.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +17,8 @@ from torch.nn import functional as F
 from bengelib.arguments import whole_number
 from bengelib.errors import ArgumentError, BandError
 from bengelib.fusion import planes
-from bengelib.inputs import IMAGES, Inputs, Missing
+from bengelib.inputs import Inputs, Missing
+from bengelib.modalities import InputSpec
 from bengelib.transforms import Batch
 
 
@@ -273,7 +273,7 @@ class ConvNeXtEncoder(nn.Module):
     """One ConvNeXt V2 over all modalities stacked as channels: `fusion.EarlyFusion` with another network.
 
     Attributes:
-        inputs: what it reads, modality to band names.
+        inputs: what it reads, a `Modality` by key.
         feature_dim: length of the features.
         channels: channels of the maps of `pyramid`: the stacked image, then those of `ConvNeXt`.
         stride: see `ConvNeXt`.
@@ -281,7 +281,7 @@ class ConvNeXtEncoder(nn.Module):
 
     def __init__(
         self,
-        inputs: Mapping[str, Sequence[str]],
+        inputs: InputSpec,
         size: str = "atto",
         stem: int = 3,
         modality_dropout: float = 0.0,
@@ -297,9 +297,9 @@ class ConvNeXtEncoder(nn.Module):
         """
         super().__init__()
         self.read = Inputs(inputs, modality_dropout, missing)
-        self.inputs = self.read.names
-        if not any(key in IMAGES for key in self.inputs):
-            raise BandError(f"no image among the inputs {list(self.inputs)}; a ConvNeXt needs one of {IMAGES}")
+        self.inputs = self.read.modalities
+        if not self.read.images:
+            raise BandError(f"no image among the inputs {list(self.inputs)}; give one")
         channels = sum(self.read.channels(key) for key in self.inputs) + self.read.mask_size
         self.net = ConvNeXt(channels, size, stem) if net is None else net
         self.feature_dim, self.stride = self.net.feature_dim, self.net.stride

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from bengelib.arguments import check_share
 from bengelib.errors import ArgumentError, BandError, MissingModalityError
 from bengelib.inputs import only_where
+from bengelib.modalities import Modality
 from bengelib.transforms import Batch
 
 
@@ -24,7 +25,7 @@ class JoinedEncoders(nn.Module):
     * A sample that no encoder can read is an error.
 
     Attributes:
-        inputs: what all of them read, modality to band names.
+        inputs: what all of them read, a `Modality` by key.
         feature_dim: length of the features.
     """
 
@@ -42,13 +43,13 @@ class JoinedEncoders(nn.Module):
         if dropout and len(encoders) < 2:
             raise ArgumentError(f"dropout={dropout} needs two encoders or more; there is only {list(encoders)}")
         self.encoders, self.dropout = nn.ModuleDict(encoders), dropout
-        self.inputs: dict[str, tuple[str, ...]] = {}
+        self.inputs: dict[str, Modality] = {}
         self.feature_dim = len(encoders) if dropout else 0
         for encoder in encoders.values():
             self.feature_dim += int(encoder.feature_dim)  # type: ignore[arg-type]
-            for key, bands in encoder.inputs.items():  # type: ignore[union-attr, operator]
-                if self.inputs.setdefault(key, bands) != bands:
-                    raise BandError(f"the encoders read different bands of {key}: {self.inputs[key]} and {bands}")
+            for key, modality in encoder.inputs.items():  # type: ignore[union-attr, operator]
+                if (other := self.inputs.setdefault(key, modality)) != modality:
+                    raise BandError(f"the encoders read different bands or units of {key}: {other} and {modality}")
 
     @property
     def channels(self) -> tuple[int, ...]:

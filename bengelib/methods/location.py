@@ -21,6 +21,7 @@ from bengelib.arguments import check_share, real_number, whole_number
 from bengelib.errors import BandError, MissingModalityError
 from bengelib.losses import cross_modal
 from bengelib.methods.harmonics import MOST_DEGREES, check_lonlat, harmonics
+from bengelib.modalities import MODALITIES, Modality
 from bengelib.ssl import Contrast
 from bengelib.transforms import Batch
 
@@ -77,11 +78,9 @@ class LocationEncoder(nn.Module):
     encoder of an image into `JoinedEncoders`.
 
     Attributes:
-        inputs: `{"lonlat": ()}`.
+        inputs: `lonlat`, a `Modality` by key.
         feature_dim: length of the features.
     """
-
-    inputs: dict[str, tuple[str, ...]]
 
     def __init__(
         self,
@@ -110,7 +109,7 @@ class LocationEncoder(nn.Module):
             ArgumentError: naming the argument that is out of range.
         """
         super().__init__()
-        self.inputs = {"lonlat": ()}
+        self.inputs = {"lonlat": MODALITIES["lonlat"]}
         self.degrees = whole_number("degrees", degrees, 0, MOST_DEGREES)
         for name, value in (("hidden", hidden), ("layers", layers), ("feature_dim", feature_dim)):
             whole_number(name, value)
@@ -168,7 +167,7 @@ class PlaceImage(nn.Module):
             BandError: the encoder of images reads `lonlat` too, from which it would know the answer.
         """
         super().__init__()
-        self.inputs: dict[str, tuple[str, ...]] = {**getattr(encoder, "inputs", {}), **place.inputs}
+        self.inputs: dict[str, Modality] = {**getattr(encoder, "inputs", {}), **place.inputs}
         if "lonlat" in getattr(encoder, "inputs", {}):
             raise BandError("the encoder of images reads 'lonlat', which is what it has to be told apart by")
         self.encoder, self.place = encoder, place

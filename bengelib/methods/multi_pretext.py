@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from bengelib.arguments import whole_number
 from bengelib.bands import CLIMATE_ZONE_SYMBOLS, IGNORE_INDEX, LAND_COVER_NAMES, S1_BANDS, S2_BANDS, WEATHER
 from bengelib.errors import BandError, MissingModalityError
-from bengelib.inputs import IMAGES, Inputs
+from bengelib.inputs import Inputs
 from bengelib.losses import masked_squared_error
 from bengelib.mae import check_ratio, patchify, random_mask
 from bengelib.methods.convnext import ConvNeXtBlock, ConvNeXtEncoder
+from bengelib.modalities import MODALITIES, InputSpec, Modality, as_modality, require_same
 from bengelib.running import Mean
 from bengelib.tasks import Classification, Task
 from bengelib.transforms import Batch
@@ -39,7 +40,7 @@ PRETEXTS: dict[str, tuple[str, ...]] = {
     "season": (),
     "lonlat": (),
 }
-"""All that ben-ge knows of a patch: target to the names of its bands or classes."""
+"""All that ben-ge knows of a patch: target to the names of its bands or classes, `()` for all bands."""
 
 
 def pretexts_of(sample: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -65,14 +66,15 @@ class MultiPretext(nn.Module):
     learns nothing: a key that is missing, `<key>_available`, NaN, and 255 where targets are classes.
 
     Attributes:
-        inputs: what the encoder reads, and the images among the targets, whose bands have to be those of the dataset.
+        inputs: what the encoder reads and what else is numbers among the targets, a `Modality` by key, all of which have
+            to be those of the dataset.
         targets: names of the targets, in order.
     """
 
     def __init__(
         self,
         encoder: ConvNeXtEncoder,
-        targets: Mapping[str, Sequence[str]] | None = None,
+        targets: InputSpec | None = None,
         ratio: float = 0.6,
         width: int = 128,
         per_square: Sequence[str] = ("s2",),
@@ -81,8 +83,8 @@ class MultiPretext(nn.Module):
 
         Args:
             encoder: reads images that are multiples of its `stride`, which is the size of the hidden squares.
-            targets: what to predict, target to the names of its bands or classes; by default all `PRETEXTS`. Use
-                `pretexts_of(dataset[0])` for what a dataset has.
+            targets: what to predict: by key a `Modality`, or the names of bands of one of ben-ge, or the names of
+                classes; by default all `PRETEXTS`. Use `pretexts_of(dataset[0])` for what a dataset has.
             ratio: share of the squares to hide.
             width: channels of the heads; 512 in the paper.
             per_square: targets whose squares are scaled one by one.
@@ -94,19 +96,16 @@ class MultiPretext(nn.Module):
         super().__init__()
         check_ratio(ratio)
         whole_number("width", width)
-        chosen = {key: tuple(names) for key, names in (PRETEXTS if targets is None else targets).items()}
-        known = (*IMAGES, *MAPS, *CLASSES, "weather", *ANGLES)
-        if not chosen or (unknown := [key for key in chosen if key not in known]):
-            raise BandError(f"no targets {unknown if chosen else list(chosen)}; choose from {list(known)}")
-        for key, names in chosen.items():
-            if key in encoder.inputs and encoder.inputs[key] != names:
-                raise BandError(f"the encoder reads the bands {encoder.inputs[key]} of {key}, the target is {names}")
+        chosen = PRETEXTS if targets is None else targets
+        if not chosen or (unknown := [key for key, given in chosen.items() if not _is_known(key, given)]):
+            raise BandError(f"no targets {unknown if chosen else []}; choose from {list(PRETEXTS)}, or give a Modality")
         self.encoder, self.ratio, self.targets, self.per_square = encoder, ratio, tuple(chosen), tuple(per_square)
-        self.classes = {key: names for key, names in chosen.items() if key in MAPS + CLASSES}
-        self.inputs = {**{key: names for key, names in chosen.items() if key in IMAGES}, **encoder.inputs}
-        self.read = nn.ModuleDict(
-            {key: Inputs({key: names}, missing="mean") for key, names in chosen.items() if key not in self.classes}
-        )
+        self.classes = {key: tuple(given) for key, given in chosen.items() if key in MAPS + CLASSES}  # type: ignore[arg-type]
+        numbers = {key: as_modality(key, given) for key, given in chosen.items() if key not in self.classes}
+        require_same(encoder.inputs, numbers, "the target")
+        self.inputs: dict[str, Modality] = {**numbers, **encoder.inputs}
+        self.read = nn.ModuleDict({key: Inputs({key: each}, missing="mean") for key, each in numbers.items()})
+        self.images = [key for key, modality in numbers.items() if modality.kind == "image"]
         self.to_heads = nn.Linear(encoder.feature_dim, width)
         self.hidden = nn.Parameter(0.02 * torch.randn(width))
         self.blocks = nn.ModuleDict({key: ConvNeXtBlock(width) for key in chosen})
@@ -147,8 +146,8 @@ class MultiPretext(nn.Module):
 
     def _size(self, batch: Batch) -> tuple[int, int]:
         """Height and width of the images that the encoder reads."""
-        for key in self.encoder.inputs:
-            if key in batch and key in IMAGES:
+        for key in self.encoder.read.images:
+            if key in batch:
                 return batch[key].shape[-2], batch[key].shape[-1]
         raise MissingModalityError(f"no image of {list(self.encoder.inputs)} in a batch of {sorted(batch)}")
 
@@ -158,12 +157,12 @@ class MultiPretext(nn.Module):
         if key in self.classes:
             return len(self.classes[key]) * (pixels if key in MAPS else 1)
         channels = self.read[key].channels(key)  # type: ignore[operator]
-        return channels * pixels if key in IMAGES else channels * (2 if key in ANGLES else 1)
+        return channels * pixels if key in self.images else channels * (2 if key in ANGLES else 1)
 
     def _predict(self, key: str, places: Tensor) -> Tensor:
         """The answer of the head of a target; see `forward` for the shapes."""
         answered = self.norms[key](self.blocks[key](places))  # (B, h, w, width)
-        if key not in MAPS and key not in IMAGES:
+        if key not in MAPS and key not in self.images:
             image: Tensor = self.last[key](answered.mean(dim=(1, 2)))
             return image
         squares = self.last[key](answered).flatten(1, 2)  # (B, N, P)
@@ -182,7 +181,7 @@ class MultiPretext(nn.Module):
         if key in ANGLES:
             truth = on_circle(key, batch[key].float())
         known = available
-        if key in IMAGES:
+        if key in self.images:
             truth = patchify(truth, self.encoder.stride)  # (B, N, P)
             if key in self.per_square:
                 truth = (truth - truth.mean(dim=2, keepdim=True)) / (truth.var(dim=2, keepdim=True) + 1e-6).sqrt()
@@ -200,6 +199,11 @@ class MultiPretext(nn.Module):
         if key not in MAPS:
             return truth.masked_fill(~known[:, 0], IGNORE_INDEX)
         return patchify(truth[:, None], self.encoder.stride).masked_fill(~known[..., None], IGNORE_INDEX)
+
+
+def _is_known(key: str, given: Modality | Sequence[str]) -> bool:
+    """Whether a target is a modality, or one of the classes that there are heads for."""
+    return isinstance(given, Modality) or key in (*MODALITIES, *MAPS, *CLASSES)
 
 
 def on_circle(key: str, values: Tensor) -> Tensor:

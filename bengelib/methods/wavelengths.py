@@ -7,22 +7,19 @@ zeros, and the layer normalisation of the network behind takes away that more ba
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from bengelib.arguments import real_number, whole_number
-from bengelib.bands import S2
 from bengelib.errors import ArgumentError, BandError
 from bengelib.inputs import Missing
 from bengelib.methods.convnext import ConvNeXt, ConvNeXtEncoder
-
-WAVELENGTHS: dict[str, float] = {**{name: float(band.wavelength) for name, band in S2.items()}, "B10": 1374.0}
-"""Centre wavelengths in nanometres of the bands of Sentinel-2, with the cirrus band of Level-1C."""
+from bengelib.modalities import InputSpec, as_modalities
 
 RGB_WAVELENGTHS: dict[str, float] = {"R": 665.0, "G": 560.0, "B": 492.0}
-"""Centre wavelengths in nanometres of a picture in colour, taken for those of Sentinel-2's B04, B03 and B02."""
+"""Centre wavelengths in nanometres of a picture in colour made of Sentinel-2's B04, B03 and B02."""
 
 S1_PLACEHOLDERS: dict[str, float] = {"VV": 3500.0, "VH": 4000.0}
 """Placeholders, not physics: numbers by which a network can tell Sentinel-1's polarisations from optical bands.
@@ -94,28 +91,25 @@ def sines_of(values: Tensor, length: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def wavelengths_of(inputs: Mapping[str, Sequence[str]], wavelengths: Mapping[str, float] | None = None) -> Tensor:
+def wavelengths_of(inputs: InputSpec, wavelengths: Mapping[str, float] | None = None) -> Tensor:
     """The wavelength in nanometres of every band of `inputs`, in order, (C,) float32.
 
     Args:
-        inputs: modality to band names.
-        wavelengths: of bands by name, beside those of Sentinel-2 and of pictures in colour and before them.
+        inputs: modalities by key, as in `bengelib.fusion`; each has `wavelengths`, or none.
+        wavelengths: of bands by name; they go before those of the modality.
 
     Raises:
-        BandError: a band has no wavelength, or a modality no names of bands.
+        BandError: a band has no wavelength.
         ArgumentError: a wavelength is not a number of nanometres: below 100 it would be in micrometres.
     """
-    known = {**WAVELENGTHS, **RGB_WAVELENGTHS, **(wavelengths or {})}
     found = []
-    for key, bands in inputs.items():
-        if not bands:
-            raise BandError(f"{key!r} has no named bands, so no wavelengths; read it with another encoder")
-        for band in bands:
+    for key, modality in as_modalities(inputs).items():
+        known = {**dict(zip(modality.bands, modality.wavelengths, strict=False)), **(wavelengths or {})}
+        for band in modality.bands:
             if band not in known:
-                hint = (
-                    "S1_PLACEHOLDERS, which are no physics" if band in S1_PLACEHOLDERS else f"{{{band!r}: nanometres}}"
-                )
-                raise BandError(f"no wavelength for band {band!r} of {key!r}; give wavelengths={hint}")
+                placeholder = band in S1_PLACEHOLDERS
+                fix = "S1_PLACEHOLDERS, which are no physics" if placeholder else f"{{{band!r}: nanometres}}"
+                raise BandError(f"no wavelength for band {band!r} of {key!r}; give wavelengths={fix}")
             found.append(real_number(f"wavelength of {band!r}", known[band], least=100))
     return torch.tensor(found, dtype=torch.float32)
 
@@ -135,7 +129,7 @@ class WavelengthEncoder(ConvNeXtEncoder):
 
     def __init__(
         self,
-        inputs: Mapping[str, Sequence[str]],
+        inputs: InputSpec,
         wavelengths: Mapping[str, float] | None = None,
         size: str = "atto",
         stem: int = 3,
@@ -146,7 +140,7 @@ class WavelengthEncoder(ConvNeXtEncoder):
         """Build the encoder, with random weights unless `shared`.
 
         Args:
-            inputs: images, modality to band names.
+            inputs: images, as in `bengelib.fusion`.
             wavelengths: see `wavelengths_of`.
             size: see `ConvNeXt`.
             stem: see `ConvNeXt`.

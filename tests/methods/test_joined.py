@@ -29,7 +29,9 @@ def test_features_stand_side_by_side():
     parts = [encoder(batch) for encoder in model.encoders.values()]
     assert model.feature_dim == 320 + 64 + 16
     assert torch.equal(model(batch), torch.cat(parts, dim=1))
-    assert model.inputs == {"s2": S2_BANDS, "s1": ("VV", "VH"), "lonlat": ()}
+    assert {key: modality.bands for key, modality in model.inputs.items()} == {
+        "s2": S2_BANDS, "s1": ("VV", "VH"), "lonlat": ("lon", "lat")
+    }  # fmt: skip
 
 
 def test_every_head_reads_them():
@@ -107,7 +109,7 @@ def test_they_train():
 def test_encoders_that_do_not_fit_are_refused():
     with pytest.raises(BandError, match="no encoder"):
         JoinedEncoders({})
-    with pytest.raises(BandError, match="different bands of s1"):
+    with pytest.raises(BandError, match="different bands or units of s1"):
         JoinedEncoders({name: EarlyFusion({"s1": (name,)}, width=0.125) for name in ("VV", "VH")})
     with pytest.raises(ArgumentError, match="two encoders"):
         JoinedEncoders({"place": LocationEncoder(2)}, dropout=0.1)

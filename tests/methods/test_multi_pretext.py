@@ -11,6 +11,7 @@ from bengelib.errors import ArgumentError, BandError, MissingModalityError
 from bengelib.heads import ClassificationHead, Network
 from bengelib.methods.convnext import ConvNeXtEncoder
 from bengelib.methods.multi_pretext import PRETEXTS, MultiPretext, PretextValues, on_circle, pretexts_of
+from bengelib.modalities import MODALITIES, Modality, require_same
 from bengelib.probe import extract_features
 from bengelib.tasks import Classification
 from bengelib.views import Views
@@ -236,7 +237,7 @@ def test_wrong_targets_are_refused():
         small({"labels": ()})
     with pytest.raises(BandError, match="no targets"):
         small({})
-    with pytest.raises(BandError, match="reads the bands"):
+    with pytest.raises(BandError, match="the target gives image"):
         small({"s2": ("B02", "B03")})
     with pytest.raises(BandError, match="B99"):
         small({"s2": S2_BANDS, "s1": ("B99",)})
@@ -264,6 +265,23 @@ def test_wrong_batches_are_refused():
         PretextValues("s1").loss({"s1": torch.zeros(2)}, batch)
 
 
+def test_any_described_image_is_a_target():
+    camera = Modality("camera", "image", ("red", "green"), (0.5, 0.4), (0.1, 0.2), ("1", "1"))
+    model = small({"camera": camera}, inputs={"camera": camera}, per_square=())
+    batch = {"camera": torch.rand(2, 2, 32, 32)}
+    outputs = model(batch)
+    expected = squares(
+        (batch["camera"] - torch.tensor([0.5, 0.4])[:, None, None]) / torch.tensor([0.1, 0.2])[:, None, None]
+    )
+    hidden = ~outputs["visible"].flatten(1)
+    torch.testing.assert_close(outputs["camera/truth"][hidden], expected.flatten(2)[hidden])
+    model.tasks()[0].loss(outputs, batch).backward()
+
+
 def test_the_dataset_has_to_have_the_bands_of_the_targets():
     model = small({"s2": S2_BANDS, "s1": ("VH", "VV"), "land_cover": LAND_COVER_NAMES, "weather": tuple(WEATHER)})
-    assert model.inputs == {"s2": S2_BANDS, "s1": ("VH", "VV")}
+    assert {key: modality.bands for key, modality in model.inputs.items()} == {
+        "s2": S2_BANDS, "s1": ("VH", "VV"), "weather": tuple(WEATHER)
+    }  # fmt: skip
+    with pytest.raises(BandError, match=r"s1 as image of \('VH', 'VV'\)"):
+        require_same(model.inputs, MODALITIES)

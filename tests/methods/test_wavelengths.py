@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from bengelib.bands import RGB_BANDS, S1_BANDS, S2, S2_BANDS
+from bengelib.data.images import image_modality
 from bengelib.engine import seed_everything
 from bengelib.errors import ArgumentError, BandError
 from bengelib.heads import ClassificationHead, Network, SegmentationHead, count_parameters
@@ -9,18 +10,22 @@ from bengelib.methods.multi_pretext import MultiPretext
 from bengelib.methods.wavelengths import (
     RGB_WAVELENGTHS,
     S1_PLACEHOLDERS,
-    WAVELENGTHS,
     FilterGenerator,
     WavelengthEncoder,
     sines_of,
     wavelengths_of,
 )
+from bengelib.modalities import Modality
 from bengelib.probe import extract_features
 from bengelib.tasks import Classification
 from tests.test_fusion import make_batch
 from tests.training import fit_with
 
-THIRTEEN = (*S2_BANDS[:10], "B10", *S2_BANDS[10:])
+_NAMES = (*S2_BANDS[:10], "B10", *S2_BANDS[10:])
+THIRTEEN = Modality(
+    "image", "image", _NAMES, (0.2,) * 13, (0.1,) * 13, ("reflectance",) * 13,
+    wavelengths=[S2[band].wavelength if band in S2 else 1374.0 for band in _NAMES],
+)  # fmt: skip
 
 
 def encoder_of(inputs, **options):
@@ -45,11 +50,11 @@ def test_sines_are_those_of_a_transformer():
 
 
 def test_wavelengths_are_those_of_the_bands():
-    assert set(WAVELENGTHS) == {*S2_BANDS, "B10"} and WAVELENGTHS["B8A"] == S2["B8A"].wavelength == 865
+    assert wavelengths_of({"s2": ()}).tolist() == [band.wavelength for band in S2.values()]
     assert wavelengths_of({"s2": RGB_BANDS}).tolist() == [665, 560, 492]
-    assert wavelengths_of({"image": ("R", "G", "B")}).tolist() == list(RGB_WAVELENGTHS.values())
+    assert wavelengths_of({"image": image_modality()}, RGB_WAVELENGTHS).tolist() == [665, 560, 492]
     assert wavelengths_of({"s2": ("B02",)}, {"B02": 493}).tolist() == [493]
-    assert len(wavelengths_of({"s2": THIRTEEN})) == 13
+    assert wavelengths_of({"image": THIRTEEN})[10] == 1374
 
 
 def test_bands_have_no_order():
@@ -74,9 +79,8 @@ def test_one_encoder_reads_any_number_of_bands():
     colour = WavelengthEncoder({"s2": RGB_BANDS}, shared=encoder)
     assert colour.net is encoder.net and colour.generator is encoder.generator
     assert encoder(only(S2_BANDS)).shape == colour(only(RGB_BANDS)).shape == (2, 320)
-    image = torch.randn(2, 13, 32, 32)
-    filters = encoder.generator(wavelengths_of({"s2": THIRTEEN}))
-    assert encoder.net.pyramid(image, filters=filters)[-1].shape == (2, 320, 4, 4)
+    thirteen = WavelengthEncoder({"image": THIRTEEN}, shared=encoder)
+    assert thirteen({"image": torch.rand(2, 13, 32, 32)}).shape == (2, 320)
     labels = [{"s2": only(RGB_BANDS)["s2"][place], "label": torch.tensor(place)} for place in (0, 1, 0, 1)]
     before = encoder(only(S2_BANDS)).detach()
     network = Network(colour, {"label": ClassificationHead(320, ["a", "b"])})
@@ -113,7 +117,7 @@ def test_a_missing_wavelength_is_an_error():
         WavelengthEncoder({"s2": S2_BANDS, "s1": S1_BANDS})
     with pytest.raises(BandError, match=r"'temperature'.*nanometres"):
         wavelengths_of({"weather": ("temperature",)})
-    with pytest.raises(BandError, match="'dem' has no named bands"):
+    with pytest.raises(BandError, match="'elevation' of 'dem'"):
         WavelengthEncoder({"s2": S2_BANDS, "dem": ()})
     with pytest.raises(ArgumentError, match=r"wavelength of 'B02'=0.49.*at least 100"):
         wavelengths_of({"s2": ("B02",)}, {"B02": 0.49})
