@@ -66,8 +66,8 @@ class MultiPretext(nn.Module):
     learns nothing: a key that is missing, `<key>_available`, NaN, and 255 where targets are classes.
 
     Attributes:
-        inputs: what the encoder reads and what else is numbers among the targets, a `Modality` by key, all of which have
-            to be those of the dataset.
+        inputs: what the encoder reads, and the targets that are numbers, a `Modality` by key; the dataset has to give
+            the same.
         targets: names of the targets, in order.
     """
 
