@@ -53,9 +53,9 @@ class GlobalResponseNorm(nn.Module):
         self.weight = nn.Parameter(torch.zeros(channels))  # gamma
         self.bias = nn.Parameter(torch.zeros(channels))  # beta
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) to the same; places that are not to count in G have to be 0."""
-        out: Tensor = _Respond.apply(x, self.weight, self.bias)
+    def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
+        """(B, H, W, C) to the same; G is of `visible` (B, H, W, 1) places, and its gradient goes to no others."""
+        out: Tensor = _Respond.apply(x, self.weight, self.bias, visible)
         return out
 
 
@@ -63,23 +63,30 @@ class _Respond(torch.autograd.Function):
     """`GlobalResponseNorm` with a backward pass of its own, which writes half as many large tensors as autograd's."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        norm = (x * x).sum(dim=(1, 2), keepdim=True).sqrt()  # (B, 1, 1, C); `vector_norm` takes up to 30 times as long
+    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, visible: Tensor | None) -> Tensor:
+        squares = x * x  # summed by hand, since `vector_norm` takes up to 30 times as long
+        if visible is None:
+            norm = squares.sum(dim=(1, 2), keepdim=True).sqrt()  # (B, 1, 1, C)
+        else:
+            norm = (visible.flatten(1).to(x.dtype)[:, None] @ squares.flatten(1, 2))[:, None].sqrt()
         mean = norm.mean(dim=-1, keepdim=True) + _EPSILON
         response = norm / mean
         scale = 1 + gamma * response
+        ctx.visible = visible
         ctx.save_for_backward(x, gamma, norm, mean, response, scale)
         return torch.addcmul(beta, x, scale)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, gamma, norm, mean, response, scale = ctx.saved_tensors
         grad_scale = (grad * x).sum(dim=(1, 2), keepdim=True)  # (B, 1, 1, C)
         grad_response = grad_scale * gamma
         grad_norm = (grad_response - (grad_response * response).mean(dim=-1, keepdim=True)) / mean
         grad_x = grad * scale
         grad_x.addcmul_(x, torch.where(norm > 0, grad_norm / norm, 0))  # d norm / d x = x / norm
-        return grad_x, (grad_scale * response).sum(dim=(0, 1, 2)), grad.sum(dim=(0, 1, 2))
+        if ctx.visible is not None:
+            grad_x.masked_fill_(~ctx.visible, 0)
+        return grad_x, (grad_scale * response).sum(dim=(0, 1, 2)), grad.sum(dim=(0, 1, 2)), None
 
 
 class _Perceptron(nn.Module):
@@ -93,7 +100,7 @@ class _Perceptron(nn.Module):
 
     def forward(self, x: Tensor, visible: Tensor | None) -> Tensor:
         """(B, H, W, C) to the same, 0 where not `visible`."""
-        mixed: Tensor = self.fc2(self.grn(keep(F.gelu(self.fc1(x)), visible)))
+        mixed: Tensor = self.fc2(self.grn(F.gelu(self.fc1(x)), visible))
         return keep(mixed, visible)
 
 

@@ -152,7 +152,8 @@ def test_visible_places_are_those_of_a_sparse_convolution():
     block = stirred(ConvNeXtBlock(4)).double()
     visible = some_mask(2, 5, 6)
     x = torch.randn(2, 5, 6, 4, dtype=torch.float64) * visible[..., None]
-    expected = torch.zeros_like(x)
+    x.requires_grad_()
+    expected = torch.zeros(2, 5, 6, 4, dtype=torch.float64)
     weight, bias = block.conv_dw.weight[:, 0], block.conv_dw.bias  # (4, 7, 7), (4,)
     for sample in range(2):
         places = visible[sample].nonzero().tolist()
@@ -169,7 +170,15 @@ def test_visible_places_are_those_of_a_sparse_convolution():
         hidden = block.mlp.grn.weight * hidden * response + block.mlp.grn.bias + hidden
         for (row, column), mixed in zip(places, block.mlp.fc2(hidden), strict=True):
             expected[sample, row, column] = x[sample, row, column] + mixed
-    torch.testing.assert_close(block(x, visible[..., None]), expected)
+    given = block(x, visible[..., None])
+    torch.testing.assert_close(given, expected)
+    ours, theirs = (
+        torch.autograd.grad(out.square().sum(), [x, *block.parameters()], retain_graph=True)
+        for out in (given, expected)
+    )
+    for gradient, peer in zip(ours[1:], theirs[1:], strict=True):
+        torch.testing.assert_close(gradient, peer)
+    torch.testing.assert_close(ours[0][visible], theirs[0][visible])
 
 
 def test_a_mask_that_hides_nothing_changes_nothing():
