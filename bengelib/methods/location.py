@@ -88,7 +88,7 @@ class LocationEncoder(nn.Module):
         hidden: int = 128,
         layers: int = 2,
         feature_dim: int = 128,
-        falloff: float = 3.0,
+        falloff: float = 2.0,
         frequency: float = 30.0,
         dropout: float = 0.0,
     ) -> None:
