@@ -9,6 +9,7 @@ from bengelib.arguments import check_share
 from bengelib.errors import ArgumentError, BandError, MissingModalityError
 from bengelib.inputs import only_where
 from bengelib.modalities import Modality
+from bengelib.ssl import feature_dim
 from bengelib.transforms import Batch
 
 
@@ -46,7 +47,7 @@ class JoinedEncoders(nn.Module):
         self.inputs: dict[str, Modality] = {}
         self.feature_dim = len(encoders) if dropout else 0
         for encoder in encoders.values():
-            self.feature_dim += int(encoder.feature_dim)  # type: ignore[arg-type]
+            self.feature_dim += feature_dim(encoder)
             for key, modality in encoder.inputs.items():  # type: ignore[union-attr, operator]
                 if (other := self.inputs.setdefault(key, modality)) != modality:
                     raise BandError(f"the encoders read different bands or units of {key}: {other} and {modality}")
@@ -128,7 +129,7 @@ class JoinedEncoders(nn.Module):
         """Features (B, F) of one encoder, 0 where it does not read."""
         encoder, there = self.encoders[name], available[:, list(self.encoders).index(name)]
         if not all(key in batch for key in encoder.inputs):  # type: ignore[union-attr]
-            return torch.zeros(len(there), int(encoder.feature_dim), device=there.device)  # type: ignore[arg-type]
+            return torch.zeros(len(there), feature_dim(encoder), device=there.device)
         return only_where(encoder(_filled(encoder, batch, there)), there)
 
 

@@ -22,7 +22,7 @@ from bengelib.errors import BandError, MissingModalityError
 from bengelib.losses import cross_modal
 from bengelib.methods.harmonics import MOST_DEGREES, check_lonlat, harmonics
 from bengelib.modalities import MODALITIES, Modality
-from bengelib.ssl import Contrast
+from bengelib.ssl import feature_dim
 from bengelib.transforms import Batch
 
 _LARGEST_SCALE = 100.0
@@ -149,6 +149,8 @@ class LocationEncoder(nn.Module):
 class PlaceImage(nn.Module):
     """An encoder of images and one of places, whose embeddings meet where the image was taken.
 
+    Train it with `fit(PlaceImage(encoder, LocationEncoder()), [Contrast(place_image)], ..., augment=views)`.
+
     Attributes:
         inputs: what both read.
         encoder: of images.
@@ -171,7 +173,7 @@ class PlaceImage(nn.Module):
         if "lonlat" in getattr(encoder, "inputs", {}):
             raise BandError("the encoder of images reads 'lonlat', which is what it has to be told apart by")
         self.encoder, self.place = encoder, place
-        self.to_shared = nn.Linear(int(encoder.feature_dim), place.feature_dim)  # type: ignore[arg-type]
+        self.to_shared = nn.Linear(feature_dim(encoder), place.feature_dim)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(real_number("temperature", temperature, above=0))))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -185,24 +187,18 @@ class PlaceImage(nn.Module):
         }
 
 
-class PlaceContrast(Contrast):
-    """An image has to find its place among those of the batch, and a place its image: `losses.cross_modal`.
+def place_image(outputs: Mapping[str, Tensor]) -> Tensor:
+    """An image has to find its place among those of the batch, and a place its image: for `Contrast(place_image)`.
 
-    With a temperature that is learned. Sanity value: log B where all embeddings are equal. The negatives are those of
-    one batch, however many batches a step adds up.
+    That is `losses.cross_modal` with a temperature that is learned. The negatives are those of one batch, however many
+    batches a step adds up. Sanity value: log B where all embeddings are equal.
+
+    Args:
+        outputs: `view_1` and `view_2`, (B, D) each, B of 2 or more, and `temperature` (), as from a `PlaceImage`.
+
+    Raises:
+        ValueError: other shapes, or a batch of one.
+        NonFiniteLossError: an embedding on the CPU is NaN or infinite.
     """
-
-    def __init__(self, target: str = "place") -> None:
-        """For the outputs of `PlaceImage`."""
-        super().__init__("cross-modal", target=target)
-
-    def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
-        """The loss, ().
-
-        Raises:
-            MissingModalityError: the outputs are not those of a `PlaceImage`.
-        """
-        if missing := [key for key in ("view_1", "view_2", "temperature") if key not in outputs]:
-            raise MissingModalityError(f"the outputs lack {missing}; they have {sorted(outputs)}. Train a PlaceImage.")
-        temperature: Any = outputs["temperature"]
-        return cross_modal(outputs["view_1"], outputs["view_2"], temperature)
+    temperature: Any = outputs["temperature"]
+    return cross_modal(outputs["view_1"], outputs["view_2"], temperature)

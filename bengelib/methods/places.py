@@ -18,6 +18,7 @@ from bengelib.engine import Trainer, predict, seed_everything
 from bengelib.errors import ArgumentError
 from bengelib.heads import Network, RegressionHead
 from bengelib.methods.harmonics import check_lonlat
+from bengelib.ssl import feature_dim
 from bengelib.tasks import Regression
 
 ALPHAS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -109,7 +110,7 @@ def train_held_out(
         mean, scale = float(values[rest].mean()), float(values[rest].std())
         seed_everything(seed)
         encoder = build()
-        network = Network(encoder, {"value": RegressionHead(int(encoder.feature_dim), mean, scale)})  # type: ignore[arg-type]
+        network = Network(encoder, {"value": RegressionHead(feature_dim(encoder), mean, scale)})
         train: Any = [samples[row] for row in rest]
         test: Any = [samples[row] for row in held_out]
         Trainer(progress=False).fit(

@@ -10,8 +10,9 @@ from bengelib.errors import ArgumentError, BandError, MissingModalityError
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network, RegressionHead, count_parameters
 from bengelib.methods.harmonics import harmonics
-from bengelib.methods.location import LocationEncoder, PlaceContrast, PlaceImage, siren
+from bengelib.methods.location import LocationEncoder, PlaceImage, place_image, siren
 from bengelib.probe import extract_features
+from bengelib.ssl import Contrast
 from bengelib.tasks import Regression
 from tests.training import fit_with
 
@@ -135,7 +136,7 @@ def two_towers():
 
 
 def test_images_find_their_places():
-    model, task, data = two_towers(), PlaceContrast(), Coloured()
+    model, task, data = two_towers(), Contrast(place_image, target="place"), Coloured()
     before = evaluate(model, [task], data)
     assert before["loss"] > 3 and before["place/retrieval"] < 0.1
     start = model.log_scale.item()
@@ -148,7 +149,7 @@ def test_images_find_their_places():
 
 def test_a_collapse_has_the_loss_log_b():
     outputs = {"view_1": torch.ones(16, 4), "view_2": torch.ones(16, 4), "temperature": torch.tensor(0.07)}
-    assert float(PlaceContrast().loss(outputs, {})) == pytest.approx(math.log(16), rel=1e-6)
+    assert float(place_image(outputs)) == pytest.approx(math.log(16), rel=1e-6)
 
 
 def test_the_temperature_is_learned():
@@ -158,7 +159,7 @@ def test_the_temperature_is_learned():
     outputs = model(batch)
     assert float(outputs["temperature"].detach()) == pytest.approx(0.07)
     assert outputs["view_1"].shape == outputs["view_2"].shape == (8, 32) and outputs["features"].shape == (8, 64)
-    PlaceContrast().loss(outputs, batch).backward()
+    place_image(outputs).backward()
     assert model.log_scale.grad.abs() > 0
     model.log_scale.data.fill_(10)
     assert float(model(batch)["temperature"].detach()) == pytest.approx(0.01)
@@ -169,7 +170,7 @@ def test_towers_that_cannot_be_contrasted_are_refused():
         PlaceImage(EarlyFusion({"s2": RGB_BANDS, "lonlat": ()}, width=0.125), LocationEncoder())
     with pytest.raises(ArgumentError, match="temperature"):
         PlaceImage(EarlyFusion({"s2": RGB_BANDS}, width=0.125), LocationEncoder(), temperature=0)
-    with pytest.raises(MissingModalityError, match="PlaceImage"):
-        PlaceContrast().loss({"view_1": torch.zeros(2, 2)}, {})
+    with pytest.raises(MissingModalityError, match="temperature"):
+        Contrast(place_image).loss({"view_1": torch.zeros(2, 2), "view_2": torch.zeros(2, 2)}, {})
     with pytest.raises(ValueError, match="batch of one"):
-        PlaceContrast().loss(two_towers().eval()({"s2": torch.zeros(2, 3, 8, 8)[:1], "lonlat": PLACES[:1]}), {})
+        place_image(two_towers().eval()({"s2": torch.zeros(1, 3, 8, 8), "lonlat": PLACES[:1]}))
