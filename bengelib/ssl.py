@@ -60,7 +60,7 @@ class SiameseNetwork(nn.Module):
         self.encoder_2 = encoder_2
         self.projector_2 = None if encoder_2 is None else _projector(encoder_2, projector_dim, hidden)
         self.views = views
-        self.inputs: dict[str, tuple[str, ...]] = dict(getattr(encoder, "inputs", {}))
+        self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
         for key, bands in getattr(encoder_2, "inputs", {}).items():
             if self.inputs.setdefault(key, bands) != bands:
                 raise BandError(f"the encoders read different bands of {key}: {self.inputs[key]} and {bands}")

@@ -25,6 +25,7 @@ TESTED_ELSEWHERE = {
     "data/csv_text": "data/test_tables.py",
     "data/decode": "test_transforms.py",
     "data/labelled": "test_probe.py",
+    "data/patches": "data/test_dataset.py",
     "data/transfer": "data/test_download.py",
     "devices": "test_engine.py",
     "errors": "test_main.py",

@@ -17,14 +17,16 @@ from typing import Any
 from torch import nn
 from torch.utils.data import Subset
 
+from bengelib.arguments import check_names
 from bengelib.bands import CLIMATE_ZONE_SYMBOLS, CORINE_19, LAND_COVER_NAMES
-from bengelib.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from bengelib.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, saved_inputs
 from bengelib.data.account import shown
 from bengelib.data.image_files import file_hash, read_bytes
 from bengelib.data.image_listing import class_of, hold_out, list_images, picture_hashes, same_names
 from bengelib.data.images import ImageFolder
 from bengelib.data.loading import load
 from bengelib.data.packed import PackedBENGE
+from bengelib.data.patches import KEYS
 from bengelib.data.splits import mgrs_tile
 from bengelib.engine import History, seed_everything
 from bengelib.errors import BandError, CheckpointError, DataWarning
@@ -35,8 +37,7 @@ from bengelib.recipes.label_efficiency import label_efficiency
 from bengelib.recipes.pretraining import (
     Pretraining,
     as_measured,
-    benge_encoder,
-    image_encoder,
+    build_encoder,
     mild_views,
     pretrain_encoder,
     strong_views,
@@ -87,10 +88,9 @@ def pretrain_images(
     hashes = picture_hashes(images, names)
     learn, held = hold_out(names, HELD_OUT, settings.seed, root=images, hashes=hashes)
     data = ImageFolder(images, learn, size=settings.size, on_error=on_error, progress=progress)
-    mean, std = (moment.tolist() for moment in data.statistics())
     seed_everything(settings.seed)
-    encoder = image_encoder(mean, std, settings.method, settings.depth, settings.width)
-    views = strong_views(settings.view_size, (mean, std))
+    encoder = build_encoder(data.inputs, settings.method, settings.depth, settings.width)
+    views = strong_views(settings.view_size, data.inputs)
     history = pretrain_encoder(encoder, data, views, settings, progress=progress)
     config = {
         "made_from": "images",
@@ -137,7 +137,8 @@ def pretrain_benge(
     if target is not None:
         check_target(target)
     seed_everything(settings.seed)
-    encoder = benge_encoder(modalities, settings.method, settings.depth, settings.width)
+    reads = dict.fromkeys(check_names(modalities, KEYS, "modalities"), ())
+    encoder = build_encoder(reads, settings.method, settings.depth, settings.width)
     open_ = partial(_open_benge, root, modalities, (), settings.fold, on_error, progress)
     data, held = open_("train"), open_("test")
     views = strong_views(settings.size)
@@ -168,13 +169,7 @@ def load_encoder(checkpoint: str | Path) -> tuple[nn.Module, Callable[[], nn.Mod
             "what was held out; pretrain with that command"
         )
     settings = config["settings"]
-    make = (settings["method"], settings["depth"], settings["width"])
-    build: Callable[[], nn.Module]
-    if config["made_from"] == "images":
-        mean, std = (header["statistics"][f"encoder.normalize.{name}"] for name in ("mean", "std"))
-        build = partial(image_encoder, mean, std, *make)
-    else:
-        build = partial(benge_encoder, [key for key, _ in header["inputs"]], *make)
+    build = partial(build_encoder, saved_inputs(header), settings["method"], settings["depth"], settings["width"])
     encoder = build()
     load_checkpoint(checkpoint, Network(encoder, {}), heads=False)
     return encoder, build, config
@@ -219,9 +214,7 @@ def probe_images(
         progress=progress,
     )
     train, test = read(learn), read(held)
-    normalize: Any = encoder.normalize
-    moments = (normalize.mean.tolist(), normalize.std.tolist())
-    options.setdefault("augment", mild_views(config["settings"]["size"], moments))
+    options.setdefault("augment", mild_views(config["settings"]["size"], encoder.inputs))  # type: ignore[arg-type]
     return label_efficiency(
         encoder, build, train, train.labels, test, test.labels, train.classes, progress=progress, **options
     )

@@ -19,7 +19,9 @@ from bengelib.bands import (
     S2_BANDS,
 )
 from bengelib.errors import BandError
-from bengelib.transforms import Batch, statistics
+from bengelib.modalities import as_modality
+
+Batch = dict[str, Any]
 
 S2_GROUPS = ("s2_10m", "s2_20m", "s2_60m")
 """Keys of Sentinel-2 as it is stored, by resolution."""
@@ -67,12 +69,18 @@ def decode(
         if key in decoded:
             decoded[key] = decoded[key].to(torch.float32)
             if normalized:
-                mean, std = (s.view(-1, 1, 1).to(decoded[key].device) for s in statistics(key, bands))
+                mean, std = _moments(key, bands, decoded[key].device)
                 decoded[key] = (decoded[key] - mean).div_(std)
     if "land_cover" in decoded and decoded["land_cover"].dtype != torch.int64:
         codes = decoded["land_cover"]
         decoded["land_cover"] = land_cover_index().to(codes.device)[codes.to(torch.int64)]
     return decoded
+
+
+def _moments(key: str, bands: Sequence[str], device: torch.device) -> list[Tensor]:
+    """Mean and standard deviation of the bands of a modality, (k, 1, 1) float32 each."""
+    modality = as_modality(key, bands)
+    return [torch.tensor(m, dtype=torch.float32, device=device).view(-1, 1, 1) for m in (modality.mean, modality.std)]
 
 
 def _check_groups(groups: Mapping[str, Tensor], s2_bands: Sequence[str]) -> None:
@@ -104,7 +112,7 @@ def _decode_s2(groups: Mapping[str, Tensor], s2_bands: Sequence[str], normalized
     step = 32 if on_cpu else max(1, shape[0])
     moments = None
     if normalized:
-        moments = [s.view(-1, 1, 1).to(s2.device) * REFLECTANCE_SCALE for s in statistics("s2", s2_bands)]
+        moments = [moment * REFLECTANCE_SCALE for moment in _moments("s2", s2_bands, s2.device)]
     with one_thread() if on_cpu else nullcontext():
         for key, group in groups.items():
             places = [place for place, band in enumerate(s2_bands) if key == f"s2_{S2[band].resolution}m"]

@@ -1,6 +1,5 @@
 """How to pretrain: the settings, the views, the encoders and the call of `fit` that the command `pretrain` makes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,14 +7,12 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from bengelib.arguments import real_number, whole_number
-from bengelib.bands import S1_BANDS, S2_BANDS
-from bengelib.data.images import CHANNELS, ChannelNormalize, ImageEncoder
 from bengelib.engine import Augmentation, History, Trainer
 from bengelib.errors import BandError
 from bengelib.fusion import EarlyFusion, LateFusion
-from bengelib.inputs import IMAGES
 from bengelib.mae import MaskedAutoencoder, Reconstruction, ViTEncoder
 from bengelib.methods import METHODS
+from bengelib.modalities import MODALITIES, InputSpec, as_modalities
 from bengelib.resnet import ResNetEncoder
 from bengelib.ssl import Contrast, SiameseNetwork
 from bengelib.tasks import Task
@@ -23,9 +20,6 @@ from bengelib.views import TwoViews, Views, pair_modalities
 
 FULL_WIDTH = 64
 """Channels of the first layer of a ResNet of width 1."""
-
-
-Moments = tuple[Sequence[float], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -91,16 +85,29 @@ class Pretraining:
         return self.view or (self.size if self.method == "mae" else max(1, round(0.75 * self.size)))
 
 
-def strong_views(size: int, moments: Moments | None = None) -> Views:
-    """Views for contrast: crops down to a fifth of the area, turns, each band's light and haze, blur and noise."""
-    known = {"image": moments} if moments else {}
-    return Views(size=size, scale=(0.2, 1.0), gain=0.3, offset=0.3, blur=1.0, noise=0.1, moments=known)
+def strong_views(size: int, inputs: InputSpec | None = None) -> Views:
+    """Views for contrast: crops down to a fifth of the area, turns, each band's light and haze, blur and noise.
+
+    Args:
+        size: pixels along a side.
+        inputs: modalities whose statistics give the strengths, such as `dataset.inputs`; those of ben-ge unless given.
+    """
+    return Views(size=size, scale=(0.2, 1.0), gain=0.3, offset=0.3, blur=1.0, noise=0.1, **_facts(inputs))
 
 
-def mild_views(size: int, moments: Moments | None = None) -> Views:
-    """Views for training with labels, which a crop of a fifth may no longer fit."""
-    known = {"image": moments} if moments else {}
-    return Views(size=size, scale=(0.4, 1.0), gain=0.2, offset=0.2, blur=0.5, noise=0.05, moments=known)
+def mild_views(size: int, inputs: InputSpec | None = None) -> Views:
+    """Views for training with labels, which a crop of a fifth may no longer fit; arguments as of `strong_views`."""
+    return Views(size=size, scale=(0.4, 1.0), gain=0.2, offset=0.2, blur=0.5, noise=0.05, **_facts(inputs))
+
+
+def _facts(inputs: InputSpec | None) -> dict[str, Any]:
+    """What `Views` must know of the images among some modalities: their statistics, and which are radar."""
+    found = MODALITIES if inputs is None else as_modalities(inputs)
+    images = {key: modality for key, modality in found.items() if modality.kind == "image"}
+    return {
+        "moments": {key: (modality.mean, modality.std) for key, modality in images.items()},
+        "decibels": tuple(key for key, modality in images.items() if set(modality.unit) == {"dB"}),
+    }
 
 
 def as_measured(views: Views) -> Views:
@@ -152,7 +159,7 @@ def pretrain_encoder(
         augment = pair_modalities(views, (first,), (second,))
     else:
         options = options if settings.method == "simclr" else {}
-        task = Contrast(settings.method, **options)  # type: ignore[arg-type]
+        task = Contrast(settings.method, **options)
         length = 128 if settings.method == "simclr" else 512  # methods that decorrelate dimensions need many of them
         model, augment = SiameseNetwork(encoder, length, hidden=512), TwoViews(views)
     return Trainer(precision=settings.precision, progress=progress).fit(
@@ -175,27 +182,28 @@ def _alone(joined: LateFusion, key: str) -> EarlyFusion:
     return part
 
 
-def image_encoder(mean: Sequence[float], std: Sequence[float], method: str, depth: int, width: int) -> nn.Module:
-    """The encoder of images of three channels with random weights: a ResNet, or for `"mae"` a vision transformer."""
-    if method == "mae":
-        return ViTEncoder({"image": CHANNELS}, dim=4 * width, normalize=ChannelNormalize(mean, std))
-    return ImageEncoder(mean, std, depth, width / FULL_WIDTH)
+def build_encoder(inputs: InputSpec, method: str = "simclr", depth: int = 18, width: int = FULL_WIDTH) -> nn.Module:
+    """The encoder that a method pretrains, with random weights.
 
+    Images are stacked as channels of one ResNet; each has one of its own for `"cross-modal"`; they are the channels of
+    a vision transformer for `"mae"`.
 
-def benge_encoder(modalities: Sequence[str], method: str, depth: int, width: int) -> nn.Module:
-    """The encoder of the named images of ben-ge with random weights: stacked as channels, or one ResNet for each.
+    Args:
+        inputs: images, see `bengelib.fusion`.
+        method: one of `METHODS`.
+        depth: layers of the ResNet.
+        width: see `Pretraining`.
 
     Raises:
         BandError: a modality that is no image, or not two of them for `"cross-modal"`.
     """
-    if not modalities or not set(modalities) <= set(IMAGES):
-        raise BandError(f"modalities {tuple(modalities)} are not all images; choose from {IMAGES}")
-    bands: dict[str, tuple[str, ...]] = {"s2": S2_BANDS, "s1": S1_BANDS, "dem": ()}
-    inputs = {key: bands[key] for key in modalities}
+    modalities = as_modalities(inputs)
+    if other := [key for key, modality in modalities.items() if modality.kind != "image"]:
+        raise BandError(f"{other} are no images, and views are made of images alone; leave them out")
     if method == "mae":
-        return ViTEncoder(inputs, dim=4 * width)
+        return ViTEncoder(modalities, dim=4 * width)
     if method == "cross-modal":
-        if len(inputs) != 2:
+        if len(modalities) != 2:
             raise BandError(f"cross-modal contrasts two modalities, such as s2 and s1; got {tuple(modalities)}")
-        return LateFusion(inputs, depth=depth, width=width / FULL_WIDTH)
-    return EarlyFusion(inputs, depth=depth, width=width / FULL_WIDTH)
+        return LateFusion(modalities, depth=depth, width=width / FULL_WIDTH)
+    return EarlyFusion(modalities, depth=depth, width=width / FULL_WIDTH)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from bengelib.__main__ import main
-from bengelib.checkpoint import read_checkpoint, save_checkpoint
+from bengelib.checkpoint import read_checkpoint, save_checkpoint, saved_inputs
 from bengelib.cli.commands import (
     Pretraining,
     check_writable,
@@ -25,10 +25,10 @@ from bengelib.cli.commands import (
     write_rows,
 )
 from bengelib.data.image_files import read_image
-from bengelib.data.images import ImageEncoder, class_of, list_images
+from bengelib.data.images import class_of, image_modality, list_images
 from bengelib.engine import seed_everything
 from bengelib.errors import CheckpointError, DataWarning
-from bengelib.fusion import LateFusion
+from bengelib.fusion import EarlyFusion, LateFusion
 from bengelib.heads import Network
 from bengelib.recipes.pretraining import strong_views
 from tests import fake_tree as fake
@@ -96,7 +96,7 @@ def test_the_checkpoint_names_what_was_held_out(pretrained):
     assert [sum(class_of(name) == label for name in config["holdout"]) for label in COLOURS] == [2, 2, 2]
     assert set(config["holdout"]) < set(list_images(images))
     assert config["settings"]["method"] == "simclr" and config["settings"]["width"] == 8
-    assert header["inputs"] == [["image", ["R", "G", "B"]]]
+    assert saved_inputs(header)["image"].bands == ("R", "G", "B")
 
 
 def test_pretraining_never_sees_the_pixels_of_what_it_holds_out(pretrained, tmp_path, monkeypatch):
@@ -146,7 +146,7 @@ def test_probe_tests_on_exactly_the_files_held_out_and_learns_from_the_others(pr
     weights = read_checkpoint(checkpoint)[1]
     assert torch.equal(seen["encoder"].resnet.conv1.weight, weights["encoder.resnet.conv1.weight"])
     assert not torch.equal(seen["other"].resnet.conv1.weight, seen["encoder"].resnet.conv1.weight)
-    assert torch.equal(seen["other"].normalize.mean, seen["encoder"].normalize.mean)
+    assert seen["other"].inputs == seen["encoder"].inputs
 
 
 def test_several_seeds_add_what_is_pooled(pretrained, tmp_path):
@@ -385,7 +385,7 @@ def test_a_checkpoint_that_is_none(pretrained, tmp_path, capsys):
     assert refused(capsys, "CheckpointError", "not a readable safetensors file")[0]
     assert probe(images, tmp_path / "absent", tmp_path / "rows.json") == 2
     assert refused(capsys, "CheckpointError", "no checkpoint")[0]
-    save_checkpoint(tmp_path / "other", Network(ImageEncoder(width=0.125), {}))
+    save_checkpoint(tmp_path / "other", Network(EarlyFusion({"image": image_modality()}, width=0.125), {}))
     assert probe(images, tmp_path / "other", tmp_path / "rows.json") == 2
     assert refused(capsys, "CheckpointError", "did not write it")[0]
 
