@@ -15,15 +15,15 @@ import rasterio
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
+from bengelib.bands import REFLECTANCE_SCALE
 from bengelib.data.geotiff import place_of, value_tags
 from bengelib.data.plausible import check_together, check_values
-from bengelib.data.scene_files import Files, Reads, find_bands, open_raster, sort_files
+from bengelib.data.scene_files import Files, find_bands, open_raster, sort_files
 from bengelib.data.tiff import AGAIN
 from bengelib.data.value_tags import check_value_tags
-from bengelib.errors import ArgumentError, RasterError
+from bengelib.errors import ArgumentError, BandError, RasterError
+from bengelib.modalities import InputSpec, Modality, as_modalities
 
-_LIMITS = {"dB": "s1", "m": "dem"}
-"""Keys of `plausible.LIMITS` by unit; reflectance is looked at in many windows together."""
 _FAR, _FLAT = 30.0, 1 / 50
 """A scene contradicts the model if the root mean square of every band is so many times that of the training data, or
 the spread of every one of several bands so small a share of it. Neither happens on the Earth: the whole range from
@@ -55,6 +55,7 @@ class Scene:
     """Files over the same ground as one stack of named bands; a context manager that closes them.
 
     Attributes:
+        inputs: what the model reads, by modality.
         shape: rows and columns of the finest file.
         crs: coordinate system, of `rasterio`.
         transform: from columns and rows to coordinates.
@@ -65,7 +66,7 @@ class Scene:
     def __init__(
         self,
         files: Files,
-        reads: Mapping[str, Reads],
+        inputs: InputSpec,
         *,
         bands: Sequence[str] | None = None,
         scale: Mapping[str, float] | None = None,
@@ -76,11 +77,11 @@ class Scene:
         Args:
             files: a path, several, or a dict. A key of the dict is a modality or a band of the model, its value a path,
                 several paths, or, of a modality that is no image, numbers. `"s2=FILE"` is the same in one string.
-            reads: what the model reads, by modality.
+            inputs: what the model reads.
             bands: one name for each band of the files, file after file, where the files' own descriptions are missing
                 or not those of the model; other names than those of the model are passed over.
             scale: factor from the numbers in the files to the unit of the model, by modality; in place of what the
-                files say, and of what the model's description says.
+                files say, and of the usual 0.0001 for reflectance in whole numbers.
             offset: what is added after that, by modality, in the unit of the model.
 
         Raises:
@@ -90,17 +91,19 @@ class Scene:
             MissingModalityError: a modality that is no image was not given.
             ArgumentError: an unknown modality in `scale`, `offset` or `files`, or no file at all.
         """
-        self._reads = dict(reads)
+        self.inputs = as_modalities(inputs)
         self._files: list[Any] = []
         self._stated = {**(scale or {}), **(offset or {})}.keys()
-        if unknown := [key for key in self._stated if key not in reads]:
-            raise ArgumentError(f"scale or offset for {unknown}, but the model reads {list(reads)}")
-        named, self.vectors = sort_files(files, reads)
+        if unknown := [key for key in self._stated if key not in self.inputs]:
+            raise ArgumentError(f"scale or offset for {unknown}, but the model reads {list(self.inputs)}")
+        if not any(each.kind == "image" for each in self.inputs.values()):
+            raise BandError(f"the model reads {list(self.inputs)}, and none of them is an image to make a map of")
+        named, self.vectors = sort_files(files, self.inputs)
         self.paths = [path for _, path in named]
         try:
             self._files = [open_raster(path) for path in self.paths]
             self._set_grid()
-            found = find_bands([key for key, _ in named], self._files, reads, bands)
+            found = find_bands([key for key, _ in named], self._files, self.inputs, bands)
             self._layers = {
                 key: self._layers_of(key, places, (scale or {}).get(key), (offset or {}).get(key))
                 for key, places in found.items()
@@ -151,16 +154,18 @@ class Scene:
         images = {}
         for key, layers in self._layers.items():
             parts = [self._window(layer, row, column, height, width) for layer in layers]
-            image = np.empty((len(self._reads[key].mean), height, width), dtype=np.float32)
-            for layer, part in zip(layers, parts, strict=True):
-                image[list(layer.places)] = part.values
-                valid &= part.there
+            image = parts[0].values
+            if layers[0].places != tuple(range(len(self.inputs[key].bands))):
+                image = np.empty((len(self.inputs[key].bands), height, width), dtype=np.float32)
+                for layer, part in zip(layers, parts, strict=True):
+                    image[list(layer.places)] = part.values
+            valid &= np.logical_and.reduce([part.there for part in parts])
             if len(image) > 1:
                 valid &= np.logical_or.reduce([part.lit for part in parts])
             images[key] = image
         if not valid.all():
             for key, image in images.items():
-                for channel, mean in zip(image, self._reads[key].mean, strict=True):
+                for channel, mean in zip(image, self.inputs[key].mean, strict=True):
                     channel[~valid] = mean
         return images, valid
 
@@ -219,7 +224,7 @@ class Scene:
         Raises:
             RasterError: complex numbers, or tags of other programs that scale or shift the values.
         """
-        reads, layers = self._reads[key], []
+        layers = []
         for number in sorted({file for file, _ in places}):
             file, path = self._files[number], self.paths[number]
             chosen = [(place, index) for place, (owner, index) in enumerate(places) if owner == number]
@@ -233,12 +238,12 @@ class Scene:
             if not stated:
                 more = self._other_tags(key, file, path, indices)
                 fills = [more if fill is None else fill for fill in fills]
-            if stated or not tagged:
-                factor = reads.scale if scale is None else scale
-                term = (reads.offset if scale is None else 0.0) if offset is None else offset
-                pairs = [(factor, term)] * len(indices)
-            else:
+            if tagged and not stated:
                 pairs = [(file.scales[index - 1], file.offsets[index - 1]) for index in indices]
+            else:
+                units = [self.inputs[key].unit[place] for place, _ in chosen]
+                usual = [_usual_scale(unit, each) for unit, each in zip(units, types, strict=True)]
+                pairs = [(each if scale is None else scale, offset or 0.0) for each in usual]
             factors, terms = np.array(pairs, dtype=np.float32).T[:, :, None, None]
             no_data = tuple(_in_type(fill, each) for fill, each in zip(fills, types, strict=True))
             layers.append(_Layer(number, tuple(indices), tuple(place for place, _ in chosen), factors, terms, no_data))
@@ -298,7 +303,9 @@ class Scene:
             if band.dtype.kind == "f":
                 there &= np.isfinite(band)
         lit = np.ones_like(there) if stored[0].all() else stored.any(axis=0)
-        values = np.multiply(stored, layer.scale, dtype=np.float32)
+        values = stored.astype(np.float32)
+        if (layer.scale != 1).any():
+            values *= layer.scale
         if layer.offset.any():
             values += layer.offset
         return _Part(values, there, lit)
@@ -317,23 +324,24 @@ class Scene:
         windows = [self.read(row, column, height, width) for row in rows.tolist() for column in columns.tolist()]
         if not any(valid.any() for _, valid in windows):
             windows = [self._first_data()]
-        for key, reads in self._reads.items():
-            if not reads.image:
-                continue
-            files = ", ".join(dict.fromkeys(self.paths[layer.file] for layer in self._layers[key]))
+        for key, layers in self._layers.items():
+            modality, layer = self.inputs[key], layers[0]
+            files = ", ".join(dict.fromkeys(self.paths[each.file] for each in layers))
             sample = np.concatenate([images[key][:, valid] for images, valid in windows], axis=1)  # (k, pixels)
-            _check_unit(key, reads, sample, files, self._layers[key][0])
+            _check_unit(modality, sample, files, layer)
             if key in self._stated:
                 continue
             try:
-                if reads.unit in _LIMITS:
-                    for band in sample:
-                        check_values(_LIMITS[reads.unit], band, files, warn=False)
-                elif reads.unit == "reflectance":
-                    numbers = np.stack([np.where(valid, images[key], 0) for images, valid in windows]) * 10_000
+                for unit, band, values in zip(modality.unit, modality.bands, sample, strict=True):
+                    if unit == "dB" or (unit == "m" and band == "elevation"):
+                        check_values("s1" if unit == "dB" else "dem", values, files, warn=False)
+                if set(modality.unit) == {"reflectance"}:
+                    numbers = (
+                        np.stack([np.where(valid, images[key], 0) for images, valid in windows]) * REFLECTANCE_SCALE
+                    )
                     check_together({"s2_10m": numbers.round().clip(0, 65_535).astype(np.uint16)}, files)
             except RasterError as error:
-                raise RasterError(f"{error} {_fix(key, self._layers[key][0])}") from None
+                raise RasterError(f"{error} {_fix(key, layer)}") from None
 
     def _first_data(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The first window with data, reading the whole scene if it must be.
@@ -366,13 +374,18 @@ def _interpolate(values: np.ndarray, factor: int, axis: int) -> np.ndarray:
     return values.take(low, axis) * (1 - weight) + values.take(high, axis) * weight
 
 
-def _check_unit(key: str, reads: Reads, sample: np.ndarray, files: str, layer: _Layer) -> None:
+def _usual_scale(unit: str, dtype: np.dtype[Any]) -> float:
+    """Factor from the numbers in a file to a unit, where nobody says: whole numbers are reflectance x 10000."""
+    return 1 / REFLECTANCE_SCALE if unit == "reflectance" and dtype.kind in "iu" else 1.0
+
+
+def _check_unit(modality: Modality, sample: np.ndarray, files: str, layer: _Layer) -> None:
     """Refuse values (k, pixels) that are factors away from those that the model was trained on.
 
     Raises:
         RasterError: naming the files, the values, and the options that say what they are.
     """
-    mean, std = (np.array(moment, dtype=np.float64) for moment in (reads.mean, reads.std))
+    mean, std = (np.array(moment, dtype=np.float64) for moment in (modality.mean, modality.std))
     size = np.sqrt((sample.astype(np.float64) ** 2).mean(axis=1)) / np.hypot(mean, std)
     spread = sample.std(axis=1, dtype=np.float64) / std
     far = bool((size > _FAR).all())
@@ -381,9 +394,10 @@ def _check_unit(key: str, reads: Reads, sample: np.ndarray, files: str, layer: _
         return
     power = round(float(np.log10(np.median(size)))) if far else round(float(np.log10(max(np.median(spread), 1e-12))))
     raise RasterError(
-        f"{files}: {key} comes out from {sample.min():.6g} to {sample.max():.6g} {reads.unit}, and the model was "
-        f"trained on {mean.mean():.3g} +- {std.mean():.3g}: about 1e{power} times as much. Are these digital numbers, "
-        f"decibels, linear power, or values that were scaled already? {_fix(key, layer)}"
+        f"{files}: {modality.name} comes out from {sample.min():.6g} to {sample.max():.6g} {modality.unit[0]}, and "
+        f"the model was trained on {mean.mean():.3g} +- {std.mean():.3g}: about 1e{power} times as much. Are these "
+        "digital numbers, decibels, linear power, values that were scaled already, or a value for no data that no tag "
+        f"names? {_fix(modality.name, layer)}"
     )
 
 

@@ -4,7 +4,6 @@ import os
 import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +13,25 @@ import rasterio
 from bengelib.data.geotiff import missing_hint
 from bengelib.data.tiff import AGAIN
 from bengelib.errors import ArgumentError, BandError, MissingModalityError, RasterError
+from bengelib.modalities import Modality
+
+_NUMBERED = re.compile(r"b(?:and)?[ _-]*0*(\d+a?)")
+"""Bands that are called by a number, such as those of Sentinel-2 and Landsat."""
 
 Files = str | os.PathLike[str] | Sequence[Any] | Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Reads:
-    """What a model reads of one modality.
-
-    Attributes:
-        bands: names; `()` for a single band without a name, such as `dem`.
-        mean: of the training data by band, in `unit`, (k,).
-        std: likewise.
-        unit: such as `"reflectance"`, `"dB"` or `"m"`; `""` where nobody says.
-        scale: factor from the numbers in a file to `unit`, where the file itself says nothing.
-        offset: what is added after that.
-        image: whether it is read from files; otherwise it is one value, or a vector, for the whole scene.
-    """
-
-    bands: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    unit: str = ""
-    scale: float = 1.0
-    offset: float = 0.0
-    image: bool = True
-
-
-def sort_files(files: Files, reads: Mapping[str, Reads]) -> tuple[list[tuple[str | None, str]], dict[str, np.ndarray]]:
+def sort_files(
+    files: Files, inputs: Mapping[str, Modality]
+) -> tuple[list[tuple[str | None, str]], dict[str, np.ndarray]]:
     """Paths, each with the modality or band that it is said to be, and the values of what is no image.
 
     Raises:
         ArgumentError: a key that is neither, numbers that are none, or no file.
         MissingModalityError: a value that is missing.
     """
-    vectors = {key: each for key, each in reads.items() if not each.image}
-    known = {*reads, *(band for each in reads.values() if each.image for band in each.bands)}
+    vectors = {key: each for key, each in inputs.items() if each.kind != "image"}
+    known = {*inputs, *(band for each in inputs.values() if each.kind == "image" for band in each.bands)}
     entries: list[tuple[str | None, Any]]
     if isinstance(files, Mapping):
         entries = list(files.items())
@@ -60,7 +42,7 @@ def sort_files(files: Files, reads: Mapping[str, Reads]) -> tuple[list[tuple[str
     values: dict[str, np.ndarray] = {}
     for key, given in entries:
         if key is not None and key not in known:
-            raise ArgumentError(f"a file for {key!r}; the model reads {list(reads)}, and their bands {sorted(known)}")
+            raise ArgumentError(f"a file for {key!r}; the model reads {list(inputs)}, and their bands {sorted(known)}")
         if key in vectors:
             values[key] = _numbers(key, given, vectors[key])
         elif isinstance(given, (str, os.PathLike)):
@@ -70,7 +52,7 @@ def sort_files(files: Files, reads: Mapping[str, Reads]) -> tuple[list[tuple[str
     if not named:
         raise ArgumentError("no file was given; expected one or more GeoTIFFs of the scene")
     if missing := [key for key in vectors if key not in values and key != "lonlat"]:
-        example = ",".join(["0.5"] * len(vectors[missing[0]].mean))
+        example = ",".join(["0.5"] * len(vectors[missing[0]].bands))
         raise MissingModalityError(
             f"the model reads {missing}, which no image holds; give the values for the scene, such as "
             f"{missing[0]}={example}"
@@ -78,7 +60,7 @@ def sort_files(files: Files, reads: Mapping[str, Reads]) -> tuple[list[tuple[str
     return named, values
 
 
-def _numbers(key: str, given: Any, reads: Reads) -> np.ndarray:
+def _numbers(key: str, given: Any, modality: Modality) -> np.ndarray:
     """The values of a modality that is no image, (k,) float32.
 
     Raises:
@@ -88,16 +70,16 @@ def _numbers(key: str, given: Any, reads: Reads) -> np.ndarray:
         value = np.asarray(given.split(",") if isinstance(given, str) else given, dtype=np.float32).reshape(-1)
     except (TypeError, ValueError):
         raise ArgumentError(f"{key}={given!r}; expected numbers, since {key} is no image") from None
-    expected = len(reads.mean)
+    expected = len(modality.bands)
     if len(value) != expected or not np.isfinite(value).all():
-        raise ArgumentError(f"{key}={given!r}; expected {expected} finite numbers, of {reads.bands or key}")
+        raise ArgumentError(f"{key}={given!r}; expected {expected} finite numbers, of {modality.bands}")
     return value
 
 
 def _split(text: str, known: Collection[str]) -> tuple[str | None, str]:
     """`KEY=FILE` as key and file, where the key is one that the model reads; otherwise all of it is a file."""
     key, sign, path = text.partition("=")
-    return (key, path) if sign and key in known else (None, text)
+    return (key, os.path.expanduser(path)) if sign and key in known else (None, text)
 
 
 def open_raster(path: str) -> Any:
@@ -118,31 +100,31 @@ def open_raster(path: str) -> Any:
 
 
 def find_bands(
-    keys: Sequence[str | None], files: Sequence[Any], reads: Mapping[str, Reads], given: Sequence[str] | None
+    keys: Sequence[str | None], files: Sequence[Any], inputs: Mapping[str, Modality], given: Sequence[str] | None
 ) -> dict[str, list[tuple[int, int]]]:
     """Where each band of each image modality is: number of the file, and index in it from 1.
 
     Raises:
         BandError: see `Scene`.
     """
-    names = [[description or "" for description in file.descriptions] for file in files]
+    names = [_names_of(file) for file in files]
     if given is not None:
         total = sum(file.count for file in files)
         if len(given) != total or isinstance(given, str):
             raise BandError(f"{len(given)} names of bands {tuple(given)}; the files have {total} bands: name each")
         rest = iter(given)
         names = [[next(rest) for _ in each] for each in names]
-    images = {key: each.bands or (key,) for key, each in reads.items() if each.image}
     found: dict[str, list[tuple[int, int]]] = {}
-    for key, bands in images.items():
-        found[key] = []
+    for key, modality in inputs.items():
+        bands = modality.bands if modality.kind == "image" else ()
         for band in bands:
+            wanted = (band, key) if len(bands) == 1 else (band,)  # the elevation of a file may be called `dem`
             hits = []
             for number, (stated, listed) in enumerate(zip(keys, names, strict=True)):
                 if stated == band or (stated == key and len(bands) == 1):
-                    hits += [(number, 1)] if len(listed) == 1 else _places(number, listed, band)
+                    hits += [(number, 1)] if len(listed) == 1 else _places(number, listed, wanted)
                 elif stated in (None, key):
-                    hits += _places(number, listed, band)
+                    hits += _places(number, listed, wanted)
             if len(hits) != 1:
                 what = "no file has it" if not hits else "it is there more than once"
                 have = [
@@ -155,16 +137,25 @@ def find_bands(
                     f"{key}=FILE, or {band}=FILE for a file of one band. Scenes side by side are mapped one by one, or "
                     "merged first (gdalbuildvrt)."
                 )
-            found[key] += hits
+            found.setdefault(key, []).extend(hits)
     return found
 
 
-def _places(number: int, names: Sequence[str], band: str) -> list[tuple[int, int]]:
-    """Where a band is among those of file `number`; `B2`, `b02`, `Band 2` and `B02` are one band."""
-    return [(number, index) for index, name in enumerate(names, 1) if _spelling(name) == _spelling(band)]
+def _names_of(file: Any) -> list[str]:
+    """What a file calls its bands; one band without a description is called as the end of the file's name says."""
+    if file.count == 1 and not file.descriptions[0]:
+        words = re.split(r"[_\s.-]+", Path(file.name).stem)
+        return [next((word for word in reversed(words) if _NUMBERED.fullmatch(word.casefold())), words[-1])]
+    return [description or "" for description in file.descriptions]
+
+
+def _places(number: int, names: Sequence[str], wanted: Collection[str]) -> list[tuple[int, int]]:
+    """Where the band with one of these names is in file `number`; `B2`, `b02`, `Band 2` and `B02` are one band."""
+    spellings = {_spelling(name) for name in wanted}
+    return [(number, index) for index, name in enumerate(names, 1) if _spelling(name) in spellings]
 
 
 def _spelling(name: str) -> str:
     text = name.strip().casefold()
-    match = re.fullmatch(r"b(?:and)?[ _-]*0*(\d+a?)", text)
+    match = _NUMBERED.fullmatch(text)
     return f"b{match[1]}" if match else text

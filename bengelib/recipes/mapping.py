@@ -9,9 +9,9 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import batched
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,24 +24,22 @@ from tqdm import tqdm
 
 from bengelib import __version__
 from bengelib.arguments import whole_number
-from bengelib.bands import CLIMATE_ZONES, LAND_COVER, PATCH_SIZE, REFLECTANCE_SCALE
+from bengelib.bands import CLIMATE_ZONES, LAND_COVER, PATCH_SIZE
 from bengelib.data.map_store import NO_DATA, Grid, Layer, MapStore, Strip
 from bengelib.data.scene import Scene
-from bengelib.data.scene_files import Files, Reads
-from bengelib.devices import handed_back, make_accelerator
+from bengelib.data.scene_files import Files
+from bengelib.devices import choose_precision
 from bengelib.errors import ArgumentError, BandError, DataWarning
 from bengelib.files import absolute, locked, writing
-from bengelib.inputs import IMAGES
-from bengelib.recipes.tiling import Blend, Tiles, centred, overlapping
-from bengelib.transforms import statistics
+from bengelib.recipes.tiling import Blend, centred, overlapping
 
 PROBABILITY_STEPS = 250
 """A probability p is stored as round(250 p) in eight bits, so that it is right to 0.002; the file has the scale."""
-_PIXELS = {"cpu": 2**18}
+_PIXELS = {"cpu": 2**17}
 """Pixels of a batch by device: 18 tiles of 120, or one of 512. Larger ones take more memory and are not faster."""
 _PIXELS_ELSEWHERE = 2**22
-_CACHE = (32, 256)
-"""Least and most megabytes that GDAL keeps of the files: enough for one row of tiles, where that is within these."""
+_CACHE = (16 * 2**20, 256 * 2**20)
+"""Least and most bytes that GDAL keeps of the files: enough for one row of tiles, where that is within these."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -52,7 +50,7 @@ class Tiling:
     """How a scene is cut.
 
     Attributes:
-        tile: pixels along a side of a tile. By default 448 at most where the network answers for pixels, because larger
+        tile: pixels along a side of a tile. By default 384 at most where the network answers for pixels, because larger
             ones are not faster, and 120 where it answers for images, which is the size of a patch that it was trained
             on; give that size if it was another one.
         overlap: least number of pixels that neighbouring tiles share, of networks that answer for pixels.
@@ -120,36 +118,33 @@ def predict_map(
     Raises:
         BandError: a target that the model has not, or that has no classes; see also `Scene`.
         RasterError: see `Scene`.
-        ArgumentError: `out` is one of the files of the scene or a folder; a tiling that leaves pixels out; several
-            processes.
+        ArgumentError: `out` is one of the files of the scene or a folder; a tiling that leaves pixels out; a precision
+            that the device does not compute in.
         DiskSpaceError: too little room.
         DiskError: nothing can be written there.
     """
     out, tiling = absolute(out), tiling or Tiling()
     target, classes = _choose_target(model, target)
-    reads = reads_of(model)
+    inputs: Any = model.inputs
     with (
-        Scene(scene, reads, bands=bands, scale=scale, offset=offset) as opened,
-        handed_back(model),
+        rasterio.Env(GDAL_CACHEMAX=_CACHE[0]),
+        Scene(scene, inputs, bands=bands, scale=scale, offset=offset) as opened,
         torch.inference_mode(),
     ):
         outs = [out] if probabilities is None else [out, absolute(probabilities)]
         _check_outs(outs, opened.paths)
-        accelerator = make_accelerator(precision)
-        if accelerator.num_processes > 1:
-            raise ArgumentError("a map is made by one process; start it without torchrun or accelerate launch")
-        accelerator.prepare_model(model, evaluation_mode=True)
-        model.eval()
-        job = _Job(model, opened, target, multi_label, accelerator.device, tiling)
+        device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        precision = choose_precision(precision)
+        model.to(device).eval()
+        job = _Job(model, opened, target, len(classes), multi_label, len(outs) > 1, device, precision, tiling)
         layers = _layers(outs, target, classes, multi_label, opened)
-        settings = [target, multi_label, reads, bands, scale, offset, tiling, accelerator.mixed_precision]
+        settings = [target, multi_label, opened.inputs, bands, scale, offset, tiling, precision, device.type]
         identity = _identity(model, opened.paths, [*settings, [str(layer) for layer in layers]])
         folder = out.with_name(f"{out.name}.partial")
         again = "call it again: it goes on where it stopped"
         waiting = f"Waiting for another process that writes {out.name} ..." if progress else None
-        low, high = _CACHE
-        row_of_tiles = job.rows.size * opened.shape[1] * opened.pixel_bytes / 2**20
-        cache = int(min(high, max(low, 1.25 * row_of_tiles)))
+        row_of_tiles = job.rows.size * opened.shape[1] * opened.pixel_bytes
+        cache = min(_CACHE[1], max(_CACHE[0], row_of_tiles * 5 // 4))
         with writing(out.parent, again):
             out.parent.mkdir(parents=True, exist_ok=True)
             with (
@@ -163,33 +158,35 @@ def predict_map(
     return out
 
 
-def reads_of(model: nn.Module) -> dict[str, Reads]:
-    """What a model reads, with units and statistics; see `Reads`."""
-    known = {"s2": ("reflectance", 1 / REFLECTANCE_SCALE), "s1": ("dB", 1.0), "dem": ("m", 1.0)}
-    inputs: Mapping[str, Sequence[str]] = getattr(model, "inputs", {})
-    reads = {}
-    for key, names in inputs.items():
-        mean, std = (tuple(moment.tolist()) for moment in statistics(key, names))
-        unit, factor = known.get(key, ("", 1.0))
-        reads[key] = Reads(tuple(names), mean, std, unit, factor, image=key in IMAGES)
-    if not any(each.image for each in reads.values()):
-        raise BandError(f"the model reads {list(reads)}, and none of them is an image that a map could be made of")
-    return reads
-
-
 class _Job:
     """A network and a scene, and the tiles in which they meet."""
 
     def __init__(
-        self, model: nn.Module, scene: Scene, target: str, multi_label: bool, device: torch.device, tiling: Tiling
+        self,
+        model: nn.Module,
+        scene: Scene,
+        target: str,
+        classes: int,
+        multi_label: bool,
+        probabilities: bool,
+        device: torch.device,
+        precision: str,
+        tiling: Tiling,
     ) -> None:
-        self.model, self.scene, self.target, self.device = model, scene, target, device
-        self.multi_label = multi_label
+        self.model, self.scene, self.target, self.multi_label = model, scene, target, multi_label
+        self.device, self.half = device, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        self.probable = multi_label or probabilities
         height, width = scene.shape
-        trial = self._answer([_Tile(0, 0, *self.scene.read(0, 0, min(64, height), min(64, width)))], 64, 64)
-        self.dense, self.classes = trial.ndim == 4, trial.shape[1]
+        window = (min(64, height), min(64, width))
+        trial = self._answer([self._tile(0, 0, 0, *window)])
+        if trial.shape[2:] not in ((), window) or trial.shape[1:2] != (classes,):
+            raise BandError(
+                f"the model answers {target!r} with {tuple(trial.shape)} numbers for one image of {window} pixels; a "
+                f"map needs logits of its {classes} classes: {(1, classes)} or {(1, classes, *window)}"
+            )
+        self.dense, self.classes = trial.ndim == 4, classes
         if self.dense:
-            tile = 448 if tiling.tile is None else tiling.tile
+            tile = 384 if tiling.tile is None else tiling.tile
             overlap = min(tiling.overlap, tile // 4) if tiling.tile is None else tiling.overlap
             self.rows, self.columns = (overlapping(length, tile, overlap) for length in scene.shape)
             self.stride = 1
@@ -220,7 +217,8 @@ class _Job:
     def run(self, store: MapStore, bar: Any) -> None:
         """Write every row of tiles that the store does not have yet."""
         strip_of = self._pixels if self.dense else self._cells
-        blend = Blend(self.rows, self.columns, self.classes, self.device)
+        soften = None if self.probable else partial(torch.softmax, dim=0)
+        blend = Blend(self.rows, self.columns, self.classes, self.device, soften)
         if self.dense and store.done:
             blend.seam = torch.from_numpy(store.state()).to(self.device)
         bar.update(store.done * len(self.columns.starts))
@@ -233,7 +231,7 @@ class _Job:
         """Answer for each pixel, joined with the tiles above and to the left."""
         for tiles in self._read_row(row):
             full = [tile for tile in tiles if tile.valid.any()]
-            answers = iter(self._answer(full, self.rows.size, self.columns.size).unbind()) if full else iter(())
+            answers = iter(self._answer(full).unbind()) if full else iter(())
             for tile in tiles:
                 empty = torch.zeros(self.classes, self.rows.size, self.columns.size, device=self.device)
                 values = blend.join(row, tile.number, next(answers) if tile.valid.any() else empty)
@@ -253,14 +251,15 @@ class _Job:
                 valid[0, tile.number] = cell.mean() >= 0.5
             full = [tile for tile in tiles if valid[0, tile.number]]
             if full:
-                answers = self._answer(full, self.rows.size, self.columns.size)  # (B, K)
+                answers = self._answer(full)  # (B, K)
                 values[:, 0, [tile.number for tile in full]] = answers.T
             bar.update(len(tiles))
         self._write(strip, values, valid, row, 0)
 
     def _write(self, strip: Strip, values: Tensor, valid: np.ndarray, row: int, column: int) -> None:
-        """Write probabilities (K, h, w), those of the likeliest class or of all, where there are data."""
-        likely = (values >= 0.5) if self.multi_label else values.argmax(dim=0, keepdim=True)
+        """Write the likeliest class, and the probabilities if they are wanted, of (K, h, w) where there are data."""
+        # `argmax` would take eight times as long
+        likely = values >= 0.5 if self.multi_label else values.max(dim=0, keepdim=True).indices
         layers = [likely.to(torch.uint8)]
         if len(strip.files) > 1:
             layers.append((values * PROBABILITY_STEPS).round_().to(torch.uint8))
@@ -272,60 +271,58 @@ class _Job:
 
     def _read_row(self, row: int) -> Iterator[list["_Tile"]]:
         """The tiles of a row in batches; the next one is read while the caller computes on the one before."""
+        count = len(self.columns.starts)
+        groups = [range(first, min(count, first + self.batch_size)) for first in range(0, count, self.batch_size)]
 
         def read(numbers: Sequence[int]) -> list[_Tile]:
-            starts = ((number, self.columns.starts[number]) for number in numbers)
             size = (self.rows.size, self.columns.size)
-            return [
-                _Tile(row, number, *self.scene.read(self.rows.starts[row], start, *size)) for number, start in starts
-            ]
+            return [self._tile(number, self.rows.starts[row], self.columns.starts[number], *size) for number in numbers]
 
-        return _read_ahead(read, batched(range(len(self.columns.starts)), self.batch_size))
+        return _read_ahead(read, groups)
 
-    def _answer(self, tiles: Sequence["_Tile"], height: int, width: int) -> Tensor:
-        """Probabilities of some tiles, (B, K, H, W) or (B, K) float32.
+    def _tile(self, number: int, row: int, column: int, height: int, width: int) -> "_Tile":
+        images, valid = self.scene.read(row, column, height, width)
+        return _Tile(number, (row + height / 2, column + width / 2), images, valid)
 
-        Raises:
-            BandError: the model gives something else.
-        """
+    def _answer(self, tiles: Sequence["_Tile"]) -> Tensor:
+        """Probabilities, or logits where they will do, of some tiles, (B, K, H, W) or (B, K) float32."""
         batch: dict[str, Tensor] = {}
-        for key in tiles[0].images:
-            batch[key] = torch.from_numpy(np.stack([tile.images[key] for tile in tiles])).to(self.device)
+        for key in list(tiles[0].images):
+            images = [tile.images.pop(key) for tile in tiles]
+            stacked = images[0][None] if len(images) == 1 else np.stack(images)  # (B, k, H, W)
+            batch[key] = torch.from_numpy(stacked).to(self.device)
         for key, value in self.scene.vectors.items():
             repeated = torch.from_numpy(value).to(self.device).expand(len(tiles), -1)
             batch[key] = repeated[:, 0] if len(value) == 1 else repeated
-        if "lonlat" in getattr(self.model, "inputs", {}) and "lonlat" not in batch:
-            middles = [(self.rows.starts[t.row] + height / 2, self.columns.starts[t.number] + width / 2) for t in tiles]
-            rows, columns = zip(*middles, strict=True)
+        if "lonlat" in self.scene.inputs and "lonlat" not in batch:
+            rows, columns = zip(*(tile.middle for tile in tiles), strict=True)
             batch["lonlat"] = torch.from_numpy(self.scene.lonlat(rows, columns)).to(self.device)
-        logits = self.model(batch)[self.target].float()
-        if logits.ndim not in (2, 4):
-            raise BandError(
-                f"the model answers {self.target!r} with an output of shape {tuple(logits.shape)}; a map needs logits "
-                "of classes, (B, K) or (B, K, H, W)"
-            )
+        with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
+            logits = self.model(batch)[self.target].float()
+        if not self.probable:
+            return logits
         return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
 
 
 class _Tile(NamedTuple):
     """One window of a scene."""
 
-    row: int
-    number: int
-    images: dict[str, np.ndarray]
+    number: int  # in its row of tiles
+    middle: tuple[float, float]  # row and column
+    images: dict[str, np.ndarray]  # until they are answered
     valid: np.ndarray
 
 
 def _read_ahead(read: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
     """`read` of every item, in order, one of them ahead of the caller in another thread."""
     with ThreadPoolExecutor(1) as pool:
-        coming = None
+        coming: list[Future[_R]] = []
         for item in items:
-            ready, coming = coming, pool.submit(read, item)
-            if ready is not None:
-                yield ready.result()
-        if coming is not None:
-            yield coming.result()
+            coming.append(pool.submit(read, item))
+            if len(coming) > 1:
+                yield coming.pop(0).result()
+        for last in coming:
+            yield last.result()
 
 
 def _choose_target(model: nn.Module, target: str | None) -> tuple[str, tuple[str, ...]]:
@@ -399,10 +396,10 @@ def _hue(number: int) -> tuple[int, int, int]:
 
 def _identity(model: nn.Module, paths: Sequence[str], settings: Sequence[Any]) -> str:
     """A hash of all that a map depends on: weights, files by size and time, settings, and this version."""
-    digest = hashlib.sha256(json.dumps([__version__, torch.__version__, *map(str, settings)]).encode())
+    digest = hashlib.sha256(json.dumps([__version__, torch.__version__, repr(model), *map(str, settings)]).encode())
     for path in paths:
         stat = Path(path).stat()
         digest.update(f"{absolute(path)} {stat.st_size} {stat.st_mtime_ns}".encode(errors="surrogateescape"))
     for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode() + value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(name.encode() + value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

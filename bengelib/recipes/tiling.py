@@ -5,6 +5,7 @@ weights of a pixel always add up to 1. Away from overlaps a pixel has the answer
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -74,9 +75,25 @@ class Blend:
         seam: of the row so far with the next one, (K, overlap, length of a row), weighted.
     """
 
-    def __init__(self, rows: Tiles, columns: Tiles, classes: int, device: torch.device | None = None) -> None:
-        """For tiles of (classes, rows.size, columns.size), see `overlapping`."""
-        self.rows, self.columns = rows, columns
+    def __init__(
+        self,
+        rows: Tiles,
+        columns: Tiles,
+        classes: int,
+        device: torch.device | None = None,
+        soften: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """For tiles of (classes, rows.size, columns.size).
+
+        Args:
+            rows: see `overlapping`.
+            columns: likewise.
+            classes: K.
+            device: of the values.
+            soften: called on what lies in an overlap, (K, height, width), before it is averaged: from logits to
+                probabilities where nothing but the largest of them is asked for elsewhere.
+        """
+        self.rows, self.columns, self.soften = rows, columns, soften
         self.seam = torch.zeros(classes, 0, columns.length, device=device)
         self._above = self.seam
         self._left = self.seam
@@ -96,6 +113,8 @@ class Blend:
         if row != self._row:
             self._row, self._above = row, self.seam
             self.seam = values.new_zeros(len(values), below, columns.length)
+        if self.soften is not None:
+            self._soften_overlaps(values, (above, below), (left, right))
         if left:
             values[:, :, :left] = values[:, :, :left] * _rise(left, values) + self._left
         width = columns.size - right
@@ -109,6 +128,18 @@ class Blend:
         if below:
             self.seam[:, :, place] = values[:, height:] * (1 - _rise(below, values))[:, None]
         return values[:, :height]
+
+    def _soften_overlaps(self, values: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> None:
+        """Call `soften` on the four margins of a tile, each pixel once."""
+        height, width = values.shape[1:]
+        (above, below), (left, right) = rows, columns
+        between = slice(above, height - below)
+        whole = slice(0, width)
+        margins = [(slice(0, above), whole), (slice(height - below, height), whole)]
+        margins += [(between, slice(0, left)), (between, slice(width - right, width))]
+        for y, x in margins:
+            if y.stop > y.start and x.stop > x.start and self.soften is not None:
+                values[:, y, x] = self.soften(values[:, y, x])
 
 
 def _rise(count: int, like: Tensor) -> Tensor:
