@@ -51,8 +51,7 @@ class Tiling:
 
     Attributes:
         tile: pixels along a side of a tile. By default 384 at most where the network answers for pixels, because larger
-            ones are not faster, and 120 where it answers for images, which is the size of a patch that it was trained
-            on; give that size if it was another one.
+            ones are not faster; where it answers for images, the size of those that it was trained on (120 in ben-ge).
         overlap: least number of pixels that neighbouring tiles share, of networks that answer for pixels.
         stride: pixels along a side of a cell, of networks that answer for images; by default a tile.
         batch_size: tiles at once; by default as many as have 2**18 pixels on a CPU, and 2**22 elsewhere.
@@ -191,7 +190,8 @@ class _Job:
             self.rows, self.columns = (overlapping(length, tile, overlap) for length in scene.shape)
             self.stride = 1
         else:
-            tile = PATCH_SIZE if tiling.tile is None else tiling.tile
+            trained = max(each.size for each in scene.inputs.values() if each.kind == "image") or PATCH_SIZE
+            tile = trained if tiling.tile is None else tiling.tile
             if min(scene.shape) < tile:
                 warnings.warn(
                     f"the scene has {height} x {width} pixels, fewer than a tile of {tile}: the model sees less than "
