@@ -1,7 +1,7 @@
-"""What a model must know of its inputs: for each modality its kind, its bands by name, and their unit and statistics.
+"""What a model must know of its inputs and targets: kind, bands or classes by name, units and statistics.
 
-The modalities of ben-ge stand in `MODALITIES`. Those of any other dataset are made the same way; an encoder takes them
-wherever it takes the names of bands.
+The modalities of ben-ge stand in `MODALITIES`, its targets in `TARGETS`. Those of any other dataset are made the same
+way; an encoder takes modalities wherever it takes the names of bands.
 """
 
 import math
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from bengelib.bands import DEM_MEAN_STD, PATCH_SIZE, S1, S2, WEATHER
+from bengelib.bands import CLIMATE_ZONES, CORINE_19, DEM_MEAN_STD, LAND_COVER, PATCH_SIZE, S1, S2, WEATHER
 from bengelib.errors import BandError
 
 Kind = Literal["image", "vector", "scalar"]
@@ -98,6 +98,48 @@ class Modality:
         return replace(self, **picked)
 
 
+TargetKind = Literal["class", "labels", "map", "number"]
+TARGET_KINDS: tuple[TargetKind, ...] = ("class", "labels", "map", "number")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a model can be asked to predict.
+
+    Attributes:
+        name: key in a batch.
+        kind: `"class"` (B,) int64, `"labels"` (B, classes) float32 of 0 and 1, `"map"` (B, H, W) int64, or `"number"`
+            (B,) float32. Unknown is 255 where labels are integers, NaN where they are numbers.
+        classes: names, in the order of their indices; empty for a number.
+        unit: of a number.
+        colours: hexadecimal, one a class, for maps and figures; may be empty.
+    """
+
+    name: str
+    kind: TargetKind
+    classes: tuple[str, ...] = ()
+    unit: str = ""
+    colours: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse facts that contradict each other.
+
+        Raises:
+            BandError: an unknown kind, a class twice, none where there must be two, or not one colour a class.
+        """
+        if self.kind not in TARGET_KINDS:
+            raise BandError(f"unknown kind {self.kind!r} of target {self.name!r}; choose from {TARGET_KINDS}")
+        if len(set(self.classes)) < len(self.classes):
+            raise BandError(f"target {self.name!r} names a class twice: {self.classes}")
+        if (self.kind == "number") == bool(self.classes) or (self.kind in ("class", "map") and len(self.classes) < 2):
+            wanted = "none" if self.kind == "number" else "two or more"
+            raise BandError(
+                f"target {self.name!r} of kind {self.kind!r} has the classes {self.classes}; it needs {wanted}"
+            )
+        if self.colours and len(self.colours) != len(self.classes):
+            raise BandError(f"target {self.name!r} has {len(self.classes)} classes and {len(self.colours)} colours")
+
+
 InputSpec = Mapping[str, Modality | Sequence[str]]
 """By key in a batch, a `Modality`, or the names of bands of one in `MODALITIES` (`()` for all of them)."""
 
@@ -141,6 +183,20 @@ def _table() -> dict[str, Modality]:
 
 MODALITIES: dict[str, Modality] = _table()
 """What ben-ge gives as inputs, by key."""
+
+
+_COVER = tuple(c.name for c in LAND_COVER)
+_COVER_COLOURS = tuple(c.colour for c in LAND_COVER)
+TARGETS: dict[str, Target] = {
+    "climate_zone": Target(
+        "climate_zone", "class", tuple(z.symbol for z in CLIMATE_ZONES), colours=tuple(z.colour for z in CLIMATE_ZONES)
+    ),
+    "land_cover_top": Target("land_cover_top", "class", _COVER, colours=_COVER_COLOURS),
+    "corine": Target("corine", "labels", CORINE_19),
+    "land_cover": Target("land_cover", "map", _COVER, colours=_COVER_COLOURS),
+    "season": Target("season", "number", unit="1"),
+}
+"""What ben-ge can be asked for, by key."""
 
 
 def as_modality(key: str, given: Modality | Sequence[str] = ()) -> Modality:

@@ -16,11 +16,19 @@ from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.data.account import Account
 from bengelib.data.decode import decode
 from bengelib.data.rasters import RASTER_KEYS, tree_folders
-from bengelib.data.splits import SPLITS, blocked_split, check_split, official_split, read_splits, study_split
+from bengelib.data.splits import (
+    SPLITS,
+    blocked_split,
+    check_split,
+    mgrs_tile,
+    official_split,
+    read_splits,
+    study_split,
+)
 from bengelib.data.tables import TABLE_KEYS
 from bengelib.errors import RasterError, SplitError
 from bengelib.files import folded, tree_folder
-from bengelib.modalities import MODALITIES, Modality, as_modality
+from bengelib.modalities import MODALITIES, TARGETS, Modality, Target, as_modality
 from bengelib.sim.simulate import read_marker
 
 Sample = dict[str, Any]
@@ -277,6 +285,16 @@ class PatchDataset(Dataset[Sample]):
         """What each of `modalities` is, for encoders: `EarlyFusion(dataset.inputs)`."""
         bands = {"s2": self.s2_bands, "s1": self.s1_bands}
         return {key: as_modality(key, bands.get(key, ())) for key in self.modalities if key in MODALITIES}
+
+    @property
+    def outputs(self) -> dict[str, Target]:
+        """What each of `targets` is, as far as a model can be asked for it."""
+        return {key: TARGETS[key] for key in self.targets if key in TARGETS}
+
+    @property
+    def groups(self) -> np.ndarray:
+        """The MGRS tile of each patch, (N,) of str: what a blocked split keeps together."""
+        return np.array([mgrs_tile(patch_id) for patch_id in self.meta["patch_id_s1"]])
 
     @property
     def simulated(self) -> bool:
