@@ -1,4 +1,4 @@
-"""The command line: `python -m bengelib simulate|fetch|pack|methods|pretrain|probe|bench`, each with `--help`."""
+"""The command line: `python -m bengelib simulate|fetch|pack|methods|pretrain|probe|predict|bench`, each with `--help`."""
 
 import argparse
 import io
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from bengelib.cli.maps import add_predict
 from bengelib.errors import BengeError
 from bengelib.methods import METHODS, TABLE
 
@@ -43,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(error, " (not foreseen; `python -X dev -m bengelib ...` shows where)")
     except KeyboardInterrupt:
         print(
-            "Interrupted. The same command goes on from there (fetch, pack) or begins anew (the others; the rows of "
-            "probe so far are kept).",
+            "Interrupted. The same command goes on from there (fetch, pack, predict) or begins anew (the others; the "
+            "rows of probe so far are kept).",
             file=sys.stderr,
         )
         return 130
@@ -172,6 +173,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_root(command)
     command.add_argument("--checkpoint", type=_path, required=True, help="what train wrote")
     command.set_defaults(run=_evaluate)
+
+    add_predict(commands, _path)
 
     command = commands.add_parser("bench", help="measure the speed of reading, of training and of making views")
     command.add_argument("what", choices=("loader", "train", "views"))
