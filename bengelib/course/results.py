@@ -75,7 +75,8 @@ class Run:
     @property
     def config(self) -> str:
         """The fingerprint that all repetitions of this run share."""
-        return fingerprint(replace(self, **dict.fromkeys(self.REPEATS, 0)))
+        first: dict[str, Any] = dict.fromkeys(self.REPEATS, 0)
+        return fingerprint(replace(self, **first))
 
     @property
     def split(self) -> str:

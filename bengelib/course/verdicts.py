@@ -1,0 +1,224 @@
+"""Verdicts: what may be said of a paired difference between two models, in the same words in every lab.
+
+A difference is decided if its interval does not hold zero, and undecided otherwise. With fewer than three training runs
+or five tiles an interval says too little about runs or places, so there is no verdict, whatever it holds.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bengelib.intervals import Interval, bootstrap
+from bengelib.metrics import (
+    LOWER_IS_BETTER,
+    Score,
+    accuracy,
+    drawn_mean_iou,
+    mean_absolute_error,
+    mean_average_precision,
+)
+
+LEAST_RUNS = 3
+LEAST_TILES = 5
+CHANCE = 0.05
+"""Share of true zeros that 95 % intervals decide by chance."""
+
+
+class Target(NamedTuple):
+    """What is predicted, and the main score of it: its name in tables of results, its name in words, its function."""
+
+    name: str
+    metric: str
+    metric_name: str
+    score: Score
+
+    @property
+    def title(self) -> str:
+        """Target and score in words, such as `"season, MAE"`."""
+        return f"{self.name}, {self.metric_name}"
+
+
+TARGETS = {
+    "land_cover": Target("land cover", "mean_iou", "mean IoU", drawn_mean_iou),
+    "land_cover_top": Target("land cover", "accuracy", "accuracy", accuracy),
+    "climate_zone": Target("climate zone", "accuracy", "accuracy", accuracy),
+    "season": Target("season", "mae", "MAE", mean_absolute_error),
+    "corine": Target("19 labels", "map", "mAP", mean_average_precision),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference between a model, or a condition, and what it is compared with.
+
+    Attributes:
+        name: of what is compared.
+        target: what is predicted, one of `TARGETS`.
+        gain: the difference in the unit of the score; above zero is better, whatever the score.
+        runs: training runs that the interval draws again; None where it draws none.
+        lacks: what there is too little of for a verdict, such as `"2 runs"`; empty if enough.
+    """
+
+    name: str
+    target: str
+    gain: Interval
+    runs: int | None = None
+    lacks: str = ""
+
+    @property
+    def points(self) -> Interval:
+        """The gain in points, hundredths of the unit of the score."""
+        return Interval(*(100 * value for value in self.gain))
+
+    @property
+    def decided(self) -> bool:
+        """Whether there is a verdict, and it is not that the interval holds zero."""
+        return not self.lacks and self.gain.excludes_zero
+
+    @property
+    def could_hide(self) -> float:
+        """The largest difference within the interval, in points: the farther end of an undecided one."""
+        return max(-self.points.low, self.points.high)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in words."""
+        if self.lacks:
+            return f"{self.lacks}, no verdict"
+        if self.decided:
+            return f"decided: {'better' if self.gain.value > 0 else 'worse'}"
+        return f"undecided, could hide up to {self.could_hide:.1f} points"
+
+    def __str__(self) -> str:
+        points = f"{self.points.value:+.1f} points [{self.points.low:+.1f}, {self.points.high:+.1f}]"
+        return f"{points}, {self.verdict}" + (f" ({self.runs} runs)" if self.runs and not self.lacks else "")
+
+
+def compare_runs(
+    name: str,
+    target: str,
+    predicted: Sequence[np.ndarray] | np.ndarray,
+    baseline: Sequence[np.ndarray] | np.ndarray,
+    truth: np.ndarray,
+    *,
+    groups: Sequence[str] | None = None,
+    draws: int = 1000,
+) -> Comparison:
+    """Compare the training runs of two models on the same test patches.
+
+    Args:
+        name: of the model that is compared.
+        target: one of `TARGETS`, which says how predictions are scored.
+        predicted: of each of S runs, what the score reads, (S, N, ...).
+        baseline: likewise of the other model, (T, N, ...).
+        truth: (N, ...).
+        groups: a name for each patch, such as its tile; drawn as wholes.
+        draws: of the bootstrap.
+
+    Raises:
+        ValueError: shapes that do not match.
+    """
+    predicted, baseline = np.stack(list(predicted)), np.stack(list(baseline))
+    score = TARGETS[target].score
+    difference = bootstrap(predicted, truth, score, baseline, groups=groups, draws=draws)
+    runs, tiles = len(predicted), None if groups is None else len(set(groups))
+    return Comparison(name, target, as_gain(TARGETS[target].metric, difference), runs, lacking(runs, tiles))
+
+
+def as_gain(metric: str, difference: Interval) -> Interval:
+    """A difference of a metric, turned so that above zero is better."""
+    if metric not in LOWER_IS_BETTER:
+        return difference
+    return Interval(-difference.value, -difference.high, -difference.low)
+
+
+def lacking(runs: int | None = None, tiles: int | None = None) -> str:
+    """What there is too little of for a verdict, in words; empty if there is enough, or if nobody counted."""
+    if runs is not None and runs < LEAST_RUNS:
+        return "one run" if runs == 1 else f"{runs} runs"
+    if tiles is not None and tiles < LEAST_TILES:
+        return "one tile" if tiles == 1 else f"{tiles} tiles"
+    return ""
+
+
+class Comparisons(tuple[Comparison, ...]):
+    """Several comparisons, in order; a notebook shows them as a table."""
+
+    def __add__(self, other: Iterable[Comparison]) -> "Comparisons":  # type: ignore[override]
+        return Comparisons((*self, *other))
+
+    def gains(self) -> dict[str, Interval]:
+        """Gain by name, in the unit of the score."""
+        return {each.name: each.gain for each in self}
+
+    def points(self) -> dict[str, dict[str, Interval]]:
+        """Gain in points by target, in words, and by name: a panel or a colour of a figure for each target."""
+        found: dict[str, dict[str, Interval]] = {}
+        for each in self:
+            found.setdefault(TARGETS[each.target].title, {})[each.name] = each.points
+        return found
+
+    def table(self) -> pd.DataFrame:
+        """A row a comparison: score, name, gain and interval in points, half-width, verdict, and runs if counted."""
+        rows = [
+            {
+                "score": TARGETS[each.target].title,
+                "compared": each.name,
+                "gain, points": f"{each.points.value:+.1f}",
+                "95 % interval": f"{each.points.low:+.1f} to {each.points.high:+.1f}",
+                "half-width": f"{each.points.half_width:.1f}",
+                "verdict": each.verdict,
+                "runs": each.runs,
+            }
+            for each in self
+        ]
+        table = pd.DataFrame(rows)
+        counted = any(each.runs is not None for each in self)
+        return table if counted or not rows else table.drop(columns="runs")
+
+    def beside(self, other: "Comparisons", names: tuple[str, str]) -> pd.DataFrame:
+        """Gains and verdicts of what both compare, side by side, with the words of `names` in the headings."""
+        keys = ["score", "compared"]
+        tables = (each.table()[[*keys, "gain, points", "95 % interval", "verdict"]] for each in (self, other))
+        first, second = tables
+        return first.merge(second, on=keys, suffixes=[f", {name}" for name in names])
+
+    def tally(self) -> str:
+        """How many are decided, and how many would be by chance if every true difference were zero."""
+        decided = sum(each.decided for each in self)
+        return (
+            f"{decided} of {len(self)} decided; of as many true zeros about {CHANCE * len(self):.1f} would be by chance"
+        )
+
+    def __repr__(self) -> str:
+        return self.table().to_string() if self else ""
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            return str(self.table().to_html(notebook=True)) if self else ""
+
+
+def tally(families: Mapping[str, Comparisons], aims: Mapping[str, float] | float) -> str:
+    """The main comparisons of a study in words: how many are decided, which, and how sharp they came out.
+
+    Args:
+        families: the comparisons of each question.
+        aims: half-width aimed at, in points, for all targets or by target.
+    """
+    every = [(family, each) for family, members in families.items() for each in members]
+    if not every:
+        return ""
+    aim = {target: aims if isinstance(aims, int | float) else aims.get(target, np.inf) for target in TARGETS}
+    wide = [(family, each) for family, each in every if each.points.half_width > aim[each.target]]
+    lines = [f"main comparisons: {Comparisons(each for _, each in every).tally()}"]
+    lines.append(f"half-width aimed at missed by {len(wide)}:" + ("" if wide else " none"))
+    for family, each in wide:
+        title = TARGETS[each.target].title
+        lines.append(f"  {family}, {title}, {each.name}: {each.points.half_width:.1f} (aim {aim[each.target]:.0f})")
+    for family, members in families.items():
+        lines.append(f"{family}: {sum(each.decided for each in members)} of {len(members)} decided")
+        lines += [f"  {TARGETS[each.target].title}, {each.name}: {each}" for each in members if each.decided]
+    return "\n".join(lines)
