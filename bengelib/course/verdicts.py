@@ -74,9 +74,19 @@ class Comparison:
         return Interval(*(100 * value for value in self.gain))
 
     @property
+    def title(self) -> str:
+        """Target and score in words."""
+        return TARGETS[self.target].title
+
+    @property
     def decided(self) -> bool:
         """Whether there is a verdict, and it is not that the interval holds zero."""
         return not self.lacks and self.gain.excludes_zero
+
+    @property
+    def direction(self) -> int:
+        """1 if decided to be better, -1 if worse, 0 if not decided."""
+        return 0 if not self.decided else 1 if self.gain.value > 0 else -1
 
     @property
     def could_hide(self) -> float:
@@ -89,7 +99,7 @@ class Comparison:
         if self.lacks:
             return f"{self.lacks}, no verdict"
         if self.decided:
-            return f"decided: {'better' if self.gain.value > 0 else 'worse'}"
+            return f"decided: {'better' if self.direction > 0 else 'worse'}"
         return f"undecided, could hide up to {self.could_hide:.1f} points"
 
     def __str__(self) -> str:
@@ -158,40 +168,39 @@ class Comparisons(tuple[Comparison, ...]):
         """Gain in points by target, in words, and by name: a panel or a colour of a figure for each target."""
         found: dict[str, dict[str, Interval]] = {}
         for each in self:
-            found.setdefault(TARGETS[each.target].title, {})[each.name] = each.points
+            found.setdefault(each.title, {})[each.name] = each.points
         return found
 
     def table(self) -> pd.DataFrame:
         """A row a comparison: score, name, gain and interval in points, half-width, verdict, and runs if counted."""
         rows = [
-            {
-                "score": TARGETS[each.target].title,
-                "compared": each.name,
-                "gain, points": f"{each.points.value:+.1f}",
-                "95 % interval": f"{each.points.low:+.1f} to {each.points.high:+.1f}",
-                "half-width": f"{each.points.half_width:.1f}",
-                "verdict": each.verdict,
-                "runs": each.runs,
-            }
+            (
+                each.title,
+                each.name,
+                f"{each.points.value:+.1f}",
+                f"{each.points.low:+.1f} to {each.points.high:+.1f}",
+                f"{each.points.half_width:.1f}",
+                each.verdict,
+                each.runs,
+            )
             for each in self
         ]
-        table = pd.DataFrame(rows)
-        counted = any(each.runs is not None for each in self)
-        return table if counted or not rows else table.drop(columns="runs")
+        columns = ["score", "compared", "gain, points", "95 % interval", "half-width", "verdict", "runs"]
+        table = pd.DataFrame(rows, columns=columns)
+        return table if any(each.runs is not None for each in self) else table.drop(columns="runs")
 
-    def beside(self, other: "Comparisons", names: tuple[str, str]) -> pd.DataFrame:
-        """Gains and verdicts of what both compare, side by side, with the words of `names` in the headings."""
+    def beside(self, other: "Comparisons", names: tuple[str, str]) -> pd.DataFrame | None:
+        """Gains and verdicts of what both compare, side by side under `names`; None if there is nothing."""
         keys = ["score", "compared"]
-        tables = (each.table()[[*keys, "gain, points", "95 % interval", "verdict"]] for each in (self, other))
-        first, second = tables
-        return first.merge(second, on=keys, suffixes=[f", {name}" for name in names])
+        first, second = (each.table()[[*keys, "gain, points", "95 % interval", "verdict"]] for each in (self, other))
+        table = first.merge(second, on=keys, suffixes=[f", {name}" for name in names])
+        return table if len(table) else None
 
     def tally(self) -> str:
         """How many are decided, and how many would be by chance if every true difference were zero."""
         decided = sum(each.decided for each in self)
-        return (
-            f"{decided} of {len(self)} decided; of as many true zeros about {CHANCE * len(self):.1f} would be by chance"
-        )
+        chance = CHANCE * len(self)
+        return f"{decided} of {len(self)} decided; of as many true zeros about {chance:.1f} would be by chance"
 
     def __repr__(self) -> str:
         return self.table().to_string() if self else ""
@@ -201,24 +210,31 @@ class Comparisons(tuple[Comparison, ...]):
             return str(self.table().to_html(notebook=True)) if self else ""
 
 
-def tally(families: Mapping[str, Comparisons], aims: Mapping[str, float] | float) -> str:
-    """The main comparisons of a study in words: how many are decided, which, and how sharp they came out.
+def tally(families: Mapping[str, Comparisons], aims: Mapping[str, float] | float | None = None) -> str:
+    """Comparisons in words: how many are decided, which, and how many came out less sharp than aimed at.
 
     Args:
         families: the comparisons of each question.
         aims: half-width aimed at, in points, for all targets or by target.
+
+    Returns:
+        Lines of text; empty if nothing is compared.
     """
-    every = [(family, each) for family, members in families.items() for each in members]
+    every = Comparisons(each for members in families.values() for each in members)
     if not every:
         return ""
-    aim = {target: aims if isinstance(aims, int | float) else aims.get(target, np.inf) for target in TARGETS}
-    wide = [(family, each) for family, each in every if each.points.half_width > aim[each.target]]
-    lines = [f"main comparisons: {Comparisons(each for _, each in every).tally()}"]
-    lines.append(f"half-width aimed at missed by {len(wide)}:" + ("" if wide else " none"))
-    for family, each in wide:
-        title = TARGETS[each.target].title
-        lines.append(f"  {family}, {title}, {each.name}: {each.points.half_width:.1f} (aim {aim[each.target]:.0f})")
+    several = len({each.title for each in every}) > 1
+    lines = [f"all comparisons: {every.tally()}"]
+    if aims is not None:
+        aim = {target: aims.get(target, np.inf) if isinstance(aims, Mapping) else aims for target in TARGETS}
+        wide = [
+            f"  {family}, {each.title}, {each.name}: {each.points.half_width:.1f} (aim {aim[each.target]:.0f})"
+            for family, members in families.items()
+            for each in members
+            if each.points.half_width > aim[each.target]
+        ]
+        lines += [f"half-width aimed at missed by {len(wide)}:" + ("" if wide else " none"), *wide]
     for family, members in families.items():
         lines.append(f"{family}: {sum(each.decided for each in members)} of {len(members)} decided")
-        lines += [f"  {TARGETS[each.target].title}, {each.name}: {each}" for each in members if each.decided]
+        lines += [f"  {f'{each.title}, ' * several}{each.name}: {each}" for each in members if each.decided]
     return "\n".join(lines)

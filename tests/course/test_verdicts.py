@@ -25,6 +25,7 @@ FEW = Comparison("d", "season", Interval(0.5, 0.4, 0.6), 1, lacking(1))
 )
 def test_a_verdict_in_words(comparison, verdict):
     assert comparison.verdict == verdict and comparison.decided is verdict.startswith("decided")
+    assert comparison.direction == {"better": 1, "worse": -1}.get(verdict.removeprefix("decided: "), 0)
 
 
 def test_in_a_sentence_a_comparison_says_how_many_runs_are_behind_it():
@@ -74,13 +75,14 @@ def test_the_same_comparisons_under_two_conditions_stand_side_by_side():
     first, second = Comparisons([BETTER, OPEN]), Comparisons([Comparison("a", "corine", Interval(0.01, -0.01, 0.02))])
     table = first.beside(second, ("random", "blocked"))
     assert table[["gain, points, random", "gain, points, blocked"]].values.tolist() == [["+3.0", "+1.0"]]
+    assert Comparisons().beside(second, ("random", "blocked")) is None
     assert table["verdict, blocked"].tolist() == ["undecided, could hide up to 2.0 points"]
 
 
 def test_a_tally_says_what_is_decided_and_what_came_out_less_sharp_than_aimed_at():
     families = {"first": Comparisons([BETTER, OPEN]), "second": Comparisons([FEW, WORSE])}
     assert tally(families, {"corine": 4, "season": 3.0}).splitlines() == [
-        "main comparisons: 2 of 4 decided; of as many true zeros about 0.2 would be by chance",
+        "all comparisons: 2 of 4 decided; of as many true zeros about 0.2 would be by chance",
         "half-width aimed at missed by 2:",
         "  first, season, MAE, c: 3.1 (aim 3)",
         "  second, season, MAE, d: 10.0 (aim 3)",
@@ -90,3 +92,4 @@ def test_a_tally_says_what_is_decided_and_what_came_out_less_sharp_than_aimed_at
         "  19 labels, mAP, b: -3.0 points [-5.0, -1.0], decided: worse",
     ]
     assert "missed by 0: none" in tally(families, 20) and tally({"first": Comparisons()}, 4) == ""
+    assert tally({"first": Comparisons([BETTER])}).splitlines()[1:] == ["first: 1 of 1 decided", f"  a: {BETTER}"]
