@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch.utils.data import Subset
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,10 +33,12 @@ sys.path.insert(0, str(ROOT))
 
 from bengelib.bands import CLIMATE_ZONE_SYMBOLS, IGNORE_INDEX, LAND_COVER_NAMES, S1_BANDS, S2_BANDS  # noqa: E402
 from bengelib.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from bengelib.course.pixels import PixelClassifier  # noqa: E402
 from bengelib.course.results import Run as BaseRun  # noqa: E402
 from bengelib.course.results import Table as BaseTable  # noqa: E402
 from bengelib.course.results import fingerprint  # noqa: E402
 from bengelib.course.studies import command_line, keep  # noqa: E402
+from bengelib.course.targets import answers  # noqa: E402
 from bengelib.data.decode import decode  # noqa: E402
 from bengelib.data.hide_labels import HideLabels, labelled_share  # noqa: E402
 from bengelib.data.packed import PackedBENGE  # noqa: E402
@@ -54,7 +55,7 @@ from bengelib.heads import (  # noqa: E402
 from bengelib.intervals import draw_patches, score_runs  # noqa: E402
 from bengelib.metrics import Score, accuracy, confusion_by_patch, drawn_mean_iou, macro_f1, mean_absolute_error  # noqa: E402
 from bengelib.tasks import Classification, Regression, Segmentation, Task  # noqa: E402
-from bengelib.transforms import Augment, Normalize  # noqa: E402
+from bengelib.transforms import Augment  # noqa: E402
 from bengelib.weighting import (  # noqa: E402
     DynamicWeightAverage,
     EqualWeights,
@@ -358,24 +359,13 @@ class Table(BaseTable):
         frequent = np.bincount(maps[maps != IGNORE_INDEX]).argmax()
         return confusion_by_patch(np.full_like(self.maps, frequent), self.maps, len(LAND_COVER_NAMES))
 
-    def pixels(self, run: Run, train: PackedBENGE, count: int = 20_000) -> np.ndarray:
+    def pixels(self, run: Run, train: PackedBENGE) -> np.ndarray:
         """Confusion matrices (N, K, K) of a logistic regression on the same bands of single pixels."""
-        normalize = Normalize("s2", S2_BANDS)
         random = np.random.default_rng(0)
         chosen = np.sort(random.choice(len(train), min(400, len(train)), replace=False))
         batch = decode(train.read_batch(chosen), S2_BANDS)
-        values = normalize(batch["s2"]).permute(0, 2, 3, 1).reshape(-1, len(S2_BANDS)).numpy()
-        labels = batch["land_cover"].reshape(-1).numpy()
-        known = random.permutation(np.flatnonzero(labels != IGNORE_INDEX))[:count]
-        model = LogisticRegression(max_iter=1000).fit(values[known], labels[known])
-        weight = torch.from_numpy(model.coef_.astype(np.float32))
-        bias = torch.from_numpy(model.intercept_.astype(np.float32))
-        maps = []
-        for start in range(0, len(self.test), 50):
-            batch = decode(self.test.read_batch(range(start, min(start + 50, len(self.test)))), S2_BANDS)
-            scores = torch.einsum("bchw,kc->bkhw", normalize(batch["s2"]), weight) + bias[:, None, None]
-            maps.append(model.classes_[scores.argmax(dim=1).numpy()])
-        return confusion_by_patch(np.concatenate(maps), self.maps, len(LAND_COVER_NAMES))
+        model = PixelClassifier().fit(batch, 20_000, random, max_iter=1000)
+        return answers(model, self.test, batch_size=50, precision="no")["land_cover"]
 
     def by_class(self, runs: tuple[Run, ...]) -> None:
         """Intersection over union of each land-cover class that occurs in the test split."""

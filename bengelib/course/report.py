@@ -16,7 +16,8 @@ import pandas as pd
 
 import bengelib
 from bengelib.course.results import COLUMNS, POOLED, read_results
-from bengelib.course.verdicts import TARGETS, Comparison, Comparisons, as_gain, lacking
+from bengelib.course.targets import MAIN_SCORES
+from bengelib.course.verdicts import Comparison, Comparisons, as_gain, lacking
 from bengelib.data.loading import is_simulated
 from bengelib.errors import TableError
 from bengelib.intervals import Interval
@@ -95,7 +96,7 @@ class Study:
 
         Args:
             by: column(s) that the answers are named after.
-            metric: its name in the table; by default the main one of the target, see `verdicts.TARGETS`.
+            metric: its name in the table; by default the main one of the target, see `targets.MAIN_SCORES`.
             only: names to keep, in this order.
             **where: values of columns, such as `target="corine"`.
 
@@ -128,8 +129,8 @@ class Study:
         Raises:
             TableError: see `scores`; also if nothing was compared with such a reference.
         """
-        targets = targets or [target for target in TARGETS if (self.frame["target"] == target).any()]
-        names = {target: f"{metric or TARGETS[target].metric}_minus_{against}" for target in targets}
+        targets = targets or [target for target in MAIN_SCORES if (self.frame["target"] == target).any()]
+        names = {target: f"{metric or MAIN_SCORES[target].metric}_minus_{against}" for target in targets}
         there = {name for name in self.frame["metric"] if "_minus_" in name and not name.endswith(("_low", "_high"))}
         if self and there.isdisjoint(names.values()):
             raise TableError(f"nothing was compared with {against!r}; the differences are {sorted(there)}")
@@ -181,7 +182,7 @@ class Study:
         self,
         by: str | Sequence[str] = "model",
         *,
-        metric: str | tuple[str, ...],
+        metric: str,
         only: Collection[str] = (),
         **where: Any,
     ) -> dict[str, float]:
@@ -199,7 +200,13 @@ class Study:
         return self._chosen(found, columns, only)
 
     def traces(
-        self, along: str, by: str | Sequence[str] = "model", *, metric: str, **where: Any
+        self,
+        along: str,
+        by: str | Sequence[str] = "model",
+        *,
+        metric: str,
+        only: Collection[str] = (),
+        **where: Any,
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """What was recorded in training: positions (T,), and a row of numbers for each run, (S, T), by name.
 
@@ -207,6 +214,7 @@ class Study:
             along: a word of the conditions, `"epoch"` or `"step"`.
             by: column(s) that the traces are named after.
             metric: such as `"train_loss"`.
+            only: names to keep, in this order.
             **where: values of columns.
 
         Raises:
@@ -223,13 +231,16 @@ class Study:
             steps = sorted(next(iter(runs.values())))
             values = [[runs[seed][step] for step in steps] for seed in sorted(runs)]
             traces[name] = (np.array(steps), np.array(values))
-        return traces
+        return self._chosen(traces, columns, only)
 
     def test_set(self, **where: Any) -> str:
-        """How large the test was, in words."""
-        sizes = self.numbers("metric", metric=("test_patches", "test_tiles"), **where)
-        tiles = f" in {sizes['test_tiles']:.0f} tiles" if "test_tiles" in sizes else ""
-        return f"{sizes['test_patches']:.0f} test patches{tiles}" if sizes else ""
+        """How large the test was, in words; empty if the table does not say."""
+        rows = self.rows(**where)
+        sizes = {name: rows.loc[rows["metric"] == name, "value"] for name in ("test_patches", "test_tiles")}
+        if not len(sizes["test_patches"]):
+            return ""
+        tiles = f" in {sizes['test_tiles'].iloc[0]:.0f} tiles" if len(sizes["test_tiles"]) else ""
+        return f"{sizes['test_patches'].iloc[0]:.0f} test patches{tiles}"
 
     def _intervals(
         self, metric: str, by: str | Sequence[str], only: Collection[str], where: Mapping[str, Any]
@@ -270,13 +281,15 @@ class Study:
         """
         missing = [value for value in wanted if not (self.frame[column] == value).any()]
         if self and missing:
-            there = sorted(map(str, self.frame[column].unique()))
+            there = sorted(
+                str(each) for each in self.frame[column].unique() if not str(each).endswith(("_low", "_high"))
+            )
             raise TableError(f"no {column} {missing} in the table; it has {', '.join(there)}")
 
     def _chosen(self, found: dict[str, Answer], columns: Sequence[str], only: Collection[str]) -> dict[str, Answer]:
         """The answers whose names are in `only`, in its order; all, if it is empty."""
-        if len(columns) == 1 and columns[0] != "label_fraction":
-            self._check(columns[0], list(only))
+        if list(columns) == ["model"]:
+            self._check("model", list(only))
         return {name: found[name] for name in only if name in found} if only else found
 
 
@@ -302,9 +315,9 @@ def open_study(folder: str, address: str, *, count_runs: bool = True) -> Study:
 
 
 def score_table(columns: Mapping[str, Mapping[str, Interval]]) -> pd.DataFrame | None:
-    """Scores with their intervals as text, a column for each key, a row for each name; None if there are none."""
-    cells = {title: {name: str(score) for name, score in found.items()} for title, found in columns.items()}
-    return pd.DataFrame(cells).fillna("not asked") if any(cells.values()) else None
+    """Scores with their intervals as text: a column for each key that has scores, a row for each name; None of none."""
+    cells = {title: {name: str(score) for name, score in found.items()} for title, found in columns.items() if found}
+    return pd.DataFrame(cells).fillna("not asked") if cells else None
 
 
 def labels_saved(curve: Mapping[float, Interval], reference: Mapping[float, Interval], share: float) -> float | None:
@@ -338,9 +351,9 @@ def _columns(by: str | Sequence[str]) -> list[str]:
 
 def _main_metric(where: Mapping[str, Any]) -> str:
     """The main metric of the target that is asked for."""
-    if where.get("target") not in TARGETS:
-        raise TableError(f"give `metric`, or as `target` one of {sorted(TARGETS)}; {dict(where)} names neither")
-    return TARGETS[where["target"]].metric
+    if where.get("target") not in MAIN_SCORES:
+        raise TableError(f"give `metric`, or as `target` one of {sorted(MAIN_SCORES)}; {dict(where)} names neither")
+    return MAIN_SCORES[where["target"]].metric
 
 
 def _ambiguous(metric: object, name: str, where: Mapping[str, Any]) -> TableError:
@@ -349,10 +362,12 @@ def _ambiguous(metric: object, name: str, where: Mapping[str, Any]) -> TableErro
 
 def _name(columns: Sequence[str], key: Mapping[Any, Any]) -> str:
     """The columns of a row in words; a share of labels is in percent."""
-    words = [
-        f"{key[name]:.0%} of the labels" if name == "label_fraction" and len(columns) > 1 else str(key[name])
-        for name in columns
-    ]
+    words = []
+    for name in columns:
+        if name == "label_fraction" and len(columns) > 1:
+            words.append(f"{key[name]:.0%} of the labels")
+        else:
+            words.append(str(key[name]) if name == "metric" else str(key[name]).replace("_", " "))
     return ", ".join(words)
 
 

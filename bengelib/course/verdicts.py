@@ -6,48 +6,18 @@ or five tiles an interval says too little about runs or places, so there is no v
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from bengelib.course.targets import MAIN_SCORES
 from bengelib.intervals import Interval, bootstrap
-from bengelib.metrics import (
-    LOWER_IS_BETTER,
-    Score,
-    accuracy,
-    drawn_mean_iou,
-    mean_absolute_error,
-    mean_average_precision,
-)
+from bengelib.metrics import LOWER_IS_BETTER
 
 LEAST_RUNS = 3
 LEAST_TILES = 5
 CHANCE = 0.05
 """Share of true zeros that 95 % intervals decide by chance."""
-
-
-class Target(NamedTuple):
-    """What is predicted, and the main score of it: its name in tables of results, its name in words, its function."""
-
-    name: str
-    metric: str
-    metric_name: str
-    score: Score
-
-    @property
-    def title(self) -> str:
-        """Target and score in words, such as `"season, MAE"`."""
-        return f"{self.name}, {self.metric_name}"
-
-
-TARGETS = {
-    "land_cover": Target("land cover", "mean_iou", "mean IoU", drawn_mean_iou),
-    "land_cover_top": Target("land cover", "accuracy", "accuracy", accuracy),
-    "climate_zone": Target("climate zone", "accuracy", "accuracy", accuracy),
-    "season": Target("season", "mae", "MAE", mean_absolute_error),
-    "corine": Target("19 labels", "map", "mAP", mean_average_precision),
-}
 
 
 @dataclass(frozen=True)
@@ -56,7 +26,7 @@ class Comparison:
 
     Attributes:
         name: of what is compared.
-        target: what is predicted, one of `TARGETS`.
+        target: what is predicted, one of `MAIN_SCORES`.
         gain: the difference in the unit of the score; above zero is better, whatever the score.
         runs: training runs that the interval draws again; None where it draws none.
         lacks: what there is too little of for a verdict, such as `"2 runs"`; empty if enough.
@@ -76,7 +46,7 @@ class Comparison:
     @property
     def title(self) -> str:
         """Target and score in words."""
-        return TARGETS[self.target].title
+        return MAIN_SCORES[self.target].title
 
     @property
     def decided(self) -> bool:
@@ -121,7 +91,7 @@ def compare_runs(
 
     Args:
         name: of the model that is compared.
-        target: one of `TARGETS`, which says how predictions are scored.
+        target: one of `MAIN_SCORES`, which says how predictions are scored.
         predicted: of each of S runs, what the score reads, (S, N, ...).
         baseline: likewise of the other model, (T, N, ...).
         truth: (N, ...).
@@ -132,10 +102,10 @@ def compare_runs(
         ValueError: shapes that do not match.
     """
     predicted, baseline = np.stack(list(predicted)), np.stack(list(baseline))
-    score = TARGETS[target].score
+    score = MAIN_SCORES[target].score
     difference = bootstrap(predicted, truth, score, baseline, groups=groups, draws=draws)
     runs, tiles = len(predicted), None if groups is None else len(set(groups))
-    return Comparison(name, target, as_gain(TARGETS[target].metric, difference), runs, lacking(runs, tiles))
+    return Comparison(name, target, as_gain(MAIN_SCORES[target].metric, difference), runs, lacking(runs, tiles))
 
 
 def as_gain(metric: str, difference: Interval) -> Interval:
@@ -226,7 +196,7 @@ def tally(families: Mapping[str, Comparisons], aims: Mapping[str, float] | float
     several = len({each.title for each in every}) > 1
     lines = [f"all comparisons: {every.tally()}"]
     if aims is not None:
-        aim = {target: aims.get(target, np.inf) if isinstance(aims, Mapping) else aims for target in TARGETS}
+        aim = {target: aims.get(target, np.inf) if isinstance(aims, Mapping) else aims for target in MAIN_SCORES}
         wide = [
             f"  {family}, {each.title}, {each.name}: {each.points.half_width:.1f} (aim {aim[each.target]:.0f})"
             for family, members in families.items()

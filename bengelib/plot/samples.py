@@ -154,7 +154,7 @@ def plot_counts(labels: Mapping[str, np.ndarray], classes: Sequence[str], title:
     """
     splits = list(labels)
     every = {split: (labels[split][:, None] == np.arange(len(classes))).sum(axis=0) for split in splits}  # (K,) each
-    present = np.flatnonzero(sum(every.values()))
+    present = np.flatnonzero(sum(every.values())).tolist()
     counts = {split: numbers[present] for split, numbers in every.items()}
     classes = [classes[index] for index in present]
     figure, axis = plt.subplots(figsize=(7.5, 3.2), dpi=DPI, layout="constrained")

@@ -109,7 +109,7 @@ def test_traces_have_a_row_a_run_in_the_order_of_the_steps(study):
 
 def test_single_numbers_and_the_size_of_the_test(study):
     assert study.numbers(metric="parameters") == {"a": 0.0, "b": 1.0, "c": 2.0}
-    assert study.test_set() == "40 test patches in 7 tiles"
+    assert study.test_set() == "40 test patches in 7 tiles" and study.test_set(experiment="main") == ""
     assert study.values("model", metric="parameters") == ["a", "b", "c"]
     assert str(study) == f"4 configurations, {len(study.frame)} numbers"
     assert study.note == "ben-ge-sim: simulated data, not measurements"
@@ -153,7 +153,8 @@ def test_a_study_that_is_missing_answers_with_nothing():
 
 
 def test_a_table_of_scores_says_what_was_not_asked():
-    table = score_table({"first": {"m": Interval(0.5, 0.4, 0.6)}, "second": {"n": Interval(0.1, 0.0, 0.2)}})
+    columns = {"first": {"m": Interval(0.5, 0.4, 0.6)}, "empty": {}, "second": {"n": Interval(0.1, 0.0, 0.2)}}
+    table = score_table(columns)
     assert table.to_dict("index") == {
         "m": {"first": "0.500 [0.400, 0.600]", "second": "not asked"},
         "n": {"first": "not asked", "second": "0.100 [0.000, 0.200]"},
