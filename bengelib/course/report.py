@@ -266,7 +266,11 @@ class Study:
             chosen[chosen["metric"] == f"{metric}{end}"].set_index(_KEY)["value"].to_dict()
             for end in ("", "_low", "_high")
         ]
-        return [(dict(zip(_KEY, key, strict=True)), Interval(*(end[key] for end in ends))) for key in ends[0]]
+        return [
+            (dict(zip(_KEY, key, strict=True)), Interval(*(end[key] for end in ends)))
+            for key in ends[0]
+            if key in ends[1]  # else a number without an interval, such as that of one fold
+        ]
 
     def _runs(self, config: str) -> int | None:
         """Number of training runs of a configuration, None if they are not told apart (the folds of a split)."""

@@ -5,7 +5,7 @@ or five tiles an interval says too little about runs or places, so there is no v
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ class Comparison:
         target: what is predicted, one of `MAIN_SCORES`.
         gain: the difference in the unit of the score; above zero is better, whatever the score.
         runs: training runs that the interval draws again; None where it draws none.
+        unit: what `runs` counts, if not training runs, such as `"draws"` of labels.
         lacks: what there is too little of for a verdict, such as `"2 runs"`; empty if enough.
     """
 
@@ -37,6 +38,7 @@ class Comparison:
     gain: Interval
     runs: int | None = None
     lacks: str = ""
+    unit: str = "runs"
 
     @property
     def points(self) -> Interval:
@@ -74,7 +76,7 @@ class Comparison:
 
     def __str__(self) -> str:
         points = f"{self.points.value:+.1f} points [{self.points.low:+.1f}, {self.points.high:+.1f}]"
-        return f"{points}, {self.verdict}" + (f" ({self.runs} runs)" if self.runs and not self.lacks else "")
+        return f"{points}, {self.verdict}" + (f" ({self.runs} {self.unit})" if self.runs and not self.lacks else "")
 
 
 def compare_runs(
@@ -86,6 +88,7 @@ def compare_runs(
     *,
     groups: Sequence[str] | None = None,
     draws: int = 1000,
+    unit: str = "runs",
 ) -> Comparison:
     """Compare the training runs of two models on the same test patches.
 
@@ -97,6 +100,7 @@ def compare_runs(
         truth: (N, ...).
         groups: a name for each patch, such as its tile; drawn as wholes.
         draws: of the bootstrap.
+        unit: what the S runs are, such as `"draws"` of labels.
 
     Raises:
         ValueError: shapes that do not match.
@@ -105,7 +109,8 @@ def compare_runs(
     score = MAIN_SCORES[target].score
     difference = bootstrap(predicted, truth, score, baseline, groups=groups, draws=draws)
     runs, tiles = len(predicted), None if groups is None else len(set(groups))
-    return Comparison(name, target, as_gain(MAIN_SCORES[target].metric, difference), runs, lacking(runs, tiles))
+    gain = as_gain(MAIN_SCORES[target].metric, difference)
+    return Comparison(name, target, gain, runs, lacking(runs, tiles, unit), unit)
 
 
 def as_gain(metric: str, difference: Interval) -> Interval:
@@ -115,10 +120,10 @@ def as_gain(metric: str, difference: Interval) -> Interval:
     return Interval(-difference.value, -difference.high, -difference.low)
 
 
-def lacking(runs: int | None = None, tiles: int | None = None) -> str:
+def lacking(runs: int | None = None, tiles: int | None = None, unit: str = "runs") -> str:
     """What there is too little of for a verdict, in words; empty if there is enough, or if nobody counted."""
     if runs is not None and runs < LEAST_RUNS:
-        return "one run" if runs == 1 else f"{runs} runs"
+        return f"one {unit.removesuffix('s')}" if runs == 1 else f"{runs} {unit}"
     if tiles is not None and tiles < LEAST_TILES:
         return "one tile" if tiles == 1 else f"{tiles} tiles"
     return ""
@@ -129,6 +134,10 @@ class Comparisons(tuple[Comparison, ...]):
 
     def __add__(self, other: Iterable[Comparison]) -> "Comparisons":  # type: ignore[override]
         return Comparisons((*self, *other))
+
+    def counted(self, runs: int, unit: str) -> "Comparisons":
+        """The same, with another count behind them than the table knows of, such as that of pretraining runs."""
+        return Comparisons(replace(each, runs=runs, unit=unit) for each in self)
 
     def gains(self) -> dict[str, Interval]:
         """Gain by name, in the unit of the score."""
@@ -155,9 +164,10 @@ class Comparisons(tuple[Comparison, ...]):
             )
             for each in self
         ]
-        columns = ["score", "compared", "gain, points", "95 % interval", "half-width", "verdict", "runs"]
+        unit = self[0].unit if self else "runs"
+        columns = ["score", "compared", "gain, points", "95 % interval", "half-width", "verdict", unit]
         table = pd.DataFrame(rows, columns=columns)
-        return table if any(each.runs is not None for each in self) else table.drop(columns="runs")
+        return table if any(each.runs is not None for each in self) else table.drop(columns=unit)
 
     def beside(self, other: "Comparisons", names: tuple[str, str]) -> pd.DataFrame | None:
         """Gains and verdicts of what both compare, side by side under `names`; None if there is nothing."""

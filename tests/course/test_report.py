@@ -86,6 +86,14 @@ def test_runs_that_a_table_does_not_tell_apart_are_not_counted():
     assert each.runs is None and each.decided
 
 
+def test_the_score_of_one_fold_has_no_interval():
+    at = {"experiment": "folds", "config": "c", "target": "corine", "metric": "map"}
+    one = {**ROW, **at, "model": "m, fold 1", "seed": "all", "value": 0.4}
+    study = study_of([one, *interval(0.5, **at, model="m")])
+    assert list(study.scores(target="corine")) == ["m"]
+    assert study.numbers(metric="map") == {"m, fold 1": 0.4, "m": 0.5}
+
+
 def test_names_of_several_columns_are_joined_and_shares_are_in_percent():
     rows = [interval(0.1, model="m", target="corine", metric="map_minus_x", label_fraction=f) for f in (0.05, 1.0)]
     found = study_of([row for each in rows for row in each]).compare("x", ("model", "label_fraction"))

@@ -51,6 +51,8 @@ def test_runs_are_compared_on_the_same_patches():
     assert compare_runs("m", "climate_zone", list(right), wrong, truth, groups=tiles, draws=9).lacks == "4 tiles"
     season = compare_runs("m", "season", truth[None] + 0.1, truth[None] + 0.3, truth.astype(float), draws=9)
     assert season.points.value == pytest.approx(20) and season.lacks == "one run"
+    drawn = compare_runs("m", "climate_zone", right[:1], wrong, truth, draws=9, unit="draws")
+    assert drawn.verdict == "one draw, no verdict"
 
 
 def test_comparisons_are_shown_as_a_table_and_an_empty_one_as_nothing():
@@ -61,6 +63,10 @@ def test_comparisons_are_shown_as_a_table_and_an_empty_one_as_nothing():
     assert table.iloc[0].tolist() == ["19 labels, mAP", "a", "+3.0", "+1.0 to +5.0", "2.0", "decided: better", 3]
     assert OPEN.verdict in repr(several) and OPEN.verdict in several._repr_html_()
     assert "runs" not in Comparisons([WORSE]).table()
+    counted = Comparisons([WORSE]).counted(5, "pretraining runs")
+    assert counted.table()["pretraining runs"].tolist() == [5] and str(counted[0]).endswith(
+        "worse (5 pretraining runs)"
+    )
     assert repr(Comparisons()) == Comparisons()._repr_html_() == "" and Comparisons().table().empty
 
 
