@@ -1,5 +1,6 @@
 """Frozen encoders side by side: the features of each on every side of a split, and probes on them, each fitted once."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from bengelib.data.decode import decode
+from bengelib.data.labelled import label_subsets
 from bengelib.data.packed import PackedBENGE
 from bengelib.intervals import Interval, bootstrap
 from bengelib.probe import LinearProbe, fit_logistic, knn_probe
@@ -88,6 +90,25 @@ class FrozenFeatures:
 
     def _all(self, chosen: np.ndarray | None) -> np.ndarray:
         return np.arange(len(self.labels["train"])) if chosen is None else chosen
+
+
+def label_draws(
+    labels: np.ndarray, fractions: Sequence[float], seeds: Sequence[int]
+) -> tuple[list[dict[float, np.ndarray]], list[float]]:
+    """Draws of labelled patches, and the fractions at which every class has a label in all of them.
+
+    Args:
+        labels: class indices (N,) of the training patches.
+        fractions: shares of them that are labelled, see `data.labelled.label_subsets`.
+        seeds: one for each draw.
+
+    Returns:
+        Indices of the labelled patches by fraction, for each draw; and the fractions, ascending.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that the smallest fractions leave a class without a label
+        drawn = [label_subsets(labels, fractions, seed) for seed in seeds]
+    return drawn, sorted(set.intersection(*(set(draw) for draw in drawn)))
 
 
 def band_statistics(data: PackedBENGE, batch_size: int = 100) -> np.ndarray:

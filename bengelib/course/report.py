@@ -233,6 +233,20 @@ class Study:
             traces[name] = (np.array(steps), np.array(values))
         return self._chosen(traces, columns, only)
 
+    def folds(self, model: str, **where: Any) -> dict[str, float]:
+        """The number of each fold of a model, by `"fold 0"` and so on.
+
+        Args:
+            model: its name, without the fold that the table adds to it.
+            **where: values of columns, at least `metric`.
+
+        Raises:
+            TableError: see `numbers`.
+        """
+        begun = f"{model}, fold "
+        names = [name for name in self.values("model", **where) if name.startswith(begun)]
+        return {f"fold {name.removeprefix(begun)}": self.numbers(only=(name,), **where)[name] for name in names}
+
     def test_set(self, **where: Any) -> str:
         """How large the test was, in words; empty if the table does not say."""
         rows = self.rows(**where)
@@ -318,8 +332,8 @@ def open_study(folder: str, address: str, *, count_runs: bool = True) -> Study:
     return Study(table, folder, count_runs=count_runs)
 
 
-def score_table(columns: Mapping[str, Mapping[str, Interval]]) -> pd.DataFrame | None:
-    """Scores with their intervals as text: a column for each key that has scores, a row for each name; None of none."""
+def score_table(columns: Mapping[str, Mapping[str, Interval | str]]) -> pd.DataFrame | None:
+    """Scores as text: a column for each key that has scores, a row for each name; None if there are no scores."""
     cells = {title: {name: str(score) for name, score in found.items()} for title, found in columns.items() if found}
     return pd.DataFrame(cells).fillna("not asked") if cells else None
 

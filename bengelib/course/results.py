@@ -201,29 +201,3 @@ def interval_rows(row: Mapping[str, Any], interval: Interval) -> list[dict[str, 
     """Three rows of an interval pooled over seeds: the value, and the metric's name with `_low` and `_high`."""
     parts = {"": interval.value, "_low": interval.low, "_high": interval.high}
     return [{**row, "metric": f"{row['metric']}{end}", "seed": POOLED, "value": value} for end, value in parts.items()]
-
-
-def read_intervals(results: pd.DataFrame, by: str, *, metric: str, **where: Any) -> dict[str, Interval]:
-    """Pooled intervals of the rows that match, keyed by the column `by`.
-
-    Args:
-        results: what `read_results` gave.
-        by: a column, such as `"model"` or `"condition"`.
-        metric: its name, without `_low` and `_high`.
-        **where: values of other columns, such as `target="corine"`.
-
-    Raises:
-        TableError: there is no such column, no row matches, or several rows have the same key.
-    """
-    if unknown := [column for column in (by, *where) if column not in results.columns]:
-        raise TableError(f"no columns {unknown}; the table has {list(results.columns)}")
-    chosen = results[results["seed"] == POOLED]
-    for column, value in where.items():
-        chosen = chosen[chosen[column] == value]
-    tables = {end: chosen[chosen["metric"] == f"{metric}{end}"] for end in ("", "_low", "_high")}
-    if tables[""].empty:
-        raise TableError(f"no pooled {metric!r} with {where}; the study has {sorted(set(results['experiment']))}")
-    if tables[""][by].duplicated().any():
-        raise TableError(f"several rows of {metric!r} with {where} share a {by}; give more columns")
-    ends = {end: dict(zip(table[by].astype(str), table["value"], strict=True)) for end, table in tables.items()}
-    return {key: Interval(value, ends["_low"][key], ends["_high"][key]) for key, value in ends[""].items()}

@@ -76,7 +76,8 @@ class Comparison:
 
     def __str__(self) -> str:
         points = f"{self.points.value:+.1f} points [{self.points.low:+.1f}, {self.points.high:+.1f}]"
-        return f"{points}, {self.verdict}" + (f" ({self.runs} {self.unit})" if self.runs and not self.lacks else "")
+        counted = f" ({_counted(self.runs, self.unit)})" if self.runs and not self.lacks else ""
+        return f"{points}, {self.verdict}{counted}"
 
 
 def compare_runs(
@@ -123,10 +124,14 @@ def as_gain(metric: str, difference: Interval) -> Interval:
 def lacking(runs: int | None = None, tiles: int | None = None, unit: str = "runs") -> str:
     """What there is too little of for a verdict, in words; empty if there is enough, or if nobody counted."""
     if runs is not None and runs < LEAST_RUNS:
-        return f"one {unit.removesuffix('s')}" if runs == 1 else f"{runs} {unit}"
+        return _counted(runs, unit)
     if tiles is not None and tiles < LEAST_TILES:
-        return "one tile" if tiles == 1 else f"{tiles} tiles"
+        return _counted(tiles, "tiles")
     return ""
+
+
+def _counted(number: int, unit: str) -> str:
+    return f"one {unit.removesuffix('s')}" if number == 1 else f"{number} {unit}"
 
 
 class Comparisons(tuple[Comparison, ...]):
@@ -136,7 +141,7 @@ class Comparisons(tuple[Comparison, ...]):
         return Comparisons((*self, *other))
 
     def counted(self, runs: int, unit: str) -> "Comparisons":
-        """The same, with another count behind them than the table knows of, such as that of pretraining runs."""
+        """The same, with a count of what is behind them that the study does not know, such as pretraining runs."""
         return Comparisons(replace(each, runs=runs, unit=unit) for each in self)
 
     def gains(self) -> dict[str, Interval]:
@@ -180,14 +185,18 @@ class Comparisons(tuple[Comparison, ...]):
         """How many are decided, and how many would be by chance if every true difference were zero."""
         decided = sum(each.decided for each in self)
         chance = CHANCE * len(self)
-        return f"{decided} of {len(self)} decided; of as many true zeros about {chance:.1f} would be by chance"
+        return f"{decided} of {len(self)} decided; of as many true zeros about {chance:.2g} would be by chance"
 
     def __repr__(self) -> str:
-        return self.table().to_string() if self else ""
+        return f"{self.table().to_string()}\n{self._below()}".rstrip() if self else ""
 
     def _repr_html_(self) -> str:
         with pd.option_context("display.max_colwidth", None):
-            return str(self.table().to_html(notebook=True)) if self else ""
+            return f"{self.table().to_html(notebook=True)}\n<p>{self._below()}</p>" if self else ""
+
+    def _below(self) -> str:
+        """What stands below the table: one row by itself needs no tally."""
+        return self.tally() if len(self) > 1 else ""
 
 
 def tally(families: Mapping[str, Comparisons], aims: Mapping[str, float] | float | None = None) -> str:

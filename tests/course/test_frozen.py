@@ -4,7 +4,8 @@ import torch
 
 from bengelib.bands import S2_BANDS
 from bengelib.course import frozen
-from bengelib.course.frozen import FrozenFeatures, band_statistics
+from bengelib.course.frozen import FrozenFeatures, band_statistics, label_draws
+from bengelib.data.labelled import label_subsets
 from bengelib.data.loading import load
 from bengelib.intervals import bootstrap
 from bengelib.probe import fit_logistic, knn_probe
@@ -59,6 +60,14 @@ def test_the_neighbour_of_a_patch_is_another_patch(sides):
     several.add("m", {"val": values})
     assert several.neighbour("m", "val").tolist() == [1, 0, 3, 2]
     np.testing.assert_allclose(several.standard("m", "val").std(axis=0), 1, rtol=1e-4)
+
+
+def test_draws_have_the_fractions_at_which_every_class_has_a_label(recwarn):
+    labels = np.repeat([0, 1, 2], [100, 40, 4])
+    drawn, shares = label_draws(labels, (0.01, 0.25, 1.0), (0, 1))
+    assert shares == [0.25, 1.0] and len(drawn) == 2 and not recwarn.list
+    expected = label_subsets(labels, (0.25, 1.0), 1)
+    assert all((drawn[1][share] == expected[share]).all() for share in shares)
 
 
 def test_band_statistics_are_those_of_each_band(tmp_path):

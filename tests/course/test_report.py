@@ -92,6 +92,7 @@ def test_the_score_of_one_fold_has_no_interval():
     study = study_of([one, *interval(0.5, **at, model="m")])
     assert list(study.scores(target="corine")) == ["m"]
     assert study.numbers(metric="map") == {"m, fold 1": 0.4, "m": 0.5}
+    assert study.folds("m", metric="map") == {"fold 1": 0.4} and study.folds("n", metric="map") == {}
 
 
 def test_names_of_several_columns_are_joined_and_shares_are_in_percent():

@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 
 from bengelib.course import results
+from bengelib.course.report import Study
 from bengelib.course.results import (
     COLUMNS,
     POOLED,
     Run,
     Table,
     interval_rows,
-    read_intervals,
     read_results,
     run_path,
     write_results,
@@ -30,19 +30,12 @@ def test_intervals_survive_the_file(tmp_path):
     one, two = Interval(0.5, 0.4, 0.6), Interval(-0.1, -0.2, 0.1)
     rows = interval_rows(ROW, one) + interval_rows({**ROW, "model": "n"}, two) + [{**ROW, "seed": 0, "value": 0.7}]
     write_results(path, rows)
-    assert read_intervals(read_results(path), "model", experiment="e", metric="map") == {"m": one, "n": two}
+    assert Study(read_results(path), "").scores(experiment="e", metric="map") == {"m": one, "n": two}
     assert [file.name for file in tmp_path.iterdir()] == ["results.csv"]
 
 
-def test_what_is_not_there_or_not_unique_is_said(tmp_path):
-    path = tmp_path / "results.csv"
-    assert read_results(path).empty
-    rows = interval_rows(ROW, Interval(0.5, 0.4, 0.6)) + interval_rows({**ROW, "split": "x"}, Interval(0.1, 0, 0.2))
-    write_results(path, rows)
-    with pytest.raises(TableError, match="share a model"):
-        read_intervals(read_results(path), "model", metric="map")
-    with pytest.raises(TableError, match="no pooled 'accuracy'"):
-        read_intervals(read_results(path), "model", metric="accuracy")
+def test_a_table_that_is_not_there_is_empty(tmp_path):
+    assert read_results(tmp_path / "results.csv").empty
 
 
 def test_other_columns_are_refused(tmp_path):
@@ -96,7 +89,7 @@ def test_a_table_collects_rows_of_what_runs_left(tmp_path):
     write_results(tmp_path / "results.csv", table.rows)
     written = read_results(tmp_path / "results.csv")
     assert len(written) == 3 + 2 + 3 + 1 and set(written["config"]) == {run.config for run in runs}
-    assert read_intervals(written, "model", metric="map", target="t")["m"].value == 0.5
-    assert read_intervals(written, "model", metric="map_minus_m", target="t")["n"].value == 2.0
+    assert Study(written, "").scores(metric="map", target="t")["m"].value == 0.5
+    assert Study(written, "").scores(metric="map_minus_m", target="t")["n"].value == 2.0
     by_seed = written[(written["metric"] == "map") & (written["seed"] != POOLED)]
     assert by_seed["value"].tolist() == [0.0, 1.0] and by_seed["seed"].tolist() == ["0", "1"]

@@ -61,7 +61,9 @@ def test_comparisons_are_shown_as_a_table_and_an_empty_one_as_nothing():
     table = several.table()
     assert table["verdict"].tolist() == [BETTER.verdict, OPEN.verdict]
     assert table.iloc[0].tolist() == ["19 labels, mAP", "a", "+3.0", "+1.0 to +5.0", "2.0", "decided: better", 3]
-    assert OPEN.verdict in repr(several) and OPEN.verdict in several._repr_html_()
+    for text in (repr(several), several._repr_html_()):
+        assert OPEN.verdict in text and several.tally() in text
+    assert "by chance" not in repr(Comparisons([OPEN]))
     assert "runs" not in Comparisons([WORSE]).table()
     counted = Comparisons([WORSE]).counted(5, "pretraining runs")
     assert counted.table()["pretraining runs"].tolist() == [5] and str(counted[0]).endswith(
