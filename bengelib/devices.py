@@ -106,10 +106,3 @@ def handed_back(model: nn.Module) -> Iterator[None]:
         for name in names:
             model.__dict__.pop(name, None)
         model.__dict__.update(before)
-
-
-def share_buffers(model: nn.Module, accelerator: "Accelerator") -> None:
-    """Give all processes the running statistics of the first; each of them has seen only its own batches."""
-    if accelerator.num_processes > 1:
-        for buffer in model.buffers():
-            torch.distributed.broadcast(buffer, 0)

@@ -35,7 +35,6 @@ TESTED_ELSEWHERE = {
     "plot/style": "plot/test_samples.py",
     "recipes/finetuning": "test_probe.py",
     "recipes/label_efficiency": "test_probe.py",
-    "recipes/pretraining": "cli/test_commands.py",
     "sim/geotiff": "sim/test_simulate.py",
     "sim/labels": "sim/test_simulate.py",
     "sim/optical": "sim/test_simulate.py",

@@ -222,8 +222,8 @@ def test_pcgrad_in_fit_is_projection_of_the_gradients_and_heads_follow_their_own
     before, found = copy.deepcopy(model), {}
     real = engine._own_gradients
 
-    def spy(model, weighting, accelerator):
-        real(model, weighting, accelerator)
+    def spy(model, weighting):
+        real(model, weighting)
         found.update({name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None})
 
     monkeypatch.setattr(engine, "_own_gradients", spy)

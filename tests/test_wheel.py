@@ -56,9 +56,9 @@ import sys
 sys.path.insert(0, {str(installed)!r})
 from bengelib.sim.patch import Job
 from bengelib.sim.places import Place, window_pixels
-from bengelib.sim.simulate import Path, _draw_in_workers
+from bengelib.sim.simulate import Path, _draw
 job = Job(0, Place(0, 0, 60, 40), window_pixels(0), -8.2, 38.4)
-print(len([*_draw_in_workers(Path({str(tmp_path)!r}), 0, [job], 1)]))
+print(len([*_draw(Path({str(tmp_path)!r}), 0, [job], 2)]))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert (done.stdout, done.stderr) == ("1\n", "")

@@ -7,7 +7,7 @@ licence = "CC-BY-4.0"                  # optional, as is `citation`
 
 [samples]
 table = "samples.csv"                  # or .parquet; without it the files of the first modality make the samples
-id = "id"                              # column of the ids; "id" unless said otherwise
+id = "id"                              # column of the ids; without one, the row numbers
 group = "site"                         # optional: samples of a group stay on one side of a blocked split
 longitude = "lon"                      # optional, with `latitude`: degrees; blocks of `block` degrees where no group is
 latitude = "lat"

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,20 @@ def _read_table(description: Description) -> pd.DataFrame:
     path = description.root / description.samples["table"]
     if not path.is_file():
         raise DescriptionError(f"{description.path}: [samples] table = {path.name!r}, but there is no {path}")
+    targets = description.targets.values()
+    return read_text_table(path, {source.columns[0]: source.separator for source in targets if source.kind == "labels"})
+
+
+def read_text_table(path: Path, separators: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """A CSV or Parquet file with every cell as text, empty where a value is missing.
+
+    Args:
+        path: ends in `.csv` or `.parquet`.
+        separators: by column of lists, what is put between their items, `;` unless given.
+
+    Raises:
+        TableError: it cannot be read.
+    """
     if path.suffix == ".csv":
         return _read_csv(path)
     try:
@@ -79,9 +94,7 @@ def _read_table(description: Description) -> pd.DataFrame:
         raise TableError(f"{path} cannot be read as Parquet ({error})") from error
     if table.index.name:
         table = table.reset_index()
-    targets = description.targets.values()
-    separators = {source.columns[0]: source.separator for source in targets if source.kind == "labels"}
-    text = {str(name): _as_text(table[name], separators.get(str(name), ";")) for name in table}
+    text = {str(name): _as_text(table[name], (separators or {}).get(str(name), ";")) for name in table}
     return pd.DataFrame(text, dtype=str)
 
 

@@ -4,7 +4,7 @@ Both go through `bengelib.engine.fit` for a number of steps rather than of epoch
 and training takes hundreds of steps), with the same views, label smoothing and averaging of weights.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +23,8 @@ from bengelib.devices import on_host
 from bengelib.engine import Augmentation, Trainer, predict
 from bengelib.errors import ArgumentError, SplitError
 from bengelib.heads import ClassificationHead, Network
-from bengelib.probe import StagedEncoder, check_stages, check_turns, extract_features, fit_logistic, turned
+from bengelib.methods.momentum import follow
+from bengelib.probe import StagedEncoder, TurnAverage, check_stages, extract_features, fit_logistic
 from bengelib.tasks import Classification, MultiLabel
 from bengelib.transforms import Batch
 
@@ -160,34 +161,11 @@ class AveragedNetwork(nn.Module):
         if not self.training:
             averaged: dict[str, Tensor] = self.average(batch)
             return averaged
-        self._follow()
-        outputs: dict[str, Tensor] = self.network(batch)
-        return outputs
-
-    @torch.no_grad()
-    def _follow(self) -> None:
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.steps else 0.0
         self.steps += 1
-        now = self.network.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(now[name], 1 - decay)
-            else:
-                value.copy_(now[name])
-
-
-class _TurnAverage(nn.Module):
-    """A network whose logits are averaged over flips and turns of its images."""
-
-    def __init__(self, network: nn.Module, turns: int) -> None:
-        super().__init__()
-        check_turns(turns)
-        self.network, self.turns = network, turns
-        self.inputs = getattr(network, "inputs", {})
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        answers = [self.network(turned(batch, list(self.inputs), turn)) for turn in range(self.turns)]
-        return {target: torch.stack([answer[target] for answer in answers]).mean(dim=0) for target in answers[0]}
+        follow(self.average, self.network, decay)
+        outputs: dict[str, Tensor] = self.network(batch)
+        return outputs
 
 
 def finetune(
@@ -329,19 +307,6 @@ class _Run:
         return settings.lrs[int(np.argmin(losses))]
 
 
-def from_scratch(
-    build: Callable[[], nn.Module], *args: Any, settings: FineTuning = FROM_SCRATCH, **options: Any
-) -> Network:
-    """`finetune` with an encoder of random weights that `build()` makes, and a learning rate chosen for it.
-
-    Everything else is the same for both: the samples, the number of steps, the views, the smoothing, the average, what
-    the head reads. `settings` are taken `for_random_weights`. Arguments and errors are those of `finetune`, the encoder
-    left out.
-    """
-    torch.manual_seed(options.get("seed", 0))
-    return finetune(build(), *args, settings=for_random_weights(settings), **options)
-
-
 def logits_of(
     network: nn.Module,
     data: Dataset[Any],
@@ -352,7 +317,7 @@ def logits_of(
     precision: str = "auto",
 ) -> np.ndarray:
     """Logits (N, K) of a network for every sample, averaged over so many of the eight flips and turns of its images."""
-    answers = predict(_TurnAverage(network, turns), data, batch_size=batch_size, precision=precision)
+    answers = predict(TurnAverage(network, turns), data, batch_size=batch_size, precision=precision)
     return np.asarray(answers.outputs[target])
 
 
