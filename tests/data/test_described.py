@@ -55,10 +55,8 @@ def test_a_sample_has_its_inputs_and_targets_in_their_units(crops):
     expected = np.where(cover_pixels(3) == 0, IGNORE_INDEX, cover_pixels(3) // 10 - 1)
     np.testing.assert_array_equal(sample["cover"], expected)
     assert sample["crop"] == 1 and sample["harvest"].isnan() and sample["patch_id"] == "p3"
-    types = {key: value.dtype for key, value in sample.items() if isinstance(value, torch.Tensor)}
-    assert types == {
-        "s2": torch.float32, "weather": torch.float32, "crop": torch.int64, "cover": torch.int64, "harvest": torch.float32
-    }  # fmt: skip
+    integers = [key for key, value in sample.items() if key != "patch_id" and value.dtype == torch.int64]
+    assert integers == ["crop", "cover"]
     assert data[-1]["patch_id"] == "p19" and not data.simulated
 
 
@@ -71,7 +69,7 @@ def test_it_says_what_it_has(crops):
     assert data.meta["crop"].iloc[1] == "wheat" and data.table("crop").tolist() == [0, 1] * 10
     assert "20 of 20 samples used" in str(data.account) and "have no harvest (that is allowed)" in str(data.account)
     np.testing.assert_allclose(data[2]["s2"], s2_pixels(2)[[3, 0]] * 1e-4, rtol=1e-6)
-    with pytest.raises(BandError, match="keys in the table"):
+    with pytest.raises(BandError, match=r"keys in the table"):
         data.table("s2")
 
 
@@ -81,7 +79,7 @@ def test_some_keys_a_split_and_a_transform(crops):
     assert set(data.groups.tolist()).isdisjoint(DescribedDataset(crops, "train").groups.tolist())
     assert data.account.set_aside == {"are not in split 'test'": 16}
     folds = [DescribedDataset(crops, "test", fold=fold).patch_ids for fold in range(5)]
-    assert sorted(sum(folds, [])) == sorted(f"p{n}" for n in range(20))
+    assert sorted(name for names in folds for name in names) == sorted(f"p{n}" for n in range(20))
 
 
 @pytest.mark.parametrize(
@@ -258,7 +256,7 @@ def test_samples_that_cannot_be_used_stop_it_or_are_left_out(tmp_path):
     (root / "images/p2.tif").write_bytes(b"II*\0")
     rewrite(root, "p3,site1,wheat,,30", "p3,site1,wheat,,", "samples.csv")
     write_picture(root / "cover/p4.png", np.full((SIDE, SIDE), 77, np.uint8))
-    with pytest.warns(DataWarning, match="4 of 8 samples used"):
+    with pytest.warns(DataWarning, match=r"4 of 8 samples used"):
         data = DescribedDataset(root, on_error="skip", progress=False)
     assert data.patch_ids == ["p0", "p5", "p6", "p7"] and list(data.skipped) == ["p1", "p2", "p3", "p4"]
     assert "s2: " in data.skipped["p2"] and "column rain or heat" in data.skipped["p3"] and "77" in data.skipped["p4"]
@@ -271,7 +269,7 @@ def test_samples_that_cannot_be_used_stop_it_or_are_left_out(tmp_path):
         assert type(packed.store) is PackStore and packed.patch_ids == data.patch_ids
         equal(packed[3], data[3])
         assert packed.inputs == data.inputs
-    with pytest.raises(RasterError, match="2 of 8 samples cannot be used, the first being p1"):
+    with pytest.raises(RasterError, match=r"2 of 8 samples cannot be used, the first being p1"):
         DescribedDataset(root)
 
 
@@ -284,7 +282,7 @@ def test_a_split_of_which_nothing_is_left(tmp_path):
         (root / "images" / f"p{sample}.tif").unlink()
     with pytest.raises(SplitError, match=r"none of the 2 samples can be used, the first being p2 \(s2: no "):
         DescribedDataset(root, "test", on_error="skip")
-    with pytest.raises(SplitError, match="no sample of .* is in split 'val'"):
+    with pytest.raises(SplitError, match=r"no sample of .* is in split 'val'"):
         DescribedDataset(root, "val")
     assert len(DescribedDataset(root, "train")) == 2
 
@@ -308,7 +306,9 @@ def test_a_value_of_an_input_that_is_missing(tmp_path):
 def test_files_of_no_sample_are_told(tmp_path):
     root = write_crops(tmp_path, 4)
     write_tif(root / "images/extra.tif", s2_pixels(9), BANDS)
-    with pytest.warns(DataWarning, match="1 files of s2 are of no sample of samples.csv, the first being images/extra"):
+    with pytest.warns(
+        DataWarning, match=r"1 files of s2 are of no sample of samples.csv, the first being images/extra"
+    ):
         DescribedDataset(root)
 
 

@@ -136,7 +136,7 @@ def test_nothing_foreign_within_a_pack_is_removed(tmp_path):
     pack(root)
     other = write_crops(tmp_path / "other", 3)
     (other / "packed").write_text("a file")
-    with pytest.raises(ChecksumError, match="holds a file, which"):
+    with pytest.raises(ChecksumError, match=r"holds a file, which"):
         pack(other)
 
 
@@ -151,14 +151,14 @@ def test_damaged_samples_stop_it_or_are_left_out(tmp_path):
     good, read, bad = store.read_good("s2", np.array([0, 1, 2]), "skip")
     assert good.tolist() == [0, 2] and list(bad) == ["p1"]
     np.testing.assert_array_equal(read["s2.16x16"], [s2_pixels(0), s2_pixels(2)])
-    with pytest.raises(RasterError, match="p1.tif"):  # not taken for a whole one
+    with pytest.raises(RasterError, match=r"p1.tif"):  # not taken for a whole one
         pack(root)
     (root / "images/p1.tif").unlink()
     write_tif(root / "images/p1.tif", s2_pixels(1), BANDS)
     pack(root)
     assert not any(opened(root).manifest["skipped"].values())
     (root / "images/p2.tif").unlink()
-    with pytest.raises(MissingModalityError, match="p2.tif"):
+    with pytest.raises(MissingModalityError, match=r"p2.tif"):
         pack(root)
 
 
@@ -183,5 +183,5 @@ def test_a_full_disk_and_one_that_refuses(tmp_path, monkeypatch):
         raise OSError(30, "Read-only file system", str(path))
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
-    with pytest.raises(DiskError, match="Read-only file system"):
+    with pytest.raises(DiskError, match=r"Read-only file system"):
         pack(root)

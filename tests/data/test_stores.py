@@ -53,7 +53,7 @@ def test_a_target_without_a_file_is_unknown_and_an_input_is_missing(tmp_path):
     assert store.problems("cover", np.arange(3), thorough=True) == {}
     found = store.problems("s2", np.arange(3), thorough=False)
     assert found == {"p2": f"there is no {root / 'images/p2.tif'}"}
-    with pytest.raises(MissingModalityError, match="p2.tif"):
+    with pytest.raises(MissingModalityError, match=r"p2.tif"):
         store.read("s2", np.array([2]))
 
 
@@ -65,7 +65,7 @@ def test_the_first_good_sample_says_how_files_are_stored(tmp_path):
     assert list(store.problems("s2", np.arange(3), thorough=True)) == ["p0"]
     for sample in (1, 2):
         damage(root, sample)
-    with pytest.raises(RasterError, match="p0.tif cannot be read"):
+    with pytest.raises(RasterError, match=r"p0.tif cannot be read"):
         store_of(root)
     for path in (root / "images").iterdir():
         path.unlink()
@@ -86,7 +86,7 @@ def test_damage_and_codes_outside_the_classes_are_found_when_all_is_read(tmp_pat
     assert "holds 21 at 256 pixels" in store.problems("cover", np.arange(4), thorough=True)["p2"]
     good, read, bad = store.read_good("cover", np.arange(4), "skip")
     assert good.tolist() == [0, 1, 3] and len(read["cover.16x16"]) == 3 and list(bad) == ["p2"]
-    with pytest.raises(RasterError, match="no class of"):
+    with pytest.raises(RasterError, match=r"no class of"):
         store.read_good("cover", np.arange(4), "raise")
 
 
@@ -155,12 +155,12 @@ def test_statistics_leave_damaged_samples_out_on_request_only(tmp_path):
     root = write_crops(tmp_path, 3)
     damage(root, 1)
     (root / "images/p2.tif").unlink()
-    with pytest.raises(RasterError, match="p1.tif"):
+    with pytest.raises(RasterError, match=r"p1.tif"):
         store_of(root).statistics("s2", progress=False)
     found = store_of(root).statistics("s2", on_error="skip", progress=False)
     assert found.count == (256,) * 4 and found.samples == 1
     assert store_of(root).statistics("s2", on_error="skip", progress=False) == found
-    with pytest.raises(RasterError, match="p1.tif"):  # though the cache has the others
+    with pytest.raises(RasterError, match=r"p1.tif"):  # though the cache has the others
         store_of(root).statistics("s2", progress=False)
 
 
@@ -240,7 +240,7 @@ def test_a_pack_with_a_damaged_manifest_or_array(tmp_path):
     with pytest.raises(ChecksumError, match=r"s2.16x16.npy is damaged .*pack again"):
         store.read("s2", np.array([0]))
     np.save(path, np.zeros((6, 4, 8, 8), np.uint16))
-    with pytest.raises(ChecksumError, match="is not as it was packed"):
+    with pytest.raises(ChecksumError, match=r"is not as it was packed"):
         store.read("s2", np.array([0]))
     (root / "packed/sources.npy").write_bytes(b"no array")
     assert type(store_of(root)) is FileStore
