@@ -184,7 +184,7 @@ def test_another_scale_of_the_same_kind_is_found_too(tmp_path):
     write_tif(tmp_path / "1.tif", ramp("uint16"), scales=(0.1,) * 3, offsets=(1,) * 3)
     write_tif(tmp_path / "2.tif", ramp("uint16"), scales=(0.01,) * 3, offsets=(1,) * 3)
     source = image(tmp_path, "{id}.tif", ("a", "b", "c"))
-    with pytest.raises(RasterError, match="has the scale"):
+    with pytest.raises(RasterError, match=r"has the scale"):
         read(source, "2")
     assert read(replace(source, scale=(1.0,) * 3), "2")[1].shape == (3, 32, 32)  # the rule is stated
 
@@ -287,7 +287,7 @@ def test_maps_of_any_type_with_the_tag_of_the_file(tmp_path, dtype):
     source = a_map(tmp_path, "{id}.tif", {12: "a", int(codes[0, 0]): "b"})
     np.testing.assert_array_equal(read(source)[1], [[1, 0], [255, 0]])
     write_tif(tmp_path / "2.tif", codes, nodata=99)  # each file's own tag
-    with pytest.raises(RasterError, match="holds 0 at 1 pixels"):
+    with pytest.raises(RasterError, match=r"holds 0 at 1 pixels"):
         read(source, "2")
     # a class that is stated is one, whatever the tag says
     np.testing.assert_array_equal(read(replace(source, codes=(0, 12, int(codes[0, 0]))))[1], [[2, 1], [0, 1]])
@@ -301,7 +301,7 @@ def test_a_map_is_one_layer_or_says_which(tmp_path):
         read(source)
     assert (read(replace(source, layers=(3,)))[1] == 2).all()
     write_picture(tmp_path / "2.png", codes.transpose(1, 2, 0))
-    with pytest.raises(RasterError, match="has 3 layers"):
+    with pytest.raises(RasterError, match=r"has 3 layers"):
         find_layout(a_map(tmp_path, "{id}.png", {1: "a", 2: "b"}), {"id": "2"})
 
 
@@ -343,7 +343,7 @@ def test_pages_of_a_file_are_no_layers(tmp_path):
 
     pages = [Image.fromarray(np.full((4, 4), value, np.uint8)) for value in (1, 2)]
     pages[0].save(tmp_path / "1.tif", save_all=True, append_images=pages[1:])
-    with pytest.raises(RasterError, match="has 2 pages or parts; expected the bands as layers"):
+    with pytest.raises(RasterError, match=r"has 2 pages or parts; expected the bands as layers"):
         read(image(tmp_path, "{id}.tif", ("a",)))
 
 
@@ -396,7 +396,7 @@ def test_npy_of_something_else(tmp_path, pixels, words):
 
 def test_complex_geotiff_is_refused(tmp_path):
     write_tif(tmp_path / "1.tif", np.ones((1, 4, 4), np.complex64))
-    with pytest.raises(RasterError, match="holds complex64, not real numbers; store the parts"):
+    with pytest.raises(RasterError, match=r"holds complex64, not real numbers; store the parts"):
         read(image(tmp_path, "{id}.tif", ("slc",)))
 
 
