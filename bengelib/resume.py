@@ -27,11 +27,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from bengelib.arguments import real_number
-from bengelib.data.batches import read_samples
+from bengelib.data.batches import Batch, read_samples
 from bengelib.errors import BengeError, CheckpointError, DataWarning
 from bengelib.files import absolute, discard, flush, put_in_place, writing
 from bengelib.processes import count_processes, everyone
-from bengelib.data.batches import Batch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bengelib.arguments import real_number
-from bengelib.errors import BandError, MissingModalityError
+from bengelib.errors import ArgumentError, BandError, MissingModalityError
 from bengelib.losses import agreement, barlow_twins, check_pair, cosines, cross_modal, nt_xent, vicreg
 from bengelib.processes import JoinedOutputs
 from bengelib.running import Samples
@@ -78,7 +78,7 @@ class SiameseNetwork(nn.Module):
         """
         if self.encoder_2 is not None and self.views is None and "view_1" not in batch:
             batch = {"view_1": batch, "view_2": batch}
-        first, second = two_views(batch, self.views)
+        first, second = two_views(batch, self.views, self.training)
         features = self.encoder(first)  # (B, F)
         others = (self.encoder_2 or self.encoder)(second)  # (B, F) or, of another encoder, (B, F2)
         return {
@@ -88,11 +88,12 @@ class SiameseNetwork(nn.Module):
         }
 
 
-def two_views(batch: Batch, views: ViewMaker | None = None) -> tuple[Batch, Batch]:
+def two_views(batch: Batch, views: ViewMaker | None = None, training: bool = False) -> tuple[Batch, Batch]:
     """Both views of a batch; where it has none, as in validation, `views` makes them, always with the same seed.
 
     Raises:
         MissingModalityError: the batch has no views and nothing says how to make them.
+        ArgumentError: a batch of one in training, over which nothing can be normalised.
     """
     if "view_1" not in batch or "view_2" not in batch:
         if views is None:
@@ -102,7 +103,10 @@ def two_views(batch: Batch, views: ViewMaker | None = None) -> tuple[Batch, Batc
                 "views=TwoViews(Views(...))"
             )
         batch = views(batch, torch.Generator().manual_seed(0))
-    return batch["view_1"], batch["view_2"]
+    first: Batch = batch["view_1"]
+    if training and any(isinstance(value, Tensor) and len(value) == 1 for value in first.values()):
+        raise ArgumentError("a batch of one has nothing to differ from; train on batches of two samples or more")
+    return first, batch["view_2"]
 
 
 def perceptron(inputs: int, outputs: int, hidden: int | None = None, last_norm: bool = False) -> nn.Sequential:

@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,7 @@ def test_methods_are_listed_without_torch():
     for line, facts in zip(lines[2:], TABLE.values(), strict=False):
         assert all(part in line for part in (facts.learns, facts.source, f" {facts.cost} ", ", ".join(facts.needs)))
     assert "relative to SimCLR" in lines[-1] and "| torch\n" not in done.stderr
+    assert done.stdout in (Path(__file__).parents[1] / "docs" / "methods.md").read_text()
 
 
 def test_pack(tmp_path, capsys):

@@ -142,15 +142,15 @@ def pretrain_dataset(
     modalities = modalities or images_of(root)
     if target is not None:
         check_target(root, target)
-    needs = TABLE[settings.method].needs
-    besides = tuple(key for key in needs if key == "lonlat")
+    facts = TABLE[settings.method]
+    besides = tuple(key for key in facts.needs if key == "lonlat")
     open_ = partial(_open, root, modalities, besides, settings.fold, on_error, progress)
     data, held = open_("train"), open_("test")
     seed_everything(settings.seed)
     encoder = build_encoder(data.inputs, settings.method, settings.depth, settings.width)
     views = strong_views(_view_size(settings, data.inputs), data.inputs)
     views = as_measured(views) if settings.method == "cross-modal" else views
-    if "two sensors" in needs:
+    if facts.two_sensors:
         width = settings.width / FULL_WIDTH
         first, second = (EarlyFusion({key: data.inputs[key]}, settings.depth, width) for key in modalities)
         history = pretrain_encoder(first, data, views, settings, encoder_2=second, progress=progress)

@@ -14,7 +14,7 @@ class Method:
         learns: what a network has to do.
         source: paper, with its number on arXiv.
         cost: see `COST`.
-        needs: what the data must have beside images: `"two sensors"`, `"lonlat"` or `"two dates"`.
+        needs: what the data must have beside images: `"two sensors"`, `"two dates"`, or a key of a batch, `"lonlat"`.
         settings: fields of `recipes.pretraining.Pretraining` that this method has and others lack.
     """
 
@@ -23,6 +23,11 @@ class Method:
     cost: float
     needs: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+
+    @property
+    def two_sensors(self) -> bool:
+        """Whether it trains two encoders, one for each sensor."""
+        return "two sensors" in self.needs
 
 
 TABLE = {

@@ -70,7 +70,7 @@ class BYOL(nn.Module):
         `view_1` and `view_2` are those of the projector, `prediction_1` and `prediction_2` what the predictor makes of
         them, `target_1` and `target_2` those of the target.
         """
-        first, second = two_views(batch, self.views)
+        first, second = two_views(batch, self.views, self.training)
         features = self.encoder(first)  # (B, F)
         view_1, view_2 = self.projector(features), self.projector(self.encoder(second))
         return {
@@ -83,7 +83,7 @@ class BYOL(nn.Module):
             "features": features,
         }
 
-    def after_step(self, step: int, steps: int) -> None:
+    def after_step(self, outputs: Mapping[str, Tensor], step: int, steps: int) -> None:
         """Let the target follow, after optimiser step `step` of `steps`, the first of which is 0; `fit` calls it."""
         if self.target is not None:
             self.target.after_step(self._online(), step, steps)

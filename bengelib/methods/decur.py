@@ -37,7 +37,7 @@ class DeCUR(SiameseNetwork):
         """
         if self.encoder_2 is None or self.projector_2 is None:
             raise ArgumentError("DeCUR has two encoders, one for each sensor; give encoder_2 as well")
-        first, second = two_views(batch, self.views)
+        first, second = two_views(batch, self.views, self.training)
         features = self.encoder(first)  # (B, F)
         return {
             "view_1": self.projector(features),

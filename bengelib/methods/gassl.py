@@ -17,8 +17,8 @@ class GASSL(MoCo):
     """MoCo with a head that names the region of an image from its query: rectifier, then one linear layer.
 
     Train it with `fit(GASSL(encoder, regions), [Contrast(moco), Geolocation(clusters)], ..., augment=TwoViews(views))`:
-    the sum of both losses, alpha = beta = 1 in the paper. Of `clusters = place_clusters(lonlat, regions)` only training
-    images may decide.
+    the sum of both losses, alpha = beta = 1 in the paper (other weights by `FixedWeights`). The clusters are
+    `place_clusters(lonlat, regions)` of training images only.
 
     Sanity value: the loss of the head is `log(regions)` where it cannot tell, 4.605 for the 100 regions of the paper,
     which takes 65,536 keys, a temperature of 0.02 and 200 epochs.

@@ -110,19 +110,21 @@ class MoCo(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Queries and keys, `view_1` and `view_2` (B, projector_dim), and `features` (B, F) of the first view.
 
-        `similarity` (B, 1 + K) is that of each query to its key and to those of the queue, see `to_keys`. In training
-        the keys then go into the queue.
+        `to_queue` (B, K) is the cosine similarity of each query to each key of the queue.
         """
-        first, second = two_views(batch, self.views)
+        first, second = two_views(batch, self.views, self.training)
         features = self.encoder(first)  # (B, F)
-        queries, keys = self.projector(features), self.target(second)  # (B, D) each
-        similarity = to_keys(queries, keys, self.queue.keys.clone())  # what goes backward must not be overwritten
-        if self.training and torch.is_grad_enabled():
-            self.queue.push(keys)
-        return {"view_1": queries, "view_2": keys, "similarity": similarity, "features": features}
+        queries = self.projector(features)  # (B, D)
+        return {
+            "view_1": queries,
+            "view_2": self.target(second),
+            "to_queue": cosines(queries, self.queue.keys),
+            "features": features,
+        }
 
-    def after_step(self, step: int, steps: int) -> None:
-        """Let the target follow, after optimiser step `step` of `steps`, the first of which is 0; `fit` calls it."""
+    def after_step(self, outputs: Mapping[str, Tensor], step: int, steps: int) -> None:
+        """Put the keys of a step into the queue and let the target follow; see `Target.after_step`. `fit` calls it."""
+        self.queue.push(outputs["view_2"])
         self.target.after_step(self._online(), step, steps)
 
     def _online(self) -> nn.Sequential:
@@ -135,21 +137,16 @@ def plain_perceptron(inputs: int, outputs: int, hidden: int | None = None) -> nn
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs))
 
 
-def to_keys(queries: Tensor, keys: Tensor, negatives: Tensor) -> Tensor:
-    """Cosine similarity of each query to its own key, in the first column, and to K others: (B, 1 + K).
+def info_nce(own: Tensor, others: Tensor, temperature: float) -> Tensor:
+    """The mean over the batch of -log( exp(s / t) / (exp(s / t) + sum over k of exp(s_k / t)) ), ().
 
     Args:
-        queries: (B, D).
-        keys: (B, D), row by row of the same samples.
-        negatives: (K, D), of other samples.
+        own: s, similarity of each query to its own key, (B,).
+        others: s_k, that to K other keys, (B, K).
+        temperature: t.
     """
-    return torch.cat([paired_cosines(queries, keys)[:, None], cosines(queries, negatives)], dim=1)
-
-
-def first_of(similarity: Tensor, temperature: float) -> Tensor:
-    """The mean of -log( exp(s_0 / t) / sum over k of exp(s_k / t) ) over rows s of `similarity` (B, 1 + K), ()."""
-    own = torch.zeros(len(similarity), dtype=torch.int64, device=similarity.device)
-    return F.cross_entropy(similarity / temperature, own)
+    similarity = torch.cat([own[:, None], others], dim=1) / temperature  # (B, 1 + K)
+    return F.cross_entropy(similarity, torch.zeros(len(own), dtype=torch.int64, device=own.device))
 
 
 def moco(outputs: Mapping[str, Tensor], temperature: float = 0.2) -> Tensor:
@@ -162,7 +159,7 @@ def moco(outputs: Mapping[str, Tensor], temperature: float = 0.2) -> Tensor:
     at right angles to the queue.
 
     Args:
-        outputs: `view_1` and `view_2` (B, D), B of 2 or more, and `similarity` (B, 1 + K), see `to_keys`.
+        outputs: `view_1` and `view_2` (B, D), B of 2 or more, and `to_queue` (B, K), see `MoCo.forward`.
         temperature: t, above 0. Version 1 of the paper takes 0.07, version 2 0.2.
 
     Raises:
@@ -170,5 +167,6 @@ def moco(outputs: Mapping[str, Tensor], temperature: float = 0.2) -> Tensor:
         NonFiniteLossError: an embedding on the CPU is NaN or infinite.
     """
     real_number("temperature", temperature, above=0)
-    check_pair(outputs["view_1"], outputs["view_2"])
-    return first_of(outputs["similarity"], temperature)
+    queries, keys = outputs["view_1"], outputs["view_2"]
+    check_pair(queries, keys)
+    return info_nce(paired_cosines(queries, keys), outputs["to_queue"], temperature)

@@ -17,8 +17,8 @@ from bengelib.arguments import real_number, whole_number
 class Target(nn.Module):
     """A copy of a network that moves towards it after each optimiser step: m * copy + (1 - m) * network.
 
-    `fit` calls `after_step` of a model, if it has one, after each step of the optimiser. The model passes the call on:
-    so steps are counted where they are made, whatever the number of forward passes, and a validation moves nothing.
+    `fit` calls `after_step` of a model, if it has one, after each step of the optimiser, and the model passes the call
+    on. So steps are counted where they are made, whatever the number of forward passes, and a validation moves nothing.
     """
 
     def __init__(self, online: nn.Module, momentum: float = 0.99, final: float = 1.0) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from bengelib.arguments import real_number
 from bengelib.errors import MissingModalityError
-from bengelib.losses import check_pair
-from bengelib.methods.moco import Queue, first_of, plain_perceptron, to_keys
+from bengelib.losses import check_pair, cosines, paired_cosines
+from bengelib.methods.moco import Queue, info_nce, plain_perceptron
 from bengelib.methods.momentum import Target
 from bengelib.methods.pairs import halves
 from bengelib.ssl import feature_dim
@@ -89,12 +89,11 @@ class SeCo(nn.Module):
         self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Similarities of the query in each space, and embeddings and features for the monitor.
+        """Queries and keys in each space, and what the monitor reads.
 
-        `similarity_0` (B, 1 + K) is that to its key `view_2` and the queue. `similarity_1` and `similarity_2`
-        (B, 1 + K + 2 B) are those to `other_date` and `changed`, to the queue, and to the batch's keys of the other two
-        kinds: what differs from the query in what this space has to remember is not the same. `view_1` and `view_2`
-        (B, projector_dim) are query and key of the first space, `features` (B, F) those of the query.
+        `queries` (B, 3, D) are by space, `keys` (B, 3, 3, D) by kind (see `KEYS`) and space, `to_queue` (B, 3, K) is
+        the cosine similarity of each query to each key of its queue. `view_1` and `view_2` (B, D) are query and key of
+        the first space, `features` (B, F) those of the query.
 
         Raises:
             MissingModalityError: the batch lacks one of the four views.
@@ -105,50 +104,66 @@ class SeCo(nn.Module):
                 "augment=SeCoViews(...))"
             )
         features = self.encoder(batch["view_1"])  # (B, F)
-        queries = self.projector(features)  # (3, B, D): space, sample
-        keys = torch.stack([self.target(batch[key]) for key in KEYS])  # (3, 3, B, D): kind, space, sample
-        outputs = {"view_1": queries[0], "view_2": keys[0, 0], "features": features}
-        for space, queue in enumerate(self.queues):
-            negatives = [queue.keys.clone()]  # type: ignore[operator]
-            if space:
-                negatives += [keys[kind, space] for kind in range(len(KEYS)) if kind != space]
-            outputs[f"similarity_{space}"] = to_keys(queries[space], keys[space, space], torch.cat(negatives))
-            if self.training and torch.is_grad_enabled():
-                queue.push(keys[space, space])  # type: ignore[operator]
-        return outputs
+        queries = self.projector(features)  # (B, 3, D)
+        keys = torch.stack([self.target(batch[key]) for key in KEYS], dim=1)  # (B, 3, 3, D)
+        to_queue = [cosines(queries[:, space], self._queue(space).keys) for space in range(len(KEYS))]
+        return {
+            "view_1": queries[:, 0],
+            "view_2": keys[:, 0, 0],
+            "queries": queries,
+            "keys": keys,
+            "to_queue": torch.stack(to_queue, dim=1),
+            "features": features,
+        }
 
-    def after_step(self, step: int, steps: int) -> None:
-        """Let the target follow, after optimiser step `step` of `steps`, the first of which is 0; `fit` calls it."""
+    def after_step(self, outputs: Mapping[str, Tensor], step: int, steps: int) -> None:
+        """Put the keys of a step into the queues and let the target follow; see `Target.after_step`. `fit` calls it."""
+        for space in range(len(KEYS)):
+            self._queue(space).push(outputs["keys"][:, space, space])
         self.target.after_step(self._online(), step, steps)
+
+    def _queue(self, space: int) -> Queue:
+        queue: Queue = self.queues[space]  # type: ignore[assignment]
+        return queue
 
     def _online(self) -> nn.Sequential:
         return nn.Sequential(self.encoder, self.projector)
 
 
 class _Spaces(nn.ModuleList):
-    """A projector for each space: features (B, F) to embeddings (3, B, D)."""
+    """A projector for each space: features (B, F) to embeddings (B, 3, D)."""
 
     def __init__(self, inputs: int, outputs: int, hidden: int | None) -> None:
         super().__init__(plain_perceptron(inputs, outputs, hidden) for _ in KEYS)
 
     def forward(self, features: Tensor) -> Tensor:
-        return torch.stack([projector(features) for projector in self])
+        return torch.stack([projector(features) for projector in self], dim=1)
 
 
 def seco(outputs: Mapping[str, Tensor], temperature: float = 0.2) -> Tensor:
-    """Loss of SeCo (section 3.2), 0 or more: for `Contrast(seco)`. The sum over the three spaces of the loss of `moco`.
+    """Loss of SeCo (section 3.2), 0 or more: for `Contrast(seco)`. The sum over the spaces of the loss of `moco`.
+
+    In the second and third space the negatives are, beside the queue, the 2 B keys of the batch of the other two kinds:
+    what differs from the query in something that this space has to remember is not the same.
 
     Sanity value: `log(1 + K) + 2 log(1 + K + 2 B)` when all embeddings are equal.
 
     Args:
-        outputs: those of `SeCo`, B of 2 or more.
+        outputs: `queries`, `keys` and `to_queue` of `SeCo`, B of 2 or more.
         temperature: above 0; the paper takes 0.07.
 
     Raises:
         ValueError: a batch of one, or (`ArgumentError`) a temperature that is not above 0.
-        NonFiniteLossError: an embedding of the first space on the CPU is NaN or infinite.
+        NonFiniteLossError: an embedding on the CPU is NaN or infinite.
     """
     real_number("temperature", temperature, above=0)
-    check_pair(outputs["view_1"], outputs["view_2"])
-    losses = [first_of(outputs[f"similarity_{space}"], temperature) for space in range(len(KEYS))]
+    queries, keys, to_queue = outputs["queries"], outputs["keys"], outputs["to_queue"]
+    losses = []
+    for space in range(len(KEYS)):
+        query, own = queries[:, space], keys[:, space, space]  # (B, D) each
+        check_pair(query, own)
+        others = [to_queue[:, space]]
+        if space > 0:
+            others += [cosines(query, keys[:, kind, space]) for kind in range(len(KEYS)) if kind != space]
+        losses.append(info_nce(paired_cosines(query, own), torch.cat(others, dim=1), temperature))
     return torch.stack(losses).sum()

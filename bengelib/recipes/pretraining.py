@@ -185,7 +185,7 @@ def pretext(
 ) -> Pretext:
     """The network, tasks and views of a method; for arguments and errors see `pretrain_encoder`."""
     method, facts = settings.method, TABLE[settings.method]
-    if (encoder_2 is not None) != ("two sensors" in facts.needs):
+    if (encoder_2 is not None) != facts.two_sensors:
         needs = "two encoders, one for each sensor; give encoder_2 as well" if encoder_2 is None else "one encoder"
         raise BandError(f"{method} trains {needs}")
     options: dict[str, Any] = {} if settings.temperature is None else {"temperature": settings.temperature}
@@ -349,7 +349,7 @@ def build_encoder(inputs: InputSpec, method: str = "simclr", depth: int = 18, wi
         raise BandError(f"{other} are no images, and views are made of images alone; leave them out")
     if method == "mae":
         return ViTEncoder(modalities, dim=4 * width)
-    if "two sensors" in TABLE[method].needs:
+    if TABLE[method].two_sensors:
         if len(modalities) != 2:
             raise BandError(f"{method} learns from two modalities, such as s2 and s1; got {tuple(modalities)}")
         return LateFusion(modalities, depth=depth, width=width / FULL_WIDTH)

@@ -28,7 +28,7 @@ def test_the_place_is_named_from_the_query_as_it_is():
     outputs = model(batch())
     expected = F.relu(outputs["view_1"]) @ model.place[1].weight.T + model.place[1].bias
     torch.testing.assert_close(outputs["place"], expected)
-    assert outputs["similarity"].shape == (16, 33) and outputs["place"].shape == (16, 4)
+    assert outputs["to_queue"].shape == (16, 32) and outputs["place"].shape == (16, 4)
 
 
 def test_chance_of_the_hundred_regions_of_the_paper():

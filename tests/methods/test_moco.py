@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bengelib.engine import evaluate
 from bengelib.errors import ArgumentError, NonFiniteLossError
-from bengelib.methods.moco import MoCo, Queue, moco, to_keys
+from bengelib.losses import cosines
+from bengelib.methods.moco import MoCo, Queue, moco
 from bengelib.ssl import Contrast
 from bengelib.views import TwoViews
 from tests.methods.points import Points, encoder, noisy, train
@@ -26,8 +26,7 @@ def tensors(count, length, keys, dtype=torch.float64):
 
 def ours(given, temperature):
     queries, keys = given["queries"], given["keys"]
-    outputs = {"view_1": queries, "view_2": keys, "similarity": to_keys(queries, keys, given["queue"])}
-    return moco(outputs, temperature)
+    return moco({"view_1": queries, "view_2": keys, "to_queue": cosines(queries, given["queue"])}, temperature)
 
 
 def naive(given, temperature):
@@ -107,26 +106,21 @@ def batch(count=16):
     return TwoViews(noisy)(Points()[:count], torch.Generator().manual_seed(0))
 
 
-def test_keys_are_compared_before_they_go_into_the_queue():
+def test_keys_go_into_the_queue_after_the_step_that_they_were_part_of():
     model = MoCo(encoder(), 8, queue=32).train()
     first = model.queue.keys.clone()
     outputs = model(batch())
-    torch.testing.assert_close(outputs["similarity"], to_keys(outputs["view_1"], outputs["view_2"], first))
-    assert outputs["similarity"].shape == (16, 33)
-    torch.testing.assert_close(model.queue.keys[:16], F.normalize(outputs["view_2"], dim=1))
-    torch.testing.assert_close(model.queue.keys[16:], first[16:])
-    second = model(batch())  # another pass before going backward
-    (Contrast(moco).loss(outputs, {}) + Contrast(moco).loss(second, {})).backward()
+    assert {name: tuple(value.shape) for name, value in outputs.items()} == {
+        "view_1": (16, 8), "view_2": (16, 8), "to_queue": (16, 32), "features": (16, 32),
+    }  # fmt: skip
+    torch.testing.assert_close(outputs["to_queue"], cosines(outputs["view_1"], first))
+    torch.testing.assert_close(model(batch())["to_queue"], outputs["to_queue"])  # another pass changes nothing
+    Contrast(moco).loss(outputs, {}).backward()
     assert all(parameter.grad is None for parameter in model.target.parameters())
     assert all(parameter.grad is not None for parameter in model.encoder.parameters())
-
-
-def test_only_passes_that_train_fill_the_queue():
-    model = MoCo(encoder(), 8, queue=32, views=TwoViews(noisy))
-    evaluate(model, [Contrast(moco)], Points(40), precision="no")
-    with torch.no_grad():
-        model.train()(batch())
-    assert model.queue.pointer == 0
+    model.after_step(outputs, 0, 10)
+    torch.testing.assert_close(model.queue.keys[:16], F.normalize(outputs["view_2"], dim=1))
+    torch.testing.assert_close(model.queue.keys[16:], first[16:])
 
 
 def test_it_learns_to_find_the_other_view():

@@ -97,11 +97,21 @@ def test_fit_counts_the_steps_of_the_optimiser(network, loss, monkeypatch):
     """70 samples in batches of 32 are three steps an epoch; the passes of the validation are none."""
     told = []
     plain = network.after_step
-    monkeypatch.setattr(network, "after_step", lambda self, *counted: (told.append(counted), plain(self, *counted)))
+    monkeypatch.setattr(
+        network,
+        "after_step",
+        lambda self, outputs, *steps: (told.append((len(outputs["view_1"]), *steps)), plain(self, outputs, *steps)),
+    )
     options = {"queue": 64} if network is MoCo else {}
     model = network(encoder(), 8, momentum=0.9, views=TwoViews(noisy), **options)
     train(model, [Contrast(loss)], Points(70), epochs=2, val=Points(40, seed=1))
-    assert told == [(step, 6) for step in range(6)]
+    assert told == [(count, step, 6) for step, count in enumerate((32, 32, 6) * 2)]
+
+
+@pytest.mark.parametrize("network", [BYOL, MoCo])
+def test_a_training_set_of_one_is_refused(network):
+    with pytest.raises(ArgumentError, match="batch of one"):
+        train(network(encoder(), 8), [Contrast(byol)], Points(1))
 
 
 @pytest.mark.parametrize(("network", "loss"), [(BYOL, byol), (MoCo, moco)])

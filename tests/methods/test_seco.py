@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from bengelib.errors import ArgumentError, MissingModalityError
+from bengelib.losses import cosines
 from bengelib.methods.pairs import Pairs
 from bengelib.methods.seco import KEYS, SeCo, SeCoViews, crop_only, seco
 from bengelib.ssl import Contrast
@@ -26,17 +27,17 @@ def views_of(count, seed=0):
 def naive(queries, keys, queues, temperature):
     """One space and one query at a time: the key of the space, then the queue and the batch's keys of other kinds.
 
-    `queries` are (space, sample, dimension), `keys` (kind, space, sample, dimension), `queues` (space, key, dimension).
+    `queries` are (sample, space, dimension), `keys` (sample, kind, space, dimension), `queues` (space, key, dimension).
     """
     total = 0.0
     for space in range(3):
-        for sample, query in enumerate(queries[space]):
-            own = torch.exp(cosine(query, keys[space][space][sample]) / temperature)
+        for sample, query in enumerate(queries[:, space]):
+            own = torch.exp(cosine(query, keys[sample, space, space]) / temperature)
             others = [*queues[space]]
             if space > 0:
-                others += [key for kind in range(3) if kind != space for key in keys[kind][space]]
+                others += [key for kind in range(3) if kind != space for key in keys[:, kind, space]]
             rest = sum(torch.exp(cosine(query, other) / temperature) for other in others)
-            total = total - torch.log(own / (own + rest)) / len(queries[space])
+            total = total - torch.log(own / (own + rest)) / len(queries)
     return total
 
 
@@ -53,23 +54,25 @@ def test_the_loss_and_its_gradient_are_those_of_a_naive_loop(count, length, temp
     gradients = torch.autograd.grad(loss, weight)
 
     queries = model.projector(model.encoder(batch["view_1"]))
-    keys = [model.target(batch[key]) for key in KEYS]
+    keys = torch.stack([model.target(batch[key]) for key in KEYS], dim=1)
     expected = naive(queries, keys, queues, temperature)
     torch.testing.assert_close(loss.detach(), expected.detach(), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(gradients, torch.autograd.grad(expected, weight), rtol=1e-5, atol=1e-5)
 
 
-def test_each_space_has_its_own_queue_and_the_first_no_keys_of_the_batch():
+def test_each_space_has_its_own_queue():
     model = SeCo(encoder(), 8, queue=QUEUE).train()
-    first = [queue.keys.clone() for queue in model.queues]
+    first = torch.stack([queue.keys.clone() for queue in model.queues])
     outputs = model(views_of(4))
-    assert [tuple(outputs[f"similarity_{space}"].shape) for space in range(3)] == [
-        (4, 1 + QUEUE), (4, 1 + QUEUE + 2 * 4), (4, 1 + QUEUE + 2 * 4),
-    ]  # fmt: skip
-    keys = [model.target(views_of(4)[key]) for key in KEYS]
+    assert {name: tuple(value.shape) for name, value in outputs.items()} == {
+        "view_1": (4, 8), "view_2": (4, 8), "queries": (4, 3, 8), "keys": (4, 3, 3, 8), "to_queue": (4, 3, QUEUE),
+        "features": (4, 32),
+    }  # fmt: skip
+    model.after_step(outputs, 0, 10)
     for space, queue in enumerate(model.queues):
-        torch.testing.assert_close(queue.keys[:4], F.normalize(keys[space][space], dim=1))
-        torch.testing.assert_close(queue.keys[4:], first[space][4:])
+        torch.testing.assert_close(outputs["to_queue"][:, space], cosines(outputs["queries"][:, space], first[space]))
+        torch.testing.assert_close(queue.keys[:4], F.normalize(outputs["keys"][:, space, space], dim=1))
+        torch.testing.assert_close(queue.keys[4:], first[space, 4:])
 
 
 def test_the_loss_of_a_collapse():
@@ -82,9 +85,9 @@ def test_the_loss_of_a_collapse():
         queue.keys.fill_(8**-0.5)
     expected = math.log(1 + QUEUE) + 2 * math.log(1 + QUEUE + 2 * 5)
     assert float(seco(model(views_of(5))).detach()) == pytest.approx(expected, rel=1e-5)
-    paper = {f"similarity_{space}": torch.ones(256, 1 + 16384 + (512 if space else 0)) for space in range(3)}
-    same = torch.ones(256, 8)
-    assert float(seco({"view_1": same, "view_2": same, **paper}, 0.07)) == pytest.approx(29.17, abs=0.005)
+    paper = {"queries": (256, 3, 2), "keys": (256, 3, 3, 2), "to_queue": (256, 3, 16384)}
+    collapsed = {name: torch.ones(shape) for name, shape in paper.items()}
+    assert float(seco(collapsed, 0.07)) == pytest.approx(29.17, abs=0.005)
 
 
 class Dated(Points):
@@ -108,20 +111,17 @@ def test_views_are_of_the_right_date_and_with_the_right_changes():
     assert still == Views(8, turn=False, gain=0.0, offset=0.0, band_dropout=0.0, blur=0.0, noise=0.0, speckle=0.0)
 
 
-def test_it_learns_and_only_passes_that_train_fill_the_queues():
+def test_it_learns_and_fills_its_queues():
     data = Points()
     data.x[1::2, 2:] = data.x[::2, 2:]  # the same place on another date, which the first two numbers tell
     partners = [index ^ 1 for index in range(len(data))]
     model = SeCo(encoder(), 16, momentum=0.9, queue=64)
-    model.eval()(views_of(8))
-    assert all(queue.pointer == 0 for queue in model.queues)
     views = SeCoViews(lambda batch, generator: noisy(batch, generator, 0.1), noisy)
     history = train(model, [Contrast(seco)], Pairs(data, partners), epochs=20, augment=views).frame()
     assert history["train/loss"].iloc[-1] < 0.9 * history["train/loss"].iloc[0]
     assert history["train/contrast/spread"].iloc[-1] > 0.5
-    before = model.target.network[0].layers[0].weight.clone()
-    model.after_step(0, 1)
-    assert not torch.equal(before, model.target.network[0].layers[0].weight)
+    assert all(queue.pointer == 20 * 128 % 64 for queue in model.queues)
+    assert not torch.equal(model.target.network[0].layers[0].weight, encoder().layers[0].weight)
 
 
 def test_bad_arguments_are_refused():
@@ -129,7 +129,7 @@ def test_bad_arguments_are_refused():
     with pytest.raises(MissingModalityError, match=r"no \['other_date', 'changed'\].*SeCoViews"):
         model({"view_1": Points()[:4], "view_2": Points()[:4]})
     with pytest.raises(ArgumentError, match="a queue of 12 keys cannot take a batch of 16"):
-        model.train()(views_of(16))
+        model.after_step(model(views_of(16)), 0, 10)
     with pytest.raises(ValueError, match="batch of one"):
         seco(model.eval()(views_of(1)))
     with pytest.raises(ArgumentError, match=r"temperature=0.* above 0"):

@@ -1,4 +1,6 @@
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -57,7 +59,7 @@ class Patches(Dataset):
 def encoders_of(method, width=8):
     """What a method pretrains: one encoder of both sensors, or one of each."""
     seed_everything(0)
-    if "two sensors" in TABLE[method].needs:
+    if TABLE[method].two_sensors:
         bands = {"s2": S2_BANDS, "s1": S1_BANDS}
         return [EarlyFusion({key: names}, width=width / 64) for key, names in bands.items()]
     return [build_encoder({"s2": (), "s1": ()}, method, 18, width)]
@@ -231,3 +233,12 @@ def test_the_share_without_another_date_is_told():
 def test_part_of_a_dataset_knows_its_places():
     history = pretrain("gassl", Subset(Patches(), [0, 1, 2, 3, 4, 5, 6, 7]))
     assert "train/place/loss" in history.frame() and "train/contrast/loss" in history.frame()
+
+
+def test_the_example_of_the_page_runs():
+    page = Path(__file__).parents[2] / "docs" / "methods.md"
+    (example,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    (encoder,) = encoders_of("byol")
+    before = encoder.resnet.conv1.weight.clone()
+    exec(example, {"encoder": encoder, "train": Patches(), "views": strong_views(16), "epochs": 1, "batch_size": 8})
+    assert not torch.equal(encoder.resnet.conv1.weight, before)
