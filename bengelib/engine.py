@@ -30,7 +30,7 @@ from bengelib.gradient_cache import in_parts
 from bengelib.metrics import LOWER_IS_BETTER
 from bengelib.monitor import History as History
 from bengelib.monitor import Monitor, compare_gradients, labelled_weight
-from bengelib.processes import join_losses, mean_over_processes, share_buffers, synchronised
+from bengelib.processes import JoinedOutputs, join_losses, mean_over_processes, share_buffers, synchronised
 from bengelib.resume import Checkpoints
 from bengelib.running import Mean
 from bengelib.tasks import Task
@@ -157,7 +157,7 @@ class Trainer:
         Args:
             model: takes a dict batch, returns a dict of outputs keyed by target. Its method
                 `after_step(outputs, step, steps)`, if it has one, is called after each step of the optimiser with the
-                outputs that the step was made of; the first step is 0.
+                outputs that the step was made of, in all processes; the first step is 0.
             tasks: what to learn. A task with a method `watch(outputs)` that gives named scalars has them in the
                 progress bar and, averaged over the steps that were looked at, in the history.
             train: samples that are dicts of named tensors.
@@ -233,7 +233,7 @@ class Trainer:
                     optimizer.step()
                     optimizer.zero_grad()
                     if hasattr(model, "after_step"):
-                        model.after_step(outputs, monitor.steps, steps)  # type: ignore[operator]
+                        model.after_step(JoinedOutputs(outputs), monitor.steps, steps)  # type: ignore[operator]
                     monitor.after(batch, losses, counts, loss, optimizer.param_groups[0]["lr"])
                     schedule.step()
                     kept.after_step()

@@ -48,9 +48,11 @@ def gather_with_gradient(values: Tensor) -> Tensor:
     Args:
         values: as many rows in each process.
     """
-    if count_processes() == 1 or not torch.is_grad_enabled():
-        return values
-    gathered: Tensor = _Gather.apply(values.contiguous())
+    return _gather(values) if torch.is_grad_enabled() else values
+
+
+def _gather(values: Tensor) -> Tensor:
+    gathered: Tensor = _Gather.apply(values.contiguous()) if count_processes() > 1 else values
     return gathered
 
 
@@ -130,7 +132,7 @@ def _normalise_jointly(norm: nn.modules.batchnorm._BatchNorm, values: Tensor) ->
     wide = values.to(torch.promote_types(values.dtype, torch.float32))
     over = [dim for dim in range(values.ndim) if dim != 1]
     variance, mean = torch.var_mean(wide, dim=over, correction=0)  # (C,) each, of this process
-    means, variances = gather_with_gradient(torch.stack([mean, variance])[None]).unbind(dim=1)  # (P, C) each
+    means, variances = _gather(torch.stack([mean, variance])[None]).unbind(dim=1)  # (P, C) each
     mean = means.mean(dim=0)
     variance = variances.mean(dim=0) + (means - mean).square().mean(dim=0)
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:

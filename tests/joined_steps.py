@@ -8,16 +8,18 @@ from unittest.mock import patch
 import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Subset
 
 from bengelib import mae, tasks
 from bengelib.engine import Trainer, seed_everything
 from bengelib.heads import ClassificationHead, Network, RegressionHead
-from bengelib.methods import METHODS
-from bengelib.recipes import pretraining
+from bengelib.methods import METHODS, TABLE
+from bengelib.methods.seco import SeCoViews
 from bengelib.ssl import Contrast, SiameseNetwork
 from bengelib.tasks import Classification, MultiLabel, Regression
+from bengelib.views import Views
 from bengelib.weighting import DynamicWeightAverage, EqualWeights, GradNorm, PCGrad, UncertaintyWeights
+from tests.small_pretexts import Scenes, small_pretext
 
 SAMPLES, STEPS = 12, 3
 TASKS = (Classification("kind", "abc"), MultiLabel("tags", "xy"), Regression("size", 2.0))
@@ -30,27 +32,6 @@ WEIGHTINGS = {
     "gradnorm": GradNorm,
 }
 CASES = (*METHODS, *WEIGHTINGS)
-
-
-class Scenes(Dataset):
-    """Two images and three labels a sample; of the labels some are missing, unevenly."""
-
-    def __init__(self):
-        random = torch.Generator().manual_seed(0)
-        draw = partial(torch.rand, generator=random, dtype=torch.float64)
-        self.images = {"s2": draw(SAMPLES * STEPS, 12, 16, 16), "s1": -20 + 10 * draw(SAMPLES * STEPS, 2, 16, 16)}
-        self.kind = torch.randint(0, 3, (SAMPLES * STEPS,), generator=random)
-        self.kind[draw(SAMPLES * STEPS) < 0.4] = 255
-        self.tags = (draw(SAMPLES * STEPS, 2) < 0.5).double()
-        self.tags[draw(SAMPLES * STEPS) < 0.4] = torch.nan
-        self.size = draw(SAMPLES * STEPS)
-
-    def __len__(self):
-        return len(self.size)
-
-    def __getitem__(self, index):
-        images = {key: image[index] for key, image in self.images.items()}
-        return {**images, "kind": self.kind[index], "tags": self.tags[index], "size": self.size[index]}
 
 
 class Pixels(nn.Module):
@@ -68,7 +49,7 @@ def changed(batch, generator):
     """A view that differs from time to time, but not from process to process."""
     changed.calls += 1
     flip = -1 - changed.calls % 2
-    return {key: value.double().flip(flip) if value.ndim == 4 else value for key, value in batch.items()}
+    return {key: value.double().flip(flip) if key in ("s1", "s2") else value for key, value in batch.items()}
 
 
 def both(batch, generator):
@@ -92,32 +73,46 @@ def run(case, processes):
     changed.calls = 0
     batch_size, seen = SAMPLES // processes, register_optimizer_step_pre_hook(note)
     trainer = partial(Trainer, sync_batchnorm=True)
+    data = Scenes(SAMPLES * STEPS)
     torch.set_default_dtype(torch.float64)
     try:
         seed_everything(0)
         if case in METHODS:
-            model = pretraining.benge_encoder(("s2", "s1"), case, 18, 8)
-            settings = pretraining.Pretraining(method=case, epochs=1, batch_size=batch_size, precision="no")
-            with patch.object(mae, "random_mask", half_masked), patch.object(pretraining, "Trainer", trainer):
-                history = pretraining.pretrain_encoder(model, Scenes(), changed, settings, progress=False)
+            queue = {"queue": SAMPLES} if "queue" in TABLE[case].settings else {}
+            views = Views() if case == "seco" else changed
+            model, learned, data, augment = small_pretext(case, data, views, batch_size=SAMPLES, **queue)
+            augment = SeCoViews(changed, changed) if case == "seco" else augment
+            with patch.object(mae, "random_mask", half_masked):
+                history = trainer(precision="no", progress=False).fit(
+                    model, learned, data, epochs=1, batch_size=batch_size, augment=augment
+                )
         else:
             heads = {"kind": ClassificationHead(6, "abc"), "tags": ClassificationHead(6, "xy")}
             model = Network(Pixels(), {**heads, "size": RegressionHead(6, 0.0, 1.0)})
             history = trainer(precision="no", progress=False, gradient_every=1).fit(
-                model, TASKS, Scenes(), epochs=1, batch_size=batch_size, weighting=WEIGHTINGS[case](TARGETS)
+                model,
+                TASKS,
+                Scenes(SAMPLES * STEPS),
+                epochs=1,
+                batch_size=batch_size,
+                weighting=WEIGHTINGS[case](TARGETS),
             )
     finally:
         torch.set_default_dtype(torch.float32)
         seen.remove()
+    weights = model.state_dict()
+    for name in weights:
+        if name.endswith(".keys"):  # of a queue, whose order does not matter
+            weights[name] = weights[name][weights[name][:, 0].argsort()]
     row = {name: value for name, value in history.rows[0].items() if name.rpartition("/")[2] not in ("spread", "rank")}
-    return {"row": row, "gradients": gradients, "weights": model.state_dict(), "cosines": history.gradients}
+    return {"row": row, "gradients": gradients, "weights": weights, "cosines": history.gradients}
 
 
 class Spoilt(Scenes):
     """Something is wrong with one sample, which one process is given."""
 
     def __init__(self, what):
-        super().__init__()
+        super().__init__(SAMPLES * STEPS)
         self.what = what
 
     def __getitem__(self, index):

@@ -7,14 +7,13 @@ from functools import partial
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 from bengelib.engine import Trainer, seed_everything
 from bengelib.heads import ClassificationHead, Network, RegressionHead
 from bengelib.methods import METHODS
-from bengelib.recipes import pretraining
 from bengelib.tasks import Classification, Regression
 from bengelib.weighting import DynamicWeightAverage, EqualWeights, GradNorm, PCGrad, UncertaintyWeights
+from tests.small_pretexts import Scenes, small_pretext
 
 TASKS = (Classification("kind", "abc"), Regression("size", 2.0))
 TARGETS = [task.target for task in TASKS]
@@ -25,24 +24,6 @@ WEIGHTINGS = {
     "pcgrad": PCGrad,
     "gradnorm": GradNorm,
 }
-
-
-class Scenes(Dataset):
-    """Small images with two labels; reading them goes through a `DataLoader`, which draws random numbers too."""
-
-    def __init__(self, count=22, seed=0):
-        random = np.random.default_rng(seed)
-        self.s1 = random.normal(-15, 4, (count, 2, 24, 24)).astype(np.float32)
-        self.s2 = random.uniform(0, 0.4, (count, 12, 24, 24)).astype(np.float32)
-        self.kind, self.size = random.integers(0, 3, count), random.normal(0, 1, count).astype(np.float32)
-
-    def __len__(self):
-        return len(self.size)
-
-    def __getitem__(self, index):
-        images = {"s1": torch.from_numpy(self.s1[index]), "s2": torch.from_numpy(self.s2[index])}
-        labels = {"kind": torch.tensor(self.kind[index]), "size": torch.tensor(self.size[index])}
-        return {**images, **labels, "patch_id": f"scene {index}"}
 
 
 class Encoder(nn.Module):
@@ -94,13 +75,11 @@ def train_tasks(folder=None, weighting="gradnorm", augment=None, **options):
 
 def pretrain(folder, method):
     """The same of a method of self-supervised learning, 3 epochs with 4 steps each."""
-    seed_everything(0)
-    encoder = pretraining.benge_encoder(("s2", "s1"), method, 18, 4)
-    views = pretraining.strong_views(16)
-    settings = pretraining.Pretraining(method=method, epochs=3, batch_size=6, precision="no")
-    options = {"checkpoint": folder, "checkpoint_every": 0, "progress": False}
-    history = pretraining.pretrain_encoder(encoder, Scenes(), views, settings, **options)
-    return {"weights": encoder.state_dict(), "rows": history.rows}
+    model, tasks, data, augment = small_pretext(method, Scenes(), epochs=3, batch_size=6)
+    history = Trainer(precision="no", progress=False).fit(
+        model, tasks, data, epochs=3, batch_size=6, augment=augment, checkpoint=folder, checkpoint_every=0
+    )
+    return {"weights": model.state_dict(), "rows": history.rows}
 
 
 def child(folder, case, result):
