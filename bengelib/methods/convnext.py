@@ -5,7 +5,13 @@ response normalisation inside, beside a shortcut. To hide part of an image it ne
 are set to 0 wherever a layer has given them another value, and sums over the image leave them out. Visible places then
 hold what a sparse convolution would compute, and no hidden pixel has any influence on them.
 
-Layers have the names and shapes of timm's `convnextv2_*`, so its weights load.
+Layers have the names of timm's `convnextv2_*`, so its weights load; where timm stores a linear layer as a convolution
+of 1 x 1, its weight has to be flattened.
+
+At equal multiply-adds a training step takes 1.6 to 1.75 times as long as that of a ResNet-18 (atto, 12 bands of 120 x
+120 pixels, one thread of a CPU with AVX2; timm's network takes 2.2 times as long). Linear layers, which are as fast as
+the convolutions of a ResNet, take 45 % of it, depthwise convolutions 25 %, most of which is the gradient of their
+weights, response normalisation 15 % and GELU 7 %.
 """
 
 from typing import Any, NamedTuple

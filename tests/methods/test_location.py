@@ -143,7 +143,7 @@ def test_images_find_their_places():
     history = fit_with(model, [task], data, data, epochs=25, lr=1e-2, batch_size=48, progress=False)
     after = evaluate(model, [task], data)
     assert after["loss"] < before["loss"] - 1 and after["place/retrieval"] > 2 / 96
-    assert float(model.log_scale) != start
+    assert model.log_scale.item() != start
     assert {"val/place/spread", "val/place/rank"} <= set(history.frame())
 
 

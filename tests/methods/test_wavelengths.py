@@ -121,6 +121,8 @@ def test_a_missing_wavelength_is_an_error():
         WavelengthEncoder({"s2": S2_BANDS, "dem": ()})
     with pytest.raises(ArgumentError, match=r"wavelength of 'B02'=0.49.*at least 100"):
         wavelengths_of({"s2": ("B02",)}, {"B02": 0.49})
+    with pytest.raises(BandError, match="11 channels for 12 bands"):
+        encoder_of({"s2": S2_BANDS})(only(S2_BANDS[:11]))
 
 
 def test_sentinel_1_has_placeholders_that_differ():
