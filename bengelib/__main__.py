@@ -1,4 +1,4 @@
-"""The command line: `python -m bengelib simulate|fetch|pack|methods|pretrain|probe|predict|bench`, each with `--help`."""
+"""The command line: `python -m bengelib simulate|fetch|pack|methods|pretrain|probe|predict|bench`, with `--help`."""
 
 import argparse
 import io
