@@ -35,6 +35,7 @@ TESTED_ELSEWHERE = {
     "plot/style": "plot/test_samples.py",
     "recipes/finetuning": "test_probe.py",
     "recipes/label_efficiency": "test_probe.py",
+    "recipes/published": "recipes/test_pretrained.py",
     "sim/geotiff": "sim/test_simulate.py",
     "sim/labels": "sim/test_simulate.py",
     "sim/optical": "sim/test_simulate.py",
