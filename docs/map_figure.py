@@ -3,10 +3,11 @@
 `python docs/map_figure.py`; what it makes on the way stands in build/map/, with the commands that go on from there.
 """
 
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -14,25 +15,23 @@ import numpy as np
 import rasterio
 from matplotlib.patches import Patch
 from rasterio.transform import from_origin
+from rasterio.windows import Window
 
-from bengelib import load
 from bengelib.__main__ import main as bengelib
-from bengelib.bands import LAND_COVER, LAND_COVER_NAMES, PATCH_SIZE, S2, S2_BANDS
-from bengelib.checkpoint import save_checkpoint
-from bengelib.engine import Trainer, seed_everything
-from bengelib.fusion import EarlyFusion
-from bengelib.heads import Network, SegmentationHead
+from bengelib.bands import LAND_COVER, PATCH_SIZE, S2
 from bengelib.plot import composite
 from bengelib.sim.patch import Job, write_patch
 from bengelib.sim.places import Place, corner, window, window_pixels
 from bengelib.sim.tiles import TILES
-from bengelib.tasks import Segmentation
-from bengelib.transforms import Augment
 
 BUILD = Path(__file__).parents[1] / "build" / "map"
 TILE, DATE, SIDE = "33UWP", 1, 9  # MGRS tile, index of its date, patches along a side of the scene
 SEED = 0
-EPOCHS = 12
+TRAIN = shlex.split(
+    "train --root ben-ge-sim --target land_cover --modalities s2 --scheme study --crop 56 --batch 16 --epochs 12 "
+    "--lr 0.006"
+)
+"""The network of Lab 2 for land cover alone, with the settings of the lab and more epochs."""
 
 
 @contextmanager
@@ -48,55 +47,47 @@ def simulate_scene() -> list[Path]:
     number = next(place for place, tile in enumerate(TILES) if tile.name == TILE)
     first_column, first_row, size = window(number)
     column, row = first_column + (size - SIDE) // 2, first_row + (size - SIDE) // 2
-    epsg, left, top = corner(Place(number, DATE, column, row))
-    files = {
-        resolution: [name for name, band in S2.items() if band.resolution == resolution] for resolution in (10, 20, 60)
-    }
-    side = SIDE * PATCH_SIZE
-    scenes = {
-        each: np.empty((len(names), side * 10 // each, side * 10 // each), np.uint16) for each, names in files.items()
-    }
-    truth = np.empty((side, side), np.uint8)
-    with tempfile.TemporaryDirectory() as folder:
+    bands = {each: [name for name, band in S2.items() if band.resolution == each] for each in (10, 20, 60)}
+    files = {BUILD / f"scene_{each}m.tif": (each, names) for each, names in bands.items()}
+    files[BUILD / "truth.tif"] = (10, ["worldcover"])
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         root = Path(folder)
         for name in ("sentinel-1", "sentinel-2", "dem", "esaworldcover"):
             (root / name).mkdir()
+        epsg, left, top = corner(Place(number, DATE, column, row))
+        rasters = {}
+        for path, (resolution, names) in files.items():
+            side = SIDE * PATCH_SIZE * 10 // resolution
+            rasters[path] = stack.enter_context(
+                rasterio.open(
+                    path,
+                    "w",
+                    driver="GTiff",
+                    height=side,
+                    width=side,
+                    count=len(names),
+                    dtype="uint8" if path.stem == "truth" else "uint16",
+                    crs=f"EPSG:{epsg}",
+                    transform=from_origin(left, top, resolution, resolution),
+                    tiled=True,
+                    compress="deflate",
+                )
+            )
+            rasters[path].descriptions = names
         for y in range(SIDE):
             for x in range(SIDE):
                 place = Place(number, DATE, column + x, row + y)
                 job = Job(0, place, window_pixels(number), TILES[number].lon, TILES[number].lat)
                 patch = write_patch(root, SEED, job)["meta"][0]
-                for resolution, names in files.items():
+                for path, (resolution, names) in files.items():
                     pixels = PATCH_SIZE * 10 // resolution
-                    for band, name in enumerate(names):
-                        with rasterio.open(root / "sentinel-2" / patch / f"{patch}_{name}.tif") as raster:
-                            scenes[resolution][band, y * pixels : (y + 1) * pixels, x * pixels : (x + 1) * pixels] = (
-                                raster.read(1)
-                            )
-                with rasterio.open(root / "esaworldcover" / f"{patch}_esaworldcover.tif") as raster:
-                    truth[y * PATCH_SIZE : (y + 1) * PATCH_SIZE, x * PATCH_SIZE : (x + 1) * PATCH_SIZE] = raster.read(1)
-    paths = []
-    for resolution, names in [*files.items(), (10, ["worldcover"])]:
-        array = scenes[resolution] if names != ["worldcover"] else truth[None]
-        paths.append(BUILD / (f"scene_{resolution}m.tif" if names != ["worldcover"] else "truth.tif"))
-        with rasterio.open(
-            paths[-1], "w", driver="GTiff", height=array.shape[1], width=array.shape[2], count=len(array), dtype=array.dtype,
-            crs=f"EPSG:{epsg}", transform=from_origin(left, top, resolution, resolution), tiled=True, compress="deflate",
-        ) as raster:  # fmt: skip
-            raster.write(array)
-            raster.descriptions = names
-    return paths
-
-
-def train(out: Path) -> None:
-    """The network of Lab 2 for land cover alone, with the settings of the lab and more epochs."""
-    data = load("ben-ge-sim", "train", ("s2",), ("land_cover",), scheme="study")
-    seed_everything(SEED)
-    encoder = EarlyFusion({"s2": S2_BANDS}, width=0.5)
-    model = Network(encoder, {"land_cover": SegmentationHead(encoder.channels, LAND_COVER_NAMES)})
-    task = Segmentation("land_cover", LAND_COVER_NAMES)
-    Trainer().fit(model, [task], data, epochs=EPOCHS, batch_size=16, lr=6e-3, augment=Augment(56), seed=SEED)
-    save_checkpoint(out, model, {"dataset": "ben-ge-sim", "epochs": EPOCHS, "seed": SEED})
+                    for band, name in enumerate(names, 1):
+                        part = f"sentinel-2/{patch}/{patch}_{name}.tif"
+                        source = root / (part if name in S2 else f"esaworldcover/{patch}_esa{name}.tif")
+                        with rasterio.open(source) as raster:
+                            window_of = Window(x * pixels, y * pixels, pixels, pixels)
+                            rasters[path].write(raster.read(1), band, window=window_of)
+    return list(files)
 
 
 def draw(scene: Path, truth: Path, predicted: Path, out: Path) -> None:
@@ -123,19 +114,19 @@ def draw(scene: Path, truth: Path, predicted: Path, out: Path) -> None:
     handles = [Patch(facecolor=colours[value] / 255, label=LAND_COVER[value].label) for value in occur]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)), fontsize=8, frameon=False)
     out.parent.mkdir(exist_ok=True)
-    figure.savefig(out, dpi=88)
+    figure.savefig(out, dpi=80)
 
 
 def main() -> None:
     """Make everything, and say how long it took."""
     BUILD.mkdir(parents=True, exist_ok=True)
-    checkpoint, predicted = BUILD / "unet.safetensors", BUILD / "map.tif"
+    model, predicted = BUILD / "unet.safetensors", BUILD / "map.tif"
     with timed(f"simulating {SIDE * SIDE} patches of the scene"):
         *scene, truth = simulate_scene()
-    with timed(f"training for {EPOCHS} epochs"):
-        train(checkpoint)
+    with timed("training"):
+        bengelib([*TRAIN, "--out", str(model)])
     with timed("mapping"):
-        bengelib(["predict", "--checkpoint", str(checkpoint), "--scene", *map(str, scene), "--out", str(predicted)])
+        bengelib(["predict", "--checkpoint", str(model), "--scene", *map(str, scene), "--out", str(predicted)])
     draw(scene[0], truth, predicted, Path(__file__).parent / "figures" / "map.png")
 
 

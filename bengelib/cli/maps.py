@@ -4,11 +4,13 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bengelib.errors import RasterError
+
 
 def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", path: Callable[[str], str]) -> None:
     """Declare the command; `path` is the type of arguments that are paths."""
     command = commands.add_parser("predict", help="draw a map: run a trained network over a whole scene")
-    command.add_argument("--checkpoint", type=path, required=True, help="a network with heads, of save_checkpoint")
+    command.add_argument("--checkpoint", type=path, required=True, help="what train wrote")
     command.add_argument(
         "--scene",
         type=path,
@@ -26,7 +28,6 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
         "--scale", nargs="+", metavar="KEY=FACTOR", help="of the numbers in the files, such as s2=1e-4"
     )
     command.add_argument("--offset", nargs="+", metavar="KEY=TERM", help="added after that, such as s2=-0.1")
-    command.add_argument("--multi-label", action="store_true", help="classes do not exclude each other")
     command.add_argument("--tile", type=int, help="pixels along a side of a tile (default: 384, of classifiers 120)")
     command.add_argument("--overlap", type=int, default=32, help="pixels that tiles share (default: 32)")
     command.add_argument("--stride", type=int, help="of classifiers: pixels along a side of a cell (default: a tile)")
@@ -36,19 +37,17 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
 
 def _predict(options: argparse.Namespace) -> None:
     from bengelib.cores import limit_threads
+    from bengelib.plot.maps import plot_scene_map
     from bengelib.recipes.mapping import Tiling, predict_map
-    from bengelib.recipes.restore import load_network
 
     limit_threads()
-    model, _ = load_network(options.checkpoint)
     print(
         predict_map(
-            model,
+            options.checkpoint,
             options.scene,
             options.out,
             target=options.target,
             probabilities=options.probabilities,
-            multi_label=options.multi_label,
             bands=options.bands,
             scale=_numbers("--scale", options.scale or ()),
             offset=_numbers("--offset", options.offset or ()),
@@ -56,12 +55,13 @@ def _predict(options: argparse.Namespace) -> None:
             precision=options.precision,
         )
     )
-    if not options.multi_label:
-        from bengelib.plot.maps import plot_scene_map
-
-        picture = options.picture or Path(options.out).with_suffix(".png")
+    picture = options.picture or Path(options.out).with_suffix(".png")
+    try:
         plot_scene_map(options.out).savefig(picture)
         print(picture)
+    except RasterError:  # several classes a pixel, which no colours show
+        if options.picture:
+            raise
 
 
 def _numbers(option: str, given: Sequence[str]) -> dict[str, float]:

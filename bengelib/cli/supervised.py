@@ -91,6 +91,7 @@ def train_on(
     found = scores(network, test, precision=settings.precision)
     facts = {name: asdict(target) for name, target in data.outputs.items()}
     config |= {"modalities": list(data.inputs), "targets": facts, "dataset": data.root.name}
+    config["stored"] = getattr(data, "stored", {})  # for scenes whose files are like those of the dataset
     config["scores"] = {name: {score: list(value) for score, value in each.items()} for name, each in found.items()}
     save_model(out, network, replace(settings), config)
     return found

@@ -205,6 +205,22 @@ class DescribedDataset(Dataset[Sample]):
         }
 
     @property
+    def stored(self) -> dict[str, dict[str, list[float]]]:
+        """How numbers in the files of each image become its unit: `scale` and `offset` by band, and `no_data`."""
+        found = {}
+        for key, layout in self.store.layouts.items():
+            source = self.description.source(key)
+            if key in self.modalities and source.kind == "image":
+                scale, offset = (each or (1.0 - n,) * len(source.bands) for n, each in enumerate(layout.scales(source)))
+                places = [source.bands.index(band) for band in self.bands[key]]
+                found[key] = {
+                    "scale": [scale[place] for place in places],
+                    "offset": [offset[place] for place in places],
+                    "no_data": list(layout.no_data),
+                }
+        return found
+
+    @property
     def outputs(self) -> dict[str, Target]:
         """What each target is, by key."""
         return {key: self.description.source(key).target for key in self.targets}

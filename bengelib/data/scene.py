@@ -40,7 +40,7 @@ class _Layer(NamedTuple):
     places: tuple[int, ...]  # among the bands of the modality
     scale: np.ndarray  # (k, 1, 1) float32
     offset: np.ndarray
-    no_data: tuple[Any, ...]  # in the type of the file, None where there is none
+    no_data: tuple[tuple[Any, ...], ...]  # of each band, in the type of the file
 
 
 class _Part(NamedTuple):
@@ -71,6 +71,7 @@ class Scene:
         bands: Sequence[str] | None = None,
         scale: Mapping[str, float] | None = None,
         offset: Mapping[str, float] | None = None,
+        stored: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     ) -> None:
         """Open the files, find the bands, and compare grids and values.
 
@@ -81,8 +82,10 @@ class Scene:
             bands: one name for each band of the files, file after file, where the files' own descriptions are missing
                 or not those of the model; other names than those of the model are passed over.
             scale: factor from the numbers in the files to the unit of the model, by modality; in place of what the
-                files say, and of the usual 0.0001 for reflectance in whole numbers.
+                files, or `stored`, say, and of the usual 0.0001 for reflectance in whole numbers.
             offset: what is added after that, by modality, in the unit of the model.
+            stored: by modality, `scale` and `offset` of each band and `no_data` of the files that the model was trained
+                on, for files that say nothing of their own.
 
         Raises:
             RasterError: a file is missing or unreadable, has no coordinate system, lies in another one or on another
@@ -93,6 +96,7 @@ class Scene:
         """
         self.inputs = as_modalities(inputs)
         self._files: list[Any] = []
+        self._stored = dict(stored or {})
         self._stated = {**(scale or {}), **(offset or {})}.keys()
         if unknown := [key for key in self._stated if key not in self.inputs]:
             raise ArgumentError(f"scale or offset for {unknown}, but the model reads {list(self.inputs)}")
@@ -241,13 +245,24 @@ class Scene:
             if tagged and not stated:
                 pairs = [(file.scales[index - 1], file.offsets[index - 1]) for index in indices]
             else:
-                units = [self.inputs[key].unit[place] for place, _ in chosen]
-                usual = [_usual_scale(unit, each) for unit, each in zip(units, types, strict=True)]
-                pairs = [(each if scale is None else scale, offset or 0.0) for each in usual]
+                usual = [self._usual(key, place, each) for (place, _), each in zip(chosen, types, strict=True)]
+                pairs = usual if scale is None else [(scale, 0.0)] * len(usual)
+                pairs = pairs if offset is None else [(factor, offset) for factor, _ in pairs]
             factors, terms = np.array(pairs, dtype=np.float32).T[:, :, None, None]
-            no_data = tuple(_in_type(fill, each) for fill, each in zip(fills, types, strict=True))
+            known = self._stored.get(key, {}).get("no_data", ())
+            marks = [
+                [_in_type(value, each) for value in (fill, *known)] for fill, each in zip(fills, types, strict=True)
+            ]
+            no_data = tuple(tuple(value for value in each if value is not None) for each in marks)
             layers.append(_Layer(number, tuple(indices), tuple(place for place, _ in chosen), factors, terms, no_data))
         return layers
+
+    def _usual(self, key: str, place: int, dtype: np.dtype[Any]) -> tuple[float, float]:
+        """Scale and offset of a band where its file says nothing: those of the training data, else what is usual."""
+        if key in self._stored:
+            return self._stored[key]["scale"][place], self._stored[key]["offset"][place]
+        is_digital = self.inputs[key].unit[place] == "reflectance" and dtype.kind in "iu"
+        return 1 / REFLECTANCE_SCALE if is_digital else 1.0, 0.0
 
     @staticmethod
     def _other_tags(key: str, file: Any, path: str, indices: Sequence[int]) -> float | None:
@@ -297,8 +312,8 @@ class Scene:
             there = file.dataset_mask(window=window) > 0 if masked else np.ones(stored.shape[1:], dtype=bool)
         except (rasterio.errors.RasterioError, ValueError, OSError) as error:
             raise RasterError(f"{path} cannot be read at {window} ({error}). {AGAIN}") from error
-        for band, fill in zip(stored, layer.no_data, strict=True):
-            if fill is not None:
+        for band, fills in zip(stored, layer.no_data, strict=True):
+            for fill in fills:
                 there &= band != fill
             if band.dtype.kind == "f":
                 there &= np.isfinite(band)
@@ -372,11 +387,6 @@ def _interpolate(values: np.ndarray, factor: int, axis: int) -> np.ndarray:
     weight = (middles - low).astype(np.float32).reshape(shape)
     high = np.minimum(low + 1, size - 1)
     return values.take(low, axis) * (1 - weight) + values.take(high, axis) * weight
-
-
-def _usual_scale(unit: str, dtype: np.dtype[Any]) -> float:
-    """Factor from the numbers in a file to a unit, where nobody says: whole numbers are reflectance x 10000."""
-    return 1 / REFLECTANCE_SCALE if unit == "reflectance" and dtype.kind in "iu" else 1.0
 
 
 def _check_unit(modality: Modality, sample: np.ndarray, files: str, layer: _Layer) -> None:

@@ -12,7 +12,7 @@ import rasterio
 
 from bengelib.data.geotiff import missing_hint
 from bengelib.data.tiff import AGAIN
-from bengelib.errors import ArgumentError, BandError, MissingModalityError, RasterError
+from bengelib.errors import ArgumentError, BandError, DataWarning, MissingModalityError, RasterError
 from bengelib.modalities import Modality
 
 _NUMBERED = re.compile(r"b(?:and)?[ _-]*0*(\d+a?)")
@@ -115,11 +115,21 @@ def find_bands(
         rest = iter(given)
         names = [[next(rest) for _ in each] for each in names]
     found: dict[str, list[tuple[int, int]]] = {}
+    images = [key for key, modality in inputs.items() if modality.kind == "image"]
     for key, modality in inputs.items():
         bands = modality.bands if modality.kind == "image" else ()
+        if (number := _unnamed(key, images, keys, names, len(bands))) is not None:
+            warnings.warn(
+                f"the {len(bands)} bands of {files[number].name} have no names; they are taken for {bands}, in this "
+                "order. Name them with --bands if that is not so",
+                DataWarning,
+                stacklevel=4,
+            )
+            found[key] = [(number, index) for index in range(1, len(bands) + 1)]
+            continue
         for band in bands:
             wanted = (band, key) if len(bands) == 1 else (band,)  # the elevation of a file may be called `dem`
-            hits = []
+            hits: list[tuple[int, int]] = []
             for number, (stated, listed) in enumerate(zip(keys, names, strict=True)):
                 if stated == band or (stated == key and len(bands) == 1):
                     hits += [(number, 1)] if len(listed) == 1 else _places(number, listed, wanted)
@@ -141,6 +151,17 @@ def find_bands(
     return found
 
 
+def _unnamed(
+    key: str, images: Sequence[str], keys: Sequence[str | None], names: Sequence[Sequence[str]], count: int
+) -> int | None:
+    """The one file that is said to be a modality, or can be nothing else, and has as many bands, none with a name."""
+    for stated in (key, None) if len(images) == 1 else (key,):
+        numbers = [number for number, each in enumerate(keys) if each == stated]
+        if len(numbers) == 1 and len(names[numbers[0]]) == count > 1 and not any(names[numbers[0]]):
+            return numbers[0]
+    return None
+
+
 def _names_of(file: Any) -> list[str]:
     """What a file calls its bands; one band without a description is called as the end of the file's name says."""
     if file.count == 1 and not file.descriptions[0]:
@@ -151,11 +172,12 @@ def _names_of(file: Any) -> list[str]:
 
 def _places(number: int, names: Sequence[str], wanted: Collection[str]) -> list[tuple[int, int]]:
     """Where the band with one of these names is in file `number`; `B2`, `b02`, `Band 2` and `B02` are one band."""
-    spellings = {_spelling(name) for name in wanted}
-    return [(number, index) for index, name in enumerate(names, 1) if _spelling(name) in spellings]
+    spellings = {spelling(name) for name in wanted}
+    return [(number, index) for index, name in enumerate(names, 1) if spelling(name) in spellings]
 
 
-def _spelling(name: str) -> str:
+def spelling(name: str) -> str:
+    """A name of a band without what people spell differently: capitals, zeros, the word `band`."""
     text = name.strip().casefold()
     match = _NUMBERED.fullmatch(text)
     return f"b{match[1]}" if match else text

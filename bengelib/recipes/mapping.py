@@ -31,6 +31,8 @@ from bengelib.data.scene_files import Files
 from bengelib.devices import choose_precision
 from bengelib.errors import ArgumentError, BandError, DataWarning
 from bengelib.files import absolute, locked, writing
+from bengelib.modalities import Target
+from bengelib.recipes.supervised import load_model, saved_targets
 from bengelib.recipes.tiling import Blend, centred, overlapping
 
 PROBABILITY_STEPS = 250
@@ -75,13 +77,12 @@ class Tiling:
 
 
 def predict_map(
-    model: nn.Module,
+    model: nn.Module | str | Path,
     scene: Files,
     out: str | Path,
     *,
-    target: str | None = None,
+    target: str | Target | None = None,
     probabilities: str | Path | None = None,
-    multi_label: bool = False,
     bands: Sequence[str] | None = None,
     scale: Mapping[str, float] | None = None,
     offset: Mapping[str, float] | None = None,
@@ -92,18 +93,19 @@ def predict_map(
     """Run a network over a whole scene and write a Cloud-Optimised GeoTIFF.
 
     The file has eight bits: the number of the class, in the order of `model.outputs[target]`, and 255 where the scene
-    has no data; with names and colours of the classes. A call that was interrupted, even killed, is taken up by the
-    next one with the same arguments, with the same result.
+    has no data; with names and colours of the classes. Where an image can have several classes it has a band a class
+    instead, 1 where its probability is at least 0.5. A call that was interrupted, even killed, is taken up by the next
+    one with the same arguments, with the same result.
 
     Args:
-        model: takes a dict batch, has `inputs` and `outputs`, and returns logits (B, K, H, W) or (B, K).
+        model: what `train` wrote, or a network that takes a dict batch, has `inputs` and `outputs`, and returns logits
+            (B, K, H, W) or (B, K).
         scene: one or several GeoTIFFs over the same ground, see `Scene`.
         out: the map to write; one that is there is replaced.
-        target: which of the model's outputs, if there are several.
+        target: which of the model's outputs, if there are several. Of a network that is not of a file, a `Target` says
+            its colours, and whether an image has one class or several (kind `"labels"`); else it has one.
         probabilities: another file to write, with the probability of each class as a band, in steps of 1/250 (eight
             bits with a scale of 0.004).
-        multi_label: whether an image can have several classes: then the map has a band a class, 1 where its
-            probability is at least 0.5.
         bands: names of the bands of the files, see `Scene`.
         scale: what the numbers in the files are, see `Scene`.
         offset: likewise.
@@ -115,6 +117,7 @@ def predict_map(
         The path of the map.
 
     Raises:
+        CheckpointError: a file that `train` did not write.
         BandError: a target that the model has not, or that has no classes; see also `Scene`.
         RasterError: see `Scene`.
         ArgumentError: `out` is one of the files of the scene or a folder; a tiling that leaves pixels out; a precision
@@ -123,22 +126,23 @@ def predict_map(
         DiskError: nothing can be written there.
     """
     out, tiling = absolute(out), tiling or Tiling()
-    target, classes = _choose_target(model, target)
-    inputs: Any = model.inputs
+    network, config = (model, {}) if isinstance(model, nn.Module) else load_model(model)
+    chosen = _choose_target(network, target, saved_targets(config) if config else {})
+    inputs: Any = network.inputs
     with (
         rasterio.Env(GDAL_CACHEMAX=_CACHE[0]),
-        Scene(scene, inputs, bands=bands, scale=scale, offset=offset) as opened,
+        Scene(scene, inputs, bands=bands, scale=scale, offset=offset, stored=config.get("stored")) as opened,
         torch.inference_mode(),
     ):
         outs = [out] if probabilities is None else [out, absolute(probabilities)]
         _check_outs(outs, opened.paths)
         device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
         precision = choose_precision(precision)
-        model.to(device).eval()
-        job = _Job(model, opened, target, len(classes), multi_label, len(outs) > 1, device, precision, tiling)
-        layers = _layers(outs, target, classes, multi_label, opened)
-        settings = [target, multi_label, opened.inputs, bands, scale, offset, tiling, precision, device.type]
-        identity = _identity(model, opened.paths, [*settings, [str(layer) for layer in layers]])
+        network.to(device).eval()
+        job = _Job(network, opened, chosen, len(outs) > 1, device, precision, tiling)
+        layers = _layers(outs, chosen, opened)
+        settings = [chosen, opened.inputs, config.get("stored"), bands, scale, offset, tiling, precision, device.type]
+        identity = _identity(network, opened.paths, [*settings, [str(layer) for layer in layers]])
         folder = out.with_name(f"{out.name}.partial")
         again = "call it again: it goes on where it stopped"
         waiting = f"Waiting for another process that writes {out.name} ..." if progress else None
@@ -164,26 +168,26 @@ class _Job:
         self,
         model: nn.Module,
         scene: Scene,
-        target: str,
-        classes: int,
-        multi_label: bool,
+        target: Target,
         probabilities: bool,
         device: torch.device,
         precision: str,
         tiling: Tiling,
     ) -> None:
-        self.model, self.scene, self.target, self.multi_label = model, scene, target, multi_label
+        self.model, self.scene, self.target = model, scene, target.name
+        self.multi_label, self.classes = target.kind == "labels", len(target.classes)
         self.device, self.half = device, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-        self.probable = multi_label or probabilities
+        self.probable = self.multi_label or probabilities
         height, width = scene.shape
         window = (min(64, height), min(64, width))
         trial = self._answer([self._tile(0, 0, 0, *window)])
-        if trial.shape[2:] not in ((), window) or trial.shape[1:2] != (classes,):
+        if trial.shape[2:] not in ((), window) or trial.shape[1:2] != (self.classes,):
+            expected = f"{(1, self.classes)} or {(1, self.classes, *window)}"
             raise BandError(
-                f"the model answers {target!r} with {tuple(trial.shape)} numbers for one image of {window} pixels; a "
-                f"map needs logits of its {classes} classes: {(1, classes)} or {(1, classes, *window)}"
+                f"the model answers {self.target!r} with {tuple(trial.shape)} numbers for an image of {window} pixels, "
+                f"but a map needs logits of its {self.classes} classes: {expected}"
             )
-        self.dense, self.classes = trial.ndim == 4, classes
+        self.dense = trial.ndim == 4
         if self.dense:
             tile = 384 if tiling.tile is None else tiling.tile
             overlap = min(tiling.overlap, tile // 4) if tiling.tile is None else tiling.overlap
@@ -325,20 +329,25 @@ def _read_ahead(read: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
             yield last.result()
 
 
-def _choose_target(model: nn.Module, target: str | None) -> tuple[str, tuple[str, ...]]:
-    """The target to map, and its classes.
+def _choose_target(model: nn.Module, target: str | Target | None, known: Mapping[str, Target]) -> Target:
+    """The target to map.
 
     Raises:
         BandError: see `predict_map`.
     """
     outputs: Mapping[str, Sequence[str]] = getattr(model, "outputs", {})
     able = [name for name, classes in outputs.items() if classes]
-    if target is None and len(able) == 1:
-        target = able[0]
-    if target not in able:
-        what = f"target {target!r} cannot be mapped" if target else "it has to be said which target to map"
+    name = target.name if isinstance(target, Target) else target
+    if name is None and len(able) == 1:
+        (name,) = able
+    if name not in able:
+        what = f"target {name!r} cannot be mapped" if name else "it has to be said which target to map"
         raise BandError(f"{what}: the model answers {list(outputs)}, of which {able} have classes. Choose one of them")
-    return target, tuple(outputs[target])
+    if isinstance(target, Target):
+        if target.classes != tuple(outputs[name]):
+            raise BandError(f"the classes of {name!r} are {tuple(outputs[name])}, not {target.classes}")
+        return target
+    return known.get(name) or Target(name, "class", tuple(outputs[name]))
 
 
 def _check_outs(outs: Sequence[Path], paths: Sequence[str]) -> None:
@@ -356,28 +365,26 @@ def _check_outs(outs: Sequence[Path], paths: Sequence[str]) -> None:
         raise ArgumentError(f"{outs[0]} for both map and probabilities; give two names")
 
 
-def _layers(
-    outs: Sequence[Path], target: str, classes: tuple[str, ...], multi_label: bool, scene: Scene
-) -> list[Layer]:
+def _layers(outs: Sequence[Path], target: Target, scene: Scene) -> list[Layer]:
     """What to write: the map, and if wanted the probabilities."""
     names = ", ".join(dict.fromkeys(Path(path).name for path in scene.paths))
-    tags = {"TIFFTAG_SOFTWARE": f"bengelib {__version__}", "target": target, "scene": names}
-    if multi_label:
-        layers = [Layer(outs[0], classes, tags=tags)]
+    tags = {"TIFFTAG_SOFTWARE": f"bengelib {__version__}", "target": target.name, "scene": names}
+    if target.kind == "labels":
+        layers = [Layer(outs[0], target.classes, tags=tags)]
     else:
-        layers = [Layer(outs[0], (target,), categories=classes, colours=class_colours(classes), tags=tags)]
+        layers = [Layer(outs[0], (target.name,), categories=target.classes, colours=class_colours(target), tags=tags)]
     if len(outs) > 1:
-        layers.append(Layer(outs[1], classes, 1 / PROBABILITY_STEPS, tags=tags))
+        layers.append(Layer(outs[1], target.classes, 1 / PROBABILITY_STEPS, tags=tags))
     return layers
 
 
-def class_colours(classes: Sequence[str]) -> tuple[tuple[int, int, int], ...]:
-    """Red, green and blue of each class, 0 to 255: of a published legend where all are in it, else far apart."""
+def class_colours(target: Target) -> tuple[tuple[int, int, int], ...]:
+    """Red, green and blue of each class, 0 to 255: its own, those of a published legend, or some that are far apart."""
     legends = ({each.name: each.colour for each in LAND_COVER}, {each.symbol: each.colour for each in CLIMATE_ZONES})
-    for legend in legends:
-        if set(classes) <= legend.keys():
-            return tuple(_rgb(legend[name]) for name in classes)
-    return tuple(_hue(number) for number in range(len(classes)))
+    for legend in (dict(zip(target.classes, target.colours, strict=False)), *legends):
+        if set(target.classes) <= legend.keys():
+            return tuple(_rgb(legend[name]) for name in target.classes)
+    return tuple(_hue(number) for number in range(len(target.classes)))
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

@@ -18,6 +18,7 @@ from bengelib.data.scene import Scene
 from bengelib.errors import ArgumentError, BandError, DataWarning, DiskSpaceError, RasterError
 from bengelib.fusion import EarlyFusion, LateFusion
 from bengelib.heads import ClassificationHead, Network, RegressionHead, SegmentationHead
+from bengelib.modalities import Target
 from bengelib.recipes import mapping
 from bengelib.recipes.mapping import PROBABILITY_STEPS, Tiling, class_colours, predict_map
 from bengelib.recipes.tiling import overlapping
@@ -179,9 +180,22 @@ def test_a_network_of_the_package_and_colours_of_its_legend(tmp_path):
 
 def test_colours_of_unknown_classes_are_apart():
     for count in (2, 19, 43):
-        colours = np.array(class_colours([f"class {number}" for number in range(count)]), float)
+        classes = tuple(f"class {number}" for number in range(count))
+        colours = np.array(class_colours(Target("cover", "class", classes)), float)
         distances = np.abs(colours[:, None] - colours[None]).sum(axis=2) + 999 * np.eye(count)
         assert distances.min() > 12
+
+
+def test_colours_of_a_target_are_taken(scene, tmp_path):
+    colours = ("#0000ff", "#ffff00", "#00ff00", "#FF0000")
+    target = Target("cover", "map", CLASSES, colours=colours)
+    predict_map(Pixels(), scene, tmp_path / "map.tif", target=target, **QUIET)
+    with rasterio.open(tmp_path / "map.tif") as raster:
+        assert ["#{:02x}{:02x}{:02x}".format(*raster.colormap(1)[value][:3]) for value in range(4)] == [
+            colour.lower() for colour in colours
+        ]
+    with pytest.raises(BandError, match=r"the classes of 'cover' are .* not \('a', 'b'\)"):
+        predict_map(Pixels(), scene, tmp_path / "map.tif", target=Target("cover", "map", ("a", "b")), **QUIET)
 
 
 # --------------------------------------------------------------------------------------------------- networks of images
@@ -276,13 +290,13 @@ def test_a_quantity_is_no_class(tmp_path, scene):
 def test_an_answer_of_another_shape_is_refused(tmp_path, scene):
     model = Pixels()
     model.outputs = {"cover": CLASSES[:3]}
-    with pytest.raises(BandError, match=r"\(1, 4, 64, 64\) numbers.*logits of its 3 classes"):
+    with pytest.raises(BandError, match=r"\(1, 4, 64, 64\) numbers.*its 3 classes"):
         predict_map(model, scene, tmp_path / "map.tif", **QUIET)
 
 
 def test_several_classes_at_once_have_a_band_each(tmp_path, scene, pixels):
     model = Pixels()
-    predict_map(model, scene, tmp_path / "map.tif", multi_label=True, tiling=SMALL, **QUIET)
+    predict_map(model, scene, tmp_path / "map.tif", target=Target("cover", "labels", CLASSES), tiling=SMALL, **QUIET)
     with torch.inference_mode():
         logits = model({"s2": torch.from_numpy(pixels[None] / np.float32(10_000))})["cover"][0].numpy()
     clear = np.abs(logits) > 1e-3
