@@ -20,6 +20,7 @@ WINGS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py")
 TESTED_ELSEWHERE = {
     "cli/bench_views": "cli/test_bench.py",
     "cli/maps": "recipes/test_mapping.py",
+    "cli/supervised": "recipes/test_supervised.py",
     "course/checks_fusion": "course/test_checks.py",
     "course/checks_intervals": "course/test_checks.py",
     "data/batches": "test_engine.py",
@@ -35,6 +36,7 @@ TESTED_ELSEWHERE = {
     "errors": "test_main.py",
     "inputs": "test_fusion.py",
     "methods/geolocation": "test_ssl.py",
+    "plot/maps": "recipes/test_mapping.py",
     "plot/results": "plot/test_samples.py",
     "plot/style": "plot/test_samples.py",
     "recipes/finetuning": "test_probe.py",
