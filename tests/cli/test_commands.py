@@ -482,7 +482,7 @@ def test_load_encoder_gives_what_was_trained(pretrained):
     assert build().feature_dim == encoder.feature_dim and config["folder"] == "images"
 
 
-# ------------------------------------------------------------------------------------------- long runs, several processes
+# ------------------------------------------------------------------------------------------ long runs, more processes
 
 
 def interrupt_at(monkeypatch, step):
