@@ -21,6 +21,11 @@ def count_processes() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
+def is_first_process() -> bool:
+    """Whether this is the process that writes files, and the only one if there are no others."""
+    return count_processes() == 1 or distributed.get_rank() == 0
+
+
 class _Gather(torch.autograd.Function):
     """All processes' rows; backward, each row is given the sum of its gradients in all processes."""
 

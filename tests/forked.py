@@ -37,6 +37,13 @@ def _child(place: dict[str, str], target: Callable[..., Any], args: Any) -> None
     target(*args)
 
 
+def run_command(arguments: list[str]) -> None:
+    """The command line, as the target of a process."""
+    from bengelib.__main__ import main
+
+    raise SystemExit(main(arguments))
+
+
 def finish(started: list[BaseProcess], seconds: float = 300) -> None:
     """Wait for processes that must not fail."""
     for process in started:

@@ -31,7 +31,9 @@ WEIGHTINGS = {
     "pcgrad": PCGrad,
     "gradnorm": GradNorm,
 }
-CASES = (*METHODS, *WEIGHTINGS)
+PARTS = "simclr in parts"
+"""Without BatchNorm; in several processes two samples at a time."""
+CASES = (*METHODS, *WEIGHTINGS, PARTS)
 
 
 class Pixels(nn.Module):
@@ -43,6 +45,18 @@ class Pixels(nn.Module):
 
     def forward(self, batch):
         return self.layers(batch["s1"].double() / 10 + 1).mean(dim=(2, 3))
+
+
+class Plain(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(2, 6, 3, stride=2), nn.ReLU(), nn.Conv2d(6, 6, 3))
+
+    def forward(self, batch):
+        view_1, view_2 = (
+            self.layers(view["s1"].double()).mean(dim=(2, 3)) for view in (batch["view_1"], batch["view_2"])
+        )
+        return {"view_1": view_1, "view_2": view_2, "features": view_1}
 
 
 def changed(batch, generator):
@@ -86,6 +100,11 @@ def run(case, processes):
                 history = trainer(precision="no", progress=False).fit(
                     model, learned, data, epochs=1, batch_size=batch_size, augment=augment
                 )
+        elif case == PARTS:
+            model, parts = Plain(), 2 if processes > 1 else None
+            history = trainer(precision="no", progress=False, micro_batch=parts).fit(
+                model, [Contrast()], data, epochs=1, batch_size=batch_size, augment=both
+            )
         else:
             heads = {"kind": ClassificationHead(6, "abc"), "tags": ClassificationHead(6, "xy")}
             model = Network(Pixels(), {**heads, "size": RegressionHead(6, 0.0, 1.0)})

@@ -18,6 +18,7 @@ MODULES = sorted(
 )
 WINGS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file())
 TESTED_ELSEWHERE = {
+    "cli/bench_pretrain": "cli/test_bench.py",
     "cli/bench_views": "cli/test_bench.py",
     "cli/maps": "recipes/test_mapping.py",
     "cli/supervised": "recipes/test_supervised.py",

@@ -1,4 +1,3 @@
-import copy
 import json
 import os
 import pickle
@@ -19,11 +18,13 @@ from torch.utils.data import Dataset, Subset
 from bengelib import resume
 from bengelib.engine import Trainer
 from bengelib.errors import ArgumentError, CheckpointError, DataWarning, DiskError
+from bengelib.heads import ClassificationHead, Network, RegressionHead
 from bengelib.methods import METHODS
+from bengelib.recipes.finetuning import AveragedNetwork
 from bengelib.resume import describe, flatten
 from bengelib.views import TwoViews, Views, pair_modalities
 from tests.forked import finish, start
-from tests.resumed_runs import TASKS, WEIGHTINGS, Changes, Scenes, child, one_of_two, same, train_tasks
+from tests.resumed_runs import TASKS, WEIGHTINGS, Changes, Encoder, Scenes, child, one_of_two, same, train_tasks
 
 STEPS = 18
 
@@ -61,6 +62,19 @@ def test_a_training_that_is_cut_off_ends_as_if_it_had_not_been(weighting, uninte
         random.random(), np.random.rand(), torch.rand(3)  # what happens between must not matter
     assert checkpoints(tmp_path)[-1] == "step-000000013.pt"
     assert same(train_tasks(tmp_path, weighting), uninterrupted[weighting])
+
+
+def test_the_running_average_of_fine_tuning_goes_on_too(tmp_path):
+    def model():
+        torch.manual_seed(0)
+        heads = {"kind": ClassificationHead(6, "abc"), "size": RegressionHead(6, 0.0, 1.0)}
+        return AveragedNetwork(Network(Encoder(), heads), 0.9)
+
+    expected = train_tasks(model=model(), weighting="equal")
+    for at in (4, 9):
+        with pytest.raises(Cut):
+            train_tasks(tmp_path, "equal", cut_at(at), model=model())
+    assert same(train_tasks(tmp_path, "equal", model=model()), expected)
 
 
 def test_checkpoints_change_nothing_and_two_are_kept(uninterrupted, tmp_path):
@@ -235,8 +249,7 @@ def test_a_checkpoint_of_another_training_is_refused_naming_the_difference(optio
 
 def test_a_checkpoint_of_another_model_or_number_of_processes_is_refused(tmp_path, monkeypatch):
     write_some(tmp_path)
-    other = copy.deepcopy(train_tasks.__globals__["Network"](train_tasks.__globals__["Encoder"](), {}))
-    other.heads = nn.ModuleDict()
+    other = Network(Encoder(), {})
     with pytest.raises(CheckpointError, match=r"model\."):
         train_tasks(tmp_path, model=other)
     monkeypatch.setattr(resume, "count_processes", lambda: 2)

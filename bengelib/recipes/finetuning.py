@@ -167,6 +167,14 @@ class AveragedNetwork(nn.Module):
         outputs: dict[str, Tensor] = self.network(batch)
         return outputs
 
+    def get_extra_state(self) -> Tensor:
+        """The number of steps, for checkpoints."""
+        return torch.tensor(self.steps)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from that step."""
+        self.steps = int(state)
+
 
 def finetune(
     encoder: nn.Module,
