@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = ("Makefile", "requirements.txt", "pyproject.toml", "tools/lowest.py")
+FILES = ("Makefile", "requirements.txt", "pyproject.toml", "tools/lowest.py", "tools/do.py")
 INDEX = "https://download.pytorch.org/whl/cpu"
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
