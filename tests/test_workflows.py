@@ -44,15 +44,22 @@ def problems(workflow):
         found += [f"{name}: matrix has no {axis}" for axis in used - axes]
         found += [f"{name}: nobody reads {axis} of the matrix" for axis in axes - used]
         found += [f"{name}: no runner {runner}" for runner in set(runners) - RUNNERS] or ([] if runners else [name])
-        found += [f"{name}: needs {other}" for other in ([needs] if isinstance(needs, str) else needs) if other not in jobs]
+        found += [
+            f"{name}: needs {other}" for other in ([needs] if isinstance(needs, str) else needs) if other not in jobs
+        ]
         found += [] if "timeout-minutes" in job else [f"{name}: may hang for six hours"]
         for step in job.get("steps", []) or [{}]:
             found += [f"{name}: unknown key {key} of a step" for key in set(step) - STEP_KEYS]
             found += [] if ("uses" in step) != ("run" in step) else [f"{name}: a step either uses or runs"]
             if "uses" in step and not PINNED.fullmatch(step["uses"]):
                 found.append(f"{name}: {step['uses']} is not pinned to a major version")
-            found += [f"{name}: {text}" for text in re.findall(r"\$\{\{\s*github\.(?:ref_name|head_ref|event)[^}]*", step.get("run", ""))]
-            commands = re.findall(r"-m tools\.do (\S+)", step.get("run", "").replace("${{ matrix.command }}", "test-lowest"))
+            found += [
+                f"{name}: {text}"
+                for text in re.findall(r"\$\{\{\s*github\.(?:ref_name|head_ref|event)[^}]*", step.get("run", ""))
+            ]
+            commands = re.findall(
+                r"-m tools\.do (\S+)", step.get("run", "").replace("${{ matrix.command }}", "test-lowest")
+            )
             found += [f"{name}: no command {command}" for command in commands if command not in do.COMMANDS]
     return found
 

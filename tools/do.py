@@ -65,10 +65,12 @@ class Project:
         self.newest = f"{self.venv}-newest-{_name(self.python)}"
 
     def help(self) -> None:
+        """Print what the commands do."""
         do = "make" if "MAKELEVEL" in os.environ else "python -m tools.do"
         print(HELP.format(do=do, venv=self.venv, lowest=self.lowest, newest=self.newest, python=self.python))
 
     def labs(self) -> None:
+        """Run the labs, with LAB, DATASET and FULL."""
         self._prepare()
         options = ["--lab", self.values["LAB"]] if self.values.get("LAB") else []
         if self.values.get("DATASET"):
@@ -78,34 +80,42 @@ class Project:
         self._run([_python_of(self.venv), "-m", "tools.run_labs", *options])
 
     def test(self) -> None:
+        """Run the quick suite."""
         self._prepare()
         self._run([_python_of(self.venv), "-m", "pytest", *IN_PARALLEL])
 
     def test_lowest(self) -> None:
-        """The suite with the oldest versions; the oldest NumPy has no wheels for Python 3.12 and later."""
+        """Run the suite with the oldest versions; the oldest NumPy has no wheels for Python 3.12 and later."""
         ready, constraints = ROOT / self.lowest / ".ready", f"{self.lowest}/constraints.txt"
         if not _is_newer(ready, "pyproject.toml", "tools/lowest.py"):
-            self._check(self.lowest_python, "!= (3, 11)", "LOWEST_PYTHON", "Python 3.11 is needed for the lowest versions")
+            self._check(
+                self.lowest_python, "!= (3, 11)", "LOWEST_PYTHON", "Python 3.11 is needed for the lowest versions"
+            )
             self._say(f"Installing the lowest versions into {self.lowest}: {self._size()}")
             self._run([self.lowest_python, "-m", "venv", self.lowest])
             pins = self._run([self.lowest_python, "tools/lowest.py"], keep=True)
             if not self.dry:
-                Path(constraints).write_text(pins, encoding="utf-8")
-            self._install(self.lowest, ["-c", constraints, "torch", "torchvision"], ["-c", constraints, "-e", ".[labs,dev]"])
+                Path(constraints).write_text(pins, encoding="utf-8", newline="\n")
+            self._install(
+                self.lowest, ["-c", constraints, "torch", "torchvision"], ["-c", constraints, "-e", ".[labs,dev]"]
+            )
             self._touch(ready)
         self._run([_python_of(self.lowest), "-m", "pytest", *IN_PARALLEL])
 
     def test_newest(self) -> None:
+        """Run the suite with the newest versions."""
         self._prepare(self.newest)
         newest = ["--quiet", "--upgrade", "--upgrade-strategy", "eager", "-r", "requirements.txt"]
         self._install(self.newest, ["--upgrade", "torch", "torchvision"], newest)
         self._run([_python_of(self.newest), "-m", "pytest", *IN_PARALLEL])
 
     def jupyter(self) -> None:
+        """Open JupyterLab."""
         self._prepare()
         self._run([_python_of(self.venv), "-m", "jupyter", "lab"])
 
     def lint(self) -> None:
+        """Check style, types and layers."""
         self._prepare()
         python = _python_of(self.venv)
         self._run([python, "-m", "ruff", "check", "."])
@@ -113,15 +123,17 @@ class Project:
         self._run([str(Path(python).with_name("lint-imports")), "--no-cache"])
 
     def venv_only(self) -> None:
+        """Make the environment."""
         self._prepare()
 
     def links(self) -> None:
-        """Needs no packages, so no environment either."""
+        """Write the address REPO into every link; this needs no packages, so no environment either."""
         if not self.values.get("REPO"):
             raise Stop(2, "Say which: links REPO=owner/name")
         self._run([self.python, "tools/links.py", self.values["REPO"]])
 
     def clean(self) -> None:
+        """Remove what the commands wrote, but neither data nor environments nor the runs of studies."""
         folders = ["build/labs", "build/lib", *(f".{name}_cache" for name in ("pytest", "ruff", "mypy"))]
         found = [ROOT / folder for folder in folders] + [*ROOT.glob("build/bdist.*"), *ROOT.glob("*.egg-info")]
         for folder in ("bengelib", "tests", "tools"):
@@ -147,7 +159,7 @@ class Project:
         self._touch(ready)  # last, so that an interrupted installation is taken up again
 
     def _install(self, folder: str, torch: list[str], requirements: list[str]) -> None:
-        """Install with pip; with TORCH=cpu PyTorch first, from its own index, and all that it needs later, from PyPI."""
+        """Install with pip; with TORCH=cpu PyTorch first, from its own index, and what it needs later, from PyPI."""
         pip = [_python_of(folder), "-m", "pip", "--disable-pip-version-check", "install"]
         if self.values.get("TORCH") == "cpu":
             self._run([*pip, "--no-deps", *torch, "--index-url", CPU_INDEX])
@@ -237,10 +249,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
     pairs = [word.partition("=") for word in words if "=" in word]
     commands = [word for word in words if "=" not in word and word not in ("-n", "--dry-run")] or ["help"]
     if unknown := [word for word in commands if word not in COMMANDS] + [n for n, _, _ in pairs if n not in VARIABLES]:
-        print(
-            f"unknown: {' '.join(unknown)}. The commands are {', '.join(COMMANDS)}; the variables {', '.join(VARIABLES)}.",
-            file=sys.stderr,
-        )
+        known = f"The commands are {', '.join(COMMANDS)}; the variables {', '.join(VARIABLES)}."
+        print(f"unknown: {' '.join(unknown)}. {known}", file=sys.stderr)
         return 2
     values.update({name: value for name, _, value in pairs})
     called_from = [os.environ[name] for name in ("CALLED_FROM", "CALLED_FROM_ELSE") if os.environ.get(name)]

@@ -258,7 +258,7 @@ def _draw_in_workers(work: Path, seed: int, jobs: list[Job], processes: int) -> 
             try:
                 worker = subprocess.Popen(
                     [sys.executable, "-m", "bengelib.sim.patch"],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8",
                     env=environment,
                 )  # fmt: skip
             except OSError:
