@@ -109,10 +109,8 @@ def disk_error(error: OSError, where: Path | str) -> DiskError:
     reason = error.strerror or str(error) or type(error).__name__
     about = "" if file == str(where) else f", at work on {where}"
     fix = _WINDOWS.get(getattr(error, "winerror", 0) or 0, "Give a folder that can be read and written.")
-    if len(str(file)) > _LONGEST_WINDOWS_PATH and hasattr(error, "winerror"):
-        fix = (
-            f"Its path has {len(str(file))} characters: give a folder with a shorter one, or allow Windows long paths."
-        )
+    if (length := len(str(file))) > _LONGEST_WINDOWS_PATH and hasattr(error, "winerror"):
+        fix = f"Its path has {length} characters: give a folder with a shorter one, or allow Windows long paths."
     return DiskError(f"the disk refuses {file} ({reason}){about}. {fix}")
 
 

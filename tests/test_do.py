@@ -64,15 +64,16 @@ def test_a_dataset_is_taken_from_where_the_command_is_called(project, tmp_path, 
 
 
 def test_on_windows_the_environment_lies_elsewhere(monkeypatch):
-    monkeypatch.setattr(do.os, "name", "nt")
+    monkeypatch.setattr(do, "WINDOWS", True)
     assert Path(do._python_of(".venv")).parts[1:] == ("Scripts", "python.exe")
     assert do._name(os.path.join("Scripts", "python.exe")) == "python"
 
 
 def test_what_is_no_command_or_variable_is_refused(project, capsys):
-    assert do.main(["tests"]) == do.main(["labs", "LABS=01"]) == 2
-    said = capsys.readouterr().err
-    assert "unknown: tests" in said and "unknown: LABS" in said and "test-lowest" in said
+    for words, said in ((["tests"], "there is no tests; there are help, labs"), (["labs", "LABS=01"], "no LABS;")):
+        with pytest.raises(SystemExit) as ended:
+            do.main(words)
+        assert ended.value.code == 2 and said in capsys.readouterr().err
 
 
 def test_a_python_that_is_too_old_or_missing_makes_no_environment(project, capsys):

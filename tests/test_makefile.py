@@ -31,7 +31,7 @@ def make(folder, *arguments, status=0, **environment):
         cwd=folder, env={**plain, **environment}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout.replace("\\\n", " ")
+    return done.stdout + done.stderr
 
 
 def place(lines, *words):

@@ -35,15 +35,8 @@ def pip_install(built: Path, pattern: str, target: Path) -> Path:
     """Install the one file of that pattern alone into a folder, without network, from an empty folder."""
     (file,) = built.glob(pattern)
     target.mkdir(parents=True)
-    options = [
-        "--no-deps",
-        "--no-index",
-        "--no-build-isolation",
-        "--disable-pip-version-check",
-        "--target",
-        str(target),
-    ]
-    command = [sys.executable, "-m", "pip", "install", *options, str(file)]
+    options = ["--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(file)]
     done = subprocess.run(command, cwd=target, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     return target

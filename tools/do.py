@@ -8,15 +8,17 @@ but the standard library, since it makes the environment that everything else ru
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+WINDOWS = sys.platform == "win32"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 # As many cores as there are, up to four: each process takes 1.5 GB, or 2.5 while it runs a lab.
 IN_PARALLEL = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
@@ -88,17 +90,15 @@ class Project:
         """Run the suite with the oldest versions; the oldest NumPy has no wheels for Python 3.12 and later."""
         ready, constraints = ROOT / self.lowest / ".ready", f"{self.lowest}/constraints.txt"
         if not _is_newer(ready, "pyproject.toml", "tools/lowest.py"):
-            self._check(
-                self.lowest_python, "!= (3, 11)", "LOWEST_PYTHON", "Python 3.11 is needed for the lowest versions"
-            )
+            need = "Python 3.11 is needed for the lowest versions"
+            self._check(self.lowest_python, "!= (3, 11)", "LOWEST_PYTHON", need)
             self._say(f"Installing the lowest versions into {self.lowest}: {self._size()}")
             self._run([self.lowest_python, "-m", "venv", self.lowest])
             pins = self._run([self.lowest_python, "tools/lowest.py"], keep=True)
             if not self.dry:
-                Path(constraints).write_text(pins, encoding="utf-8", newline="\n")
-            self._install(
-                self.lowest, ["-c", constraints, "torch", "torchvision"], ["-c", constraints, "-e", ".[labs,dev]"]
-            )
+                (ROOT / constraints).write_text(pins, encoding="utf-8")
+            pinned = ["-c", constraints]
+            self._install(self.lowest, [*pinned, "torch", "torchvision"], [*pinned, "-e", ".[labs,dev]"])
             self._touch(ready)
         self._run([_python_of(self.lowest), "-m", "pytest", *IN_PARALLEL])
 
@@ -222,7 +222,7 @@ COMMANDS: dict[str, Callable[[Project], None]] = {
 
 def _python_of(folder: str) -> str:
     """The interpreter of an environment."""
-    return os.path.join(folder, "Scripts", "python.exe") if os.name == "nt" else os.path.join(folder, "bin", "python")
+    return os.path.join(folder, "Scripts", "python.exe") if WINDOWS else os.path.join(folder, "bin", "python")
 
 
 def _name(python: str) -> str:
@@ -242,21 +242,29 @@ def _is_newer(ready: Path, *sources: str) -> bool:
     return ready.exists() and all(ready.stat().st_mtime >= (ROOT / source).stat().st_mtime for source in sources)
 
 
-def main(arguments: Iterable[str] | None = None) -> int:
+def _word(text: str) -> str:
+    """A command or NAME=VALUE as it is."""
+    name, equals, _ = text.partition("=")
+    known = VARIABLES if equals else tuple(COMMANDS)
+    if name not in known:
+        raise argparse.ArgumentTypeError(f"there is no {name}; there are {', '.join(known)}")
+    return text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out the commands named on the command line; returns the exit status of the first that fails, else 0."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog="python -m tools.do", description="Run the commands of the project.")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="print what would run instead of running it")
+    words = f"{', '.join(COMMANDS)}, and variables as NAME=VALUE (default: help, which explains them)"
+    parser.add_argument("words", nargs="*", type=_word, metavar="COMMAND", help=words)
+    options = parser.parse_args(arguments)
     values = {name: os.environ.get(name, "") for name in VARIABLES}
-    pairs = [word.partition("=") for word in words if "=" in word]
-    commands = [word for word in words if "=" not in word and word not in ("-n", "--dry-run")] or ["help"]
-    if unknown := [word for word in commands if word not in COMMANDS] + [n for n, _, _ in pairs if n not in VARIABLES]:
-        known = f"The commands are {', '.join(COMMANDS)}; the variables {', '.join(VARIABLES)}."
-        print(f"unknown: {' '.join(unknown)}. {known}", file=sys.stderr)
-        return 2
-    values.update({name: value for name, _, value in pairs})
+    values.update(word.split("=", 1) for word in options.words if "=" in word)
+    commands = [word for word in options.words if "=" not in word] or ["help"]
     called_from = [os.environ[name] for name in ("CALLED_FROM", "CALLED_FROM_ELSE") if os.environ.get(name)]
-    project = Project(values, called_from or [os.getcwd()], dry=len(commands) + len(pairs) < len(words))
+    project = Project(values, called_from or [os.getcwd()], options.dry_run)
     os.chdir(ROOT)
-    if os.name == "nt":  # else files and pipes have the encoding of the country
+    if WINDOWS:  # else files and pipes have the encoding of the country
         os.environ.setdefault("PYTHONUTF8", "1")
     try:
         for command in commands:
