@@ -67,9 +67,8 @@ def without_encoding(text):
             modes = [word.value for word in node.args[-1:] if isinstance(word, ast.Constant)] or ["r"]
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             is_method = isinstance(node.func, ast.Attribute)
-            is_text = (name in ("read_text", "write_text") and is_method) or bool(
-                given & {"text", "universal_newlines"}
-            )
+            is_text = is_method and name in ("read_text", "write_text")
+            is_text |= bool(given & {"text", "universal_newlines"})
             is_text |= name == "open" and not is_method and "b" not in str(modes[0])
             if is_text and "encoding" not in given and "os.devnull" not in ast.unparse(node):
                 found.append(f"{node.lineno}: {ast.unparse(node)[:80]}")
@@ -213,6 +212,12 @@ def test_a_pack_is_made_and_made_anew_with_nothing_open(tmp_path, like_windows):
     (root / f"{root.name}_era-5.csv").unlink()
     assert pack(root, processes=1, progress=False) == folder
     assert len(PackedBENGE(root)) == 6
+    for path in (root / "dem").iterdir():  # other times, the same pixels: the pack notes them
+        os.utime(path, (2, 2))
+    manifest = (folder / "manifest.json").stat().st_mtime_ns
+    assert pack(root, processes=1, progress=False) == folder
+    assert (folder / "manifest.json").stat().st_mtime_ns > manifest
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
 @needs_proc
