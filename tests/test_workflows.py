@@ -132,6 +132,8 @@ def test_the_files_follow_the_schema(schema, paths):
     checker = pytest.importorskip("check_jsonschema", reason="check-jsonschema, which brings the schemas, is not there")
     jsonschema = pytest.importorskip("jsonschema")
     folder = Path(checker.__file__).parent / "builtin_schemas" / "vendor"
+    if not (folder / f"{schema}.json").is_file():
+        pytest.skip("this version of check-jsonschema does not have the schema yet")
     rules = json.loads((folder / f"{schema}.json").read_text(encoding="utf-8"))
     validator = jsonschema.validators.validator_for(rules)(rules)
     for path in paths:

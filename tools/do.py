@@ -259,7 +259,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs="*", type=_word, metavar="COMMAND", help=words)
     options = parser.parse_args(arguments)
     values = {name: os.environ.get(name, "") for name in VARIABLES}
-    values.update(word.split("=", 1) for word in options.words if "=" in word)
+    for word in options.words:
+        name, equals, value = word.partition("=")
+        values.update({name: value} if equals else {})
     commands = [word for word in options.words if "=" not in word] or ["help"]
     called_from = [os.environ[name] for name in ("CALLED_FROM", "CALLED_FROM_ELSE") if os.environ.get(name)]
     project = Project(values, called_from or [os.getcwd()], options.dry_run)
