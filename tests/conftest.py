@@ -10,9 +10,16 @@ import sklearn.linear_model  # noqa: F401  # loads every library of linear algeb
 import torch
 from threadpoolctl import threadpool_limits
 
+from tests import posix_only
 from tests.fake_tree import write_fake_tree
 
 REAL_TREE = Path(__file__).parents[2] / "shared" / "real" / "ben-ge-real"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if reason := posix_only.reason(item):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True, scope="session")

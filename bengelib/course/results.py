@@ -193,7 +193,7 @@ def write_results(path: Path, rows: list[dict[str, Any]]) -> None:
     table["value"] = table["value"].astype(float).round(5)
     table = table.sort_values(list(COLUMNS[:-2]), kind="stable")
     partial = path.with_name(path.name + ".part")
-    table.to_csv(partial, index=False)
+    table.to_csv(partial, index=False, lineterminator="\n")
     put_in_place(partial, path)
 
 

@@ -153,10 +153,7 @@ def _write(root: Path, folder: Path, meta: pd.DataFrame, processes: int | None, 
         for key, patches in entry["skipped"].items():
             problems.setdefault(key, {}).update(patches)
     hashes = tables | {name: digest("".join(entry["arrays"][name] for entry in done).encode()) for name in names}
-    arrays = {}
-    for name, found in hashes.items():
-        array = np.load(partial / f"{name}.npy", mmap_mode="r")
-        arrays[name] = {"shape": list(array.shape), "dtype": array.dtype.str, "blake2b": found}
+    arrays = {name: _entry(partial / f"{name}.npy", found) for name, found in hashes.items()}
     manifest = {
         **identity(root, meta),
         "patches": len(meta),
@@ -370,6 +367,12 @@ def _read_plan(path: Path) -> Any:
 def _is_pack(folder: Path) -> bool:
     """Whether a folder holds a pack and nothing else."""
     return all((folder / name).is_file() for name in ("manifest.json", "sources.npy")) and not foreign_files(folder)
+
+
+def _entry(path: Path, found: str) -> dict[str, Any]:
+    """An array for the manifest. It is not mapped any longer: Windows moves no folder with a mapped file in it."""
+    array = np.load(path, mmap_mode="r")
+    return {"shape": list(array.shape), "dtype": array.dtype.str, "blake2b": found}
 
 
 def _replace(folder: Path, partial: Path) -> None:
