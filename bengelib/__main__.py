@@ -374,7 +374,7 @@ def _bench(options: argparse.Namespace) -> None:
     from bengelib.cores import limit_threads
 
     limit_threads()
-    own_images = {"views": bench_views, "pretrain": bench_pretrain}
+    own_images: dict[str, Any] = {"views": bench_views, "pretrain": bench_pretrain}
     given = {"batch_size": options.batch, "precision": options.precision, "processes": options.processes}
     given = {name: value for name, value in given.items() if value is not None}
     if options.processes is not None and options.what != "pretrain":
