@@ -29,7 +29,7 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     )
     command.add_argument("--offset", nargs="+", metavar="KEY=TERM", help="added after that, such as s2=-0.1")
     command.add_argument("--tile", type=int, help="pixels along a side of a tile (default: 384, of classifiers 120)")
-    command.add_argument("--overlap", type=int, default=32, help="pixels that tiles share (default: 32)")
+    command.add_argument("--overlap", type=int, help="pixels that tiles share (default: 32)")
     command.add_argument("--stride", type=int, help="of classifiers: pixels along a side of a cell (default: a tile)")
     command.add_argument("--precision", choices=("auto", "no", "bf16", "fp16"), default="auto")
     command.set_defaults(run=_predict)

@@ -38,7 +38,7 @@ from bengelib.recipes.tiling import Blend, centred, overlapping
 PROBABILITY_STEPS = 250
 """A probability p is stored as round(250 p) in eight bits, so that it is right to 0.002; the file has the scale."""
 _PIXELS = {"cpu": 2**17}
-"""Pixels of a batch by device: 18 tiles of 120, or one of 512. Larger ones take more memory and are not faster."""
+"""Pixels of a batch by device: nine tiles of 120, or one of 360. Larger ones take more memory and are not faster."""
 _PIXELS_ELSEWHERE = 2**22
 _CACHE = (16 * 2**20, 256 * 2**20)
 """Least and most bytes that GDAL keeps of the files: enough for one row of tiles, where that is within these."""
@@ -54,13 +54,14 @@ class Tiling:
     Attributes:
         tile: pixels along a side of a tile. By default 384 at most where the network answers for pixels, because larger
             ones are not faster; where it answers for images, the size of those that it was trained on (120 in ben-ge).
-        overlap: least number of pixels that neighbouring tiles share, of networks that answer for pixels.
+        overlap: least number of pixels that neighbouring tiles share, of networks that answer for pixels; by default
+            32, or a quarter of a smaller tile, which is the most there can be.
         stride: pixels along a side of a cell, of networks that answer for images; by default a tile.
-        batch_size: tiles at once; by default as many as have 2**18 pixels on a CPU, and 2**22 elsewhere.
+        batch_size: tiles at once; by default as many as have 2**17 pixels on a CPU, and 2**22 elsewhere.
     """
 
     tile: int | None = None
-    overlap: int = 32
+    overlap: int | None = None
     stride: int | None = None
     batch_size: int | None = None
 
@@ -70,10 +71,9 @@ class Tiling:
         Raises:
             ArgumentError: naming the setting and what was expected.
         """
-        for name in ("tile", "stride", "batch_size"):
+        for name in ("tile", "overlap", "stride", "batch_size"):
             if (value := getattr(self, name)) is not None:
-                whole_number(name, value)
-        whole_number("overlap", self.overlap, 0)
+                whole_number(name, value, 0 if name == "overlap" else 1)
 
 
 def predict_map(
@@ -121,7 +121,7 @@ def predict_map(
         BandError: a target that the model has not, or that has no classes; see also `Scene`.
         RasterError: see `Scene`.
         ArgumentError: `out` is one of the files of the scene or a folder; a tiling that leaves pixels out; a precision
-            that the device does not compute in.
+            that the device does not compute in; a model that answers with NaN.
         DiskSpaceError: too little room.
         DiskError: nothing can be written there.
     """
@@ -129,6 +129,9 @@ def predict_map(
     network, config = (model, {}) if isinstance(model, nn.Module) else load_model(model)
     chosen = _choose_target(network, target, saved_targets(config) if config else {})
     inputs: Any = network.inputs
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    precision = choose_precision(precision)
+    network.to(device).eval()
     with (
         rasterio.Env(GDAL_CACHEMAX=_CACHE[0]),
         Scene(scene, inputs, bands=bands, scale=scale, offset=offset, stored=config.get("stored")) as opened,
@@ -136,9 +139,6 @@ def predict_map(
     ):
         outs = [out] if probabilities is None else [out, absolute(probabilities)]
         _check_outs(outs, opened.paths)
-        device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-        precision = choose_precision(precision)
-        network.to(device).eval()
         job = _Job(network, opened, chosen, len(outs) > 1, device, precision, tiling)
         layers = _layers(outs, chosen, opened)
         settings = [chosen, opened.inputs, config.get("stored"), bands, scale, offset, tiling, precision, device.type]
@@ -149,7 +149,8 @@ def predict_map(
         row_of_tiles = job.rows.size * opened.shape[1] * opened.pixel_bytes
         cache = min(_CACHE[1], max(_CACHE[0], row_of_tiles * 5 // 4))
         with writing(out.parent, again):
-            out.parent.mkdir(parents=True, exist_ok=True)
+            for each in outs:
+                each.parent.mkdir(parents=True, exist_ok=True)
             with (
                 locked(out.with_name(f".{out.name}.lock"), waiting),
                 rasterio.Env(GDAL_CACHEMAX=cache),
@@ -187,10 +188,12 @@ class _Job:
                 f"the model answers {self.target!r} with {tuple(trial.shape)} numbers for an image of {window} pixels, "
                 f"but a map needs logits of its {self.classes} classes: {expected}"
             )
+        if not bool(trial.isfinite().all()):
+            raise ArgumentError(f"the model answers {self.target!r} with NaN or infinity; its training went wrong")
         self.dense = trial.ndim == 4
         if self.dense:
             tile = 384 if tiling.tile is None else tiling.tile
-            overlap = min(tiling.overlap, tile // 4) if tiling.tile is None else tiling.overlap
+            overlap = min(32, tile // 4) if tiling.overlap is None else tiling.overlap
             self.rows, self.columns = (overlapping(length, tile, overlap) for length in scene.shape)
             self.stride = 1
         else:
@@ -237,8 +240,11 @@ class _Job:
             full = [tile for tile in tiles if tile.valid.any()]
             answers = iter(self._answer(full).unbind()) if full else iter(())
             for tile in tiles:
-                empty = torch.zeros(self.classes, self.rows.size, self.columns.size, device=self.device)
-                values = blend.join(row, tile.number, next(answers) if tile.valid.any() else empty)
+                if tile.valid.any():
+                    answer = next(answers)
+                else:
+                    answer = torch.zeros(self.classes, self.rows.size, self.columns.size, device=self.device)
+                values = blend.join(row, tile.number, answer)
                 valid = tile.valid[: values.shape[1], : values.shape[2]]
                 self._write(strip, values, valid, self.rows.starts[row], self.columns.starts[tile.number])
                 bar.update()

@@ -130,8 +130,10 @@ def test_labels_are_the_same_with_and_without_probabilities(scene, tmp_path):
 
 
 def test_probabilities_are_bands_with_a_scale_and_add_up_to_one(scene, tmp_path):
-    predict_map(Pixels(3), scene, tmp_path / "map.tif", probabilities=tmp_path / "p.tif", tiling=SMALL, **QUIET)
-    with rasterio.open(tmp_path / "p.tif") as raster:
+    predict_map(
+        Pixels(3), scene, tmp_path / "map.tif", probabilities=tmp_path / "new" / "p.tif", tiling=Tiling(20), **QUIET
+    )
+    with rasterio.open(tmp_path / "new" / "p.tif") as raster:
         assert raster.descriptions == CLASSES and raster.scales == (1 / PROBABILITY_STEPS,) * 4
         assert raster.nodata == 255 and raster.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         total = (raster.read() * raster.scales[0]).sum(axis=0)
@@ -292,6 +294,21 @@ def test_an_answer_of_another_shape_is_refused(tmp_path, scene):
     model.outputs = {"cover": CLASSES[:3]}
     with pytest.raises(BandError, match=r"\(1, 4, 64, 64\) numbers.*its 3 classes"):
         predict_map(model, scene, tmp_path / "map.tif", **QUIET)
+
+
+def test_a_network_that_answers_nonsense_is_refused(tmp_path, scene):
+    model = Pixels()
+    with torch.no_grad():
+        model.layer.bias[1] = torch.nan
+    with pytest.raises(ArgumentError, match="'cover' with NaN"):
+        predict_map(model, scene, tmp_path / "map.tif", **QUIET)
+
+
+def test_a_network_can_be_trained_on_afterwards(tmp_path, scene):
+    model = Pixels()
+    predict_map(model, scene, tmp_path / "map.tif", **QUIET)
+    model({"s2": torch.rand(1, 3, 8, 8)})["cover"].sum().backward()
+    assert model.layer.weight.grad is not None
 
 
 def test_several_classes_at_once_have_a_band_each(tmp_path, scene, pixels):
