@@ -214,8 +214,10 @@ def load_model(path: str | Path) -> tuple[Any, dict[str, Any]]:
 def saved_targets(config: Mapping[str, Any]) -> dict[str, Target]:
     """What a network answers, by key: of the configuration that `load_model` gives."""
     return {
-        name: Target(name, facts["kind"], tuple(facts["classes"]), facts["unit"], tuple(facts["colours"]))
-        for name, facts in config["targets"].items()
+        facts["name"]: Target(
+            facts["name"], facts["kind"], tuple(facts["classes"]), facts["unit"], tuple(facts["colours"])
+        )
+        for facts in config["targets"]
     }
 
 

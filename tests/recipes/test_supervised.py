@@ -95,8 +95,7 @@ def test_all_kinds_of_targets_are_learnt_together_and_read_back(root, tmp_path, 
     command += ["--fusion", fusion, "--width", "0.125", "--epochs", "1", "--batch", "8", "--precision", "no"]
     assert main(command) == 0
     network, config = load_model(out)
-    assert list(config["targets"]) == ["crop", "tags", "cover", "height"] and config["dataset"] == "fields"
-    assert set(network.outputs) == {"crop", "tags", "cover", "height"}
+    assert list(network.outputs) == ["crop", "tags", "cover", "height"] and config["dataset"] == "fields"
 
 
 @pytest.mark.parametrize("fusion", ["feature", "film", "decision"])
@@ -109,7 +108,7 @@ def test_the_other_ways_of_joining(root, fusion):
 
 def test_vectors_alone_are_learnt_by_late_fusion(root):
     data, val, test = sides(root, modalities=("climate",), targets=("crop",))
-    settings = Training(fusion="late", **{**QUICK, "epochs": 40, "batch_size": 8})
+    settings = Training(fusion="late", **{**QUICK, "epochs": 40, "lr": 1e-2})
     network, _ = train(data, val, settings, progress=False)
     assert scores(network, test, precision="no")["crop"]["accuracy"].value > 0.7
 
