@@ -34,7 +34,7 @@ def plot_scene_map(path: str | Path, pixels: int = 800, note: str = "") -> Figur
             values = raster.read(1, out_shape=shape, resampling=Resampling.nearest)
             names = {int(name[6:]): text for name, text in raster.tags(1).items() if name.startswith("CLASS_")}
             palette = raster.colormap(1)
-            bounds, unit = raster.bounds, raster.crs.linear_units if raster.crs else ""
+            bounds, unit = raster.bounds, _unit_of(raster.crs)
             target, no_data = raster.descriptions[0] or "class", raster.nodata
     except (rasterio.errors.RasterioError, ValueError) as error:
         raise RasterError(f"{path} is no map of classes with a colour table ({error})") from error
@@ -60,3 +60,10 @@ def plot_scene_map(path: str | Path, pixels: int = 800, note: str = "") -> Figur
     if handles:
         figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
     return noted(figure, note)
+
+
+def _unit_of(crs: Any) -> str:
+    """The unit of a grid's coordinates; empty where there is no coordinate system."""
+    if not crs:
+        return ""
+    return "degrees" if crs.is_geographic else str(crs.linear_units)

@@ -5,6 +5,7 @@ them; what is no weight is never run.
 """
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -148,14 +149,11 @@ def read_weights(path: Path) -> dict[str, Any]:
     return content
 
 
-class _Nothing(dict):
-    """Takes the place of anything in a file that is no weight."""
+class _Nothing(OrderedDict[Any, Any]):
+    """Takes the place of anything in a file that is no weight: makes a plain dict, which torch fills without code."""
 
-    def __init__(self, *_: Any, **__: Any) -> None:
-        super().__init__()
-
-    def __setstate__(self, state: Any) -> None:
-        """Forget it."""
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        return OrderedDict()
 
 
 def find_resnets(content: Mapping[str, Any], path: Path, kind: str | None) -> list[Weights]:

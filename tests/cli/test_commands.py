@@ -272,10 +272,10 @@ def test_the_commands_of_the_page_are_understood(monkeypatch):
     module = __import__("bengelib.__main__", fromlist=["_parser"])
     text = PAGE.read_text().replace("\\\n", " ")
     commands = re.findall(r"^    python -m bengelib (.*)$", text, re.MULTILINE)
-    assert len(commands) == 4
+    assert len(commands) == 9
     for command in commands:
         options = module._parser().parse_args(command.split())
-        assert options.out
+        assert callable(options.run)
 
 
 # --------------------------------------------------------------------------------------------------------------- faults
