@@ -1,6 +1,7 @@
 """Pictures of maps of classes that lie in GeoTIFFs of any size."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -512,7 +512,9 @@ def test_a_pretraining_that_is_cut_off_goes_on(pretrained, tmp_path, monkeypatch
     assert main([*command, "--resume", "--lr", "0.5"]) == 2
     assert "lr is 0.5, there it was 0.002" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
-    assert out.read_bytes() == whole.read_bytes() and not folder.exists()
+    (header, weights), (header_whole, weights_whole) = read_checkpoint(out), read_checkpoint(whole)
+    assert header == header_whole and all(torch.equal(weights[name], weights_whole[name]) for name in weights_whole)
+    assert not folder.exists()
     assert main([*command, "--resume"]) == 0  # nothing to go on from: said, and begun anew
     assert "DataWarning: there is no checkpoint in" in capsys.readouterr().err
 
