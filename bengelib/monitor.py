@@ -80,8 +80,8 @@ class Log:
         self.path, self._board = absolute(folder) / "log.jsonl", None
         with writing(self.path.parent, "start again"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lines = self.path.read_text().splitlines() if step and self.path.is_file() else []
-            self.path.write_text("".join(f"{line}\n" for line in lines if _step_of(line) < step))
+            lines = self.path.read_text(encoding="utf-8").splitlines() if step and self.path.is_file() else []
+            self.path.write_text("".join(f"{line}\n" for line in lines if _step_of(line) < step), encoding="utf-8")
         if is_tensorboard_available():
             self._board = TensorBoardTracker("tensorboard", self.path.parent, purge_step=step)
             self._board.start()

@@ -4,7 +4,6 @@ import ast
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 from bengelib import PackedBENGE, files, pack
 from bengelib.__main__ import main
 from bengelib.cores import usable_cores
-from bengelib.data import packing
 from bengelib.files import disk_error
 from tests import posix_only
 from tests.described_folders import write_crops
@@ -119,18 +117,6 @@ def test_cores_are_counted_where_there_is_no_affinity(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.delenv("CPU_LIMIT", raising=False)
     assert usable_cores() >= 1
-
-
-def test_packing_hands_out_its_tasks_where_no_signal_can_be_blocked(monkeypatch):
-    class Pool:
-        def submit(self, call, *task):
-            return task
-
-    monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.delattr(signal, "pthread_sigmask", raising=False)
-    waiting = set()
-    packing._submit(Pool(), waiting, [(1, "a"), (2, "b")])
-    assert waiting == {(1, "a"), (2, "b")}
 
 
 def test_files_are_locked_without_fcntl(tmp_path):

@@ -89,11 +89,11 @@ def _rates(processes: int, batch_size: int, precision: str, rounds: int) -> list
     with tempfile.TemporaryDirectory() as folder:
         arguments = [folder, str(batch_size), precision, str(rounds)]
         command = [sys.executable, *launcher, "-m", "bengelib.cli.bench_pretrain", *arguments]
-        done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+        done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, encoding="utf-8")
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if "Error" in line] or ["nothing"]
             raise BengeError(f"the run in {processes} processes failed: {said[-1]}")
-        lines = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [line["samples_per_second"] for line in lines if "samples_per_second" in line][WARM_UP:]
 
 

@@ -167,6 +167,11 @@ class AveragedNetwork(nn.Module):
         outputs: dict[str, Tensor] = self.network(batch)
         return outputs
 
+    @property
+    def encoder(self) -> nn.Module:
+        """That of the network in training."""
+        return self.network.encoder
+
     def get_extra_state(self) -> Tensor:
         """The number of steps, for checkpoints."""
         return torch.tensor(self.steps)
