@@ -25,7 +25,7 @@ def built(tmp_path_factory) -> Path:
         shutil.copy(ROOT / name, source)
     for name in ("bengelib", "tests", "tools"):  # the last two are not for the wheel
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    code = "import sys; from setuptools import build_meta as b; b.build_wheel(sys.argv[1]); b.build_sdist(sys.argv[1])"
+    code = "import sys; from setuptools import build_meta as b; to = sys.argv[1]; b.build_wheel(to); b.build_sdist(to)"
     done = subprocess.run([sys.executable, "-c", code, str(target)], cwd=source, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     return target
