@@ -22,7 +22,7 @@ def model(path, kind="map", stored=None):
     torch.manual_seed(0)
     network = build_network({"s2": S2}, {"cover": target}, settings, {})
     facts = {"name": "cover", "kind": kind, "classes": list(CLASSES), "unit": "", "colours": list(target.colours)}
-    save_model(path, network, settings, {"targets": {"cover": facts}, "stored": stored or {}})
+    save_model(path, network, settings, {"targets": [facts], "stored": stored or {}})
     return path
 
 
