@@ -11,6 +11,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import Subset
 
 from bengelib import mae, tasks
+from bengelib.devices import make_accelerator
 from bengelib.engine import Trainer, seed_everything
 from bengelib.heads import ClassificationHead, Network, RegressionHead
 from bengelib.methods import METHODS, TABLE
@@ -94,7 +95,7 @@ def run(case, processes):
         if case in METHODS:
             queue = {"queue": SAMPLES} if "queue" in TABLE[case].settings else {}
             views = Views() if case == "seco" else changed
-            model, learned, data, augment = small_pretext(case, data, views, batch_size=SAMPLES, **queue)
+            model, learned, data, augment = small_pretext(case, data, views, batch_size=batch_size, **queue)
             augment = SeCoViews(changed, changed) if case == "seco" else augment
             with patch.object(mae, "random_mask", half_masked):
                 history = trainer(precision="no", progress=False).fit(
@@ -176,6 +177,7 @@ def errors():
 
 def run_all(folder, processes):
     """Write what this process finds in all cases."""
+    make_accelerator("no")  # joins the processes, as the command does before it builds a network
     found = {case: run(case, processes) for case in CASES}
     one = Subset(Scenes(), [0])
     few = partial(Trainer(precision="no").fit, Network(Pixels(), {}), [Contrast()], one)

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from bengelib import processes
-from bengelib.methods import METHODS, TABLE
 from bengelib.processes import gather_with_gradient, join_losses
 from tests.forked import finish, start
 from tests.joined_steps import CASES, run, run_all
@@ -19,15 +18,7 @@ def shared_out(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
-SLOW_COPIES = [case for case in METHODS if "momentum" in TABLE[case].settings]
-"""Methods with a slow copy of the network, whose losses in two processes are off by up to two per cent."""
-AS_ONE = [
-    pytest.param(case, marks=[pytest.mark.xfail(strict=True, reason="slow copies differ")] * (case in SLOW_COPIES))
-    for case in CASES
-]
-
-
-@pytest.mark.parametrize("case", AS_ONE)
+@pytest.mark.parametrize("case", CASES)
 def test_two_processes_make_the_step_of_one_on_the_joined_batch(case, shared_out):
     alone = run(case, 1)
     for each in (each[case] for each in shared_out):
