@@ -3,9 +3,11 @@
 A checkpoint holds weights, optimiser, schedule, task weights, random states, the place inside the epoch, the best epoch
 and the history, so a training that goes on from it ends as if it had never stopped, on a CPU bit for bit. (Except
 for samples that the dataset itself changes at random: leave that to `augment`, whose state is kept.) It is written
-beside the older ones and renamed, and read as numbers and text only, so that reading one never runs code.
+beside the older ones and renamed, and read as numbers and text only, so that reading one never runs code. What the disk
+has damaged is noticed.
 """
 
+import io
 import random
 import re
 import signal
@@ -19,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from types import FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -153,8 +155,7 @@ class Checkpoints:
         part = path.with_name(f"{path.name}.part")
         try:
             with writing(folder, "later ones are written again"):
-                with part.open("wb") as file:
-                    torch.save(content, file)
+                write_checked(part, content)
                 flush(part)
                 put_in_place(part, path)
         except (BengeError, RuntimeError) as error:
@@ -194,7 +195,7 @@ class Checkpoints:
         files = _checkpoints(folder)
         for path in files:
             try:
-                found = torch.load(path, map_location="cpu", weights_only=True)
+                found = read_checked(path)
             except (RuntimeError, OSError, EOFError, ValueError, UnpicklingError) as error:
                 cause = str(error).splitlines()[0] if str(error) else type(error).__name__
                 warnings.warn(f"{path} cannot be read ({cause}); trying the one before", DataWarning, stacklevel=4)
@@ -230,6 +231,41 @@ class Checkpoints:
 def _checkpoints(folder: Path) -> list[Path]:
     """Checkpoints, the newest first."""
     return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
+
+
+class _Summed:
+    """A file, and the CRC-32 of what is written into it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.sum = file, 0
+
+    def write(self, data: bytes) -> int:
+        self.sum = zlib.crc32(data, self.sum)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def write_checked(path: Path, content: Mapping[str, Any]) -> None:
+    """Write tensors, numbers and text in dicts and lists, and behind them eight digits by which damage is noticed."""
+    with path.open("wb") as file:
+        summed = _Summed(file)
+        torch.save(content, summed)  # type: ignore[arg-type]
+        file.write(f"{summed.sum:08x}".encode())
+
+
+def read_checked(path: Path) -> Any:
+    """Read what `write_checked` has written; nothing of it is run.
+
+    Raises:
+        ValueError: it is cut or damaged.
+        UnpicklingError: it holds more than tensors, numbers and text.
+    """
+    content = path.read_bytes()
+    if f"{zlib.crc32(memoryview(content)[:-8]):08x}".encode() != content[-8:]:
+        raise ValueError("it is cut or damaged")
+    return torch.load(io.BytesIO(memoryview(content)[:-8]), map_location="cpu", weights_only=True)
 
 
 def _state_of(part: Any) -> Any:

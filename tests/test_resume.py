@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import warnings
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -262,6 +263,16 @@ def test_what_changes_no_number_may_change(uninterrupted, tmp_path):
     assert same(train_tasks(tmp_path, workers=1, checkpoint_every=1000), uninterrupted["gradnorm"])
 
 
+def test_a_checkpoint_with_one_wrong_byte_is_passed_over(uninterrupted, tmp_path):
+    write_some(tmp_path)
+    last = tmp_path / "step-000000004.pt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 3] ^= 1
+    last.write_bytes(content)
+    with pytest.warns(DataWarning, match=r"step-000000004.pt cannot be read \(it is cut or damaged\)"):
+        assert same(train_tasks(tmp_path), uninterrupted["gradnorm"])
+
+
 def test_a_checkpoint_that_is_cut_is_passed_over_for_the_one_before(uninterrupted, tmp_path):
     write_some(tmp_path)
     last = tmp_path / "step-000000004.pt"
@@ -270,7 +281,7 @@ def test_a_checkpoint_that_is_cut_is_passed_over_for_the_one_before(uninterrupte
         assert same(train_tasks(tmp_path), uninterrupted["gradnorm"])
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"nonsense" * 100, "cut"])
+@pytest.mark.parametrize("content", [b"", b"00000000", b"PK\x03\x04", b"nonsense" * 100, "cut"])
 def test_where_none_can_be_read_the_folder_is_named(content, tmp_path):
     write_some(tmp_path)
     for path in tmp_path.iterdir():
@@ -288,7 +299,7 @@ def test_an_empty_folder_is_begun_in_and_other_files_are_left_alone(uninterrupte
 
 
 def test_another_format_is_refused(tmp_path):
-    torch.save({"format": "bengelib-training-0"}, tmp_path / "step-000000004.pt")
+    resume.write_checked(tmp_path / "step-000000004.pt", {"format": "bengelib-training-0"})
     with pytest.raises(CheckpointError, match="not of the format bengelib-training-1 but 'bengelib-training-0'"):
         train_tasks(tmp_path)
 
@@ -298,8 +309,9 @@ def test_reading_a_checkpoint_runs_no_code(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "exploded"),)
 
-    torch.save({"format": resume.FORMAT, "settings": Bomb()}, tmp_path / "step-000000004.pt")
-    (tmp_path / "step-000000003.pt").write_bytes(pickle.dumps(Bomb()))
+    resume.write_checked(tmp_path / "step-000000004.pt", {"format": resume.FORMAT, "settings": Bomb()})
+    bare = pickle.dumps(Bomb())
+    (tmp_path / "step-000000003.pt").write_bytes(bare + f"{zlib.crc32(bare):08x}".encode())
     with warnings.catch_warnings(), pytest.raises(CheckpointError, match="none of the 2"):
         warnings.simplefilter("ignore", DataWarning)
         train_tasks(tmp_path)
@@ -307,16 +319,15 @@ def test_reading_a_checkpoint_runs_no_code(tmp_path):
 
 
 def test_a_full_disk_warns_keeps_the_last_checkpoint_and_the_training_goes_on(uninterrupted, tmp_path, monkeypatch):
-    real = resume.torch.save
+    real = resume.write_checked
 
-    def full(content, file):
+    def full(path, content):
         if content["step"] > 4:
-            file.write(b"some of it")
-            with open("/dev/full", "wb") as nowhere:
-                return real(content, nowhere)
-        return real(content, file)
+            path.write_bytes(b"some of it")
+            path = Path("/dev/full")
+        real(path, content)
 
-    monkeypatch.setattr(resume.torch, "save", full)
+    monkeypatch.setattr(resume, "write_checked", full)
     with pytest.warns(DataWarning, match=r"no checkpoint of step 5: the disk of .* is full.*training goes on"):
         assert same(train_tasks(tmp_path), uninterrupted["gradnorm"])
     assert checkpoints(tmp_path) == ["step-000000003.pt", "step-000000004.pt"]

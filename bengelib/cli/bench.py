@@ -393,6 +393,7 @@ def describe(table: pd.DataFrame) -> str:
         "CPU ms/sample": "{:.3f}",
         "bytes/sample": "{:,.0f}",
         "x band by band": "{:,.1f}",
+        "x one process": "{:,.2f}",
         "of memory copy": "{:.0%}",
         "of in memory": "{:.3f}",
         "ms/batch": "{:,.0f}",

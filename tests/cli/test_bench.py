@@ -85,6 +85,7 @@ def test_pretraining_is_timed_in_one_process_and_in_two(monkeypatch):
     assert list(table["samples/s"]) == [10, 20] and list(table["lowest"]) == [9, 18]
     assert list(table["x one process"]) == [1, 2] and list(table.index) == ["1 process", "2 processes"]
     assert [threads for _, threads in started] == ["1", "1"]
+    assert describe(table).splitlines()[-1] == "| 2 processes |        20 |     18 |      22 |          2.00 |"
 
     def fails(command, **options):
         return subprocess.CompletedProcess(command, 1, "", "Traceback\nValueError: too large\nmore")
