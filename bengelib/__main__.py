@@ -127,9 +127,11 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("bench", help="measure the speed of reading, of training and of making views")
     command.add_argument("what", choices=("loader", "train", "views"))
-    command.add_argument("--root", type=_path, help="of loader and train: folder of a dataset, of 800 patches or more")
+    command.add_argument(
+        "--root", type=_path, help="of loader, and if wanted of train: folder of a dataset, of 800 patches or more"
+    )
     command.add_argument("--rounds", type=int, default=7, help="how often each method is timed (default: 7)")
-    command.add_argument("--batch", type=int, help="samples a batch (default: 32, of views 256)")
+    command.add_argument("--batch", type=int, help="samples a batch (default: loader 32, train 128, views 256)")
     command.add_argument("--precision", choices=PRECISIONS, help="of views (default: auto)")
     command.set_defaults(run=_bench)
     return parser
@@ -227,23 +229,24 @@ def _probe(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from bengelib.cli.bench import bench_loader, bench_train, describe
+    from bengelib.cli.bench import bench_loader, describe
+    from bengelib.cli.bench_train import bench_train
     from bengelib.cli.bench_views import bench_views
     from bengelib.cores import limit_threads
 
-    limit_threads()
-    batch = (256 if options.what == "views" else 32) if options.batch is None else options.batch
-    if options.what == "views":
-        if options.root is not None:
-            raise ValueError("bench views makes its own images; leave --root out")
-        table = bench_views(batch_size=batch, precision=options.precision or "auto", rounds=options.rounds)
-    elif options.root is None:
-        raise ValueError(f"bench {options.what} reads a dataset; give --root DIR")
-    elif options.precision is not None:
+    if options.what == "views" and options.root is not None:
+        raise ValueError("bench views makes its own images; leave --root out")
+    if options.what == "loader" and options.root is None:
+        raise ValueError("bench loader reads a dataset; give --root DIR")
+    if options.what != "views" and options.precision is not None:
         raise ValueError(f"--precision is of bench views; leave it out of bench {options.what}")
+    limit_threads()
+    given: dict[str, Any] = {"rounds": options.rounds}
+    given |= {} if options.batch is None else {"batch_size": options.batch}
+    if options.what == "views":
+        table = bench_views(precision=options.precision or "auto", **given)
     else:
-        measure = bench_loader if options.what == "loader" else bench_train
-        table = measure(options.root, batch_size=batch, rounds=options.rounds)
+        table = (bench_loader if options.what == "loader" else bench_train)(options.root, **given)
     print(describe(table))
 
 
