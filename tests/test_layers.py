@@ -18,13 +18,16 @@ MODULES = sorted(
 )
 WINGS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file())
 TESTED_ELSEWHERE = {
+    "cli/bench_pretrain": "cli/test_bench.py",
     "cli/bench_views": "cli/test_bench.py",
+    "cli/supervised": "recipes/test_supervised.py",
     "course/checks_fusion": "course/test_checks.py",
     "course/checks_intervals": "course/test_checks.py",
     "data/batches": "test_engine.py",
     "data/csv_text": "data/test_tables.py",
     "data/decode": "test_transforms.py",
     "data/labelled": "test_probe.py",
+    "data/patches": "data/test_dataset.py",
     "data/transfer": "data/test_download.py",
     "devices": "test_engine.py",
     "errors": "test_main.py",
@@ -34,7 +37,7 @@ TESTED_ELSEWHERE = {
     "plot/style": "plot/test_samples.py",
     "recipes/finetuning": "test_probe.py",
     "recipes/label_efficiency": "test_probe.py",
-    "recipes/pretraining": "cli/test_commands.py",
+    "recipes/published": "recipes/test_pretrained.py",
     "sim/geotiff": "sim/test_simulate.py",
     "sim/labels": "sim/test_simulate.py",
     "sim/optical": "sim/test_simulate.py",

@@ -1,7 +1,7 @@
 """From a dataset to decoded batches on the device, in an order that a seed fixes, shared out among the processes."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from bengelib.arguments import as_indices, whole_number
-from bengelib.data.decode import decode
-from bengelib.errors import BandError
-from bengelib.transforms import Batch
+from bengelib.errors import ArgumentError
+from bengelib.modalities import require_same
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+Batch = dict[str, Any]
 
 
 def source_dataset(data: Dataset[Any]) -> Any:
@@ -46,20 +47,12 @@ def contents_of(data: Dataset[Any]) -> np.ndarray | None:
 
 
 def check_bands(model: nn.Module, data: Dataset[Any]) -> None:
-    """Refuse a dataset whose bands are not those that the model names, in the same order.
+    """Refuse a dataset whose bands or units are not those that the model reads, in the same order.
 
     Raises:
         BandError: naming both.
     """
-    inputs: Mapping[str, Sequence[str]] = getattr(model, "inputs", {})
-    source = source_dataset(data)
-    for key in ("s2", "s1"):
-        given = getattr(source, f"{key}_bands", None)
-        if key in inputs and given is not None and tuple(given) != tuple(inputs[key]):
-            raise BandError(
-                f"the model reads {key} bands {tuple(inputs[key])}, but the dataset gives {tuple(given)}; "
-                f"build the dataset with {key}_bands={tuple(inputs[key])}"
-            )
+    require_same(getattr(model, "inputs", {}), getattr(source_dataset(data), "inputs", {}))
 
 
 def batch_order(
@@ -81,7 +74,13 @@ def batch_order(
 
 
 def steps_per_epoch(size: int, batch_size: int, processes: int = 1) -> int:
-    """How many batches `batch_order` makes for training; a last batch of one sample joins the one before."""
+    """How many batches `batch_order` makes for training; a last batch of one sample joins the one before.
+
+    Raises:
+        ArgumentError: fewer samples than processes.
+    """
+    if size < processes:
+        raise ArgumentError(f"{processes} processes cannot share {size} samples out; start {size} or fewer")
     full, rest = divmod(math.ceil(size / processes), batch_size)
     return full + (rest > 1 or (rest == 1 and full == 0))
 
@@ -92,8 +91,9 @@ def batches(
     accelerator: "Accelerator",
     workers: int,
     generator: torch.Generator | None = None,
+    done: int = 0,
 ) -> Iterator[Batch]:
-    """Decoded batches on the device; the next one is on its way while the caller computes on the one before.
+    """Decoded batches on the device, without the first `done`; while the caller computes, the next one is on its way.
 
     Raises:
         ArgumentError: a batch size or a number of workers that is none, or a `Subset` of a mask.
@@ -101,8 +101,8 @@ def batches(
     batch_size, workers = whole_number("batch_size", batch_size), whole_number("workers", workers, 0)
     device = accelerator.device
     check_subsets(data)
-    order = batch_order(len(data), batch_size, accelerator, generator)  # type: ignore[arg-type]
-    bands = getattr(source_dataset(data), "s2_bands", ())
+    order = batch_order(len(data), batch_size, accelerator, generator)[done:]  # type: ignore[arg-type]
+    decode: Callable[[Batch], Batch] = getattr(source_dataset(data), "decode", dict)
     loader: Iterable[Batch]
     read_batch = None if workers else _batch_reader(data)
     if read_batch is not None:
@@ -113,16 +113,23 @@ def batches(
     ready: Batch | None = None
     for stored in loader:
         if device.type == "mps":  # Apple's GPUs have no unsigned 16-bit integers
-            stored = decode(stored, bands)
+            stored = decode(stored)
         coming = {
             key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
             for key, value in stored.items()
         }
         if ready is not None:
-            yield decode(ready, bands)
+            yield decode(ready)
         ready = coming
     if ready is not None:
-        yield decode(ready, bands)
+        yield decode(ready)
+
+
+def read_samples(data: Dataset[Any], indices: Sequence[int]) -> Batch:
+    """The samples at some places as one batch, as they are stored."""
+    read_batch = _batch_reader(data)
+    batch: Batch = read_batch(indices) if read_batch else default_collate([data[index] for index in indices])
+    return batch
 
 
 def _batch_reader(data: Dataset[Any]) -> Callable[[Sequence[int]], Batch] | None:

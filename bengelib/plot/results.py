@@ -1,7 +1,8 @@
 """Figures of results: each takes scores, curves or histories and returns a `matplotlib.figure.Figure`.
 
 `note` is printed small in the lower corner; the labs put the source of the data there, so that a simulated figure
-says so wherever it is copied to.
+says so wherever it is copied to. Figures of what a study found (`plot_intervals`, `plot_curves`, `plot_curve_panels`,
+`plot_bars`, `plot_cosines`) are None where there is nothing to draw, so that a study without a table shows nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,8 +74,10 @@ def plot_confusion(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[s
 
 def plot_intervals(
     results: Mapping[str, Interval], label: str, reference: tuple[str, float] | None = None, note: str = ""
-) -> Figure:
+) -> Figure | None:
     """Values with their 95 % intervals, one row each, and a dashed line at a named reference such as the baseline."""
+    if not results:
+        return None
     figure, axis = subplots(figsize=(7.5, 1.1 + 0.45 * len(results)))
     beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "va": "center"}
     for place, (name, result) in enumerate(results.items()):
@@ -101,11 +104,13 @@ def plot_curves(
     reference: tuple[str, float] | None = None,
     note: str = "",
     log: bool = False,
-) -> Figure:
+) -> Figure | None:
     """A value against a condition, one line a model with its 95 % band: `curves[model][x]`.
 
     With `log`, the condition is a share above 0, such as that of labels, on a logarithmic axis in percent.
     """
+    if not any(curves.values()):
+        return None
     figure, axis = subplots(figsize=(7.5, 4))
     for place, (name, curve) in enumerate(curves.items()):
         _curve(axis, curve, 0.15, **_style(place), ms=5, label=name)
@@ -128,7 +133,7 @@ def plot_curve_panels(
     ylabel: str,
     against: Mapping[str, Mapping[float, Interval]],
     note: str = "",
-) -> Figure:
+) -> Figure | None:
     """Curves of many models by a share, a panel for each, so that no 95 % band hides another.
 
     Args:
@@ -139,10 +144,12 @@ def plot_curve_panels(
         note: printed in the lower corner.
 
     Raises:
-        ValueError: no curves, or more than four to compare with.
+        ValueError: more than four curves to compare with.
     """
-    if not curves or len(against) > 4:
-        raise ValueError(f"{len(curves)} curves against {len(against)}; give one or more, against four at the most")
+    if len(against) > 4:
+        raise ValueError(f"{len(curves)} curves against {len(against)}; give four at the most to compare with")
+    if not any(curves.values()):
+        return None
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     figure, axes = subplots(
@@ -188,8 +195,10 @@ def _share_axis(axis: Axes, curves: Iterable[Mapping[float, Interval]], unit: st
     axis.set_xticks([], minor=True)
 
 
-def plot_bars(bars: Mapping[str, Mapping[str, Interval]], label: str, note: str = "") -> Figure:
+def plot_bars(bars: Mapping[str, Mapping[str, Interval]], label: str, note: str = "") -> Figure | None:
     """Horizontal bars with intervals: `bars[group][name]`, a row a name, a colour and a hatch a group."""
+    if not any(bars.values()):
+        return None
     groups = list(bars)
     names = list(dict.fromkeys(name for group in bars.values() for name in group))
     figure, axis = subplots(figsize=(8.5, 0.9 + len(names) * (0.16 + 0.16 * len(groups))))
@@ -239,13 +248,15 @@ def plot_losses(losses: Mapping[str, Mapping[str, np.ndarray]], note: str = "") 
     return noted(figure, note)
 
 
-def plot_cosines(cosines: Mapping[str, tuple[np.ndarray, np.ndarray]], note: str = "") -> Figure:
+def plot_cosines(cosines: Mapping[str, tuple[np.ndarray, np.ndarray]], note: str = "") -> Figure | None:
     """Cosine between the gradients of pairs of tasks over the steps, a panel a pair: mean over seeds, and their range.
 
     Args:
         cosines: pair to steps (T,) and cosines (S, T) in [-1, 1].
         note: printed in the lower corner.
     """
+    if not cosines:
+        return None
     figure, axes = subplots(1, len(cosines), figsize=(3.2 * len(cosines), 3.0), sharey=True, squeeze=False)
     for place, (axis, (pair, (steps, values))) in enumerate(zip(axes.flat, cosines.items(), strict=True)):
         _run_band(axis, np.asarray(steps), values, "mean over seeds", place)

@@ -23,6 +23,7 @@ from bengelib.devices import on_host
 from bengelib.engine import Augmentation, Trainer, predict
 from bengelib.errors import ArgumentError, SplitError
 from bengelib.heads import ClassificationHead, Network
+from bengelib.methods.momentum import follow
 from bengelib.probe import StagedEncoder, TurnAverage, check_stages, extract_features, fit_logistic
 from bengelib.tasks import Classification, MultiLabel
 from bengelib.transforms import Batch
@@ -160,20 +161,24 @@ class AveragedNetwork(nn.Module):
         if not self.training:
             averaged: dict[str, Tensor] = self.average(batch)
             return averaged
-        self._follow()
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.steps else 0.0
+        self.steps += 1
+        follow(self.average, self.network, decay)
         outputs: dict[str, Tensor] = self.network(batch)
         return outputs
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.steps else 0.0
-        self.steps += 1
-        now = self.network.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(now[name], 1 - decay)
-            else:
-                value.copy_(now[name])
+    @property
+    def encoder(self) -> nn.Module:
+        """That of the network in training."""
+        return self.network.encoder
+
+    def get_extra_state(self) -> Tensor:
+        """The number of steps, for checkpoints."""
+        return torch.tensor(self.steps)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from that step."""
+        self.steps = int(state)
 
 
 def finetune(

@@ -1,7 +1,9 @@
+import argparse
 import json
 import os
 import re
 import shutil
+import signal
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -13,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from bengelib.__main__ import main
-from bengelib.checkpoint import read_checkpoint, save_checkpoint
+from bengelib.__main__ import _seconds, main
+from bengelib.checkpoint import read_checkpoint, save_checkpoint, saved_inputs
 from bengelib.cli.commands import (
     Pretraining,
     check_writable,
@@ -25,13 +27,16 @@ from bengelib.cli.commands import (
     write_rows,
 )
 from bengelib.data.image_files import read_image
-from bengelib.data.images import ImageEncoder, class_of, list_images
+from bengelib.data.images import class_of, image_modality, list_images
 from bengelib.engine import seed_everything
 from bengelib.errors import CheckpointError, DataWarning
-from bengelib.fusion import LateFusion
+from bengelib.fusion import EarlyFusion, LateFusion
 from bengelib.heads import Network
+from bengelib.methods import TABLE
 from bengelib.recipes.pretraining import strong_views
+from bengelib.views import TwoViews
 from tests import fake_tree as fake
+from tests.forked import finish, run_command, start
 from tests.image_folders import COLOURS, write_images
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-data.md"
@@ -96,7 +101,7 @@ def test_the_checkpoint_names_what_was_held_out(pretrained):
     assert [sum(class_of(name) == label for name in config["holdout"]) for label in COLOURS] == [2, 2, 2]
     assert set(config["holdout"]) < set(list_images(images))
     assert config["settings"]["method"] == "simclr" and config["settings"]["width"] == 8
-    assert header["inputs"] == [["image", ["R", "G", "B"]]]
+    assert saved_inputs(header)["image"].bands == ("R", "G", "B")
 
 
 def test_pretraining_never_sees_the_pixels_of_what_it_holds_out(pretrained, tmp_path, monkeypatch):
@@ -146,7 +151,7 @@ def test_probe_tests_on_exactly_the_files_held_out_and_learns_from_the_others(pr
     weights = read_checkpoint(checkpoint)[1]
     assert torch.equal(seen["encoder"].resnet.conv1.weight, weights["encoder.resnet.conv1.weight"])
     assert not torch.equal(seen["other"].resnet.conv1.weight, seen["encoder"].resnet.conv1.weight)
-    assert torch.equal(seen["other"].normalize.mean, seen["encoder"].normalize.mean)
+    assert seen["other"].inputs == seen["encoder"].inputs
 
 
 def test_several_seeds_add_what_is_pooled(pretrained, tmp_path):
@@ -156,7 +161,7 @@ def test_several_seeds_add_what_is_pooled(pretrained, tmp_path):
     assert [row["seed"] for row in json.loads((tmp_path / "rows.json").read_text())] == [0, 1, "all"]
 
 
-@pytest.mark.parametrize("method", ["barlow", "vicreg", "mae"])
+@pytest.mark.parametrize("method", [name for name, facts in TABLE.items() if not facts.needs and name != "simclr"])
 def test_every_method_pretrains_and_can_be_probed(pretrained, tmp_path, method):
     images, _ = pretrained
     checkpoint = tmp_path / "encoder.safetensors"
@@ -192,9 +197,10 @@ def test_the_same_commands_on_a_ben_ge_tree(tree, tmp_path, capsys):
     assert refused(capsys, "CheckpointError", "--root instead of --images")[0]
 
 
-def test_two_sensors_of_a_tree_are_contrasted(tree, tmp_path, capsys):
+@pytest.mark.parametrize("method", ["cross-modal", "decur"])
+def test_two_sensors_of_a_tree_are_contrasted(tree, tmp_path, capsys, method):
     checkpoint, out = tmp_path / "encoder.safetensors", tmp_path / "rows.json"
-    command = ["pretrain", "--root", str(tree), "--out", str(checkpoint), *SMALL, "--method", "cross-modal"]
+    command = ["pretrain", "--root", str(tree), "--out", str(checkpoint), *SMALL, "--method", method]
     assert main(command) == 0, capsys.readouterr().err
     encoder, build, _ = load_encoder(checkpoint)
     assert isinstance(encoder, LateFusion) and list(encoder.inputs) == ["s2", "s1"]
@@ -209,11 +215,33 @@ def test_two_sensors_of_a_tree_are_contrasted(tree, tmp_path, capsys):
     assert refused(capsys, "BandError", "two modalities")[0]
 
 
-def test_two_sensors_cannot_be_had_from_pictures(pretrained, tmp_path, capsys):
+def test_places_of_a_tree_are_learned(tree, tmp_path, capsys):
+    checkpoint = tmp_path / "encoder.safetensors"
+    command = ["pretrain", "--root", str(tree), "--out", str(checkpoint), *SMALL, "--method"]
+    assert main([*command, "gassl", "--regions", "2"]) == 0, capsys.readouterr().err
+    assert read_checkpoint(checkpoint)[0]["config"]["settings"]["regions"] == 2
+    assert main([*command, "seco"]) == 2  # each place is seen once
+    assert refused(capsys, "MissingModalityError", "seen on two dates", "moco-v2")[0]
+
+
+@pytest.mark.parametrize("method", [name for name, facts in TABLE.items() if facts.needs])
+def test_what_pictures_do_not_have_is_refused(pretrained, tmp_path, capsys, method):
     images, _ = pretrained
     out = str(tmp_path / "encoder.safetensors")
-    assert main(["pretrain", "--images", str(images), "--out", out, *SMALL, "--method", "cross-modal"]) == 2
-    assert refused(capsys, "ValueError", "--method simclr")[0]
+    assert main(["pretrain", "--images", str(images), "--out", out, *SMALL, "--method", method]) == 2
+    assert refused(capsys, "ValueError", method, *TABLE[method].needs, "--method simclr")[0]
+
+
+def test_settings_of_other_methods_are_refused(pretrained, tmp_path, capsys):
+    images, _ = pretrained
+    command = ["pretrain", "--images", str(images), "--out", str(tmp_path / "x"), *SMALL]
+    for wrong, words in (
+        (["--momentum", "0.9"], ("simclr has no momentum", "byol")),
+        (["--method", "byol", "--momentum", "99"], ("momentum=99.0", "at most 1")),
+        (["--method", "moco-v2", "--queue", "100"], ("queue=100", "no multiple of the 8 images", "96")),
+    ):
+        assert main([*command, *wrong]) == 2
+        assert refused(capsys, "ArgumentError", *words)[0]
 
 
 def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
@@ -244,10 +272,10 @@ def test_the_commands_of_the_page_are_understood(monkeypatch):
     module = __import__("bengelib.__main__", fromlist=["_parser"])
     text = PAGE.read_text().replace("\\\n", " ")
     commands = re.findall(r"^    python -m bengelib (.*)$", text, re.MULTILINE)
-    assert len(commands) == 4
+    assert len(commands) == 9
     for command in commands:
         options = module._parser().parse_args(command.split())
-        assert options.out
+        assert callable(options.run)
 
 
 # --------------------------------------------------------------------------------------------------------------- faults
@@ -385,7 +413,7 @@ def test_a_checkpoint_that_is_none(pretrained, tmp_path, capsys):
     assert refused(capsys, "CheckpointError", "not a readable safetensors file")[0]
     assert probe(images, tmp_path / "absent", tmp_path / "rows.json") == 2
     assert refused(capsys, "CheckpointError", "no checkpoint")[0]
-    save_checkpoint(tmp_path / "other", Network(ImageEncoder(width=0.125), {}))
+    save_checkpoint(tmp_path / "other", Network(EarlyFusion({"image": image_modality()}, width=0.125), {}))
     assert probe(images, tmp_path / "other", tmp_path / "rows.json") == 2
     assert refused(capsys, "CheckpointError", "did not write it")[0]
 
@@ -433,7 +461,7 @@ def test_views_are_smaller_than_the_images_of_a_folder(pretrained, monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"method": "byol"}, {"width": 0}, {"epochs": 0}, {"temperature": 0}, {"depth": 19}, {"batch_size": 1}]
+    "wrong", [{"method": "dino"}, {"width": 0}, {"epochs": 0}, {"temperature": 0}, {"depth": 19}, {"batch_size": 1}]
 )
 def test_settings_that_train_nothing_are_refused(wrong):
     with pytest.raises(ValueError, match=str(next(iter(wrong.values())))[:3] if "batch_size" not in wrong else "batch"):
@@ -452,3 +480,72 @@ def test_load_encoder_gives_what_was_trained(pretrained):
     state = encoder.state_dict()
     assert all(np.array_equal(state[name.removeprefix("encoder.")], value) for name, value in weights.items())
     assert build().feature_dim == encoder.feature_dim and config["folder"] == "images"
+
+
+# ------------------------------------------------------------------------------------------ long runs, more processes
+
+
+def interrupt_at(monkeypatch, step):
+    """Have the stop button pressed in a step."""
+    calls, real = [], TwoViews.__call__
+
+    def call(self, batch, generator):
+        calls.append(1)
+        if len(calls) == step:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, batch, generator)
+
+    monkeypatch.setattr(TwoViews, "__call__", call)
+
+
+def test_a_pretraining_that_is_cut_off_goes_on(pretrained, tmp_path, monkeypatch, capsys):
+    images, whole = pretrained
+    out = tmp_path / "encoder.safetensors"
+    command = ["pretrain", "--images", str(images), "--out", str(out), *SMALL]
+    interrupt_at(monkeypatch, 2)
+    assert main(command) == 130
+    assert "pretrain with --resume" in capsys.readouterr().err
+    folder = tmp_path / "encoder.safetensors.checkpoints"
+    assert [path.name for path in folder.iterdir()] == ["step-000000002.pt"] and not out.exists()
+    assert main(command) == 2
+    assert "cut off; give --resume to go on, or delete it" in capsys.readouterr().err
+    assert main([*command, "--resume", "--lr", "0.5"]) == 2
+    assert "lr is 0.5, there it was 0.002" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0
+    (header, weights), (header_whole, weights_whole) = read_checkpoint(out), read_checkpoint(whole)
+    assert header == header_whole and all(torch.equal(weights[name], weights_whole[name]) for name in weights_whole)
+    assert not folder.exists()
+    with pytest.warns(DataWarning, match="there is no checkpoint in"):
+        assert main([*command, "--resume"]) == 0  # nothing to go on from: said, and begun anew
+
+
+def test_large_batches_in_parts_and_a_log(pretrained, tmp_path):
+    images, _ = pretrained
+    out, log = tmp_path / "encoder.safetensors", tmp_path / "log"
+    command = ["pretrain", "--images", str(images), "--out", str(out), "--log", str(log), *SMALL]
+    assert main([*command, "--micro-batch", "4", "--checkpoint-every", "0"]) == 0
+    assert read_checkpoint(out)[0]["config"]["settings"]["micro_batch"] == 4
+    lines = [json.loads(line) for line in (log / "log.jsonl").read_text().splitlines()]
+    assert {"lr", "loss", "contrast/spread", "contrast/rank", "samples_per_second"} < set(lines[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10m", 600), ("1.5h", 5400), ("90s", 90), ("90", 90), ("0", 0), ("", None), ("-1m", None),
+                          ("10 m", None), ("10mh", None), ("nan", None), ("m", None)],
+)  # fmt: skip
+def test_times_are_read(text, seconds):
+    if seconds is None:
+        with pytest.raises(argparse.ArgumentTypeError, match="is no time; give one such as 10m"):
+            _seconds(text)
+    else:
+        assert _seconds(text) == seconds
+
+
+def test_two_processes_pretrain_together_and_write_one_checkpoint(pretrained, tmp_path):
+    images, whole = pretrained
+    out = tmp_path / "encoder.safetensors"
+    options = [*SMALL[:-3], "4", *SMALL[-2:], "--sync-batchnorm"]  # batches of 4 in each process
+    finish(start(run_command, ["pretrain", "--images", str(images), "--out", str(out), *options], processes=2))
+    assert [path.name for path in tmp_path.iterdir()] == ["encoder.safetensors"]
+    (header, _), (expected, _) = read_checkpoint(out), read_checkpoint(whole)
+    assert header["config"]["holdout"] == expected["config"]["holdout"]
