@@ -1,6 +1,7 @@
 """The command line: `python -m bengelib COMMAND`, each with `--help`."""
 
 import argparse
+import inspect
 import io
 import os
 import re
@@ -186,9 +187,13 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("bench", help="measure the speed of reading, of training and of making views")
     command.add_argument("what", choices=("loader", "train", "views", "pretrain"))
-    command.add_argument("--root", type=_path, help="of loader and train: folder of a dataset, of 800 patches or more")
+    command.add_argument(
+        "--root", type=_path, help="of loader, and if wanted of train: folder of a dataset, of 800 patches or more"
+    )
     command.add_argument("--rounds", type=int, default=7, help="how often each method is timed (default: 7)")
-    command.add_argument("--batch", type=int, help="samples a batch (default: 32, of views 256, of pretrain 64)")
+    command.add_argument(
+        "--batch", type=int, help="samples a batch (default: loader 32, train 128, views 256, pretrain 64)"
+    )
     command.add_argument("--precision", choices=PRECISIONS, help="of views and pretrain (default: auto)")
     command.add_argument("--processes", type=int, help="of pretrain: compared with a single one (default: 2)")
     command.set_defaults(run=_bench)
@@ -368,28 +373,24 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _bench(options: argparse.Namespace) -> None:
-    from bengelib.cli.bench import bench_loader, bench_train, describe
+    from bengelib.cli.bench import bench_loader, describe
     from bengelib.cli.bench_pretrain import bench_pretrain
+    from bengelib.cli.bench_train import bench_train
     from bengelib.cli.bench_views import bench_views
     from bengelib.cores import limit_threads
 
     limit_threads()
-    own_images: dict[str, Any] = {"views": bench_views, "pretrain": bench_pretrain}
+    measures: dict[str, Any] = {"loader": bench_loader, "train": bench_train}
+    measures |= {"views": bench_views, "pretrain": bench_pretrain}
     given = {"batch_size": options.batch, "precision": options.precision, "processes": options.processes}
+    given |= {"root": options.root, "rounds": options.rounds}
     given = {name: value for name, value in given.items() if value is not None}
-    if options.processes is not None and options.what != "pretrain":
-        raise ValueError(f"--processes is of bench pretrain; leave it out of bench {options.what}")
-    if options.what in own_images:
-        if options.root is not None:
-            raise ValueError(f"bench {options.what} makes its own images; leave --root out")
-        table = own_images[options.what](rounds=options.rounds, **given)
-    elif options.root is None:
-        raise ValueError(f"bench {options.what} reads a dataset; give --root DIR")
-    elif options.precision is not None:
-        raise ValueError(f"--precision is of bench views and bench pretrain; leave it out of bench {options.what}")
-    else:
-        measure = bench_loader if options.what == "loader" else bench_train
-        table = measure(options.root, rounds=options.rounds, **given)
+    takes = inspect.signature(measures[options.what]).parameters
+    if unknown := [name for name in given if name not in takes]:
+        raise ValueError(f"bench {options.what} has no --{unknown[0]}; leave it out")
+    if options.what == "loader" and options.root is None:
+        raise ValueError("bench loader reads a dataset; give --root DIR")
+    table = measures[options.what](**given)
     print(describe(table))
 
 

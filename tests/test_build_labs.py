@@ -20,7 +20,7 @@ SOURCE = '''# A lab
 {{badges}}
 
 ```{code-cell}
-:tags: setup, first
+:tags: [setup, first]
 {{setup}}
 ```
 
@@ -122,9 +122,10 @@ def test_tags_stand_on_the_first_lines_only():
     assert build_labs.parse("```{code-cell}\nx = 1\n:tags: a\n```") == [("code", "x = 1\n:tags: a", [])]
 
 
-def test_a_code_cell_must_be_closed():
+@pytest.mark.parametrize("after", ["```{code-cell}\ny = 2\n```", "text\n\n```python\ny = 2\n```\n\nmore"])
+def test_a_code_cell_must_be_closed(after):
     with pytest.raises(ValueError, match="not closed"):
-        build_labs.parse("text\n```{code-cell}\nx = 1\n")
+        build_labs.parse(f"text\n```{{code-cell}}\nx = 1\n\n{after}\n")
 
 
 def test_learners_get_a_stub_at_the_depth_of_the_solution(project):

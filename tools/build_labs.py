@@ -3,10 +3,10 @@
     python -m tools.build_labs           # write every lab whose source changed
     python -m tools.build_labs --check   # change nothing, fail if a notebook is not what its source says
 
-A source is a Markdown file such as `01-data_fusion/lab_df.src.md`. A block that opens with ```{code-cell} is a code
-cell (`:tags: a, b` on its first lines), a line `+++` parts two text cells, everything else is text. `{{badges}}` and
-`{{setup}}` stand for what every lab opens with. Between `### BEGIN SOLUTION` and `### END SOLUTION` stands what the
-solutions keep and learners write themselves. Outputs of cells that did not change are kept.
+A source is a notebook as MyST Markdown, such as `01-data_fusion/lab_df.src.md`: a block that opens with ```{code-cell}
+is a code cell (`:tags: [a, b]` on its first lines), a line `+++` parts two text cells, everything else is text.
+`{{badges}}` and `{{setup}}` stand for what every lab opens with. Between `### BEGIN SOLUTION` and `### END SOLUTION`
+stands what the solutions keep and learners write themselves. Outputs of cells that did not change are kept.
 """
 
 import argparse
@@ -17,13 +17,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import jupytext
 import nbformat
 
 from tools.clean_outputs import KEPT_METADATA, NOTEBOOK_METADATA
 from tools.links import ROOT, badges, declared_repository
 
 SOURCE_SUFFIX = ".src.md"
-OPENING = re.compile(r"^```\{code-cell\}\s*$")
 SOLUTION = re.compile(
     r"^(?P<indent>[ ]*)### BEGIN SOLUTION\n.*?^[ ]*### END SOLUTION[^\n]*\n?", re.DOTALL | re.MULTILINE
 )
@@ -88,36 +88,10 @@ def parse(text: str) -> list[tuple[str, str, list[str]]]:
     Raises:
         ValueError: a code cell is not closed.
     """
-    cells: list[tuple[str, str, list[str]]] = []
-    prose: list[str] = []
-    lines = iter(text.splitlines())
-
-    def end_prose() -> None:
-        if "".join(prose).strip():
-            cells.append(("markdown", "\n".join(prose).strip("\n"), []))
-        prose.clear()
-
-    for line in lines:
-        if line.strip() == "+++":
-            end_prose()
-        elif OPENING.match(line):
-            end_prose()
-            body: list[str] = []
-            tags: list[str] = []
-            for code in lines:
-                if code.rstrip() == "```":
-                    break
-                if code.startswith(":tags:") and not body:
-                    tags = [tag.strip() for tag in code.removeprefix(":tags:").split(",")]
-                else:
-                    body.append(code)
-            else:
-                raise ValueError("a code cell is not closed by ```")
-            cells.append(("code", "\n".join(body), tags))
-        else:
-            prose.append(line)
-    end_prose()
-    return cells
+    notebook = jupytext.reads(text, fmt="md:myst")
+    if any(re.search(r"^```", cell.source, re.MULTILINE) for cell in notebook.cells if cell.cell_type == "code"):
+        raise ValueError("a code cell is not closed by ```")
+    return [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells]
 
 
 def _with_outputs(notebook: nbformat.NotebookNode, target: Path) -> nbformat.NotebookNode:

@@ -6,7 +6,6 @@ anything else runs, and no worker processes are used.
 """
 
 import gc
-import itertools
 import statistics
 import tempfile
 import time
@@ -23,22 +22,19 @@ import pandas as pd
 import rasterio
 import torch
 from safetensors.torch import load, save
-from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import default_collate
 from tqdm import tqdm
 
 from bengelib.arguments import whole_number
-from bengelib.bands import CLIMATE_ZONES, S1_BANDS, S2, S2_BANDS
-from bengelib.data.batches import batches
+from bengelib.bands import S1_BANDS, S2, S2_BANDS
 from bengelib.data.dataset import BENGE
 from bengelib.data.decode import decode, one_thread
 from bengelib.data.packed import PackedBENGE
 from bengelib.data.packing import pack
-from bengelib.devices import make_accelerator
 from bengelib.files import work_folder
-from bengelib.resnet import ResNetEncoder
-from bengelib.transforms import Batch, Normalize
+from bengelib.transforms import Batch
+from bengelib.transforms import statistics as statistics_of
 
 Reader = Callable[[Sequence[int]], Any]
 """Reads the patches with these numbers and gives them as one batch."""
@@ -297,80 +293,6 @@ def _litdata(packed: PackedBENGE, folder: Path, batch_size: int, shuffle: bool) 
     return read
 
 
-class _Classifier(nn.Module):
-    """ResNet-18 on Sentinel-2, climate zone out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.normalize = Normalize("s2", S2_BANDS)
-        self.encoder = ResNetEncoder(len(S2_BANDS))
-        self.head = nn.Linear(self.encoder.feature_dim, len(CLIMATE_ZONES))
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        return self.head(self.encoder(self.normalize(batch["s2"])))
-
-
-def bench_train(root: str | Path, *, batch_size: int = 32, rounds: int = 7, progress: bool = True) -> pd.DataFrame:
-    """Time training steps of ResNet-18 on batches as `fit` reads them, beside steps on one batch that is in memory.
-
-    The two take turns, step by step on a CPU and 20 steps at a time on a GPU, where copies run beside computation.
-
-    Args:
-        root: a ben-ge tree; packed first if it is not.
-        batch_size: samples a step.
-        rounds: a quarter of the turns of each that are timed, after some that are not.
-        progress: whether to show progress bars.
-
-    Returns:
-        A row a source: `samples/s` (median), `lowest`, `highest`, and `of in memory`, the median over the turns of
-        the ratio of the two rates.
-    """
-    rounds, batch_size = whole_number("rounds", rounds), whole_number("batch_size", batch_size)
-    pack(root, progress=progress)
-    packed = PackedBENGE(root, modalities=("s2",))
-    accelerator = make_accelerator("auto")
-    device = accelerator.device
-    turns, block = 4 * rounds, 20 if device.type == "cuda" else 1
-    model = accelerator.prepare_model(_Classifier())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
-
-    def fed() -> Iterator[Batch]:
-        order = torch.Generator().manual_seed(0)
-        while True:
-            yield from (batch for batch in batches(packed, batch_size, accelerator, 0, order) if full(batch))
-
-    def full(batch: Batch) -> bool:
-        return len(batch["climate_zone"]) == min(batch_size, len(packed))
-
-    ready = next(fed())
-    sources = {"in memory, decoded": itertools.repeat(ready), "PackedBENGE": fed()}
-    seconds: dict[str, list[float]] = {name: [] for name in sources}
-    with one_thread(), tqdm(total=turns + 2, desc="measuring", unit="turn", disable=not progress) as bar:
-        for turn in range(turns + 2):
-            for name, source in sources.items():
-                start = time.perf_counter()
-                for batch in itertools.islice(source, block):
-                    loss = F.cross_entropy(model(batch), batch["climate_zone"])
-                    accelerator.backward(loss)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                if device.type == "cuda":
-                    torch.cuda.synchronize()
-                if turn >= 2:
-                    seconds[name].append((time.perf_counter() - start) / block / min(batch_size, len(packed)))
-            bar.update()
-    base, ours = seconds.values()
-    ratio = statistics.median(a / b for a, b in zip(base, ours, strict=True))
-    return pd.DataFrame(
-        {
-            "samples/s": {name: 1 / statistics.median(values) for name, values in seconds.items()},
-            "lowest": {name: 1 / max(values) for name, values in seconds.items()},
-            "highest": {name: 1 / min(values) for name, values in seconds.items()},
-            "of in memory": {"in memory, decoded": 1.0, "PackedBENGE": ratio},
-        }
-    ).rename_axis("source")
-
-
 def _installed(module: str) -> bool:
     return find_spec(module) is not None
 
@@ -395,7 +317,8 @@ def describe(table: pd.DataFrame) -> str:
         "x band by band": "{:,.1f}",
         "x one process": "{:,.2f}",
         "of memory copy": "{:.0%}",
-        "of in memory": "{:.3f}",
+        "ms/step": "{:,.0f}",
+        "of the plain loop": "{:.3f}",
         "ms/batch": "{:,.0f}",
         "of the step": "{:.0%}",
     }
@@ -414,3 +337,10 @@ def describe(table: pd.DataFrame) -> str:
     ]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     return "\n".join([line, "", lines[0], rule, *lines[1:]])
+
+
+def noise_patches(count: int) -> torch.Tensor:
+    """Sentinel-2 patches (count, 12, 120, 120) of nothing but noise, with the mean and spread of each band."""
+    torch.manual_seed(0)
+    mean, std = (moment.view(-1, 1, 1) for moment in statistics_of("s2", S2_BANDS))
+    return mean + std * torch.randn(count, len(S2_BANDS), 120, 120)

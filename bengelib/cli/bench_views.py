@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from bengelib.arguments import whole_number
 from bengelib.bands import S2_BANDS
+from bengelib.cli.bench import noise_patches
 from bengelib.convolution import channels_last
 from bengelib.data.decode import one_thread
 from bengelib.devices import make_accelerator
@@ -22,7 +23,6 @@ from bengelib.fusion import EarlyFusion
 from bengelib.recipes.pretraining import strong_views
 from bengelib.ssl import Contrast, SiameseNetwork
 from bengelib.transforms import Batch
-from bengelib.transforms import statistics as band_statistics
 from bengelib.views import TwoViews
 
 _STEP = "encoder, forward and backward"
@@ -61,8 +61,7 @@ def bench_views(
     torch.manual_seed(0)
     model = accelerator.prepare_model(SiameseNetwork(EarlyFusion({"s2": S2_BANDS}, width=width), 128, hidden=512))
     task, generator = Contrast("simclr"), torch.Generator().manual_seed(0)
-    mean, std = (moment.to(device).view(-1, 1, 1) for moment in band_statistics("s2", S2_BANDS))
-    batch: Batch = {"s2": mean + std * torch.randn(batch_size, len(S2_BANDS), 120, 120, device=device)}
+    batch: Batch = {"s2": noise_patches(batch_size).to(device)}
     views = make(batch, generator)
 
     def step() -> None:

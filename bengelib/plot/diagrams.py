@@ -5,7 +5,8 @@ differs between two panels is where the dark box stands.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -48,7 +49,7 @@ def draw_fusion() -> Figure:
     axis.set(xlim=(0, 10.0), ylim=(0, 9.4))
     axis.axis("off")
     for top, heading in ((9.22, "Two sensors: where do they meet?"), (4.57, "A vector beside an image")):
-        axis.text(0.12, top, heading, fontsize=11, fontweight="bold", va="center")
+        _text(axis, 0.12, top, heading, 11, fontweight="bold", ha="left")
     for bottom, right in ((5.02, 9.9), (0.37, 7.62)):
         _row_names(axis, bottom, right)
     for draw, column in ((_early, 0), (_feature, 1), (_late, 2), (_decision, 3)):
@@ -67,12 +68,17 @@ def _row_names(axis: Axes, bottom: float, right: float) -> None:
     for name, height in names.items():
         tall = {"input": 0.62, "features": 0.22, "answer": 0.26}.get(name, 0.46 if name != "head" else 0.32)
         axis.add_patch(Rectangle((0.1, bottom + height - tall / 2), right - 0.1, tall, color=BAND_COLOUR, zorder=0))
-        axis.text(0.16, bottom + height, name, fontsize=SMALL, color=LINE_COLOUR, va="center")
+        _text(axis, 0.16, bottom + height, name, color=LINE_COLOUR, ha="left")
+
+
+def _text(axis: Axes, x: float, y: float, text: str, size: float = SMALL, **style: Any) -> None:
+    """A text around the point (x, y), before whatever else is there."""
+    axis.text(x, y, text, **{"fontsize": size, "ha": "center", "va": "center", "zorder": 4, **style})
 
 
 def _title(axis: Axes, x: float, bottom: float, title: str, remark: str) -> None:
-    axis.text(x, bottom + 3.99, title, fontsize=TEXT + 1, fontweight="bold", ha="center", va="center")
-    axis.text(x, bottom - 0.16, remark, fontsize=SMALL, ha="center", va="center", color=LINE_COLOUR, style="italic")
+    _text(axis, x, bottom + 3.99, title, TEXT + 1, fontweight="bold")
+    _text(axis, x, bottom - 0.16, remark, color=LINE_COLOUR, style="italic")
 
 
 def _image(axis: Axes, x: float, y: float, colour: str, name: str, layers: int = 3) -> None:
@@ -80,17 +86,16 @@ def _image(axis: Axes, x: float, y: float, colour: str, name: str, layers: int =
     for layer in reversed(range(layers)):
         place = (x - 0.2 + 0.05 * layer, y - 0.2 + 0.05 * layer)
         axis.add_patch(Rectangle(place, 0.38, 0.38, facecolor=colour, edgecolor="white", linewidth=0.8, zorder=3))
-    axis.text(x - 0.01, y - 0.01, name, fontsize=TEXT, ha="center", va="center", zorder=4)
+    _text(axis, x - 0.01, y - 0.01, name, TEXT)
 
 
-def _stages(axis: Axes, x: float, y: float, colour: str, widths: tuple[float, float], name: str = "") -> None:
+def _stages(axis: Axes, x: float, y: float, colour: str, widths: tuple[float, float]) -> None:
     """Two stages of an encoder: the maps get smaller downwards."""
     for height, width in zip((y + 0.11, y - 0.11), widths, strict=True):
         wide, narrow = width / 2, width / 2 - 0.05
         corners = [(x - wide, height + 0.09), (x + wide, height + 0.09), (x + narrow, height - 0.09)]
         corners.append((x - narrow, height - 0.09))
         axis.add_patch(Polygon(corners, facecolor=colour, edgecolor="white", linewidth=0.8, zorder=3))
-    axis.text(x, y, name, fontsize=SMALL, ha="center", va="center", zorder=4)
 
 
 def _cells(axis: Axes, x: float, y: float, colours: Sequence[str]) -> None:
@@ -109,7 +114,7 @@ def _box(axis: Axes, x: float, y: float, text: str, colour: str, width: float, d
     shape.set_edgecolor("white" if dark else LINE_COLOUR)
     shape.set_linewidth(0.8)
     axis.add_patch(shape)
-    axis.text(x, y, text, fontsize=SMALL, ha="center", va="center", color="white" if dark else "black", zorder=4)
+    _text(axis, x, y, text, color="white" if dark else "black")
 
 
 def _meet(axis: Axes, x: float, y: float, text: str, width: float = 1.25) -> None:
@@ -126,11 +131,26 @@ def _down(axis: Axes, x: float, bottom: float, start: float, end: float, to: flo
     _arrow(axis, (x, bottom + start), (x if to is None else to, bottom + end))
 
 
-def _ending(axis: Axes, x: float, bottom: float) -> None:
-    """From the features on: one head, one answer."""
+def _ending(axis: Axes, x: float, bottom: float, start: float) -> None:
+    """From the height `start` on: one head, one answer."""
+    _down(axis, x, bottom, start, ROWS.head + 0.115)
     _box(axis, x, bottom + ROWS.head, "head", "white", 0.6)
     _down(axis, x, bottom, ROWS.head - 0.115, ROWS.answer + 0.11)
-    axis.text(x, bottom + ROWS.answer, "answer", fontsize=TEXT, ha="center", va="center", zorder=4)
+    _text(axis, x, bottom + ROWS.answer, "answer", TEXT)
+
+
+def _seen_together(axis: Axes, x: float, bottom: float) -> None:
+    """From features that saw both modalities to the answer."""
+    _cells(axis, x, bottom + ROWS.features, [BOTH_COLOUR] * 4)
+    _ending(axis, x, bottom, ROWS.features - 0.06)
+
+
+def _joined(axis: Axes, x: float, bottom: float) -> None:
+    """From the features of two branches, joined end to end, to the answer."""
+    for side in (-0.52, 0.52):
+        _down(axis, x + side, bottom, ROWS.features - 0.06, ROWS.joined + 0.11, x + side * 0.7)
+    _meet(axis, x, bottom + ROWS.joined, "join end to end")
+    _ending(axis, x, bottom, ROWS.joined - 0.11)
 
 
 def _trunk(axis: Axes, x: float, bottom: float, colour: str, first: float = ROWS.pixels) -> None:
@@ -164,9 +184,7 @@ def _early(axis: Axes, x: float, bottom: float) -> None:
         _down(axis, x + side, bottom, ROWS.images - 0.2, ROWS.pixels + 0.11, x + side / 2)
     _meet(axis, x, bottom + ROWS.pixels, "stack channels")
     _trunk(axis, x, bottom, BOTH_COLOUR, ROWS.pixels - 0.11)
-    _cells(axis, x, bottom + ROWS.features, [BOTH_COLOUR] * 4)
-    _down(axis, x, bottom, ROWS.features - 0.06, ROWS.head + 0.115)
-    _ending(axis, x, bottom)
+    _seen_together(axis, x, bottom)
 
 
 def _feature(axis: Axes, x: float, bottom: float) -> None:
@@ -178,19 +196,13 @@ def _feature(axis: Axes, x: float, bottom: float) -> None:
     _down(axis, x, bottom, ROWS.maps - 0.11, ROWS.late + 0.2)
     _stages(axis, x, bottom + ROWS.late, BOTH_COLOUR, (0.72, 0.58))
     _down(axis, x, bottom, ROWS.late - 0.2, ROWS.features + 0.06)
-    _cells(axis, x, bottom + ROWS.features, [BOTH_COLOUR] * 4)
-    _down(axis, x, bottom, ROWS.features - 0.06, ROWS.head + 0.115)
-    _ending(axis, x, bottom)
+    _seen_together(axis, x, bottom)
 
 
 def _late(axis: Axes, x: float, bottom: float) -> None:
     _title(axis, x, bottom, "Late fusion", "needs no common grid")
     _branches(axis, x, bottom, ROWS.features)
-    for side in (-0.52, 0.52):
-        _down(axis, x + side, bottom, ROWS.features - 0.06, ROWS.joined + 0.11, x + side * 0.7)
-    _meet(axis, x, bottom + ROWS.joined, "join end to end")
-    _down(axis, x, bottom, ROWS.joined - 0.11, ROWS.head + 0.115)
-    _ending(axis, x, bottom)
+    _joined(axis, x, bottom)
 
 
 def _decision(axis: Axes, x: float, bottom: float) -> None:
@@ -202,13 +214,13 @@ def _decision(axis: Axes, x: float, bottom: float) -> None:
         _down(axis, x + side, bottom, ROWS.head - 0.115, ROWS.answers + 0.11, x + side * 0.8)
     _meet(axis, x, bottom + ROWS.answers, "average probabilities", 1.45)
     _down(axis, x, bottom, ROWS.answers - 0.11, ROWS.answer + 0.11)
-    axis.text(x, bottom + ROWS.answer, "answer", fontsize=TEXT, ha="center", va="center", zorder=4)
+    _text(axis, x, bottom + ROWS.answer, "answer", TEXT)
 
 
 def _vector(axis: Axes, x: float, y: float) -> None:
     """The vector that goes in, with its name."""
     _cells(axis, x, y, [VECTOR_COLOUR] * 3)
-    axis.text(x, y + 0.14, "vector", fontsize=SMALL, ha="center", va="center", zorder=4)
+    _text(axis, x, y + 0.14, "vector")
 
 
 def _planes(axis: Axes, x: float, bottom: float) -> None:
@@ -217,14 +229,12 @@ def _planes(axis: Axes, x: float, bottom: float) -> None:
     _vector(axis, x + 0.05, bottom + ROWS.images - 0.05)
     _arrow(axis, (x + 0.27, bottom + ROWS.images - 0.05), (x + 0.53, bottom + ROWS.images - 0.05))
     _image(axis, x + 0.75, bottom + ROWS.images, VECTOR_COLOUR, "", 3)
-    axis.text(x + 0.7, bottom + ROWS.pixels, "each value\nat all pixels", fontsize=SMALL, ha="left", va="center")
+    _text(axis, x + 0.7, bottom + ROWS.pixels, "each value\nat all pixels", ha="left")
     for side, to in ((-0.62, -0.3), (0.65, 0.3)):
         _down(axis, x + side, bottom, ROWS.images - 0.2, ROWS.pixels + 0.11, x + to)
     _meet(axis, x, bottom + ROWS.pixels, "stack channels")
     _trunk(axis, x, bottom, BOTH_COLOUR, ROWS.pixels - 0.11)
-    _cells(axis, x, bottom + ROWS.features, [BOTH_COLOUR] * 4)
-    _down(axis, x, bottom, ROWS.features - 0.06, ROWS.head + 0.115)
-    _ending(axis, x, bottom)
+    _seen_together(axis, x, bottom)
 
 
 def _perceptron(axis: Axes, x: float, bottom: float) -> None:
@@ -237,11 +247,7 @@ def _perceptron(axis: Axes, x: float, bottom: float) -> None:
     _box(axis, x + 0.52, bottom + ROWS.maps, "small MLP", VECTOR_COLOUR, 0.76)
     _down(axis, x + 0.52, bottom, ROWS.maps - 0.115, ROWS.features + 0.06)
     _cells(axis, x + 0.52, bottom + ROWS.features, [VECTOR_COLOUR] * 2)
-    for side in (-0.52, 0.52):
-        _down(axis, x + side, bottom, ROWS.features - 0.06, ROWS.joined + 0.11, x + side * 0.7)
-    _meet(axis, x, bottom + ROWS.joined, "join end to end")
-    _down(axis, x, bottom, ROWS.joined - 0.11, ROWS.head + 0.115)
-    _ending(axis, x, bottom)
+    _joined(axis, x, bottom)
 
 
 def _modulated(axis: Axes, x: float, bottom: float) -> None:
@@ -254,21 +260,11 @@ def _modulated(axis: Axes, x: float, bottom: float) -> None:
     _down(axis, left, bottom, ROWS.maps - 0.115, ROWS.late + 0.2)
     _stages(axis, left, bottom + ROWS.late, BOTH_COLOUR, (0.64, 0.5))
     _down(axis, left, bottom, ROWS.late - 0.2, ROWS.features + 0.06)
-    _cells(axis, left, bottom + ROWS.features, [BOTH_COLOUR] * 4)
-    _down(axis, left, bottom, ROWS.features - 0.06, ROWS.head + 0.115)
-    _ending(axis, left, bottom)
+    _seen_together(axis, left, bottom)
     _vector(axis, right, bottom + ROWS.images - 0.05)
     _down(axis, right, bottom, ROWS.images - 0.11, ROWS.early + 0.115)
     _box(axis, right, bottom + ROWS.early, "small MLP", VECTOR_COLOUR, 0.76)
-    axis.text(
-        right - 0.02,
-        bottom + ROWS.maps,
-        "scale $\\gamma$\nshift $\\beta$",
-        fontsize=SMALL,
-        ha="center",
-        va="center",
-        zorder=4,
-    )
+    _text(axis, right - 0.02, bottom + ROWS.maps, "scale $\\gamma$\nshift $\\beta$")
     _down(axis, right, bottom, ROWS.early - 0.115, ROWS.maps + 0.17)
     _meet(axis, left, bottom + ROWS.maps, "$(1 + \\gamma) \\cdot \\mathrm{map} + \\beta$", 1.2)
     _arrow(axis, (right - 0.25, bottom + ROWS.maps), (left + 0.6, bottom + ROWS.maps))
@@ -276,7 +272,8 @@ def _modulated(axis: Axes, x: float, bottom: float) -> None:
 
 def _key(axis: Axes, x: float, top: float) -> None:
     """What the shapes and colours mean."""
-    axis.text(x, top + 0.02, "How to read it", fontsize=TEXT + 1, fontweight="bold", va="center")
+    write = partial(_text, axis, ha="left")
+    write(x, top + 0.02, "How to read it", TEXT + 1, fontweight="bold")
     lines = (
         ("Sentinel-2: optical, 12 bands", S2_COLOUR),
         ("Sentinel-1: radar, VV and VH", S1_COLOUR),
@@ -287,23 +284,11 @@ def _key(axis: Axes, x: float, top: float) -> None:
     for place, (text, colour) in enumerate(lines):
         y = top - 0.34 - 0.36 * place
         axis.add_patch(Rectangle((x, y - 0.08), 0.22, 0.16, color=colour))
-        axis.text(x + 0.32, y, text, fontsize=SMALL, va="center")
+        write(x + 0.32, y, text)
     _stages(axis, x + 0.22, top - 2.3, "#bbbbbb", (0.44, 0.34))
-    axis.text(
-        x + 0.55,
-        top - 2.3,
-        "two of the four stages of\nan encoder; maps shrink\nfrom stage to stage",
-        fontsize=SMALL,
-        va="center",
-    )
+    write(x + 0.55, top - 2.3, "two of the four stages of\nan encoder; maps shrink\nfrom stage to stage")
     _cells(axis, x + 0.22, top - 2.8, ["#bbbbbb"] * 3)
-    axis.text(x + 0.55, top - 2.8, "a vector: one number a cell", fontsize=SMALL, va="center")
+    write(x + 0.55, top - 2.8, "a vector: one number a cell")
     _box(axis, x + 0.22, top - 3.15, "head", "white", 0.44)
-    axis.text(x + 0.55, top - 3.15, "turns features into an\nanswer", fontsize=SMALL, va="center")
-    axis.text(
-        x,
-        top - 3.62,
-        "$\\gamma$ and $\\beta$: one number for each\nchannel, after every stage",
-        fontsize=SMALL,
-        va="center",
-    )
+    write(x + 0.55, top - 3.15, "turns features into an\nanswer")
+    write(x, top - 3.62, "$\\gamma$ and $\\beta$: one number for each\nchannel, after every stage")

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import rasterio
 from matplotlib.figure import Figure
@@ -11,7 +10,7 @@ from matplotlib.patches import Patch
 from rasterio.enums import Resampling
 
 from bengelib.errors import RasterError
-from bengelib.plot.style import DPI, noted
+from bengelib.plot.style import noted, subplots
 
 
 def plot_scene_map(path: str | Path, pixels: int = 800, note: str = "") -> Figure:
@@ -40,7 +39,7 @@ def plot_scene_map(path: str | Path, pixels: int = 800, note: str = "") -> Figur
     except (rasterio.errors.RasterioError, ValueError) as error:
         raise RasterError(f"{path} is no map of classes with a colour table ({error})") from error
     colours = np.array([palette.get(value, (0, 0, 0, 0)) for value in range(256)], dtype=np.uint8)
-    figure, axes = plt.subplots(figsize=(8.4, 6.0), layout="constrained", dpi=DPI)
+    figure, axes = subplots(figsize=(8.4, 6.0))
     metres = unit in ("metre", "m")
     scale = 1000 if metres else 1
     extent = (0, (bounds.right - bounds.left) / scale, 0, (bounds.top - bounds.bottom) / scale)

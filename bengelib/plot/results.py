@@ -5,17 +5,18 @@ says so wherever it is copied to. Figures of what a study found (`plot_intervals
 `plot_bars`, `plot_cosines`) are None where there is nothing to draw, so that a study without a table shows nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from bengelib.engine import History
 from bengelib.intervals import Interval
-from bengelib.plot.style import DPI, MARKERS, OKABE_ITO, noted
+from bengelib.plot.style import MARKERS, OKABE_ITO, noted, plain, subplots
 
 
 def plot_history(histories: Mapping[str, History], metric: str, label: str, note: str = "") -> Figure:
@@ -30,19 +31,14 @@ def plot_history(histories: Mapping[str, History], metric: str, label: str, note
     Raises:
         ValueError: a history has no such column, for example because `fit` got no validation samples.
     """
-    tables = {name: history.frame() for name, history in histories.items()}
-    for name, table in tables.items():
-        if metric not in table:
-            raise ValueError(f"the history of {name!r} has no column {metric!r}; it has {list(table.columns)}")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.3), dpi=DPI, layout="constrained")
-    for place, (name, history) in enumerate(histories.items()):
-        table, colour = tables[name], OKABE_ITO[place % 8]
-        left.plot(table.index, table["train/loss"], "--", color=colour, label=f"{name}, training")
-        left.plot(
-            table.index, table["val/loss"], color=colour, marker=MARKERS[place % 8], ms=4, label=f"{name}, validation"
-        )
-        right.plot(table.index, table[metric], color=colour, marker=MARKERS[place % 8], ms=4, label=name)
-        right.axvline(history.best_epoch, color=colour, lw=1, ls=":")
+    tables = _tables(histories, [metric])
+    figure, (left, right) = subplots(1, 2, figsize=(9, 3.3))
+    for place, (name, table) in enumerate(tables.items()):
+        style = _style(place)
+        left.plot(table.index, table["train/loss"], "--", color=style["color"], label=f"{name}, training")
+        left.plot(table.index, table["val/loss"], **style, ms=4, label=f"{name}, validation")
+        right.plot(table.index, table[metric], **style, ms=4, label=name)
+        right.axvline(histories[name].best_epoch, color=style["color"], lw=1, ls=":")
     left.set(xlabel="epoch", ylabel="loss (cross-entropy, nats)")
     right.set(xlabel="epoch (dotted: weights kept)", ylabel=label, ylim=(0, 1))
     right.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -61,7 +57,7 @@ def plot_confusion(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[s
     counts = np.array([[int(((truth == row) & (predicted == column)).sum()) for column in present] for row in present])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = 2.2 + 0.55 * len(present)
-    figure, axis = plt.subplots(figsize=(size + 0.8, size), dpi=DPI, layout="constrained")
+    figure, axis = subplots(figsize=(size + 0.8, size))
     drawn = axis.imshow(shares, cmap="cividis", vmin=0, vmax=1)
     for row in range(len(present)):
         for column in range(len(present)):
@@ -82,22 +78,15 @@ def plot_intervals(
     """Values with their 95 % intervals, one row each, and a dashed line at a named reference such as the baseline."""
     if not results:
         return None
-    figure, axis = plt.subplots(figsize=(7.5, 1.1 + 0.45 * len(results)), dpi=DPI, layout="constrained")
+    figure, axis = subplots(figsize=(7.5, 1.1 + 0.45 * len(results)))
+    beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "va": "center"}
     for place, (name, result) in enumerate(results.items()):
         axis.plot([result.low, result.high], [place, place], color=OKABE_ITO[0], lw=2)
         axis.plot(result.value, place, "o", color=OKABE_ITO[0])
         axis.annotate(
             f"{result.value:.3f}", (result.value, place), (0, 6), textcoords="offset points", ha="center", fontsize=8
         )
-        axis.annotate(
-            name,
-            (0, place),
-            (-6, 0),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-        )
+        axis.annotate(name, (0, place), (-6, 0), **beside)
     axis.set_yticks([])
     axis.set_ylim(len(results) - 0.4, -0.7)
     if reference:
@@ -122,20 +111,14 @@ def plot_curves(
     """
     if not any(curves.values()):
         return None
-    figure, axis = plt.subplots(figsize=(7.5, 4), dpi=DPI, layout="constrained")
+    figure, axis = subplots(figsize=(7.5, 4))
     for place, (name, curve) in enumerate(curves.items()):
-        x = sorted(curve)
-        colour = OKABE_ITO[place % 8]
-        axis.plot(x, [curve[at].value for at in x], color=colour, marker=MARKERS[place % 8], ms=5, label=name)
-        axis.fill_between(x, [curve[at].low for at in x], [curve[at].high for at in x], color=colour, alpha=0.15, lw=0)
+        _curve(axis, curve, 0.15, **_style(place), ms=5, label=name)
     if reference:
         axis.axhline(reference[1], color="black", ls="--", lw=1, label=reference[0])
     axis.set(xlabel=xlabel, ylabel=ylabel)
     if log:
-        shares = sorted({share for curve in curves.values() for share in curve})
-        axis.set_xscale("log")
-        axis.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
-        axis.set_xticks([], minor=True)
+        _share_axis(axis, curves.values(), " %")
     axis.grid(alpha=0.3)
     if len(curves) > 5:  # so many names would hide the curves
         axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
@@ -169,32 +152,18 @@ def plot_curve_panels(
         return None
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(3.4 * columns, 2.5 * rows + 0.6),
-        dpi=DPI,
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
+    figure, axes = subplots(
+        rows, columns, figsize=(3.4 * columns, 2.5 * rows + 0.6), sharex=True, sharey=True, squeeze=False
     )
-    shares = sorted({share for curve in (*curves.values(), *against.values()) for share in curve})
     for place, (axis, (name, curve)) in enumerate(zip(axes.flat, curves.items(), strict=False)):
         for other in curves.values():
-            axis.plot(sorted(other), [other[at].value for at in sorted(other)], color="0.8", lw=1)
+            _curve(axis, other, color="0.8", lw=1)
         for style, (title, base) in zip(("--", ":", "-.", "-"), against.items(), strict=False):
-            x = sorted(base)
-            axis.plot(
-                x, [base[at].value for at in x], color="black", ls=style, marker="*" if len(x) < 3 else "", label=title
-            )
-        x, colour = sorted(curve), OKABE_ITO[place % 6]
-        axis.fill_between(x, [curve[at].low for at in x], [curve[at].high for at in x], color=colour, alpha=0.2, lw=0)
-        axis.plot(x, [curve[at].value for at in x], color=colour, marker=MARKERS[place % 8], ms=5)
+            _curve(axis, base, color="black", ls=style, marker="*" if len(base) < 3 else "", label=title)
+        colour = OKABE_ITO[place % 6]
+        _curve(axis, curve, 0.2, color=colour, marker=MARKERS[place % 8], ms=5)
         axis.set_title(name, fontsize=10, color=colour, fontweight="bold")
-        axis.set_xscale("log")
-        axis.set_xticks(shares, [f"{100 * share:g}" for share in shares])
-        axis.set_xticks([], minor=True)
+        _share_axis(axis, (*curves.values(), *against.values()))
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(curves) :]:
         axis.set_visible(False)
@@ -209,27 +178,41 @@ def plot_curve_panels(
     return noted(figure, note)
 
 
+def _curve(axis: Axes, curve: Mapping[float, Interval], band: float = 0, **style: Any) -> None:
+    """Values over their conditions as a line and, where it shall be seen, the 95 % band of this opacity."""
+    x = sorted(curve)
+    if band:
+        low, high = ([getattr(curve[at], end) for at in x] for end in ("low", "high"))
+        axis.fill_between(x, low, high, color=style["color"], alpha=band, lw=0)
+    axis.plot(x, [curve[at].value for at in x], **style)
+
+
+def _share_axis(axis: Axes, curves: Iterable[Mapping[float, Interval]], unit: str = "") -> None:
+    """A logarithmic axis with a tick in percent at each share that one of the curves has."""
+    shares = sorted({share for curve in curves for share in curve})
+    axis.set_xscale("log")
+    axis.set_xticks(shares, [f"{100 * share:g}{unit}" for share in shares])
+    axis.set_xticks([], minor=True)
+
+
 def plot_bars(bars: Mapping[str, Mapping[str, Interval]], label: str, note: str = "") -> Figure | None:
     """Horizontal bars with intervals: `bars[group][name]`, a row a name, a colour and a hatch a group."""
     if not any(bars.values()):
         return None
     groups = list(bars)
     names = list(dict.fromkeys(name for group in bars.values() for name in group))
-    figure, axis = plt.subplots(
-        figsize=(8.5, 0.9 + len(names) * (0.16 + 0.16 * len(groups))), dpi=DPI, layout="constrained"
-    )
+    figure, axis = subplots(figsize=(8.5, 0.9 + len(names) * (0.16 + 0.16 * len(groups))))
     height = 0.8 / len(groups)
     for place, group in enumerate(groups):
         shown = [(row, bars[group][name]) for row, name in enumerate(names) if name in bars[group]]
         at = [row + (place - (len(groups) - 1) / 2) * height for row, _ in shown]
+        below = [max(0.0, interval.value - interval.low) for _, interval in shown]
+        above = [max(0.0, interval.high - interval.value) for _, interval in shown]
         axis.barh(
             at,
             [interval.value for _, interval in shown],
             height,
-            xerr=[
-                [max(0.0, interval.value - interval.low) for _, interval in shown],
-                [max(0.0, interval.high - interval.value) for _, interval in shown],
-            ],
+            xerr=[below, above],
             label=group,
             facecolor=OKABE_ITO[place % 8],
             hatch=("", "//", "..", "xx")[place % 4],
@@ -252,9 +235,7 @@ def plot_losses(losses: Mapping[str, Mapping[str, np.ndarray]], note: str = "") 
         losses: `losses[task][model]`, (S, epochs).
         note: printed in the lower corner.
     """
-    figure, axes = plt.subplots(
-        1, len(losses), figsize=(3.2 * len(losses), 3.0), dpi=DPI, squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(1, len(losses), figsize=(3.2 * len(losses), 3.0), squeeze=False)
     for axis, (task, models) in zip(axes.flat, losses.items(), strict=True):
         for place, (name, values) in enumerate(models.items()):
             _run_band(axis, np.arange(1, np.shape(values)[1] + 1), values, name, place)
@@ -276,15 +257,7 @@ def plot_cosines(cosines: Mapping[str, tuple[np.ndarray, np.ndarray]], note: str
     """
     if not cosines:
         return None
-    figure, axes = plt.subplots(
-        1,
-        len(cosines),
-        figsize=(3.2 * len(cosines), 3.0),
-        dpi=DPI,
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    figure, axes = subplots(1, len(cosines), figsize=(3.2 * len(cosines), 3.0), sharey=True, squeeze=False)
     for place, (axis, (pair, (steps, values))) in enumerate(zip(axes.flat, cosines.items(), strict=True)):
         _run_band(axis, np.asarray(steps), values, "mean over seeds", place)
         axis.axhline(0, color="black", ls="--", lw=1)
@@ -297,9 +270,9 @@ def plot_cosines(cosines: Mapping[str, tuple[np.ndarray, np.ndarray]], note: str
 
 def _run_band(axis: Axes, x: np.ndarray, values: np.ndarray, name: str, place: int) -> None:
     """The mean (T,) of runs (S, T) as a line, and from the lowest to the highest of them as a band."""
-    runs, colour = np.asarray(values, dtype=float), OKABE_ITO[place % 8]
-    axis.plot(x, runs.mean(axis=0), color=colour, marker=MARKERS[place % 8], ms=4, label=name)
-    axis.fill_between(x, runs.min(axis=0), runs.max(axis=0), color=colour, alpha=0.2, lw=0)
+    runs, style = np.asarray(values, dtype=float), _style(place)
+    axis.plot(x, runs.mean(axis=0), **style, ms=4, label=name)
+    axis.fill_between(x, runs.min(axis=0), runs.max(axis=0), color=style["color"], alpha=0.2, lw=0)
 
 
 def plot_monitor(histories: Mapping[str, History], columns: Mapping[str, str], note: str = "") -> Figure:
@@ -313,18 +286,11 @@ def plot_monitor(histories: Mapping[str, History], columns: Mapping[str, str], n
     Raises:
         ValueError: a history has no such column.
     """
-    tables = {name: history.frame() for name, history in histories.items()}
-    for name, table in tables.items():
-        if missing := [column for column in columns if column not in table]:
-            raise ValueError(f"the history of {name!r} has no columns {missing}; it has {list(table.columns)}")
-    figure, axes = plt.subplots(
-        1, len(columns), figsize=(3.6 * len(columns), 3), dpi=DPI, squeeze=False, layout="constrained"
-    )
+    tables = _tables(histories, list(columns))
+    figure, axes = subplots(1, len(columns), figsize=(3.6 * len(columns), 3), squeeze=False)
     for place, (name, table) in enumerate(tables.items()):
         for axis, column in zip(axes.flat, columns, strict=True):
-            axis.plot(
-                table.index, table[column], color=OKABE_ITO[place % 8], marker=MARKERS[place % 8], ms=4, label=name
-            )
+            axis.plot(table.index, table[column], **_style(place), ms=4, label=name)
     for axis, label in zip(axes.flat, columns.values(), strict=True):
         axis.set(xlabel="epoch", ylabel=label)
         axis.set_ylim(bottom=0)
@@ -344,7 +310,7 @@ def plot_embedding(points: np.ndarray, colourings: Mapping[str, Sequence[str] | 
         note: printed in the lower corner.
     """
     columns = len(colourings)
-    figure, axes = plt.subplots(1, columns, figsize=(3.9 * columns, 4.3), dpi=DPI, squeeze=False, layout="constrained")
+    figure, axes = subplots(1, columns, figsize=(3.9 * columns, 4.3), squeeze=False)
     for axis, (title, colouring) in zip(axes.flat, colourings.items(), strict=True):
         values = np.asarray(colouring)
         if np.issubdtype(values.dtype, np.number):
@@ -362,6 +328,23 @@ def plot_embedding(points: np.ndarray, colourings: Mapping[str, Sequence[str] | 
                 )
             axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False)
         axis.set_title(title, fontsize=10)
-        axis.set_xticks([])
-        axis.set_yticks([])
+        plain(axis)
     return noted(figure, note)
+
+
+def _style(place: int) -> dict[str, Any]:
+    """Colour and marker of the line at this place among the models."""
+    return {"color": OKABE_ITO[place % 8], "marker": MARKERS[place % 8]}
+
+
+def _tables(histories: Mapping[str, History], columns: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The histories as tables.
+
+    Raises:
+        ValueError: one lacks a column.
+    """
+    tables = {name: history.frame() for name, history in histories.items()}
+    for name, table in tables.items():
+        if missing := [column for column in columns if column not in table]:
+            raise ValueError(f"the history of {name!r} has no columns {missing}; it has {list(table.columns)}")
+    return tables

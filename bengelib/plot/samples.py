@@ -4,10 +4,9 @@
 says so wherever it is copied to.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
@@ -25,10 +24,11 @@ from bengelib.bands import (
     WEATHER,
 )
 from bengelib.errors import BandError
-from bengelib.plot.style import DPI, MARKERS, OKABE_ITO, noted
+from bengelib.plot.style import MARKERS, OKABE_ITO, noted, plain, subplots
 
 FALSE_COLOUR_BANDS = ("B08", "B04", "B03")
-_LAND_COVER_COLOURS = ListedColormap([*(entry.colour for entry in LAND_COVER), "white"])
+_LAND_COVER = (*((entry.label, entry.colour) for entry in LAND_COVER), ("no data", "white"))
+_LAND_COVER_COLOURS = ListedColormap([colour for _, colour in _LAND_COVER])
 
 
 def composite(
@@ -50,8 +50,12 @@ def composite(
     _check_names("s2", s2, names)
     chosen = [names.index(band) for band in bands] if set(bands) <= set(names) else [0, 0, 0]
     picture = np.moveaxis(np.asarray(s2)[chosen], 0, -1)
-    white = brightest if brightest is not None else max(0.12, float(np.quantile(picture, 0.99)))
-    return np.clip(picture / white, 0, 1) ** 0.8
+    return np.clip(picture / (brightest or _white(picture)), 0, 1) ** 0.8
+
+
+def _white(picture: np.ndarray) -> float:
+    """The reflectance to show as white: bright pixels of the picture, but no dark forest."""
+    return max(0.12, float(np.quantile(picture, 0.99)))
 
 
 def plot_sample(
@@ -90,9 +94,7 @@ def plot_sample(
     panels.append(("", "words"))
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(2.05 * columns, 2.25 * rows), dpi=DPI, squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(rows, columns, figsize=(2.05 * columns, 2.25 * rows), squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.axis("off")
     for axis, (title, kind) in zip(axes.flat, panels, strict=False):
@@ -103,14 +105,14 @@ def plot_sample(
         if isinstance(kind, tuple):
             axis.imshow(composite(arrays["s2"], s2_bands, kind))
         elif kind in ("land_cover", "predicted"):
-            _land_cover(axis, np.asarray(prediction["land_cover"]) if kind == "predicted" else arrays["land_cover"])
+            shown = _land_cover(axis, (arrays if kind == "land_cover" else prediction)["land_cover"])
+            axis.legend(handles=_legend(shown), fontsize=6, loc="lower left", framealpha=0.85)
         else:
             image = arrays["dem"][0] if kind == "dem" else arrays["s1"][int(kind.split(":")[1])]
             low, high = np.quantile(image, (0.005, 0.995))  # a few bright scatterers must not darken the rest
             drawn = axis.imshow(image, cmap="cividis" if kind == "dem" else "gray", vmin=low, vmax=high)
             figure.colorbar(drawn, ax=axis, fraction=0.046, pad=0.02).ax.tick_params(labelsize=7)
-        axis.set_xticks([])
-        axis.set_yticks([])
+        plain(axis)
         columns_shown = axis.get_images()[0].get_array().shape[1]
         axis.set_xlabel(f"{columns_shown / 100:g} km", fontsize=8)  # 10 m a pixel
     return noted(figure, note)
@@ -131,9 +133,7 @@ def plot_patches(
     pictures = [composite(np.asarray(sample["s2"]), s2_bands, bands) for sample in samples]
     columns = min(6, len(samples))
     rows = -(-len(samples) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(1.33 * columns, 1.6 * rows), dpi=DPI, squeeze=False, layout="constrained"
-    )
+    figure, axes = subplots(rows, columns, figsize=(1.33 * columns, 1.6 * rows), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for place, (axis, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
@@ -157,7 +157,7 @@ def plot_counts(labels: Mapping[str, np.ndarray], classes: Sequence[str], title:
     present = np.flatnonzero(sum(every.values())).tolist()
     counts = {split: numbers[present] for split, numbers in every.items()}
     classes = [classes[index] for index in present]
-    figure, axis = plt.subplots(figsize=(7.5, 3.2), dpi=DPI, layout="constrained")
+    figure, axis = subplots(figsize=(7.5, 3.2))
     width = 0.8 / len(splits)
     for place, split in enumerate(splits):
         positions = np.arange(len(classes)) + (place - (len(splits) - 1) / 2) * width
@@ -183,24 +183,12 @@ def plot_map(lonlat: np.ndarray, groups: Sequence[str], title: str = "", note: s
     names = np.asarray(groups)
     _, member, sizes = np.unique(np.round(lonlat * 5), axis=0, return_inverse=True, return_counts=True)
     centre = lonlat[member.ravel() == sizes.argmax()].mean(axis=0)  # of the fullest fifth of a degree
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.8), dpi=DPI, layout="constrained")
+    figure, axes = subplots(1, 2, figsize=(10, 4.8))
     for axis, size in zip(axes, (12, 90), strict=True):
         for place, name in enumerate(sorted(set(groups))):
             chosen = lonlat[names == name]
-            axis.scatter(
-                chosen[:, 0],
-                chosen[:, 1],
-                s=size,
-                alpha=0.75,
-                c=OKABE_ITO[place % 8],
-                marker=MARKERS[place % 8],
-                linewidths=0,
-                label=f"{name} ({len(chosen)})",
-            )
-        axis.set_xlabel("longitude (degrees east)")
-        axis.set_ylabel("latitude (degrees north)")
-        axis.set_aspect(1 / np.cos(np.deg2rad(centre[1])))
-        axis.grid(alpha=0.3)
+            _scatter(axis, chosen, OKABE_ITO[place % 8], place, s=size, alpha=0.75, label=f"{name} ({len(chosen)})")
+        _degrees(axis, centre[1])
     axes[0].legend(fontsize=8, loc="lower right")
     axes[0].set_title(title, fontsize=10)
     axes[1].set(xlim=(centre[0] - 0.1, centre[0] + 0.1), ylim=(centre[1] - 0.1, centre[1] + 0.1))
@@ -229,7 +217,7 @@ def plot_gates(
     note: str = "",
 ) -> Figure:
     """A patch in both sensors and the weight (h, w) in [0, 1] that the gates give to each modality at each place."""
-    figure, axes = plt.subplots(1, 2 + len(gates), figsize=(2.0 * (2 + len(gates)), 2.3), dpi=DPI, layout="constrained")
+    figure, axes = subplots(1, 2 + len(gates), figsize=(2.0 * (2 + len(gates)), 2.3))
     axes[0].imshow(composite(np.asarray(sample["s2"]), s2_bands))
     axes[0].set_title("Sentinel-2", fontsize=10)
     axes[1].imshow(np.asarray(sample["s1"])[0], cmap="gray")
@@ -239,8 +227,7 @@ def plot_gates(
         axis.set_title(f"weight of {key}", fontsize=10)
     figure.colorbar(drawn, ax=axes[-1], fraction=0.046)
     for axis in axes:
-        axis.set_xticks([])
-        axis.set_yticks([])
+        plain(axis)
     return noted(figure, note)
 
 
@@ -266,41 +253,24 @@ def plot_maps(
     """
     pictures = [composite(np.asarray(sample["s2"]), s2_bands) for sample in samples]
     truth = [np.asarray(sample["land_cover"]) for sample in samples]
-    rows = {
-        "WorldCover": truth,
-        **{name: [np.asarray(each) for each in maps] for name, maps in (predictions or {}).items()},
-    }
-    figure, axes = plt.subplots(
-        1 + len(rows),
-        len(samples),
-        figsize=(1.6 * len(samples) + 0.4, 1.75 * (1 + len(rows)) + 0.6),
-        dpi=DPI,
-        squeeze=False,
-        layout="constrained",
-    )
+    rows = {"WorldCover": truth, **(predictions or {})}
+    size = (1.6 * len(samples) + 0.4, 1.75 * (1 + len(rows)) + 0.6)
+    figure, axes = subplots(1 + len(rows), len(samples), figsize=size, squeeze=False)
     for axis in axes.flat:
-        axis.set_xticks([])
-        axis.set_yticks([])
+        plain(axis)
     axes[0, 0].set_ylabel("Sentinel-2", fontsize=8)
     for place, (axis, picture) in enumerate(zip(axes[0], pictures, strict=True)):
         axis.imshow(picture)
         axis.set_title(titles[place] if place < len(titles) else "", fontsize=8)
-    shown = set()
+    shown: set[int] = set()
     for line, (name, maps) in zip(axes[1:], rows.items(), strict=True):
         line[0].set_ylabel(name, fontsize=8)
         for axis, classes, real in zip(line, maps, truth, strict=True):
-            filled = np.where(classes == IGNORE_INDEX, len(LAND_COVER), classes)
-            shown |= set(np.unique(filled).tolist())
-            axis.imshow(filled, cmap=_LAND_COVER_COLOURS, vmin=0, vmax=len(LAND_COVER), interpolation="nearest")
+            shown |= _land_cover(axis, classes)
             known = real != IGNORE_INDEX
             if maps is not truth and known.any():
-                axis.set_xlabel(f"{(classes == real)[known].mean():.0%} agree", fontsize=8)
-    entries = [*((entry.label, entry.colour) for entry in LAND_COVER), ("no data", "white")]
-    handles = [
-        Patch(facecolor=entries[index][1], edgecolor="black", linewidth=0.5, label=entries[index][0])
-        for index in sorted(shown)
-    ]
-    figure.legend(handles=handles, fontsize=7.5, loc="outside upper center", ncols=4)
+                axis.set_xlabel(f"{(np.asarray(classes) == real)[known].mean():.0%} agree", fontsize=8)
+    figure.legend(handles=_legend(shown), fontsize=7.5, loc="outside upper center", ncols=4)
     return noted(figure, note)
 
 
@@ -313,19 +283,26 @@ def plot_regions(lonlat: np.ndarray, regions: np.ndarray, centres: np.ndarray, n
         centres: (K, 2) degrees.
         note: printed in the lower corner.
     """
-    figure, axis = plt.subplots(figsize=(7, 5.4), dpi=DPI, layout="constrained")
+    figure, axis = subplots(figsize=(7, 5.4))
     for region in np.unique(regions):
-        chosen = lonlat[regions == region]
-        axis.scatter(
-            chosen[:, 0], chosen[:, 1], s=14, c=OKABE_ITO[region % 7], marker=MARKERS[region % 8], alpha=0.8, lw=0
-        )
+        _scatter(axis, lonlat[regions == region], OKABE_ITO[region % 7], region, s=14, alpha=0.8)
     for region, (lon, lat) in enumerate(centres):
         box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "black", "lw": 0.5, "alpha": 0.85}
         axis.text(lon, lat, str(region), fontsize=8, ha="center", va="center", bbox=box)
-    axis.set(xlabel="longitude (degrees east)", ylabel="latitude (degrees north)")
-    axis.set_aspect(1 / np.cos(np.deg2rad(lonlat[:, 1].mean())))
-    axis.grid(alpha=0.3)
+    _degrees(axis, lonlat[:, 1].mean())
     return noted(figure, note)
+
+
+def _scatter(axis: Axes, lonlat: np.ndarray, colour: str, place: int, **options: Any) -> None:
+    """Points (N, 2) of one group, with the marker of its place among the groups."""
+    axis.scatter(lonlat[:, 0], lonlat[:, 1], c=colour, marker=MARKERS[place % 8], lw=0, **options)
+
+
+def _degrees(axis: Axes, lat: float) -> None:
+    """Make a map of an axis: named in degrees, and to scale at this latitude."""
+    axis.set(xlabel="longitude (degrees east)", ylabel="latitude (degrees north)")
+    axis.set_aspect(1 / np.cos(np.deg2rad(lat)))
+    axis.grid(alpha=0.3)
 
 
 def plot_reconstructions(
@@ -347,38 +324,30 @@ def plot_reconstructions(
     """
     first = np.asarray(next(iter(images.values())))
     shown = [list(s2_bands).index(band) if band in s2_bands else 0 for band in bands]
-    figure, axes = plt.subplots(
-        len(images),
-        len(first),
-        figsize=(1.6 * len(first) + 0.3, 1.65 * len(images)),
-        dpi=DPI,
-        squeeze=False,
-        layout="constrained",
-    )
+    size = (1.6 * len(first) + 0.3, 1.65 * len(images))
+    figure, axes = subplots(len(images), len(first), figsize=size, squeeze=False)
     for row, (name, patches) in zip(axes, images.items(), strict=True):
         for column, (axis, patch) in enumerate(zip(row, np.asarray(patches), strict=True)):
-            white = max(0.12, float(np.quantile(first[column][shown], 0.99)))
             hidden = np.isnan(patch).any(axis=0)  # (H, W)
-            picture = composite(np.nan_to_num(patch), s2_bands, bands, white)
+            picture = composite(np.nan_to_num(patch), s2_bands, bands, _white(first[column][shown]))
             picture[hidden] = 0.5
             axis.imshow(picture)
-            axis.set_xticks([])
-            axis.set_yticks([])
+            plain(axis)
         row[0].set_ylabel(name, fontsize=9)
     return noted(figure, note)
 
 
-def _land_cover(axis: Axes, classes: np.ndarray) -> None:
-    """A WorldCover map with the legend of the classes that it has."""
-    colours = ListedColormap([*(entry.colour for entry in LAND_COVER), "white"])
-    shown = np.where(classes == IGNORE_INDEX, len(LAND_COVER), classes)
-    axis.imshow(shown, cmap=colours, vmin=0, vmax=len(LAND_COVER), interpolation="nearest")
-    labels = [*((entry.label, entry.colour) for entry in LAND_COVER), ("no data", "white")]
-    handles = [
-        Patch(facecolor=labels[index][1], edgecolor="black", linewidth=0.5, label=labels[index][0])
-        for index in np.unique(shown)
-    ]
-    axis.legend(handles=handles, fontsize=6, loc="lower left", framealpha=0.85)
+def _land_cover(axis: Axes, classes: Any) -> set[int]:
+    """Show a WorldCover map (H, W) of class indices; the entries of `_LAND_COVER` that it has."""
+    shown = np.where(np.asarray(classes) == IGNORE_INDEX, len(LAND_COVER), classes)
+    axis.imshow(shown, cmap=_LAND_COVER_COLOURS, vmin=0, vmax=len(LAND_COVER), interpolation="nearest")
+    return set(np.unique(shown).tolist())
+
+
+def _legend(shown: Iterable[int]) -> list[Patch]:
+    """The colours of these entries of `_LAND_COVER`, with their names."""
+    entries = [_LAND_COVER[index] for index in sorted(shown)]
+    return [Patch(facecolor=colour, edgecolor="black", linewidth=0.5, label=label) for label, colour in entries]
 
 
 def _words(axis: Axes, arrays: Mapping[str, np.ndarray], prediction: Mapping[str, Any], patch_id: str) -> None:

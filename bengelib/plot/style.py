@@ -3,12 +3,21 @@
 Colours are Okabe-Ito or viridis/cividis, which stay apart for colour-blind readers, or those of a published legend.
 """
 
+from functools import partial
+
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-DPI = 80
+subplots = partial(plt.subplots, dpi=80, layout="constrained")
+
+
+def plain(axis: Axes) -> None:
+    """Take the ticks off an axis that shows a picture."""
+    axis.set_xticks([])
+    axis.set_yticks([])
 
 
 def noted(figure: Figure, note: str) -> Figure:

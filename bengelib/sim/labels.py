@@ -46,78 +46,53 @@ def corine_labels(kind: NDArray[np.uint8], height: float, zone: int, draw: float
     urban = total(Kind.HOUSES, Kind.CITY, Kind.GARDEN, Kind.ROAD)
     names: set[str] = set()
 
-    if total(Kind.CITY) > 0.12:
-        names.add("Continuous urban fabric")
-    if urban > 0.055:
-        names.add("Discontinuous urban fabric")
-    if total(Kind.INDUSTRY) > 0.02:
-        names.add("Industrial or commercial units")
-    if total(Kind.ROAD) > 0.06:
-        names.add("Road and rail networks and associated land")
-    if total(Kind.QUARRY) > 0.03:
-        names.add("Mineral extraction sites")
+    def add(name: str, there: bool) -> None:
+        if there:
+            names.add(name)
+
+    add("Continuous urban fabric", total(Kind.CITY) > 0.12)
+    add("Discontinuous urban fabric", urban > 0.055)
+    add("Industrial or commercial units", total(Kind.INDUSTRY) > 0.02)
+    add("Road and rail networks and associated land", total(Kind.ROAD) > 0.06)
+    add("Mineral extraction sites", total(Kind.QUARRY) > 0.03)
     small_fields = farmland > 0.18 and 0.07 < arable < 0.85 * farmland and grass > 0.06
-    if small_fields and natural < 0.5 and draw < 0.85:
-        names.add("Complex cultivation patterns")
-    if 0.09 < farmland < 0.75 and natural > 0.1 and (draw > 0.35 or small_fields):
-        names.add("Land principally occupied by agriculture, with significant areas of natural vegetation")
-    if arable > 0.14 or (arable > 0.05 and not names):
-        irrigated = dry and total(Kind.SUMMER_CROP) > 0.12
-        names.add("Permanently irrigated land" if irrigated else "Non-irrigated arable land")
-    if total(Kind.RICE) > 0.06:
-        names.add("Rice fields")
-    if permanent > 0.06:
-        choices = ("Olive groves", "Vineyards", "Fruit trees and berry plantations") if dry else (
-            "Vineyards", "Fruit trees and berry plantations", "Vineyards")  # fmt: skip
-        names.add(choices[int(3 * draw)])
-    if grass > 0.24:
-        names.add("Natural grassland" if height > 900 else "Pastures")
-    if wild_grass > 0.3:
-        names.add("Pastures" if draw < 0.3 else "Natural grassland" if draw > 0.9 else "Non-irrigated arable land")
-    if dry and total(Kind.OAK) > 0.03 and wild_grass > 0.06:
-        names.add("Agro-forestry areas")
-    if conifer > 0.07:
-        names.add("Coniferous forest")
-    if broadleaf > 0.1 or (dry and total(Kind.OAK) > 0.2):
-        names.add("Broad-leaved forest")
-    if mixed > 0.06 or min(conifer, broadleaf) > 0.05:
-        names.add("Mixed forest")
-    if young > 0.07 or (total(Kind.SHRUB) > 0.12 and draw < 0.6):
-        names.add("Transitional woodland/shrub")
-    if total(Kind.SHRUB) > 0.25 and draw >= 0.4:
-        names.add("Sclerophyllous vegetation" if dry else "Transitional woodland/shrub")
-    if total(Kind.HEATH) > 0.12:
-        names.add("Moors and heathland")
-    if total(Kind.ROCK) > 0.18:
-        names.add("Bare rock")
-    if 0.08 < total(Kind.ROCK) <= 0.18 or total(Kind.MOSS) > 0.1:
-        names.add("Sparsely vegetated areas")
-    if total(Kind.SAND) > 0.02 and total(Kind.SEA) > 0:
-        names.add("Beaches, dunes, sands")
-    if total(Kind.MIRE) > 0.05:
-        names.add("Peatbogs")
-    if total(Kind.MARSH) > 0.07:
-        names.add("Salt marshes" if total(Kind.SEA) > 0 else "Inland marshes")
-    if total(Kind.GLACIER) > 0.3:
-        names.add("Bare rock")
-    if total(Kind.LAKE) > 0.02:
-        names.add("Water bodies")
-    if total(Kind.RIVER) > 0.03:
-        names.add("Water courses")
-    if total(Kind.SEA) > 0.01:
-        names.add("Sea and ocean")
+    add("Complex cultivation patterns", small_fields and natural < 0.5 and draw < 0.85)
+    between = 0.09 < farmland < 0.75 and natural > 0.1 and (draw > 0.35 or small_fields)
+    add("Land principally occupied by agriculture, with significant areas of natural vegetation", between)
+    irrigated = dry and total(Kind.SUMMER_CROP) > 0.12
+    arable_land = "Permanently irrigated land" if irrigated else "Non-irrigated arable land"
+    add(arable_land, arable > 0.14 or (arable > 0.05 and not names))
+    add("Rice fields", total(Kind.RICE) > 0.06)
+    woody = ("Olive groves", "Vineyards", "Fruit trees and berry plantations") if dry else (
+        "Vineyards", "Fruit trees and berry plantations", "Vineyards")  # fmt: skip
+    add(woody[int(3 * draw)], permanent > 0.06)
+    add("Natural grassland" if height > 900 else "Pastures", grass > 0.24)
+    wild_use = "Pastures" if draw < 0.3 else "Natural grassland" if draw > 0.9 else "Non-irrigated arable land"
+    add(wild_use, wild_grass > 0.3)
+    add("Agro-forestry areas", dry and total(Kind.OAK) > 0.03 and wild_grass > 0.06)
+    add("Coniferous forest", conifer > 0.07)
+    add("Broad-leaved forest", broadleaf > 0.1 or (dry and total(Kind.OAK) > 0.2))
+    add("Mixed forest", mixed > 0.06 or min(conifer, broadleaf) > 0.05)
+    add("Transitional woodland/shrub", young > 0.07 or (total(Kind.SHRUB) > 0.12 and draw < 0.6))
+    add("Sclerophyllous vegetation" if dry else "Transitional woodland/shrub", total(Kind.SHRUB) > 0.25 and draw >= 0.4)
+    add("Moors and heathland", total(Kind.HEATH) > 0.12)
+    add("Bare rock", total(Kind.ROCK) > 0.18)
+    add("Sparsely vegetated areas", 0.08 < total(Kind.ROCK) <= 0.18 or total(Kind.MOSS) > 0.1)
+    add("Beaches, dunes, sands", total(Kind.SAND) > 0.02 and total(Kind.SEA) > 0)
+    add("Peatbogs", total(Kind.MIRE) > 0.05)
+    add("Salt marshes" if total(Kind.SEA) > 0 else "Inland marshes", total(Kind.MARSH) > 0.07)
+    add("Bare rock", total(Kind.GLACIER) > 0.3)
+    add("Water bodies", total(Kind.LAKE) > 0.02)
+    add("Water courses", total(Kind.RIVER) > 0.03)
+    add("Sea and ocean", total(Kind.SEA) > 0.01)
     if not names:
-        names.add(_largest(conifer, mixed, broadleaf, young, arable, grass + wild_grass))
+        shares = {
+            "Coniferous forest": conifer,
+            "Mixed forest": mixed,
+            "Broad-leaved forest": broadleaf,
+            "Transitional woodland/shrub": young,
+            "Non-irrigated arable land": arable,
+            "Pastures": grass + wild_grass,
+        }
+        names.add(max(shares, key=lambda name: shares[name]))
     return [name for name in CORINE_43 if name in names]
-
-
-def _largest(conifer: float, mixed: float, broadleaf: float, young: float, arable: float, grass: float) -> str:
-    ranked = {
-        "Coniferous forest": conifer,
-        "Mixed forest": mixed,
-        "Broad-leaved forest": broadleaf,
-        "Transitional woodland/shrub": young,
-        "Non-irrigated arable land": arable,
-        "Pastures": grass,
-    }
-    return max(ranked, key=lambda name: ranked[name])

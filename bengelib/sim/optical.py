@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from bengelib.bands import PATCH_SIZE, S2
 from bengelib.sim.procedural import Array, fractal, gaussian, hash_lattice, key_of, rehash, smooth, uniform, white
-from bengelib.sim.scene import Kind, Scene
+from bengelib.sim.scene import Kind, Scene, threshold_of
 
 MARGIN = 8
 """Pixels around a patch that blur, slopes and shadows need."""
@@ -325,10 +325,8 @@ def _snow(
     """Lay snow on open ground and lakes; canopies hide most of it."""
     if conditions.snow <= 0:
         return picture
-    from bengelib.sim.scene import _above
-
     field = fractal(key_of(date_key, 1), x, y, (700.0, 260.0), 0.5) + 0.4 * ground.relief
-    depth = 1 / (1 + np.exp(-(field / np.float32(1.08) - _above(conditions.snow)) / np.float32(0.12)))
+    depth = 1 / (1 + np.exp(-(field / np.float32(1.08) - threshold_of(conditions.snow)) / np.float32(0.12)))
     holes = fractal(key_of(date_key, 2), x, y, (40.0, 14.0, 5.0), 0.8)
     late = conditions.time.month in (4, 5, 11, 12)
     melt = 1.0 if late else -0.6
@@ -348,11 +346,9 @@ def _clouds(
     zenith: float, azimuth: float,
 ) -> Array:  # fmt: skip
     """Draw fair-weather clouds and, away from the sun, their shadows."""
-    from bengelib.sim.scene import _above
-
     sizes = (150.0, 64.0, 27.0, 11.0)
     reach = 120.0 * np.tan(min(zenith, 1.3))
-    threshold = _above(conditions.cloudy)
+    threshold = threshold_of(conditions.cloudy)
     shade = fractal(key_of(date_key, 4), x + reach * np.sin(azimuth), y - reach * np.cos(azimuth), sizes, 0.62)
     picture = picture * (1 - 0.55 * np.clip((shade - threshold) / 0.35, 0, 1))
     veil = np.clip((fractal(key_of(date_key, 4), x, y, sizes, 0.62) - threshold) / 0.5, 0, 1)

@@ -105,7 +105,7 @@ class Scene:
     relief: Array
 
 
-def _above(share: float) -> float:
+def threshold_of(share: float) -> float:
     """Threshold that a standard normal field exceeds on `share` of the area."""
     return float(ndtri(1 - min(max(share, 1e-6), 1 - 1e-6)))
 
@@ -237,7 +237,7 @@ def scene(
     # Open land: crops, grass, shrub by parcel
     farmed = 0.75 * fractal(key(7), x, y, (420.0, 170.0), 0.6) + 0.25 * gaussian(rehash(block, 9))
     farmed = (farmed + 0.55 * gaussian(rehash(parcel, 2)) - 0.3 * broad) / np.float32(1.06)
-    is_crop = farmed > _above(land.crop)
+    is_crop = farmed > threshold_of(land.crop)
     bounds = np.cumsum(land.crops) / sum(land.crops)
     crop = np.searchsorted(bounds, chance.ravel(), side="right").reshape(chance.shape)
     kind = np.where(is_crop, Kind.WINTER_CEREAL + crop, 0).astype(np.uint8)
@@ -248,12 +248,12 @@ def scene(
     wild = fractal(key(8), x, y, (260.0, 95.0, 36.0, 13.0, 5.0), 0.62)
     wild = (wild + 0.35 * broad + 0.25 * fine + 0.2 * gaussian(rehash(parcel, 3))) / np.float32(1.11)
     if land.shrub:
-        kind = np.where(~is_crop & (wild > _above(land.shrub / (1 - land.crop))), Kind.SHRUB, kind)
+        kind = np.where(~is_crop & (wild > threshold_of(land.shrub / (1 - land.crop))), Kind.SHRUB, kind)
     if land.heath:
-        kind = np.where(~is_crop & (wild > _above(land.heath / (1 - land.crop))), Kind.HEATH, kind)
+        kind = np.where(~is_crop & (wild > threshold_of(land.heath / (1 - land.crop))), Kind.HEATH, kind)
     if land.savanna:
         sparse = fractal(key(9), x, y, (300.0, 120.0), 0.6) + 0.5 * gaussian(rehash(block, 6))
-        here = (sparse / np.float32(1.12) > _above(land.savanna)) & np.isin(kind, (Kind.PASTURE, Kind.DRY_GRASS))
+        here = (sparse / np.float32(1.12) > threshold_of(land.savanna)) & np.isin(kind, (Kind.PASTURE, Kind.DRY_GRASS))
         crowns = fractal(key(10), x, y, (14.0, 3.4, 1.6), 0.9)
         kind = np.where(here & (crowns > 0.1 + 0.9 * uniform(rehash(block, 8))), Kind.OAK, kind)
 
@@ -270,14 +270,14 @@ def scene(
     ragged = fractal(key(13), x, y, (44.0, 19.0, 8.0), 0.65)
     straight = uniform(rehash(block, 10)) < 0.65
     wooded = wooded + 0.5 * broad + np.where(straight, 0.42 * gaussian(rehash(parcel, 5)) + 0.1 * ragged, 0.42 * ragged)
-    forest = wooded / np.float32(1.2) > _above(land.forest)
+    forest = wooded / np.float32(1.2) > threshold_of(land.forest)
     wiggle = np.float32(2.2) * smooth(key(31), x, y, 11.0)
     stand, stand_edge, stand_border, _, _ = cells(
         key(14), (bent_x + wiggle) / np.float32(34), (bent_y - wiggle) / np.float32(34), 1.0
     )
     leaf = fractal(key(15), x, y, (320.0, 90.0, 30.0), 0.65) + 0.5 * gaussian(rehash(stand, 1)) + 0.4 * broad
     leaf = leaf / np.float32(1.19)
-    pure, some = _above(land.conifer * 0.7), _above(min(land.conifer * 1.25, 1.0))
+    pure, some = threshold_of(land.conifer * 0.7), threshold_of(min(land.conifer * 1.25, 1.0))
     deciduous = np.where(uniform(rehash(stand, 2)) < land.evergreen, Kind.EVERGREEN, Kind.BROADLEAF)
     trees = np.where(leaf > pure, Kind.CONIFER, np.where(leaf > some, Kind.MIXED, deciduous))
     age = uniform(rehash(stand, 3))
@@ -291,7 +291,7 @@ def scene(
     # Mires and bogs
     wet = fractal(key(16), x, y, (170.0, 66.0, 26.0, 10.0), 0.62) - 0.35 * broad - 0.25 * fine
     wet = wet / np.float32(1.09)
-    is_mire = wet > _above(land.wetland)
+    is_mire = wet > threshold_of(land.wetland)
     kind = np.where(is_mire, Kind.MIRE, kind)
 
     # High ground and bare ground
@@ -301,7 +301,7 @@ def scene(
     kind = np.where((height > 1500) & (height + 160 * worn > 2500), Kind.GLACIER, kind)
     if land.base > 180 and land.conifer > 0.6 and land.base < 300:
         kind = np.where((broad > 1.9) & (worn > 0.2), Kind.MOSS, kind)
-    kind = np.where(~forest & ~is_crop & (worn + 0.4 * wild > 1.08 * _above(land.bare * 1.5)), Kind.ROCK, kind)
+    kind = np.where(~forest & ~is_crop & (worn + 0.4 * wild > 1.08 * threshold_of(land.bare * 1.5)), Kind.ROCK, kind)
     pit, _, _, pit_x, pit_y = cells(key(18), bent_x / np.float32(420), bent_y / np.float32(420))
     pit_size = (6 + 22 * uniform(rehash(pit, 1))) * (uniform(rehash(pit, 2)) < 0.12 + 4 * land.bare)
     outline = np.hypot(pit_x, 1.4 * pit_y) * 420 * np.exp(0.45 * smooth(key(32), x, y, 14.0))
@@ -324,7 +324,7 @@ def scene(
     lake = lake + 0.65 * smooth_at(key(25), long_x / np.float32(50), long_y / np.float32(50))
     lake = lake + 0.42 * fractal(key(26), x, y, (42.0, 18.0, 8.0), 0.7) - 0.3 * broad
     lake = lake / np.float32(1.3)
-    shore = _above(land.lake)
+    shore = threshold_of(land.lake)
     is_lake = lake > shore
     kind = np.where((lake > shore - 0.13) & (worn > 0.9), Kind.MARSH, kind)
     kind = np.where(is_lake, Kind.LAKE, kind)

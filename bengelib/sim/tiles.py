@@ -141,9 +141,17 @@ _ALPINE = Landscape(
     base=780, relief=360, lake=0.004, river=3, forest=0.62, conifer=0.8, crop=0.25, towns=0.45, roads=0.5, parcel=10,
     bare=0.012, zones=((26, 0.62), (27, 0.37), (29, 0.01)),
 )  # fmt: skip
+_SWISS_PLATEAU = Landscape(
+    base=560, relief=130, lake=0.035, forest=0.36, conifer=0.6, crop=0.45, towns=1.1, roads=0.9, parcel=9,
+    crops=(4, 0.8, 2.5, 1, 1.5, 0.3, 0), zones=((15, 0.45), (26, 0.55)),
+)  # fmt: skip
 _PANNONIAN = Landscape(
     base=230, relief=60, lake=0.006, river=4, forest=0.28, conifer=0.25, crop=0.72, crops=(4, 1, 3, 1, 1, 0.8, 0),
     towns=0.7, roads=0.8, parcel=11, hedges=0.1, zones=((26, 1.0),),
+)  # fmt: skip
+_BACKA = _PANNONIAN._replace(
+    base=85, relief=6, forest=0.08, conifer=0.0, crop=0.86, crops=(3, 0.5, 6, 0.5, 1.5, 0.2, 0), river=14,
+    parcel=13, towns=0.4, wetland=0.012, zones=((25, 0.15), (26, 0.85)),
 )  # fmt: skip
 _SERBIA = Landscape(
     base=480, relief=210, lake=0.002, river=3, forest=0.48, conifer=0.06, crop=0.45, crops=(3, 0.3, 4, 0.7, 0.5, 1, 0),
@@ -175,19 +183,7 @@ LANDSCAPES: dict[str, Landscape] = {
     "31UER": _BELGIUM,
     "31UGR": _BELGIUM._replace(base=380, relief=70, forest=0.48, crop=0.4, towns=0.6),
     "31UGS": _BELGIUM._replace(base=330, relief=90, forest=0.40, crop=0.3),
-    "32TMT": Landscape(
-        base=560,
-        relief=130,
-        lake=0.035,
-        forest=0.36,
-        conifer=0.6,
-        crop=0.45,
-        towns=1.1,
-        roads=0.9,
-        parcel=9,
-        crops=(4, 0.8, 2.5, 1, 1.5, 0.3, 0),
-        zones=((15, 0.45), (26, 0.55)),
-    ),
+    "32TMT": _SWISS_PLATEAU,
     "33TWM": _ALPINE._replace(base=560, relief=230, conifer=0.5, crop=0.5, zones=((26, 0.9), (27, 0.1))),
     "33TWN": _ALPINE,
     "33TXN": _PANNONIAN._replace(base=260, relief=110, forest=0.4, lake=0.03),
@@ -196,19 +192,7 @@ LANDSCAPES: dict[str, Landscape] = {
     "33UWQ": _PANNONIAN._replace(base=480, relief=80, forest=0.42, conifer=0.8),
     "33UXP": _PANNONIAN._replace(towns=1.0),
     "33UXQ": _PANNONIAN,
-    "34TCR": _PANNONIAN._replace(
-        base=85,
-        relief=6,
-        forest=0.08,
-        conifer=0.0,
-        crop=0.86,
-        crops=(3, 0.5, 6, 0.5, 1.5, 0.2, 0),
-        river=14,
-        parcel=13,
-        towns=0.4,
-        wetland=0.012,
-        zones=((25, 0.15), (26, 0.85)),
-    ),
+    "34TCR": _BACKA,
     "34TCS": _PANNONIAN._replace(
         base=100, relief=7, forest=0.1, conifer=0.0, crop=0.82, crops=(3, 0.5, 6, 0.5, 1, 1, 0)
     ),

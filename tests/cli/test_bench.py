@@ -1,6 +1,5 @@
 import json
 import subprocess
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -8,12 +7,11 @@ import pytest
 import torch
 
 from bengelib.cli import bench, bench_pretrain
-from bengelib.cli.bench import bench_loader, bench_train, describe
+from bengelib.cli.bench import bench_loader, describe
 from bengelib.data.dataset import BENGE
 from bengelib.data.tables import read_meta
 from bengelib.errors import BengeError
 from bengelib.recipes.pretraining import build_encoder
-from bengelib.resnet import ResNetEncoder
 from tests import fake_tree as fake
 
 
@@ -46,14 +44,6 @@ def test_an_idea_of_a_layout_holds_the_same_numbers(tree, tmp_path):
     read = bench._full_resolution(packed, tmp_path)
     expected = bench.decode(packed.read_batch([5, 1]), normalized=True)
     torch.testing.assert_close(read([5, 1])["s2"], expected["s2"], rtol=0, atol=0.002)  # rounded to whole numbers
-
-
-def test_training_from_both_sources_is_timed(tree, monkeypatch):
-    monkeypatch.setattr(bench, "ResNetEncoder", partial(ResNetEncoder, width=0.125))
-    table = bench_train(tree, batch_size=4, rounds=1, progress=False)
-    assert list(table.index) == ["in memory, decoded", "PackedBENGE"]
-    assert (table["samples/s"] > 0).all()
-    assert table["of in memory"].iloc[0] == 1
 
 
 def test_the_table_prints_as_markdown():
