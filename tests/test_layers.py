@@ -19,7 +19,6 @@ MODULES = sorted(
 WINGS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file())
 TESTED_ELSEWHERE = {
     "cli/bench_views": "cli/test_bench.py",
-    "course/checks_fusion": "course/test_checks.py",
     "course/checks_intervals": "course/test_checks.py",
     "data/batches": "test_engine.py",
     "data/csv_text": "data/test_tables.py",
