@@ -1,4 +1,4 @@
-"""The command line: `python -m bengelib simulate|fetch|pack|pretrain|probe|bench`, each with `--help`."""
+"""The command line: `python -m bengelib simulate|fetch|pack|methods|pretrain|probe|bench`, each with `--help`."""
 
 import argparse
 import io
@@ -10,8 +10,9 @@ from functools import partial
 from typing import Any
 
 from bengelib.errors import BengeError
-from bengelib.methods import METHODS
+from bengelib.methods import METHODS, TABLE
 
+FUSIONS = ("early", "feature", "late", "film", "decision")
 PRECISIONS = ("auto", "no", "bf16", "fp16")
 FAILED = 2
 """Exit status after an error."""
@@ -91,10 +92,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--verify", action="store_true", help="compare the finished pack with its hashes")
     command.set_defaults(run=_pack)
 
+    command = commands.add_parser("methods", help="list the methods of self-supervised learning that pretrain knows")
+    command.set_defaults(run=_methods)
+
     command = commands.add_parser("pretrain", help="train an encoder on images without their labels")
     _add_data(command)
     command.add_argument("--out", type=_path, required=True, help="checkpoint to write, such as encoder.safetensors")
-    command.add_argument("--method", choices=METHODS, default="simclr")
+    command.add_argument(
+        "--method", choices=METHODS, default="simclr", help="see the command methods (default: simclr)"
+    )
     command.add_argument(
         "--width", type=int, default=32, help="channels of the first layer; 64 is the usual ResNet-18 (default: 32)"
     )
@@ -106,7 +112,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--view", type=int, help="with --images: pixels of a view (default: three quarters of --size)")
     command.add_argument("--batch", type=int, default=256, help="images a step (default: 256)")
     command.add_argument("--lr", type=float, default=2e-3, help="highest learning rate (default: 0.002)")
-    command.add_argument("--temperature", type=float, default=0.2, help="of SimCLR (default: 0.2)")
+    for name, kind, text in (
+        ("temperature", float, "of the loss (default: 0.2)"),
+        ("momentum", float, "of the target network (default: 0.99, less in short runs)"),
+        ("queue", int, "keys in the queue, a multiple of --batch (default: up to 4096 and a quarter of the images)"),
+        ("regions", int, "of the earth that are told apart (default: 20)"),
+    ):
+        having = ", ".join(method for method, facts in TABLE.items() if name in facts.settings)
+        command.add_argument(f"--{name}", type=kind, help=f"{text}; for {having}")
     command.add_argument("--seed", type=int, default=0, help="of the weights, views and hold-out (default: 0)")
     command.set_defaults(run=_pretrain)
 
@@ -123,7 +136,42 @@ def _parser() -> argparse.ArgumentParser:
         "--steps", type=int, help="of fine-tuning and from scratch (default: 800, more for many labels)"
     )
     command.add_argument("--turns", type=int, default=8, help="flips and turns a test image is judged in (default: 8)")
+    command.add_argument("--figure", type=_path, help="picture to draw of the rows, such as curve.png")
     command.set_defaults(run=_probe)
+
+    command = commands.add_parser("describe", help="write a first dataset.toml from what lies in a folder")
+    command.add_argument("--root", type=_path, required=True, help="folder of the data")
+    command.add_argument("--overwrite", action="store_true", help="replace a dataset.toml that is there")
+    command.set_defaults(run=_describe)
+
+    command = commands.add_parser("train", help="train a network on labels, and print its scores with their intervals")
+    _add_root(command)
+    command.add_argument("--target", nargs="+", required=True, help="what to predict; several are learnt together")
+    command.add_argument("--modalities", nargs="+", help="what the network reads (default: all; of ben-ge s2 s1)")
+    command.add_argument("--out", type=_path, required=True, help="model to write, such as model.safetensors")
+    command.add_argument(
+        "--fusion", choices=FUSIONS, default="early", help="how modalities are joined (default: early)"
+    )
+    command.add_argument("--checkpoint", type=_path, help="start from an encoder that pretrain wrote")
+    command.add_argument("--depth", type=int, choices=(18, 34, 50), default=18, help="layers of the ResNets")
+    command.add_argument("--width", type=float, default=0.5, help="1 is the usual ResNet (default: 0.5)")
+    command.add_argument("--epochs", type=int, default=15, help="passes over the samples (default: 15)")
+    command.add_argument("--lr", type=float, default=1e-3, help="highest learning rate (default: 0.001)")
+    command.add_argument("--crop", type=int, help="pixels of a random crop in training (default: whole images)")
+    command.add_argument(
+        "--modality-dropout", type=float, default=0.0, help="probability of hiding a modality in training (default: 0)"
+    )
+    command.add_argument(
+        "--scheme", choices=("official", "study", "blocked"), help="split (default: what suits the data)"
+    )
+    command.add_argument("--fold", type=int, default=0, help="test fold of a blocked split (default: 0)")
+    command.add_argument("--seed", type=int, default=0, help="of weights, order and crops (default: 0)")
+    command.set_defaults(run=_train)
+
+    command = commands.add_parser("evaluate", help="scores of a model of train on the test side, with intervals")
+    _add_root(command)
+    command.add_argument("--checkpoint", type=_path, required=True, help="what train wrote")
+    command.set_defaults(run=_evaluate)
 
     command = commands.add_parser("bench", help="measure the speed of reading, of training and of making views")
     command.add_argument("what", choices=("loader", "train", "views"))
@@ -140,13 +188,25 @@ def _path(text: str) -> str:
     return os.path.expanduser(text)
 
 
+def _add_root(command: argparse.ArgumentParser) -> None:
+    """The arguments of the commands that learn from labels or test with them."""
+    command.add_argument("--root", type=_path, required=True, help="folder or name of a dataset")
+    command.add_argument("--batch", type=int, default=32, help="samples a step (default: 32)")
+    command.add_argument("--precision", choices=PRECISIONS, default="auto")
+    command.add_argument("--skip", action="store_true", help="leave damaged samples out instead of stopping")
+
+
 def _add_data(command: argparse.ArgumentParser) -> None:
     """The arguments that name the images, the same for both commands that learn from them."""
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", type=_path, help="folder of class folders with JPEG or PNG images")
-    source.add_argument("--root", type=_path, help="folder or name of a ben-ge dataset")
-    command.add_argument("--modalities", nargs="+", help="with --root: what the encoder reads (default: s2 s1)")
-    command.add_argument("--target", help="with --root: climate_zone, land_cover_top or corine")
+    source.add_argument("--root", type=_path, help="folder or name of a dataset: of ben-ge, or with a dataset.toml")
+    command.add_argument(
+        "--modalities", nargs="+", help="with --root: what the encoder reads (default: all images; of ben-ge s2 s1)"
+    )
+    command.add_argument(
+        "--target", help="with --root: what is predicted; of ben-ge climate_zone, land_cover_top or corine"
+    )
     command.add_argument("--precision", choices=PRECISIONS, default="auto")
     command.add_argument("--skip", action="store_true", help="leave broken images out instead of stopping")
 
@@ -182,6 +242,19 @@ def _pack(options: argparse.Namespace) -> None:
     print(folder)
 
 
+def _methods(options: argparse.Namespace) -> None:
+    from bengelib.methods import COST
+
+    rows = [("method", "cost", "needs beside images", "learns to", "source")]
+    rows += [
+        (name, f"{each.cost:.1f}", ", ".join(each.needs), each.learns, each.source) for name, each in TABLE.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in (rows[0], tuple("-" * width for width in widths), *rows[1:]):
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
+    print(f"\n{COST}")
+
+
 def _of_benge(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments that only ben-ge has, which are refused with a folder of images."""
     given = {"modalities": options.modalities, "target": options.target}
@@ -192,11 +265,12 @@ def _of_benge(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    from bengelib.cli.commands import Pretraining, pretrain_benge, pretrain_images
+    from bengelib.cli.commands import Pretraining, pretrain_dataset, pretrain_images
     from bengelib.cores import limit_threads
 
     limit_threads()
-    names = ("method", "width", "epochs", "depth", "size", "view", "lr", "temperature", "seed", "precision")
+    names = ["method", "width", "epochs", "depth", "size", "view", "lr", "seed", "precision"]
+    names += ["temperature", "momentum", "queue", "regions"]
     settings = Pretraining(batch_size=options.batch, **{name: getattr(options, name) for name in names})
     others: dict[str, Any] = _of_benge(options)
     if options.root is not None and options.view is not None:
@@ -204,12 +278,19 @@ def _pretrain(options: argparse.Namespace) -> None:
     if options.images is not None:
         pretrain_images(options.images, options.out, settings, **others)
     else:
-        pretrain_benge(options.root, options.out, settings, **others)
+        pretrain_dataset(options.root, options.out, settings, **others)
     print(options.out)
 
 
 def _probe(options: argparse.Namespace) -> None:
-    from bengelib.cli.commands import check_writable, probe_benge, probe_images, probe_options, write_rows
+    from bengelib.cli.commands import (
+        check_writable,
+        draw_rows,
+        probe_dataset,
+        probe_images,
+        probe_options,
+        write_rows,
+    )
     from bengelib.cores import limit_threads
 
     limit_threads()
@@ -219,11 +300,38 @@ def _probe(options: argparse.Namespace) -> None:
     others |= {"modes": options.mode} if options.mode else {}
     others |= {"fractions": options.fractions, "precision": options.precision}
     others["after_each"] = partial(write_rows, options.out)
+    if options.figure is not None:
+        check_writable(options.figure)
     if options.images is not None:
-        probe_images(options.checkpoint, options.images, **others)
+        rows = probe_images(options.checkpoint, options.images, **others)
     else:
-        probe_benge(options.checkpoint, options.root, **others)
+        rows = probe_dataset(options.checkpoint, options.root, **others)
     print(options.out)
+    if options.figure is not None:
+        draw_rows(options.figure, rows)
+        print(options.figure)
+
+
+def _describe(options: argparse.Namespace) -> None:
+    from bengelib.cli.supervised import run_describe
+
+    run_describe(options)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from bengelib.cli.supervised import run_train
+    from bengelib.cores import limit_threads
+
+    limit_threads()
+    run_train(options)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from bengelib.cli.supervised import run_evaluate
+    from bengelib.cores import limit_threads
+
+    limit_threads()
+    run_evaluate(options)
 
 
 def _bench(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bengelib.errors import ArgumentError
+from bengelib.errors import ArgumentError, BandError
 
 
 def as_indices(indices: Any, size: int) -> np.ndarray:
@@ -112,6 +112,24 @@ def as_names(what: str, given: Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(given, str):
         raise ArgumentError(f"{what} are a sequence of names; write ({given!r},) instead of {given!r}")
+    return tuple(given)
+
+
+def check_names(given: Sequence[str], known: Sequence[str], what: str, *, empty: bool = True) -> tuple[str, ...]:
+    """`given` as a tuple, if each name is in `known` and stands there once; `empty` says whether none may be given.
+
+    Raises:
+        BandError: a name that is unknown or repeated, a bare string, or no name where one must be given.
+    """
+    if isinstance(given, str):
+        raise BandError(f"{what} must be a sequence of names; write ({given!r},) instead of {given!r}")
+    if not empty and len(given) == 0:
+        raise BandError(f"{what} is empty; name some of {list(known)}")
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise BandError(f"unknown {what} {unknown}; choose from {list(known)}")
+    if len(set(given)) != len(given):
+        raise BandError(f"{what} names something twice: {list(given)}")
     return tuple(given)
 
 

@@ -5,21 +5,20 @@ The file is safetensors, which holds numbers and text only, so loading one never
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bengelib.bands import WEATHER
 from bengelib.errors import CheckpointError
 from bengelib.files import put_in_place
 from bengelib.heads import Network
+from bengelib.modalities import Modality, as_modalities
 
-FORMAT = "bengelib-checkpoint-1"
-_UNITS = {"s2": "reflectance", "s1": "dB", "dem": "m", "season": "1", "lonlat": "degree"}
+FORMAT = "bengelib-checkpoint-2"
 
 
 def save_checkpoint(path: str | Path, model: Network, config: Mapping[str, Any] | None = None) -> None:
@@ -81,11 +80,11 @@ def load_checkpoint(path: str | Path, model: Network, heads: bool = True) -> dic
         CheckpointError: other modalities, bands, band order, statistics, units or classes; weights of another shape.
     """
     header, weights = read_checkpoint(path)
-    wanted = _identity(model)
+    saved, wanted = _described(header), _described(_identity(model))
     for part in ("inputs", "units", "statistics", *(("outputs",) if heads else ())):
-        if header[part] != wanted[part]:
+        if saved[part] != wanted[part]:
             raise CheckpointError(
-                f"{path} does not fit the model: its {part} are {header[part]}, those of the model {wanted[part]}. "
+                f"{path} does not fit the model: its {part} are {saved[part]}, those of the model {wanted[part]}. "
                 "Build the model with the same names in the same order."
             )
     if not heads:
@@ -107,17 +106,28 @@ def load_checkpoint(path: str | Path, model: Network, heads: bool = True) -> dic
 
 def _identity(model: Network) -> dict[str, Any]:
     """What a model's weights are for, as JSON can hold it."""
-    statistics = {
-        name: [round(number, 9) for number in values.tolist()]
-        for name, values in model.state_dict().items()
-        if ".normalize." in f".{name}" and values.dtype == torch.float32
-    }
-    units: dict[str, Any] = {key: _UNITS[key] for key in model.inputs if key in _UNITS}
-    if "weather" in model.inputs:
-        units["weather"] = [WEATHER[name].unit for name in model.inputs["weather"]]
     return {
-        "inputs": [[key, list(bands)] for key, bands in model.inputs.items()],  # a list, for the order counts
+        "inputs": [_facts(modality) for modality in as_modalities(model.inputs).values()] if model.inputs else [],
         "outputs": {target: list(classes) for target, classes in model.outputs.items()},
-        "statistics": statistics,
-        "units": units,
     }
+
+
+def _described(header: Mapping[str, Any]) -> dict[str, Any]:
+    """A header by parts that can be compared and named in a message."""
+    facts = header["inputs"]
+    return {
+        "inputs": [(fact["name"], fact["kind"], fact["bands"]) for fact in facts],  # a list, for the order counts
+        "units": {fact["name"]: fact["unit"] for fact in facts},
+        "statistics": {fact["name"]: {"mean": fact["mean"], "std": fact["std"]} for fact in facts},
+        "outputs": header["outputs"],
+    }
+
+
+def _facts(modality: Modality) -> dict[str, Any]:
+    """A modality as JSON can hold it."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(modality).items()}
+
+
+def saved_inputs(header: Mapping[str, Any]) -> dict[str, Modality]:
+    """What the encoder of a checkpoint reads, by key, to build it again: of the header that `read_checkpoint` gives."""
+    return {facts["name"]: Modality(**facts) for facts in header["inputs"]}

@@ -118,7 +118,9 @@ class Trainer:
         rate.
 
         Args:
-            model: takes a dict batch, returns a dict of outputs keyed by target.
+            model: takes a dict batch, returns a dict of outputs keyed by target. Its method
+                `after_step(outputs, step, steps)`, if it has one, is called after each step of the optimiser with the
+                outputs that the step was made of; the first step is 0.
             tasks: what to learn. A task with a method `watch(outputs)` that gives named scalars has them in the
                 progress bar and, averaged over the steps that were looked at, in the history.
             train: samples that are dicts of named tensors.
@@ -180,6 +182,8 @@ class Trainer:
                     optimizer.step()
                     optimizer.zero_grad()
                     schedule.step()
+                    if hasattr(model, "after_step"):
+                        model.after_step(outputs, monitor.steps, steps)  # type: ignore[operator]
                     monitor.after(batch, losses, loss)
                 share_buffers(model, accelerator)
                 row = {"epoch": epoch, "lr": optimizer.param_groups[0]["lr"], **monitor.means()}

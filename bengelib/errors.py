@@ -32,6 +32,10 @@ class RasterError(BengeError, ValueError):
     """A raster file is missing, truncated, or of the wrong shape, type or content."""
 
 
+class DescriptionError(BengeError, ValueError):
+    """A `dataset.toml` is malformed, or says something that the files beside it contradict."""
+
+
 class CheckpointError(BengeError, ValueError):
     """A checkpoint does not fit the model, the bands or the statistics that it is loaded for."""
 

@@ -1,8 +1,8 @@
 """Encoders that turn several modalities of a patch into one feature vector: early, feature and late fusion.
 
 An encoder takes the dict batch in physical units, normalises every modality by band name, and returns (B, feature_dim).
-`inputs` says what it reads: a dict from modality to the names of its bands, in order; modalities whose channels have
-no names (`dem`, `season`, `lonlat`) take `()`. A single-sensor model is early fusion of one modality.
+`inputs` says what it reads: by key in a batch, the names of the bands of one of ben-ge's modalities, in order (`()` for
+all of them), or a `Modality` of any other dataset. A single-sensor model is early fusion of one modality.
 
 What happens when a modality is missing is never left to chance; `bengelib.inputs` explains it.
 """
@@ -16,7 +16,8 @@ from torch.nn import functional as F
 
 from bengelib.arguments import whole_number
 from bengelib.errors import BandError, MissingModalityError
-from bengelib.inputs import IMAGES, Inputs, Missing, only_where
+from bengelib.inputs import Inputs, Missing, only_where
+from bengelib.modalities import InputSpec, Modality
 from bengelib.resnet import ResNetEncoder
 from bengelib.transforms import Batch
 
@@ -37,12 +38,14 @@ def _perceptron(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, VECTOR_FEATURES), nn.ReLU(), nn.Linear(VECTOR_FEATURES, outputs))
 
 
-def _images_and_vectors(inputs: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
-    """Keys of the image modalities, of which there must be one, and of the others."""
-    images = [key for key in inputs if key in IMAGES]
-    if not images:
-        raise BandError(f"no image among the inputs {list(inputs)}; fusion needs one of {IMAGES}")
-    return images, [key for key in inputs if key not in IMAGES]
+def _require_image(read: Inputs) -> None:
+    """Refuse inputs without an image.
+
+    Raises:
+        BandError: naming the inputs.
+    """
+    if not read.images:
+        raise BandError(f"no image among the inputs {list(read.modalities)}; give one, or build a LateFusion")
 
 
 class EarlyFusion(nn.Module):
@@ -50,7 +53,7 @@ class EarlyFusion(nn.Module):
 
     def __init__(
         self,
-        inputs: Mapping[str, Sequence[str]],
+        inputs: InputSpec,
         depth: int = 18,
         width: float = 1.0,
         modality_dropout: float = 0.0,
@@ -63,8 +66,8 @@ class EarlyFusion(nn.Module):
         """
         super().__init__()
         self.read = Inputs(inputs, modality_dropout, missing)
-        self.inputs = self.read.names
-        _images_and_vectors(self.inputs)
+        self.inputs = self.read.modalities
+        _require_image(self.read)
         channels = sum(self.read.channels(key) for key in self.inputs) + self.read.mask_size
         self.resnet = ResNetEncoder(channels, depth, width)
         self.feature_dim = self.resnet.feature_dim
@@ -99,7 +102,7 @@ class FeatureFusion(nn.Module):
 
     def __init__(
         self,
-        inputs: Mapping[str, Sequence[str]],
+        inputs: InputSpec,
         depth: int = 18,
         width: float = 1.0,
         stage: int = 2,
@@ -118,9 +121,10 @@ class FeatureFusion(nn.Module):
         if how not in ("concat", "sum", "gate"):
             raise ValueError(f"unknown how={how!r}; choose 'concat', 'sum' or 'gate'")
         self.read = Inputs(inputs, modality_dropout, missing)
-        self.inputs = self.read.names
+        self.inputs = self.read.modalities
         self.stage, self.how = stage, how
-        self.images, self.vectors = _images_and_vectors(self.inputs)
+        _require_image(self.read)
+        self.images, self.vectors = self.read.images, self.read.vectors
         self.encoders = nn.ModuleDict()
         for key in self.images:
             encoder = ResNetEncoder(self.read.channels(key), depth, width)
@@ -192,7 +196,7 @@ class LateFusion(nn.Module):
 
     def __init__(
         self,
-        inputs: Mapping[str, Sequence[str]],
+        inputs: InputSpec,
         depth: int = 18,
         width: float = 1.0,
         modality_dropout: float = 0.0,
@@ -205,13 +209,13 @@ class LateFusion(nn.Module):
         """
         super().__init__()
         self.read = Inputs(inputs, modality_dropout, missing)
-        self.inputs = self.read.names
+        self.inputs = self.read.modalities
         self.encoders = nn.ModuleDict()
         self.feature_dim = self.read.mask_size
-        self.images = [key for key in self.inputs if key in IMAGES]
+        self.images = self.read.images
         for key in self.inputs:
             channels = self.read.channels(key)
-            if key in IMAGES:
+            if key in self.images:
                 resnet = ResNetEncoder(channels, depth, width)
                 self.encoders[key] = resnet
                 self.feature_dim += resnet.feature_dim
@@ -231,8 +235,7 @@ class LateFusion(nn.Module):
         Raises:
             BandError: no image among the inputs.
         """
-        if not self.images:
-            raise BandError(f"no image among the inputs {list(self.inputs)}; a pyramid needs one of {IMAGES}")
+        _require_image(self.read)
         values, available = self.read(batch)
         pyramids = {}
         for key in self.images:
@@ -267,7 +270,7 @@ class FiLMFusion(nn.Module):
 
     def __init__(
         self,
-        inputs: Mapping[str, Sequence[str]],
+        inputs: InputSpec,
         depth: int = 18,
         width: float = 1.0,
         modality_dropout: float = 0.0,
@@ -280,8 +283,9 @@ class FiLMFusion(nn.Module):
         """
         super().__init__()
         self.read = Inputs(inputs, modality_dropout, missing)
-        self.inputs = self.read.names
-        self.images, self.vectors = _images_and_vectors(self.inputs)
+        self.inputs = self.read.modalities
+        _require_image(self.read)
+        self.images, self.vectors = self.read.images, self.read.vectors
         if not self.vectors:
             raise BandError(f"no vector among the inputs {list(self.inputs)}; FiLM needs one, such as 'season'")
         self.resnet = ResNetEncoder(sum(self.read.channels(key) for key in self.images), depth, width)
@@ -335,11 +339,11 @@ class DecisionFusion(nn.Module):
         self.networks = nn.ModuleDict(networks)
         self.multi_label = multi_label
         self.outputs: dict[str, tuple[str, ...]] = outputs[0]
-        self.inputs: dict[str, tuple[str, ...]] = {}
+        self.inputs: dict[str, Modality] = {}
         for network in networks.values():
-            for key, bands in getattr(network, "inputs", {}).items():
-                if self.inputs.setdefault(key, bands) != bands:
-                    raise BandError(f"the networks read different bands of {key}: {self.inputs[key]} and {bands}")
+            for key, modality in getattr(network, "inputs", {}).items():
+                if (other := self.inputs.setdefault(key, modality)) != modality:
+                    raise BandError(f"the networks read different bands or units of {key}: {other} and {modality}")
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Outputs keyed by target, (B, K): log of the mean probability, or log-odds of it for multi-label targets.

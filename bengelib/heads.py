@@ -114,7 +114,7 @@ class Network(nn.Module):
     """An encoder and one head a target: takes a dict batch, returns a dict of outputs keyed by target.
 
     Attributes:
-        inputs: what the encoder reads, modality to band names.
+        inputs: what the encoder reads, by key: a `Modality` of bands, or the names of bands.
         outputs: what the heads answer, target to class names.
     """
 
@@ -127,7 +127,7 @@ class Network(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.heads = nn.ModuleDict(heads)
-        self.inputs: dict[str, tuple[str, ...]] = dict(getattr(encoder, "inputs", {}))
+        self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
         self.outputs = {target: tuple(getattr(head, "classes", ())) for target, head in heads.items()}
         dense = [target for target, head in heads.items() if _reads_pyramid(head)]
         if dense and not hasattr(encoder, "pyramid"):

@@ -3,19 +3,16 @@
 What happens when a modality is missing is never left to chance; `Inputs` explains it.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from bengelib.arguments import check_share
-from bengelib.bands import PATCH_SIZE, WEATHER
-from bengelib.errors import BandError, MissingModalityError
+from bengelib.bands import PATCH_SIZE
+from bengelib.errors import MissingModalityError
+from bengelib.modalities import InputSpec, Modality, as_modalities
 from bengelib.transforms import Batch, Normalize
-
-IMAGES = ("s2", "s1", "dem")
-"""Modalities that are images; the others are vectors or scalars."""
 
 Missing = Literal["error", "mean"]
 
@@ -34,36 +31,42 @@ class Inputs(nn.Module):
       an availability mask (B, modalities) tells the encoder which modalities are there, in training and in use.
     """
 
-    def __init__(
-        self, inputs: Mapping[str, Sequence[str]], modality_dropout: float = 0.0, missing: Missing = "error"
-    ) -> None:
-        """Look up the statistics of each modality's bands.
+    def __init__(self, inputs: InputSpec, modality_dropout: float = 0.0, missing: Missing = "error") -> None:
+        """Read `inputs`: by key, a `Modality`, or the names of bands of one of ben-ge, `()` for all of them.
 
         Raises:
             BandError: an unknown modality or band, or no modality at all.
             ValueError: `modality_dropout` is not in [0, 1), or needs two modalities, or `missing` is another word.
         """
         super().__init__()
-        if not inputs:
-            raise BandError('inputs is empty; give for example {"s2": S2_BANDS}')
+        self.modalities: dict[str, Modality] = as_modalities(inputs)
         check_share("modality_dropout", modality_dropout, zero=True, one=False)
         if modality_dropout and len(inputs) < 2:
             raise ValueError(f"modality_dropout needs two modalities or more; inputs has only {list(inputs)}")
         if missing not in ("error", "mean"):
             raise ValueError(f"unknown missing={missing!r}; choose 'error' or 'mean'")
-        self.names = {key: tuple(bands) for key, bands in inputs.items()}
         self.modality_dropout = modality_dropout
         self.missing = missing
-        self.normalize = nn.ModuleDict({key: Normalize(key, bands) for key, bands in self.names.items()})
+        self.normalize = nn.ModuleDict({key: Normalize(modality) for key, modality in self.modalities.items()})
+
+    @property
+    def images(self) -> list[str]:
+        """Keys of the modalities that are images."""
+        return [key for key, modality in self.modalities.items() if modality.kind == "image"]
+
+    @property
+    def vectors(self) -> list[str]:
+        """Keys of the vectors and scalars."""
+        return [key for key, modality in self.modalities.items() if modality.kind != "image"]
 
     @property
     def mask_size(self) -> int:
         """Length of the availability mask that the encoder is given: 0 without modality dropout."""
-        return len(self.names) if self.modality_dropout else 0
+        return len(self.modalities) if self.modality_dropout else 0
 
     def channels(self, key: str) -> int:
         """How many channels or values modality `key` has."""
-        return len(self.normalize[key].mean)  # type: ignore[arg-type]
+        return len(self.modalities[key].bands)
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """Normalised modalities, images (B, k, H, W), vectors and scalars (B, k), and which are there (B, modalities).
@@ -71,13 +74,13 @@ class Inputs(nn.Module):
         Raises:
             MissingModalityError: a modality is missing and nothing says what to do about it.
         """
-        present = [key for key in self.names if key in batch]
+        present = [key for key in self.modalities if key in batch]
         if not present:
-            raise MissingModalityError(f"the model reads {list(self.names)}, but the batch has only {sorted(batch)}")
+            raise MissingModalityError(f"the model reads {list(self.modalities)}; the batch has only {sorted(batch)}")
         some = batch[present[0]]
         values: dict[str, Tensor] = {}
-        available = torch.ones(len(some), len(self.names), dtype=torch.bool, device=some.device)
-        for column, key in enumerate(self.names):
+        available = torch.ones(len(some), len(self.modalities), dtype=torch.bool, device=some.device)
+        for column, key in enumerate(self.modalities):
             if key in batch:
                 values[key] = self._normalized(key, batch[key])
                 if f"{key}_available" in batch:
@@ -87,9 +90,9 @@ class Inputs(nn.Module):
                 available[:, column] = False
         if self.training and self.modality_dropout:
             available &= self._drawn(available)
-        complete = present == list(self.names) and not any(f"{key}_available" in batch for key in self.names)
+        complete = present == list(self.modalities) and not any(f"{key}_available" in batch for key in self.modalities)
         if not complete and not self.modality_dropout and self.missing == "error" and not bool(available.all()):
-            absent = [key for column, key in enumerate(self.names) if not bool(available[:, column].all())]
+            absent = [key for column, key in enumerate(self.modalities) if not bool(available[:, column].all())]
             raise MissingModalityError(
                 f"{absent} are missing from the batch, which has {sorted(batch)}. Add them to the dataset's modalities "
                 'or build the encoder with modality_dropout (it learns to do without) or missing="mean" (it does not).'
@@ -100,19 +103,20 @@ class Inputs(nn.Module):
         return masked, available
 
     def _normalized(self, key: str, value: Tensor) -> Tensor:
-        if key == "weather":
-            value = value[:, [list(WEATHER).index(name) for name in self.names[key]]]
-        elif value.ndim == 1:
+        modality = self.modalities[key]
+        if value.ndim == 1:
             value = value[:, None]
+        elif modality.bands != modality.all_columns and value.shape[1] == len(modality.all_columns):
+            value = value[:, [modality.all_columns.index(name) for name in modality.bands]]
         normalized: Tensor = self.normalize[key](value)
         return normalized
 
     def _absent(self, key: str, batch: Batch, count: int, device: torch.device) -> Tensor:
         """Zeros in the shape of a modality that the batch lacks."""
-        if key not in IMAGES:
+        if key not in self.images:
             return torch.zeros(count, self.channels(key), device=device)
-        shapes = [batch[other].shape[-2:] for other in IMAGES if other in batch and other in self.names]
-        height, width = shapes[0] if shapes else (PATCH_SIZE, PATCH_SIZE)
+        side = self.modalities[key].size or PATCH_SIZE
+        height, width = next((batch[other].shape[-2:] for other in self.images if other in batch), (side, side))
         return torch.zeros(count, self.channels(key), height, width, device=device)
 
     def _drawn(self, available: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ than those of contrast, because it has to keep everything that painting needs.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from bengelib.arguments import check_share, whole_number
 from bengelib.errors import ArgumentError, BandError, MissingModalityError
-from bengelib.inputs import IMAGES, Inputs
+from bengelib.inputs import Inputs
+from bengelib.modalities import InputSpec
 from bengelib.running import Mean
 from bengelib.ssl import effective_rank, spread
 from bengelib.transforms import Batch
@@ -72,30 +73,27 @@ class ViTEncoder(nn.Module):
     """A small vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929) over one or several stacked images.
 
     Attributes:
-        inputs: what it reads, modality to band names.
+        inputs: what it reads, a `Modality` by key.
         feature_dim: length of the features, which are the mean of the tokens.
         channels: of the stacked image.
     """
 
     def __init__(
         self,
-        inputs: Mapping[str, Sequence[str]],
+        inputs: InputSpec,
         patch: int = 8,
         dim: int = 128,
         depth: int = 4,
         heads: int = 4,
-        normalize: nn.Module | None = None,
     ) -> None:
         """Build the encoder with random weights.
 
         Args:
-            inputs: images, modality to band names, as in `bengelib.fusion`.
+            inputs: images, as in `bengelib.fusion`.
             patch: pixels along a side of a patch; a token is made of each.
             dim: length of a token, a multiple of 4 and of `heads`.
             depth: blocks.
             heads: of the attention.
-            normalize: for a modality that is not of ben-ge, such as `{"image": ("red", "green", "blue")}`: takes its
-                image (B, C, H, W) to a normalised one, and has its `mean` and `std`.
 
         Raises:
             BandError: an unknown modality or band, or one that is no image.
@@ -106,15 +104,11 @@ class ViTEncoder(nn.Module):
             whole_number(name, value)
         if dim % 4 or dim % heads:
             raise ArgumentError(f"dim={dim} must be a multiple of 4 and of heads={heads}")
-        self.inputs: dict[str, tuple[str, ...]] = {key: tuple(bands) for key, bands in inputs.items()}
-        known = IMAGES if normalize is None else tuple(self.inputs)[:1]
-        if not inputs or (other := [key for key in inputs if key not in known]):
-            raise BandError(
-                f"{list(inputs) if not inputs else other} are no images that the encoder reads; give {known}"
-            )
-        self.read = Inputs(inputs) if normalize is None else None
-        self.normalize = normalize
-        self.bands = [max(1, len(bands)) for bands in self.inputs.values()]
+        self.read = Inputs(inputs)
+        self.inputs = self.read.modalities
+        if self.read.vectors:
+            raise BandError(f"{self.read.vectors} are no images; a vision transformer reads images alone")
+        self.bands = [len(modality.bands) for modality in self.inputs.values()]
         self.patch, self.channels, self.feature_dim = patch, sum(self.bands), dim
         self.embed = nn.Linear(patch * patch * self.channels, dim)
         self.blocks = _transformer(dim, depth, heads)
@@ -126,21 +120,13 @@ class ViTEncoder(nn.Module):
             MissingModalityError: the batch lacks one of them.
             BandError: one has other channels than `inputs` says.
         """
-        if self.read is not None:
-            return torch.cat(list(self.read(batch)[0].values()), dim=1)
-        (key,) = self.inputs
-        if key not in batch:
-            raise MissingModalityError(f"the encoder reads {key!r}, but the batch has only {sorted(batch)}")
-        if batch[key].shape[1] != self.channels:
-            raise BandError(f"{key} has {batch[key].shape[1]} channels, but the encoder reads {self.inputs[key]}")
-        image: Tensor = self.normalize(batch[key])  # type: ignore[misc]
-        return image
+        return torch.cat(list(self.read(batch)[0].values()), dim=1)
 
     def split(self, image: Tensor) -> dict[str, Tensor]:
         """The modalities, (B, k, H, W) each, of which `image` (B, C, H, W) is the stack, in their physical units."""
         parts = dict(zip(self.inputs, image.split(self.bands, dim=1), strict=True))
         for key, part in parts.items():
-            scale: Any = self.normalize if self.read is None else self.read.normalize[key]
+            scale: Any = self.read.normalize[key]
             parts[key] = part * scale.std.view(-1, 1, 1) + scale.mean.view(-1, 1, 1)
         return parts
 

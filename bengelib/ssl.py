@@ -7,6 +7,8 @@ called collapse, and every method here is another way around it.
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import Parameter, signature
 from typing import Any
 
 import torch
@@ -14,10 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bengelib.arguments import real_number
-from bengelib.errors import BandError, MissingModalityError
-from bengelib.losses import agreement, barlow_twins, check_pair, cross_modal, nt_xent, vicreg
+from bengelib.errors import ArgumentError, BandError, MissingModalityError
+from bengelib.losses import agreement, barlow_twins, check_pair, cosines, cross_modal, nt_xent, vicreg
 from bengelib.running import Samples
 from bengelib.transforms import Batch
+
+ViewMaker = Callable[[Batch, torch.Generator], Batch]
 
 # -------------------------------------------------------------------------------------------------------------- network
 
@@ -39,7 +43,7 @@ class SiameseNetwork(nn.Module):
         projector_dim: int = 128,
         hidden: int | None = None,
         encoder_2: nn.Module | None = None,
-        views: Callable[[Batch, torch.Generator], Batch] | None = None,
+        views: ViewMaker | None = None,
     ) -> None:
         """Build the projectors, one for each encoder.
 
@@ -56,11 +60,11 @@ class SiameseNetwork(nn.Module):
         """
         super().__init__()
         self.encoder = encoder
-        self.projector = _projector(encoder, projector_dim, hidden)
+        self.projector = perceptron(feature_dim(encoder), projector_dim, hidden)
         self.encoder_2 = encoder_2
-        self.projector_2 = None if encoder_2 is None else _projector(encoder_2, projector_dim, hidden)
+        self.projector_2 = None if encoder_2 is None else perceptron(feature_dim(encoder_2), projector_dim, hidden)
         self.views = views
-        self.inputs: dict[str, tuple[str, ...]] = dict(getattr(encoder, "inputs", {}))
+        self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
         for key, bands in getattr(encoder_2, "inputs", {}).items():
             if self.inputs.setdefault(key, bands) != bands:
                 raise BandError(f"the encoders read different bands of {key}: {self.inputs[key]} and {bands}")
@@ -71,33 +75,59 @@ class SiameseNetwork(nn.Module):
         Raises:
             MissingModalityError: the batch has no views and nothing says how to make them.
         """
-        if "view_1" not in batch or "view_2" not in batch:
-            if self.views is not None:
-                batch = self.views(batch, torch.Generator().manual_seed(0))
-            elif self.encoder_2 is not None:
-                batch = {"view_1": batch, "view_2": batch}
-            else:
-                raise MissingModalityError(
-                    f"no view_1 and view_2 in a batch of {sorted(batch)}; train with "
-                    "fit(..., augment=TwoViews(Views(...))), and to validate as well give the network "
-                    "views=TwoViews(Views(...))"
-                )
-        features = self.encoder(batch["view_1"])  # (B, F)
-        second = (self.encoder_2 or self.encoder)(batch["view_2"])  # (B, F) or, of another encoder, (B, F2)
+        if self.encoder_2 is not None and self.views is None and "view_1" not in batch:
+            batch = {"view_1": batch, "view_2": batch}
+        first, second = two_views(batch, self.views, self.training)
+        features = self.encoder(first)  # (B, F)
+        others = (self.encoder_2 or self.encoder)(second)  # (B, F) or, of another encoder, (B, F2)
         return {
             "view_1": self.projector(features),
-            "view_2": (self.projector_2 or self.projector)(second),
+            "view_2": (self.projector_2 or self.projector)(others),
             "features": features,
         }
 
 
-def _projector(encoder: nn.Module, outputs: int, hidden: int | None) -> nn.Sequential:
-    """Two layers; the bias of the first would be taken away by the normalisation over the batch."""
-    length = int(encoder.feature_dim)  # type: ignore[arg-type]
-    hidden = hidden or length
-    return nn.Sequential(
-        nn.Linear(length, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs)
-    )
+def two_views(batch: Batch, views: ViewMaker | None = None, training: bool = False) -> tuple[Batch, Batch]:
+    """Both views of a batch; where it has none, as in validation, `views` makes them, always with the same seed.
+
+    Raises:
+        MissingModalityError: the batch has no views and nothing says how to make them.
+        ArgumentError: a batch of one in training, over which nothing can be normalised.
+    """
+    if "view_1" not in batch or "view_2" not in batch:
+        if views is None:
+            raise MissingModalityError(
+                f"no view_1 and view_2 in a batch of {sorted(batch)}; train with "
+                "fit(..., augment=TwoViews(Views(...))), and to validate as well give the network "
+                "views=TwoViews(Views(...))"
+            )
+        batch = views(batch, torch.Generator().manual_seed(0))
+    first: Batch = batch["view_1"]
+    if training and any(isinstance(value, Tensor) and len(value) == 1 for value in first.values()):
+        raise ArgumentError("a batch of one has nothing to differ from; train on batches of two samples or more")
+    return first, batch["view_2"]
+
+
+def perceptron(inputs: int, outputs: int, hidden: int | None = None, last_norm: bool = False) -> nn.Sequential:
+    """Two layers with batch normalisation between: the projectors and predictors of self-supervised learning.
+
+    The bias of the first layer would be taken away by the normalisation over the batch.
+
+    Args:
+        inputs: length of what it takes.
+        outputs: length of what it gives.
+        hidden: width between; that of the inputs unless given.
+        last_norm: end in a batch normalisation without weights; the last layer then needs no bias either.
+    """
+    hidden = hidden or inputs
+    layers = [nn.Linear(inputs, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)]
+    layers.append(nn.Linear(hidden, outputs, bias=not last_norm))
+    return nn.Sequential(*layers, *([nn.BatchNorm1d(outputs, affine=False)] if last_norm else []))
+
+
+def feature_dim(encoder: nn.Module) -> int:
+    """Length of the features that an encoder gives."""
+    return int(encoder.feature_dim)  # type: ignore[arg-type]
 
 
 # -------------------------------------------------------------------------------------------------------------- monitor
@@ -135,7 +165,7 @@ def retrieval(z1: Tensor, z2: Tensor, top: int = 1) -> Tensor:
     Chance is top / B, so figures compare only for the same B.
     """
     check_pair(z1, z2)
-    similarity = F.normalize(z1.float(), dim=1) @ F.normalize(z2.float(), dim=1).T  # (B, B)
+    similarity = cosines(z1, z2)  # (B, B)
     closer = (similarity >= similarity.diagonal()[:, None]).sum(
         dim=1
     )  # (B,), the own one among them; ties count against
@@ -144,12 +174,12 @@ def retrieval(z1: Tensor, z2: Tensor, top: int = 1) -> Tensor:
 
 # ---------------------------------------------------------------------------------------------------------------- tasks
 
-_LOSSES: dict[str, tuple[Callable[..., Tensor], tuple[str, ...]]] = {
-    "simclr": (nt_xent, ("temperature",)),
-    "cross-modal": (cross_modal, ("temperature",)),
-    "barlow": (barlow_twins, ("off_diagonal",)),
-    "vicreg": (vicreg, ("similarity", "variance", "covariance")),
-    "agreement": (agreement, ()),
+_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "simclr": nt_xent,
+    "cross-modal": cross_modal,
+    "barlow": barlow_twins,
+    "vicreg": vicreg,
+    "agreement": agreement,
 }
 
 
@@ -160,35 +190,51 @@ class Contrast:
     `watch` shows at once whether it collapses: `spread` near 0, or `rank` far below what it was at the start.
     """
 
-    def __init__(self, method: str = "simclr", *, target: str = "contrast", **options: float) -> None:
-        """Choose the loss: `nt_xent`, `cross_modal`, `barlow_twins`, `vicreg` or `agreement`; options by name.
+    def __init__(
+        self, method: str | Callable[..., Tensor] = "simclr", *, target: str = "contrast", **options: float
+    ) -> None:
+        """Choose the loss.
+
+        Args:
+            method: `"simclr"`, `"cross-modal"`, `"barlow"`, `"vicreg"` or `"agreement"`, whose losses stand in
+                `bengelib.losses`; or a function of all outputs of a network, such as `bengelib.methods.byol.byol`.
+            target: name of the task.
+            **options: those of the loss, such as `temperature`.
 
         Raises:
             ValueError: an unknown method or option, or a value that the loss refuses.
         """
-        if method not in _LOSSES:
-            raise ValueError(f"unknown method {method!r}; choose one of {list(_LOSSES)}")
-        self._loss, known = _LOSSES[method]
-        if unknown := [name for name in options if name not in known]:
-            raise ValueError(f"method {method!r} has no options {unknown}; it has {list(known)}")
-        for name, value in options.items():
-            if name == "temperature":
-                real_number(name, value, above=0)
+        if isinstance(method, str):
+            if method not in _LOSSES:
+                raise ValueError(f"unknown method {method!r}; choose one of {list(_LOSSES)}")
+            name, loss = method, _LOSSES[method]
+            self._loss: Callable[..., Tensor] = partial(_of_two_views, loss)
+        else:
+            name, loss = method.__name__, method
+            self._loss = loss
+        known = [option for option, each in signature(loss).parameters.items() if each.default is not Parameter.empty]
+        if unknown := [option for option in options if option not in known]:
+            raise ValueError(f"method {name!r} has no options {unknown}; it has {known}")
+        for option, value in options.items():
+            if option == "temperature":
+                real_number(option, value, above=0)
             else:
-                real_number(name, value, least=0)
-        self.method, self.target, self.options = method, target, options
+                real_number(option, value, least=0)
+        self.method, self.target, self.options = name, target, options
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
-        """The loss of embeddings `view_1` and `view_2`, (B, D) each; see the function for its errors.
+        """The loss, (); see the function for its errors.
 
         Raises:
-            MissingModalityError: the outputs lack the embeddings.
+            MissingModalityError: the outputs lack what the loss reads, such as the embeddings `view_1` and `view_2`.
         """
-        if "view_1" not in outputs or "view_2" not in outputs:
+        try:
+            return self._loss(outputs, **self.options)
+        except KeyError as error:
             raise MissingModalityError(
-                f"the model's outputs lack view_1 and view_2; they have {sorted(outputs)}. Train a SiameseNetwork."
-            )
-        return self._loss(outputs["view_1"], outputs["view_2"], **self.options)
+                f"the loss {self.method!r} reads {error} of the model's outputs, which are {sorted(outputs)}. Train "
+                f"{'a SiameseNetwork' if self.method in _LOSSES else 'the network of the method'}."
+            ) from error
 
     def watch(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The collapse monitor of one batch: `spread` of the embeddings and `rank` of the features, () each."""
@@ -210,3 +256,7 @@ class Contrast:
             "rank": float(effective_rank(kept["features"])),
             "retrieval": float(retrieval(kept["view_1"], kept["view_2"])),
         }
+
+
+def _of_two_views(loss: Callable[..., Tensor], outputs: Mapping[str, Tensor], **options: float) -> Tensor:
+    return loss(outputs["view_1"], outputs["view_2"], **options)

@@ -11,50 +11,33 @@ import torch
 from torch import Tensor, nn
 
 from bengelib.arguments import whole_number
-from bengelib.bands import (
-    DEM_MEAN_STD,
-    S1,
-    S2,
-    WEATHER,
-)
 from bengelib.errors import BandError
+from bengelib.modalities import Modality, as_modality
 
 Batch = dict[str, Any]
-SPATIAL_KEYS = ("s2", "s1", "dem", "land_cover")
-"""Keys whose last two dimensions are rows and columns on the ground."""
 
 
-def statistics(modality: str, bands: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation, each (k,) float32, of the named bands of a modality, in its physical unit.
+def spatial_keys(batch: Batch) -> list[str]:
+    """Keys whose last two dimensions are rows and columns on the ground: images (B, C, H, W) and maps (B, H, W)."""
+    return [key for key, value in batch.items() if isinstance(value, Tensor) and value.ndim >= 3]
 
-    `bands` are names of `bands.S2`, `bands.S1` or `bands.WEATHER`; `dem`, `season` and `lonlat` take `()`.
+
+def statistics(modality: str | Modality, bands: Sequence[str] = ()) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation, each (k,) float32, of the named bands of a modality, all of them for `()`.
+
+    Args:
+        modality: a `Modality`, or the key of one of `MODALITIES`.
+        bands: names, in the order wanted.
 
     Raises:
         BandError: an unknown modality or band.
     """
-    known: dict[str, dict[str, tuple[float, float]]] = {
-        "s2": {name: (band.mean, band.std) for name, band in S2.items()},
-        "s1": S1,
-        "weather": {name: (variable.mean, variable.std) for name, variable in WEATHER.items()},
-    }
-    unnamed = {"dem": [DEM_MEAN_STD], "season": [(0.5, 0.3)], "lonlat": [(11.0, 14.0), (53.0, 9.0)]}
-    if modality in unnamed:
-        if bands:
-            raise BandError(f"the channels of {modality!r} have no names; give () instead of {tuple(bands)}")
-        pairs = unnamed[modality]
-    elif modality in known:
-        unknown = [band for band in bands if band not in known[modality]]
-        if unknown or not bands:
-            raise BandError(f"{modality} has no bands {unknown or '()'}; name some of {list(known[modality])}")
-        pairs = [known[modality][band] for band in bands]
-    else:
-        raise BandError(f"no statistics for {modality!r}; there are some for {[*known, *unnamed]}")
-    table = torch.tensor(pairs, dtype=torch.float32)  # (k, 2)
-    return table[:, 0].clone(), table[:, 1].clone()
+    found = modality.take(bands) if isinstance(modality, Modality) else as_modality(modality, bands)
+    return torch.tensor(found.mean, dtype=torch.float32), torch.tensor(found.std, dtype=torch.float32)
 
 
 class Normalize(nn.Module):
-    """Physical units to values near 0 +- 1, with the statistics of each band looked up by its name.
+    """Physical units to values near 0 +- 1, with the statistics of each band of a modality.
 
     The statistics are buffers, so they travel to the device and into checkpoints with the model that owns them.
     """
@@ -62,8 +45,8 @@ class Normalize(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, modality: str, bands: Sequence[str] = ()) -> None:
-        """Look the statistics of `bands` of `modality` up; see `statistics` for the errors."""
+    def __init__(self, modality: str | Modality, bands: Sequence[str] = ()) -> None:
+        """Keep the statistics of `bands` of `modality`; see `statistics` for the arguments and errors."""
         super().__init__()
         mean, std = statistics(modality, bands)
         self.register_buffer("mean", mean)
@@ -89,7 +72,7 @@ def flip_and_turn(batch: Batch, generator: torch.Generator) -> Batch:
 
     A patch has no preferred orientation, so its labels stay true. Every modality and mask of a sample moves alike.
     """
-    keys = [key for key in SPATIAL_KEYS if key in batch]
+    keys = spatial_keys(batch)
     if not keys:
         return batch
     turns = torch.randint(0, 8, (batch[keys[0]].shape[0],), generator=generator).tolist()
@@ -112,7 +95,7 @@ def random_crop(batch: Batch, size: int, generator: torch.Generator) -> Batch:
     Raises:
         ValueError: `size` is larger than the patch.
     """
-    keys = [key for key in SPATIAL_KEYS if key in batch]
+    keys = spatial_keys(batch)
     if not keys:
         return batch
     count = batch[keys[0]].shape[0]

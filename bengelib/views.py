@@ -8,22 +8,17 @@ the same ground is the light and the haze (gain and offset of each band), the fo
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from bengelib.arguments import check_share, real_number, whole_number
-from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.errors import ArgumentError, BandError, MissingModalityError
-from bengelib.transforms import Batch, statistics
 
-IMAGE_KEYS = ("s2", "s1", "dem", "image")
-"""Images (B, C, H, W) float32 that views are made of; `image` is any picture that is not of ben-ge."""
-
-MASK_KEYS = ("land_cover",)
-"""Maps of classes (B, H, W) that move along, each pixel taking the class of the nearest one."""
-
+Batch = dict[str, Any]
+Moments = tuple[Sequence[float], Sequence[float]]
 Augmentation = Callable[[Batch, torch.Generator], Batch]
 
 
@@ -31,8 +26,9 @@ Augmentation = Callable[[Batch, torch.Generator], Batch]
 class Views:
     """One random view of each sample: what `fit` takes as `augment`, so that training from scratch can have it too.
 
-    A strength of 0 switches that change off. Strengths in standard deviations are those of each band: of the data set
-    for `s2`, `s1` and `dem`, and of the batch itself for `image`, unless `moments` says otherwise.
+    Images (B, C, H, W) are resampled bilinearly and changed; maps of classes (B, H, W) move along, each pixel taking
+    the class of the nearest one. A strength of 0 switches that change off. Strengths in standard deviations are those
+    of each band: as `moments` says, and of the batch itself where it says nothing.
 
     Attributes:
         size: pixels along a side of the view; None keeps that of each modality. Images are square.
@@ -44,11 +40,10 @@ class Views:
         band_dropout: probability that a band is set to its mean, in [0, 1). One band a modality always stays.
         blur: largest sigma of a Gaussian blur, in pixels of the view; half of the samples, drawn, are blurred.
         noise: largest standard deviation of Gaussian noise, in standard deviations of the band.
-        speckle: largest coefficient of variation of the gamma noise on the linear power of `s1`; L looks have
+        speckle: largest coefficient of variation of the gamma noise on the linear power of `decibels`; L looks have
             1 / sqrt(L), so 0.3 is as if the image had been made of 11 looks once more. At most 0.7.
-        s2_bands: names of the bands of `s2`.
-        s1_bands: names of the bands of `s1`.
-        moments: mean and standard deviation of each channel, by key, in place of those above.
+        decibels: keys of the images that are radar backscatter in dB.
+        moments: mean and standard deviation of each channel, by key.
     """
 
     size: int | None = 64
@@ -61,9 +56,8 @@ class Views:
     blur: float = 1.0
     noise: float = 0.05
     speckle: float = 0.3
-    s2_bands: Sequence[str] = S2_BANDS
-    s1_bands: Sequence[str] = S1_BANDS
-    moments: Mapping[str, tuple[Sequence[float], Sequence[float]]] = field(default_factory=dict)
+    decibels: Sequence[str] = ("s1",)
+    moments: Mapping[str, Moments] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse strengths that mean nothing.
@@ -90,10 +84,10 @@ class Views:
         """A new batch in the same units; `generator` (on the CPU) decides, so the same seed gives the same views.
 
         Raises:
-            BandError: a modality has other channels than its names or `moments` say.
+            BandError: an image has other channels than `moments` says.
         """
-        images = [key for key in IMAGE_KEYS if key in batch]
-        moving = [*images, *(key for key in MASK_KEYS if key in batch)]
+        images = [key for key, value in batch.items() if _is_image(value)]
+        moving = [*images, *(key for key, value in batch.items() if _is_map(value))]
         if not moving:
             return batch
         view = dict(batch)
@@ -124,7 +118,7 @@ class Views:
             gains = 1 + self.gain * (2 * torch.rand(shape, generator=generator) - 1).to(device)
             offsets = self.offset * (2 * torch.rand(shape, generator=generator) - 1).to(device)
             values.mul_(gains).add_(mean * (1 - gains) + std * offsets)  # mean + gain (x - mean) + offset std
-        if self.speckle and key == "s1":
+        if self.speckle and key in self.decibels:
             values.add_(
                 speckle_decibels(self.speckle * torch.rand(count, generator=generator), values.shape[1:], pixels)
             )
@@ -139,19 +133,24 @@ class Views:
         return values
 
     def _moments(self, key: str, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of each channel (C,) of a modality, in its unit."""
-        if key in self.moments:
-            mean, std = (torch.as_tensor(moment, dtype=torch.float32).flatten() for moment in self.moments[key])
-        elif key == "image":
+        """Mean and standard deviation of each channel (C,) of an image, in its unit."""
+        if key not in self.moments:
             return values.mean(dim=(0, 2, 3)), values.std(dim=(0, 2, 3), correction=0)
-        else:
-            mean, std = statistics(key, {"s2": self.s2_bands, "s1": self.s1_bands, "dem": ()}[key])
+        mean, std = (torch.as_tensor(moment, dtype=torch.float32).flatten() for moment in self.moments[key])
         if len(mean) != values.shape[1] or len(std) != values.shape[1]:
             raise BandError(
-                f"{key} has {values.shape[1]} channels, but the views know {len(mean)}; give Views the bands of the "
-                f"dataset (s2_bands, s1_bands) or moments={{{key!r}: (means, deviations)}}"
+                f"{key} has {values.shape[1]} channels, but the views know the moments of {len(mean)}; give "
+                f"moments={{{key!r}: (means, deviations)}} for the bands of the dataset"
             )
         return mean, std
+
+
+def _is_image(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 4
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim == 3
 
 
 def pixel_generator(generator: torch.Generator, device: torch.device) -> torch.Generator:
@@ -296,7 +295,7 @@ def pair_modalities(
         changed = views(batch, generator) if views and same_geometry else batch
         made: Batch = dict(batch)
         for name, keys in (("view_1", first), ("view_2", second)):
-            own = {key: value for key, value in changed.items() if key in keys or key not in IMAGE_KEYS}
+            own = {key: value for key, value in changed.items() if key in keys or not _is_image(value)}
             made[name] = views(own, generator) if views and not same_geometry else own
         return made
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from bengelib.bands import CLIMATE_ZONE_SYMBOLS, LAND_COVER_NAMES, S1_BANDS, S2_BANDS
 from bengelib.convolution import channels_last
-from bengelib.data.images import ImageEncoder
+from bengelib.data.images import image_modality
 from bengelib.fusion import DecisionFusion, EarlyFusion, FeatureFusion, FiLMFusion, LateFusion
 from bengelib.heads import ClassificationHead, Network, RegressionHead, SegmentationHead
 from bengelib.mae import MaskedAutoencoder, Reconstruction, ViTEncoder
@@ -98,7 +98,7 @@ def models() -> Iterator[tuple[str, nn.Module, Loss]]:
             "season": RegressionHead(round(512 * width), 0.5, 0.3),
         }
         yield f"U-Net and heads, width {width:g}", Network(EarlyFusion(PAIR, width=width), heads), joined
-        yield f"images, width {width:g}", ImageEncoder((0.5,) * 3, (0.2,) * 3, 18, width), described
+        yield f"images, width {width:g}", EarlyFusion({"image": image_modality()}, width=width), described
         for method in ("simclr", "barlow", "vicreg", "agreement"):
             encoder = EarlyFusion({"s2": S2_BANDS}, width=width)
             yield f"{method}, width {width:g}", SiameseNetwork(encoder, 32), contrasted(method)

@@ -10,7 +10,7 @@ from bengelib.data.batches import batches, contents_of
 from bengelib.data.dataset import BENGE
 from bengelib.data.hide_labels import labelled_share
 from bengelib.data.image_listing import hold_out
-from bengelib.data.images import ChannelNormalize, ImageFolder
+from bengelib.data.images import ImageFolder
 from bengelib.data.labelled import label_subsets
 from bengelib.data.loading import prepare
 from bengelib.data.packed import PackedBENGE
@@ -229,7 +229,6 @@ NUMBERS = {  # arguments that are any number
     "rate": lambda value, data: UncertaintyWeights(["a", "b"], rate=value),
     "alpha": lambda value, data: GradNorm(["a", "b"], alpha=value),
     "strengths": lambda value, data: fit_logistic(np.eye(4), np.arange(4), strengths=[value]),
-    "moments": lambda value, data: ChannelNormalize([value], [1.0]),
     "wait": lambda value, data: Transfer(wait=value),
 }
 SHARES = {

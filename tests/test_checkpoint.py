@@ -1,5 +1,6 @@
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,10 +8,11 @@ import torch
 from safetensors.torch import save_file
 
 from bengelib.bands import S2_BANDS
-from bengelib.checkpoint import FORMAT, load_checkpoint, read_checkpoint, save_checkpoint
+from bengelib.checkpoint import FORMAT, load_checkpoint, read_checkpoint, save_checkpoint, saved_inputs
 from bengelib.errors import BengeError, CheckpointError
 from bengelib.fusion import EarlyFusion, LateFusion
 from bengelib.heads import ClassificationHead, Network
+from bengelib.modalities import MODALITIES, as_modalities
 
 CLASSES = ("a", "b", "c")
 INPUTS = {"s2": ("B04", "B03", "B02"), "s1": ("VV", "VH"), "weather": ("temperature",), "season": ()}
@@ -62,10 +64,11 @@ def test_loading_repeats_the_outputs(path):
 
 def test_header_says_what_the_weights_are_for(path):
     header, weights = read_checkpoint(path)
-    assert [tuple(entry) for entry in header["inputs"]] == [(key, list(bands)) for key, bands in INPUTS.items()]
+    assert saved_inputs(header) == as_modalities(INPUTS)
     assert header["outputs"] == {"zone": list(CLASSES)}
-    assert header["units"] == {"s2": "reflectance", "s1": "dB", "weather": ["K"], "season": "1"}
-    assert header["statistics"]["encoder.read.normalize.s1.mean"] == pytest.approx([-12.61999374, -19.29044598])
+    units = {entry["name"]: set(entry["unit"]) for entry in header["inputs"]}
+    assert units == {"s2": {"reflectance"}, "s1": {"dB"}, "weather": {"K"}, "season": {"1"}}
+    assert header["inputs"][1]["mean"] == [-12.61999374, -19.29044598]
     assert header["config"]["seed"] == 3
     assert weights.keys() == make_model().state_dict().keys()
 
@@ -115,15 +118,15 @@ def test_wrong_band_order_names_both_orders(path):
 
 
 def test_other_statistics_are_refused(path):
-    model = make_model()
-    model.encoder.read.normalize["s1"].mean += 1.0
+    brighter = replace(MODALITIES["s1"], mean=(-11.0, -18.0))
+    model = make_model(inputs=INPUTS | {"s1": brighter})
     with pytest.raises(CheckpointError, match="statistics"):
         load_checkpoint(path, model)
 
 
 def test_other_units_are_refused(path):
     header, weights = read_checkpoint(path)
-    header["units"]["s2"] = "digital numbers"
+    header["inputs"][0]["unit"] = ["digital numbers"] * 3
     save_file(weights, path, metadata={"format": FORMAT, "header": json.dumps(header)})
     with pytest.raises(CheckpointError, match="digital numbers"):
         load_checkpoint(path, make_model())

@@ -27,6 +27,11 @@ USE = {
         "print(tuple(ClassificationHead(4, 'abc')(torch.ones(2, 4)).shape))",
         "(2, 3)",
     ),
+    "views": (
+        ["arguments", "errors"],
+        "print(tuple(Views(16)({'x': torch.rand(2, 5, 32, 32)}, torch.Generator())['x'].shape))",
+        "(2, 5, 16, 16)",
+    ),
     "resnet": (
         ["arguments", "convolution", "errors"],
         "print(tuple(ResNetEncoder(12, width=0.25)(torch.ones(2, 12, 64, 64)).shape))",

@@ -17,9 +17,10 @@ import torch
 from rasterio.errors import NotGeoreferencedWarning
 
 from bengelib.bands import IGNORE_INDEX
-from bengelib.data.dataset import BENGE, KEYS
+from bengelib.data.dataset import BENGE
 from bengelib.data.packed import PackedBENGE
 from bengelib.data.packing import pack
+from bengelib.data.patches import KEYS
 from bengelib.errors import BengeError, RasterError, SplitError
 from tests import fake_tree as fake
 

@@ -13,6 +13,7 @@ from bengelib.heads import (
     count_saved_bytes,
     hard_maps,
 )
+from bengelib.modalities import as_modalities
 from bengelib.tasks import Regression
 
 
@@ -61,7 +62,7 @@ def test_heads_share_one_pass_of_the_encoder():
 
 def test_network_knows_what_it_reads_and_answers():
     model = Network(EarlyFusion({"s1": ("VH",), "dem": ()}, width=0.125), {"t": ClassificationHead(64, ("a", "b"))})
-    assert model.inputs == {"s1": ("VH",), "dem": ()}
+    assert model.inputs == as_modalities({"s1": ("VH",), "dem": ()})
     assert model.outputs == {"t": ("a", "b")}
 
 

@@ -5,21 +5,34 @@ import sys
 import time
 import warnings
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from bengelib.__main__ import FAILED, main
 from bengelib.data.packed import PackedBENGE
 from bengelib.errors import DataWarning
+from bengelib.methods import METHODS, TABLE
 from tests import fake_tree as fake
 
 
 def test_help_is_quick_and_lists_the_commands():
     command = [sys.executable, "-X", "importtime", "-m", "bengelib", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    for name in ("simulate", "fetch", "pack", "bench"):
+    for name in ("simulate", "fetch", "pack", "methods", "bench"):
         assert name in done.stdout
     assert "| torch\n" not in done.stderr  # the list of imports
+
+
+def test_methods_are_listed_without_torch():
+    command = [sys.executable, "-X", "importtime", "-m", "bengelib", "methods"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert [line.split()[1] for line in lines[2:-2]] == list(METHODS)
+    for line, facts in zip(lines[2:], TABLE.values(), strict=False):
+        assert all(part in line for part in (facts.learns, facts.source, f" {facts.cost} ", ", ".join(facts.needs)))
+    assert "relative to SimCLR" in lines[-1] and "| torch\n" not in done.stderr
+    assert done.stdout in (Path(__file__).parents[1] / "docs" / "methods.md").read_text()
 
 
 def test_pack(tmp_path, capsys):

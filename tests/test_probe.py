@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 from torch.utils.data import Dataset
 
-from bengelib.data.images import ImageEncoder
+from bengelib.data.images import image_modality
 from bengelib.data.labelled import label_subsets
 from bengelib.engine import Trainer
 from bengelib.errors import BandError, SplitError
@@ -64,7 +64,7 @@ def data():
 @pytest.fixture
 def encoder():
     torch.manual_seed(0)
-    return ImageEncoder(width=0.125)
+    return EarlyFusion({"image": image_modality()}, width=0.125)
 
 
 def state(model):
@@ -93,7 +93,7 @@ def test_features_are_those_of_the_encoder_in_evaluation_mode(data, encoder):
     features = extract_features(encoder, data, stages=(3,), batch_size=7, precision="no")
     encoder.eval()
     with torch.no_grad():
-        maps = encoder.resnet.pyramid(encoder.normalize(data.images))
+        maps = encoder.resnet.pyramid(encoder.stack({"image": data.images}))
     assert np.allclose(features[:, :32], maps[3].mean(dim=(2, 3)), atol=1e-4)
     assert np.allclose(features[:, 32:], maps[4].mean(dim=(2, 3)), atol=1e-4)
 
@@ -336,7 +336,7 @@ def test_random_weights_begin_with_no_probe(data, monkeypatch):
     monkeypatch.setattr(
         "bengelib.recipes.finetuning.fit_logistic", lambda *_, **__: pytest.fail("there is nothing to probe")
     )
-    build = partial(ImageEncoder, width=0.125)
+    build = partial(EarlyFusion, {"image": image_modality()}, width=0.125)
     from_scratch(build, data, "label", CLASSES, data.labels, settings=QUICK, precision="no", progress=False)
 
 
@@ -360,7 +360,7 @@ def test_from_scratch_chooses_its_learning_rate_on_labelled_samples_only(data, m
     monkeypatch.setattr(Trainer, "fit", lambda *args, lr, **given: rates.append(lr) or train(*args, lr=lr, **given))
     chosen = label_subsets(data.labels, [0.5])[0.5]
     from_scratch(
-        partial(ImageEncoder, width=0.125),
+        partial(EarlyFusion, {"image": image_modality()}, width=0.125),
         data,
         "label",
         CLASSES,
@@ -391,7 +391,7 @@ def test_the_number_of_steps_is_exact():
 
 def test_the_average_is_used_in_evaluation_and_follows_in_training():
     torch.manual_seed(0)
-    network = Network(ImageEncoder(width=0.125), {"label": ClassificationHead(64, CLASSES)})
+    network = Network(EarlyFusion({"image": image_modality()}, width=0.125), {"label": ClassificationHead(64, CLASSES)})
     model = AveragedNetwork(network, 0.9)
     batch = {"image": torch.rand(4, 3, 32, 32)}
     before = deepcopy(network).eval()(batch)["label"]
@@ -461,7 +461,7 @@ def efficiency(encoder, data, **options):
     given |= {"scratch_settings": QUICK, **options}
     target = given.get("target", "label")
     labels, truth = (data.labels, test.labels) if target == "label" else (data.tags, test.tags)
-    build = partial(ImageEncoder, width=0.125)
+    build = partial(EarlyFusion, {"image": image_modality()}, width=0.125)
     return label_efficiency(encoder, build, data, labels, test, truth, CLASSES, **given)
 
 
@@ -513,4 +513,12 @@ def test_wrong_questions_are_refused(data, encoder):
     with pytest.raises(BandError, match="one seed"):
         efficiency(encoder, data, seeds=())
     with pytest.raises(ValueError, match="labels for 30 samples"):
-        label_efficiency(encoder, ImageEncoder, data, data.labels[1:], data, data.labels, CLASSES)
+        label_efficiency(
+            encoder,
+            partial(EarlyFusion, {"image": image_modality()}),
+            data,
+            data.labels[1:],
+            data,
+            data.labels,
+            CLASSES,
+        )

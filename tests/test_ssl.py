@@ -10,6 +10,7 @@ from bengelib.fusion import EarlyFusion
 from bengelib.heads import ClassificationHead, Network
 from bengelib.methods.geolocation import Geolocation, place_clusters
 from bengelib.methods.pairs import Pairs, PairViews
+from bengelib.modalities import as_modalities
 from bengelib.ssl import (
     Contrast,
     SiameseNetwork,
@@ -77,7 +78,7 @@ class Sensors(Dataset):
 
 S1_ONLY = {"s1": ("VV", "VH")}
 S2_ONLY = {"s2": ("B04", "B08")}
-VIEWS = Views(16, scale=(0.5, 1), noise=0.1, s2_bands=("B04", "B08"))
+VIEWS = Views(16, scale=(0.5, 1), noise=0.1)
 
 
 def siamese(inputs=S1_ONLY, inputs_2=None, **options):
@@ -100,7 +101,7 @@ def test_network_makes_an_embedding_of_each_view():
     }  # fmt: skip
     expected = model.projector(model.encoder(batch["view_2"]))
     torch.testing.assert_close(outputs["view_2"], expected, rtol=1e-4, atol=1e-5)
-    assert model.inputs == {**S1_ONLY, **S2_ONLY}
+    assert model.inputs == as_modalities({**S1_ONLY, **S2_ONLY})
     assert siamese(hidden=40).projector[0].out_features == 40
 
 
@@ -110,7 +111,7 @@ def test_two_sensors_have_an_encoder_each():
     outputs = model(pair_modalities()(batch, torch.Generator()))
     expected = model.projector_2(model.encoder_2({"s2": batch["s2"]}))
     torch.testing.assert_close(outputs["view_2"], expected, rtol=1e-4, atol=1e-5)
-    assert model.inputs == {**S1_ONLY, **S2_ONLY}
+    assert model.inputs == as_modalities({**S1_ONLY, **S2_ONLY})
     plain = model(batch)  # no views are needed where each encoder takes what it knows
     torch.testing.assert_close(plain, outputs, rtol=1e-4, atol=1e-5)
     with pytest.raises(BandError, match="different bands of s2"):

@@ -7,6 +7,7 @@ from scipy import stats
 
 from bengelib.bands import S2_BANDS
 from bengelib.errors import BandError, MissingModalityError
+from bengelib.modalities import MODALITIES
 from bengelib.transforms import _turn, statistics
 from bengelib.views import (
     TwoViews,
@@ -20,6 +21,7 @@ from bengelib.views import (
 
 OFF = {"gain": 0, "offset": 0, "band_dropout": 0, "blur": 0, "noise": 0, "speckle": 0}
 STILL = {"scale": (1.0, 1.0), "ratio": 1.0, "turn": False}
+MOMENTS = {key: (MODALITIES[key].mean, MODALITIES[key].std) for key in ("s2", "s1", "dem")}
 MIRRORED = 4
 
 
@@ -117,7 +119,7 @@ def test_crops_are_those_of_kornia():
 
 def test_all_modalities_and_masks_of_a_sample_have_one_geometry():
     batch = coordinate_batch(64)
-    view = Views(32, **OFF, s2_bands=S2_BANDS[:6])(batch, seeded())
+    view = Views(32, **OFF)(batch, seeded())
     place = view["image"][:, :2]
     for key in ("s2", "s1"):
         torch.testing.assert_close(view[key][:, :2], place)
@@ -132,7 +134,7 @@ def test_all_modalities_and_masks_of_a_sample_have_one_geometry():
 
 def test_modalities_of_other_resolutions_show_the_same_ground():
     batch = {"s2": grid(60)[None].expand(8, 2, 60, 60), "s1": grid(30)[None].expand(8, 2, 30, 30)}
-    view = Views(20, **OFF, s2_bands=S2_BANDS[:2], scale=(0.3, 0.8))(batch, seeded())
+    view = Views(20, **OFF, scale=(0.3, 0.8))(batch, seeded())
     assert view["s2"].shape == view["s1"].shape == (8, 2, 20, 20)
     assert (view["s2"] - view["s1"]).abs().max() <= 0.5 / 30 + 1e-4  # equal but for the edge of the coarser one
 
@@ -151,7 +153,7 @@ def test_boxes_lie_inside_and_cover_the_scale():
 
 def test_nothing_to_do_changes_nothing():
     batch = coordinate_batch()
-    view = Views(None, **OFF, **STILL, s2_bands=S2_BANDS[:6])(batch, seeded())
+    view = Views(None, **OFF, **STILL)(batch, seeded())
     assert all(view[key] is batch[key] for key in batch)
     assert Views()({"season": torch.zeros(2)}, seeded())["season"].shape == (2,)
 
@@ -193,7 +195,7 @@ def test_each_change_can_be_had_alone(setting, keys):
 def test_gain_and_offset_are_those_of_each_band():
     """z -> gain z + offset, where z is the band in standard deviations from its mean."""
     batch = ben_ge_batch(400)
-    view = Views(None, **STILL, **{**OFF, "gain": 0.2, "offset": 0.5})(batch, seeded())
+    view = Views(None, **STILL, **{**OFF, "gain": 0.2, "offset": 0.5}, moments=MOMENTS)(batch, seeded())
     mean, std = (moment.view(1, -1, 1, 1) for moment in statistics("s2", S2_BANDS))
     before, after = (((values["s2"] - mean) / std).flatten(2) for values in (batch, view))
     gain = after.std(dim=2) / before.std(dim=2)  # (B, C)
@@ -207,14 +209,14 @@ def test_gain_and_offset_are_those_of_each_band():
 
 def test_noise_is_in_standard_deviations_of_the_band():
     batch = ben_ge_batch(200)
-    difference = Views(None, **STILL, **{**OFF, "noise": 0.1})(batch, seeded())["s2"] - batch["s2"]
+    difference = Views(None, **STILL, **{**OFF, "noise": 0.1}, moments=MOMENTS)(batch, seeded())["s2"] - batch["s2"]
     relative = difference.std(dim=(2, 3)) / statistics("s2", S2_BANDS)[1]
     assert relative.max() < 0.12 and float(relative.mean()) == pytest.approx(0.05, rel=0.15)
 
 
 def test_dropped_bands_are_even_and_one_always_stays():
     batch = ben_ge_batch(300)
-    view = Views(None, **STILL, **{**OFF, "band_dropout": 0.9})(batch, seeded())
+    view = Views(None, **STILL, **{**OFF, "band_dropout": 0.9}, moments=MOMENTS)(batch, seeded())
     for key, bands in (("s2", S2_BANDS), ("s1", ("VV", "VH"))):
         dropped = view[key].std(dim=(2, 3)) < 1e-6  # (B, C)
         mean = statistics(key, bands)[0].expand(300, -1)
@@ -291,8 +293,8 @@ def test_settings_that_mean_nothing_are_refused(setting):
 
 
 def test_other_bands_than_named_are_refused():
-    with pytest.raises(BandError, match="3 channels, but the views know 12"):
-        Views(8)({"s2": torch.zeros(2, 3, 8, 8)}, seeded())
+    with pytest.raises(BandError, match="3 channels, but the views know the moments of 12"):
+        Views(8, moments=MOMENTS)({"s2": torch.zeros(2, 3, 8, 8)}, seeded())
     with pytest.raises(BandError, match="image"):
         Views(8, moments={"image": ([0], [1])})({"image": torch.zeros(2, 3, 8, 8)}, seeded())
 
@@ -317,7 +319,7 @@ def test_modalities_as_views():
     assert plain["view_1"]["s1"] is batch["s1"] and plain["view_2"]["s2"] is batch["s2"]
     assert "s2" not in plain["view_1"] and "s1" not in plain["view_2"] and "image" not in plain["view_1"]
     assert "season" in plain["view_1"] and "s2" in plain
-    views = Views(16, **OFF, s2_bands=S2_BANDS[:6])
+    views = Views(16, **OFF)
     alike = pair_modalities(views)(batch, seeded())
     torch.testing.assert_close(alike["view_1"]["s1"], alike["view_2"]["s2"][:, :2])
     apart = pair_modalities(views, same_geometry=False)(batch, seeded())

@@ -1,53 +1,50 @@
 """The commands `pretrain` and `probe`: an encoder from images without labels, and how many labels it saves.
 
-Both take a folder of class folders (`images`), or a ben-ge tree (`root`). What the probe tests with is decided before
-the pretraining, written into the checkpoint, and not read until then.
+Both take a folder of class folders (`images`), or a dataset (`root`): of ben-ge, or with a `dataset.toml`. What the
+probe tests with is decided before the pretraining, written into the checkpoint, and not read until then.
 """
 
 import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 from torch.utils.data import Subset
 
-from bengelib.bands import CLIMATE_ZONE_SYMBOLS, CORINE_19, LAND_COVER_NAMES
-from bengelib.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint
+from bengelib.bands import IGNORE_INDEX
+from bengelib.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, saved_inputs
 from bengelib.data.account import shown
+from bengelib.data.description import is_described, read_description
 from bengelib.data.image_files import file_hash, read_bytes
 from bengelib.data.image_listing import class_of, hold_out, list_images, picture_hashes, same_names
 from bengelib.data.images import ImageFolder
-from bengelib.data.loading import load
-from bengelib.data.packed import PackedBENGE
-from bengelib.data.splits import mgrs_tile
+from bengelib.data.loading import load, prepare
 from bengelib.engine import History, seed_everything
 from bengelib.errors import BandError, CheckpointError, DataWarning
 from bengelib.files import absolute, put_in_place
+from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network
+from bengelib.methods import TABLE
+from bengelib.modalities import TARGETS, Modality, Target
 from bengelib.recipes.finetuning import FINE_TUNING, FROM_SCRATCH
-from bengelib.recipes.label_efficiency import label_efficiency
+from bengelib.recipes.label_efficiency import curves, label_efficiency
 from bengelib.recipes.pretraining import (
+    FULL_WIDTH,
     Pretraining,
     as_measured,
-    benge_encoder,
-    image_encoder,
+    build_encoder,
     mild_views,
     pretrain_encoder,
+    side_by_side,
     strong_views,
 )
-
-TARGETS: dict[str, tuple[str, ...]] = {
-    "climate_zone": CLIMATE_ZONE_SYMBOLS,
-    "land_cover_top": LAND_COVER_NAMES,
-    "corine": CORINE_19,
-}
-"""Targets of ben-ge that a label-efficiency curve can be drawn for; of `corine` a patch can have several classes."""
 
 HELD_OUT = 0.2
 
@@ -77,20 +74,23 @@ def pretrain_images(
         SplitError: a class has too few images.
         RasterError: a broken image (with `on_error="raise"`).
         CheckpointError: `out` cannot be written.
-        ValueError: a method that needs two sensors.
+        ValueError: a method that needs more than images.
     """
     settings = settings or Pretraining()
-    if settings.method == "cross-modal":
-        raise ValueError("cross-modal contrasts two sensors, and these images are of one; choose --method simclr")
+    if needs := TABLE[settings.method].needs:
+        others = [method for method, facts in TABLE.items() if not facts.needs]
+        raise ValueError(
+            f"{settings.method} needs {', '.join(needs)}, which a folder of images has not; choose --method "
+            f"{', '.join(others[:-1])} or {others[-1]}"
+        )
     check_writable(out)
     names = list_images(images, need_classes=False)
     hashes = picture_hashes(images, names)
     learn, held = hold_out(names, HELD_OUT, settings.seed, root=images, hashes=hashes)
     data = ImageFolder(images, learn, size=settings.size, on_error=on_error, progress=progress)
-    mean, std = (moment.tolist() for moment in data.statistics())
     seed_everything(settings.seed)
-    encoder = image_encoder(mean, std, settings.method, settings.depth, settings.width)
-    views = strong_views(settings.view_size, (mean, std))
+    encoder = build_encoder(data.inputs, settings.method, settings.depth, settings.width)
+    views = strong_views(settings.view_size, data.inputs)
     history = pretrain_encoder(encoder, data, views, settings, progress=progress)
     config = {
         "made_from": "images",
@@ -104,47 +104,61 @@ def pretrain_images(
     return history
 
 
-def pretrain_benge(
+def pretrain_dataset(
     root: str | Path,
     out: str | Path,
     settings: Pretraining | None = None,
     *,
-    modalities: Sequence[str] = ("s2", "s1"),
+    modalities: Sequence[str] | None = None,
     target: str | None = None,
     on_error: str = "raise",
     progress: bool = True,
 ) -> History:
-    """Pretrain an encoder on the training tiles of a ben-ge tree and write a checkpoint.
+    """Pretrain an encoder on the training side of a dataset and write a checkpoint.
 
-    The split is the blocked one: whole tiles are held out, so no test patch has a neighbour in the pretraining.
+    The split is the blocked one where places or groups are known: whole tiles are held out, so that no test sample has
+    a neighbour in the pretraining.
 
     Args:
-        root: a path or name that `load` takes.
+        root: a path or name that `load` takes: of ben-ge, or of a folder with a `dataset.toml`.
         out: the checkpoint.
         settings: see `Pretraining`.
-        modalities: images that the encoder reads, stacked as channels, or by a ResNet each for `"cross-modal"`.
+        modalities: images that the encoder reads, stacked as channels, or by a ResNet each where the method learns from
+            two sensors; of ben-ge `s2` and `s1`, of another dataset all images unless given.
         target: what the probe shall ask for by default; nothing of it is used here.
-        on_error: what to do about damaged patches, `"raise"` or `"skip"`.
+        on_error: what to do about damaged samples, `"raise"` or `"skip"`.
         progress: show bars.
 
     Raises:
-        BandError: a modality that is no image, not two of them for `"cross-modal"`, or a target that is no class.
+        BandError: a modality that is no image, not two of them for a method of two sensors, or a target without
+            classes.
+        MissingModalityError: no place is seen on two dates, for `"seco"`.
         CheckpointError: `out` cannot be written.
         BengeError: whatever `load` finds wrong.
     """
     settings = settings or Pretraining()
     check_writable(out)
+    root = prepare(root, progress=progress)
+    modalities = modalities or images_of(root)
     if target is not None:
-        check_target(target)
-    seed_everything(settings.seed)
-    encoder = benge_encoder(modalities, settings.method, settings.depth, settings.width)
-    open_ = partial(_open_benge, root, modalities, (), settings.fold, on_error, progress)
+        check_target(root, target)
+    facts = TABLE[settings.method]
+    besides = tuple(key for key in facts.needs if key == "lonlat")
+    open_ = partial(_open, root, modalities, besides, settings.fold, on_error, progress)
     data, held = open_("train"), open_("test")
-    views = strong_views(settings.size)
+    seed_everything(settings.seed)
+    encoder = build_encoder(data.inputs, settings.method, settings.depth, settings.width)
+    views = strong_views(_view_size(settings, data.inputs), data.inputs)
     views = as_measured(views) if settings.method == "cross-modal" else views
-    history = pretrain_encoder(encoder, data, views, settings, progress=progress)
+    if facts.two_sensors:
+        width = settings.width / FULL_WIDTH
+        first, second = (EarlyFusion({key: data.inputs[key]}, settings.depth, width) for key in modalities)
+        history = pretrain_encoder(first, data, views, settings, encoder_2=second, progress=progress)
+        encoder = side_by_side((first, second))
+    else:
+        history = pretrain_encoder(encoder, data, views, settings, progress=progress)
     config = {
-        "made_from": "ben-ge",
+        "made_from": "dataset",
         "folder": data.root.name,
         "target": target,
         "fold": settings.fold,
@@ -152,6 +166,16 @@ def pretrain_benge(
     }
     _save(out, encoder, config, settings, history)
     return history
+
+
+def _view_size(settings: Pretraining, inputs: Mapping[str, Modality]) -> int:
+    """Pixels along a side of a view: `size`, or three quarters of smaller images (whole patches of a transformer)."""
+    sizes = [modality.size for modality in inputs.values() if modality.size]
+    if settings.view is not None or not sizes:
+        return settings.view or settings.size
+    if settings.method == "mae":
+        return min(settings.size, max(8, min(sizes) // 8 * 8))
+    return min(settings.size, max(1, round(0.75 * min(sizes))))
 
 
 def load_encoder(checkpoint: str | Path) -> tuple[nn.Module, Callable[[], nn.Module], dict[str, Any]]:
@@ -162,19 +186,13 @@ def load_encoder(checkpoint: str | Path) -> tuple[nn.Module, Callable[[], nn.Mod
     """
     header, _ = read_checkpoint(checkpoint)
     config = header["config"]
-    if config.get("made_from") not in ("images", "ben-ge"):
+    if config.get("made_from") not in ("images", "dataset"):
         raise CheckpointError(
             f"{checkpoint} is a checkpoint, but `python -m bengelib pretrain` did not write it, so it does not say "
             "what was held out; pretrain with that command"
         )
     settings = config["settings"]
-    make = (settings["method"], settings["depth"], settings["width"])
-    build: Callable[[], nn.Module]
-    if config["made_from"] == "images":
-        mean, std = (header["statistics"][f"encoder.normalize.{name}"] for name in ("mean", "std"))
-        build = partial(image_encoder, mean, std, *make)
-    else:
-        build = partial(benge_encoder, [key for key, _ in header["inputs"]], *make)
+    build = partial(build_encoder, saved_inputs(header), settings["method"], settings["depth"], settings["width"])
     encoder = build()
     load_checkpoint(checkpoint, Network(encoder, {}), heads=False)
     return encoder, build, config
@@ -200,7 +218,7 @@ def probe_images(
     encoder, build, config = load_encoder(checkpoint)
     if config["made_from"] != "images":
         raise CheckpointError(
-            f"{checkpoint} was pretrained on the ben-ge tree {config['folder']} and does not read images of three "
+            f"{checkpoint} was pretrained on the dataset {config['folder']} and does not read images of three "
             "channels; give --root instead of --images"
         )
     if len(config["classes"]) < 2:
@@ -219,15 +237,13 @@ def probe_images(
         progress=progress,
     )
     train, test = read(learn), read(held)
-    normalize: Any = encoder.normalize
-    moments = (normalize.mean.tolist(), normalize.std.tolist())
-    options.setdefault("augment", mild_views(config["settings"]["size"], moments))
+    options.setdefault("augment", mild_views(config["settings"]["size"], encoder.inputs))  # type: ignore[arg-type]
     return label_efficiency(
         encoder, build, train, train.labels, test, test.labels, train.classes, progress=progress, **options
     )
 
 
-def probe_benge(
+def probe_dataset(
     checkpoint: str | Path,
     root: str | Path,
     *,
@@ -237,53 +253,59 @@ def probe_benge(
     progress: bool = True,
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """Label-efficiency rows of a checkpoint of `pretrain_benge`, tested on the tiles that it held out.
+    """Label-efficiency rows of a checkpoint of `pretrain_dataset`, tested on the samples that it held out.
+
+    Samples without a label are left out.
 
     Args:
-        checkpoint: what `pretrain_benge` wrote.
-        root: the same tree.
+        checkpoint: what `pretrain_dataset` wrote.
+        root: the same dataset.
         modalities: as in the pretraining, if given.
-        target: one of `TARGETS`; by default the one that was named in the pretraining.
-        on_error: what to do about damaged patches, `"raise"` or `"skip"`.
+        target: a class or labels; by default the one that was named in the pretraining, or the only one there is.
+        on_error: what to do about damaged samples, `"raise"` or `"skip"`.
         progress: show bars, and each result.
         **options: those of `label_efficiency`.
 
     Raises:
-        CheckpointError: it is none, of other data or modalities, or patches that it held out are gone.
+        CheckpointError: it is none, of other data or modalities, or samples that it held out are gone.
         BandError: no target, or one that is no class.
         BengeError: whatever `load` and `label_efficiency` find wrong.
     """
     encoder, build, config = load_encoder(checkpoint)
-    if config["made_from"] != "ben-ge":
+    if config["made_from"] != "dataset":
         raise CheckpointError(
             f"{checkpoint} was pretrained on the image folder {config['folder']}; give --images instead of --root"
         )
     reads = tuple(encoder.inputs)  # type: ignore[arg-type]
     if modalities is not None and tuple(modalities) != reads:
         raise CheckpointError(f"{checkpoint} reads the modalities {reads}, not {tuple(modalities)}")
-    target = target or config["target"]
-    classes = check_target(target)
-    open_ = partial(_open_benge, root, reads, (target,), config["fold"], on_error, progress)
+    root = prepare(root, progress=progress)
+    chosen = check_target(root, target or config["target"])
+    open_ = partial(_open, root, reads, (chosen.name,), config["fold"], on_error, progress)
     train, test = open_("train"), open_("test")
     places = {patch_id: place for place, patch_id in enumerate(test.patch_ids)}
     if gone := [patch_id for patch_id in config["holdout"] if patch_id not in places]:
         raise CheckpointError(
-            f"{len(gone)} of the {len(config['holdout'])} test patches of {checkpoint} are not in {root}, the first "
-            f"being {gone[0]}; give the tree {config['folder']} that it was pretrained on"
+            f"{len(gone)} of the {len(config['holdout'])} test samples of {checkpoint} are not in {root}, the first "
+            f"being {gone[0]}; give the dataset {config['folder']} that it was pretrained on"
         )
-    chosen = [places[patch_id] for patch_id in config["holdout"]]
-    tiles = [mgrs_tile(patch_id) for patch_id in test.meta["patch_id_s1"].iloc[chosen]]
-    options.setdefault("augment", as_measured(mild_views(config["settings"]["size"])))
+    held = np.array([places[patch_id] for patch_id in config["holdout"]])
+    sides = {}
+    for name, data, rows in (("train", train, np.arange(len(train))), ("test", test, held)):
+        labels = data.table(chosen.name)[rows]
+        known = (labels != IGNORE_INDEX) if labels.ndim == 1 else np.isfinite(labels).all(axis=1)
+        sides[name] = Subset(data, rows[known].tolist()), labels[known], rows[known]
+    groups = None if test.groups is None else test.groups[sides["test"][2]].tolist()
+    size = _view_size(replace(Pretraining(), size=config["settings"]["size"]), encoder.inputs)  # type: ignore[arg-type]
+    options.setdefault("augment", as_measured(mild_views(size, encoder.inputs)))  # type: ignore[arg-type]
     return label_efficiency(
         encoder,
         build,
-        train,
-        train.table(str(target)),
-        Subset(test, chosen),
-        test.table(str(target))[chosen],
-        classes,
-        target=str(target),
-        groups=tiles,
+        *sides["train"][:2],
+        *sides["test"][:2],
+        chosen.classes,
+        target=chosen.name,
+        groups=groups,
         progress=progress,
         **options,
     )
@@ -306,6 +328,17 @@ def write_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     lines = [json.dumps({key: _finite(value) for key, value in row.items()}) for row in rows]
     beside.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
     put_in_place(beside, path)
+
+
+def draw_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Draw rows of `label_efficiency`: the score against the share of labelled samples, one line a way of training."""
+    from bengelib.plot.results import plot_curves
+
+    score = "accuracy" if "accuracy" in rows[0] else "mean average precision"
+    figure = plot_curves(
+        curves(rows), "share of the training samples with a label", f"{score} on held-out samples, band: 95 %", log=True
+    )
+    figure.savefig(path)
 
 
 def _finite(value: Any) -> Any:
@@ -332,28 +365,49 @@ def check_writable(path: str | Path) -> None:
         raise CheckpointError(f"the folder {path.parent} cannot be written to; give another --out")
 
 
-def check_target(target: str | None) -> tuple[str, ...]:
-    """The classes of a target of ben-ge.
+def images_of(root: Path) -> tuple[str, ...]:
+    """The images that an encoder of a dataset reads unless told otherwise.
+
+    Raises:
+        BandError: a described dataset has none.
+    """
+    if not is_described(root):
+        return ("s2", "s1")
+    description = read_description(root)
+    if images := tuple(key for key, source in description.modalities.items() if source.kind in ("image", "map")):
+        return images
+    raise BandError(f"{description.path} describes no image, and pretraining makes views of images; use train instead")
+
+
+def check_target(root: Path, target: str | None) -> Target:
+    """A target of a dataset that a label-efficiency curve can be drawn for; the only one there is for None.
 
     Raises:
         BandError: no target, or one without classes.
     """
-    if target not in TARGETS:
-        raise BandError(f"cannot draw a label curve for the target {target!r}; choose one of {list(TARGETS)}")
-    return TARGETS[target]
+    known = dict(TARGETS)
+    if is_described(root):
+        known = {key: source.target for key, source in read_description(root).targets.items()}
+    fit = {key: each for key, each in known.items() if each.kind in ("class", "labels")}
+    if target is None and len(fit) == 1:
+        return next(iter(fit.values()))
+    if target not in fit:
+        raise BandError(f"cannot draw a label curve for the target {target!r}; choose one of {list(fit)}")
+    return fit[target]
 
 
-def _open_benge(
-    root: str | Path,
+def _open(
+    root: Path,
     modalities: Sequence[str],
     targets: Sequence[str],
     fold: int,
     on_error: str,
     progress: bool,
     split: str,
-) -> PackedBENGE:
-    """One side of the blocked split."""
-    return load(root, split, modalities, targets, scheme="blocked", fold=fold, on_error=on_error, progress=progress)
+) -> Any:
+    """One side of the split that suits a dataset: the blocked one of ben-ge."""
+    scheme: dict[str, Any] = {} if is_described(root) else {"scheme": "blocked"}
+    return load(root, split, modalities, targets, fold=fold, on_error=on_error, progress=progress, **scheme)
 
 
 def _save(out: str | Path, encoder: nn.Module, config: dict[str, Any], settings: Pretraining, history: History) -> None:

@@ -1,7 +1,7 @@
 """From a dataset to decoded batches on the device, in an order that a seed fixes, shared out among the processes."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from bengelib.arguments import as_indices, whole_number
-from bengelib.data.decode import decode
-from bengelib.errors import BandError
-from bengelib.transforms import Batch
+from bengelib.modalities import require_same
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+Batch = dict[str, Any]
 
 
 def source_dataset(data: Dataset[Any]) -> Any:
@@ -46,20 +46,12 @@ def contents_of(data: Dataset[Any]) -> np.ndarray | None:
 
 
 def check_bands(model: nn.Module, data: Dataset[Any]) -> None:
-    """Refuse a dataset whose bands are not those that the model names, in the same order.
+    """Refuse a dataset whose bands or units are not those that the model reads, in the same order.
 
     Raises:
         BandError: naming both.
     """
-    inputs: Mapping[str, Sequence[str]] = getattr(model, "inputs", {})
-    source = source_dataset(data)
-    for key in ("s2", "s1"):
-        given = getattr(source, f"{key}_bands", None)
-        if key in inputs and given is not None and tuple(given) != tuple(inputs[key]):
-            raise BandError(
-                f"the model reads {key} bands {tuple(inputs[key])}, but the dataset gives {tuple(given)}; "
-                f"build the dataset with {key}_bands={tuple(inputs[key])}"
-            )
+    require_same(getattr(model, "inputs", {}), getattr(source_dataset(data), "inputs", {}))
 
 
 def batch_order(
@@ -102,7 +94,7 @@ def batches(
     device = accelerator.device
     check_subsets(data)
     order = batch_order(len(data), batch_size, accelerator, generator)  # type: ignore[arg-type]
-    bands = getattr(source_dataset(data), "s2_bands", ())
+    decode: Callable[[Batch], Batch] = getattr(source_dataset(data), "decode", dict)
     loader: Iterable[Batch]
     read_batch = None if workers else _batch_reader(data)
     if read_batch is not None:
@@ -113,16 +105,16 @@ def batches(
     ready: Batch | None = None
     for stored in loader:
         if device.type == "mps":  # Apple's GPUs have no unsigned 16-bit integers
-            stored = decode(stored, bands)
+            stored = decode(stored)
         coming = {
             key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
             for key, value in stored.items()
         }
         if ready is not None:
-            yield decode(ready, bands)
+            yield decode(ready)
         ready = coming
     if ready is not None:
-        yield decode(ready, bands)
+        yield decode(ready)
 
 
 def _batch_reader(data: Dataset[Any]) -> Callable[[Sequence[int]], Batch] | None:

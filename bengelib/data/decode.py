@@ -1,7 +1,8 @@
 """`decode`: stored numbers to physical units, in whole batches, on the device where they are."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from bengelib.bands import (
     S2_BANDS,
 )
 from bengelib.errors import BandError
-from bengelib.transforms import Batch, statistics
+from bengelib.modalities import as_modality
+
+Batch = dict[str, Any]
 
 S2_GROUPS = ("s2_10m", "s2_20m", "s2_60m")
 """Keys of Sentinel-2 as it is stored, by resolution."""
@@ -67,12 +70,18 @@ def decode(
         if key in decoded:
             decoded[key] = decoded[key].to(torch.float32)
             if normalized:
-                mean, std = (s.view(-1, 1, 1).to(decoded[key].device) for s in statistics(key, bands))
+                mean, std = _moments(key, bands, decoded[key].device)
                 decoded[key] = (decoded[key] - mean).div_(std)
     if "land_cover" in decoded and decoded["land_cover"].dtype != torch.int64:
         codes = decoded["land_cover"]
         decoded["land_cover"] = land_cover_index().to(codes.device)[codes.to(torch.int64)]
     return decoded
+
+
+def _moments(key: str, bands: Sequence[str], device: torch.device) -> list[Tensor]:
+    """Mean and standard deviation of the bands of a modality, (k, 1, 1) float32 each."""
+    modality = as_modality(key, bands)
+    return [torch.tensor(m, dtype=torch.float32, device=device).view(-1, 1, 1) for m in (modality.mean, modality.std)]
 
 
 def _check_groups(groups: Mapping[str, Tensor], s2_bands: Sequence[str]) -> None:
@@ -96,30 +105,53 @@ def _check_groups(groups: Mapping[str, Tensor], s2_bands: Sequence[str]) -> None
 def _decode_s2(groups: Mapping[str, Tensor], s2_bands: Sequence[str], normalized: bool) -> Tensor:
     """Sentinel-2 at 10 m, (B, len(s2_bands), 120, 120) float32, from its stored parts by resolution."""
     some = next(iter(groups.values()))
-    shape = (some.shape[0], len(s2_bands), PATCH_SIZE, PATCH_SIZE)
+    moments = None
+    if normalized:
+        moments = [moment * REFLECTANCE_SCALE for moment in _moments("s2", s2_bands, some.device)]
+
+    def change(values: Tensor, places: Sequence[int]) -> None:
+        if moments is None:
+            values.div_(REFLECTANCE_SCALE)
+        else:
+            mean, std = (moment[places] for moment in moments)
+            values.sub_(mean).div_(std)
+
+    parts = [
+        (group, [place for place, band in enumerate(s2_bands) if key == f"s2_{S2[band].resolution}m"])
+        for key, group in groups.items()
+    ]
+    return assemble(parts, (PATCH_SIZE, PATCH_SIZE), change)
+
+
+def assemble(
+    parts: Sequence[tuple[Tensor, Sequence[int]]],
+    shape: tuple[int, int],
+    change: Callable[[Tensor, Sequence[int]], None],
+) -> Tensor:
+    """One image a sample, (B, C, H, W) float32, from parts of its bands that may be of lower resolution.
+
+    Args:
+        parts: stored numbers (B, k, h, w) of any type, with the places of their bands in the image.
+        shape: rows and columns of the image; coarser parts are enlarged bilinearly.
+        change: turns a block (b, k, h, w) float32 of the bands at these places into physical units, in place.
+    """
+    some = parts[0][0]
+    full = (some.shape[0], sum(len(places) for _, places in parts), *shape)
     on_cpu = some.device.type == "cpu"
     # On a CPU, numpy asks for large memory pages where torch does not, which makes new memory several times cheaper;
     # few samples at a time stay in its cache; and a second thread gains little but waits for whatever else runs.
-    s2 = torch.from_numpy(np.empty(shape, np.float32)) if on_cpu else some.new_empty(shape, dtype=torch.float32)
-    step = 32 if on_cpu else max(1, shape[0])
-    moments = None
-    if normalized:
-        moments = [s.view(-1, 1, 1).to(s2.device) * REFLECTANCE_SCALE for s in statistics("s2", s2_bands)]
+    image = torch.from_numpy(np.empty(full, np.float32)) if on_cpu else some.new_empty(full, dtype=torch.float32)
+    step = 32 if on_cpu else max(1, full[0])
     with one_thread() if on_cpu else nullcontext():
-        for key, group in groups.items():
-            places = [place for place, band in enumerate(s2_bands) if key == f"s2_{S2[band].resolution}m"]
-            weights = _interpolation_weights(group.shape[-1]) if on_cpu else None
-            for start in range(0, shape[0], step):
-                values = group[start : start + step].to(torch.float32)  # (b, k, n, n)
-                if moments is not None:
-                    mean, std = (moment[places] for moment in moments)
-                    values.sub_(mean).div_(std)
-                else:
-                    values.div_(REFLECTANCE_SCALE)
+        for part, places in parts:
+            weights = _interpolation_weights(part.shape[-1], shape[-1]) if on_cpu and shape[0] == shape[1] else None
+            for start in range(0, full[0], step):
+                values = part[start : start + step].to(torch.float32, copy=True)  # (b, k, h, w)
+                change(values, places)
                 for source, place, width in _runs(places):
-                    target = s2[start : start + step, place : place + width]
+                    target = image[start : start + step, place : place + width]
                     _upsample(values[:, source : source + width], target, weights)
-    return s2
+    return image
 
 
 def _runs(places: Sequence[int]) -> list[tuple[int, int, int]]:
@@ -134,31 +166,32 @@ def _runs(places: Sequence[int]) -> list[tuple[int, int, int]]:
 
 
 def _upsample(images: Tensor, target: Tensor, weights: Tensor | None) -> None:
-    """Write (b, k, n, n) float32 `images` into (b, k, 120, 120) `target`, by bilinear interpolation where n < 120.
+    """Write (b, k, h, w) float32 `images` into (b, k, H, W) `target`, by bilinear interpolation where they are smaller.
 
-    `weights` are `_interpolation_weights(n)` where products of matrices are to be used, which is faster on a CPU.
+    `weights` are `_interpolation_weights(w, W)` where products of matrices are to be used, which is faster on a CPU.
     """
-    size = images.shape[-1]
+    size, full = images.shape[-1], target.shape[-1]
     exact = torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled("cpu")
-    if size == PATCH_SIZE:
+    if images.shape == target.shape:
         target.copy_(images)
-    elif weights is None or not exact or PATCH_SIZE % size:
-        target.copy_(F.interpolate(images, size=(PATCH_SIZE, PATCH_SIZE), mode="bilinear", align_corners=False))
+    elif weights is None or not exact or full % size or images.shape[-2] != size:
+        target.copy_(F.interpolate(images, size=target.shape[-2:], mode="bilinear", align_corners=False))
     else:  # the same in half the time: columns by a matrix product, rows straight into their places
-        wide = images @ weights  # (b, k, n, 120)
-        factor = PATCH_SIZE // size
+        wide = images @ weights  # (b, k, n, W)
+        factor = full // size
         for phase in range(factor):  # rows phase, phase + factor, ... lie between the same two source rows
             shift = (phase + 0.5) / factor - 0.5
-            rows = target[:, :, phase::factor]  # (b, k, n, 120)
+            rows = target[:, :, phase::factor]  # (b, k, n, W)
             inner, edge = (rows[:, :, 1:], 0) if shift < 0 else (rows[:, :, :-1], -1)
             torch.lerp(wide[:, :, :-1], wide[:, :, 1:], shift % 1, out=inner)
             rows[:, :, edge] = wide[:, :, edge]
 
 
-def _interpolation_weights(size: int) -> Tensor:
-    """Weight of each of `size` pixels in each of 120 along one axis, (size, 120)."""
+@cache
+def _interpolation_weights(size: int, full: int) -> Tensor:
+    """Weight of each of `size` pixels in each of `full` along one axis, (size, full)."""
     unit = torch.eye(size).view(size, 1, 1, size)
-    return F.interpolate(unit, size=(1, PATCH_SIZE), mode="bilinear", align_corners=False).view(size, PATCH_SIZE)
+    return F.interpolate(unit, size=(1, full), mode="bilinear", align_corners=False).view(size, full)
 
 
 @contextmanager

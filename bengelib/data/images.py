@@ -1,10 +1,10 @@
-"""Your own images: a folder of class folders as a dataset of dicts, and an encoder for them.
+"""Your own images: a folder of class folders as a dataset of dicts.
 
 The parts stand in `image_listing` (which files, and which of them are held out) and `image_files` (one file); all that
 is needed can be imported from here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -12,11 +12,11 @@ from unicodedata import normalize
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from bengelib.arguments import as_index, as_indices, as_names, real_number, whole_number
+from bengelib.arguments import as_index, as_indices, as_names, whole_number
 from bengelib.data.account import Account
 from bengelib.data.image_files import HARMLESS, read_image, same_pictures, whole_images_only
 from bengelib.data.image_listing import SUFFIXES as SUFFIXES
@@ -24,11 +24,23 @@ from bengelib.data.image_listing import class_of as class_of
 from bengelib.data.image_listing import find_images
 from bengelib.data.image_listing import hold_out as hold_out
 from bengelib.data.image_listing import list_images as list_images
-from bengelib.errors import BandError, MissingModalityError, RasterError
-from bengelib.resnet import ResNetEncoder
-from bengelib.transforms import Batch
+from bengelib.errors import BandError, RasterError
+from bengelib.modalities import Modality
 
 CHANNELS = ("R", "G", "B")
+
+
+def image_modality(
+    mean: Sequence[float] = (0.5, 0.5, 0.5),
+    std: Sequence[float] = (0.25, 0.25, 0.25),
+    channels: Sequence[str] = CHANNELS,
+) -> Modality:
+    """`image` (B, channels, H, W) in [0, 1]; see `ImageFolder.inputs` for one with the statistics of its images.
+
+    Raises:
+        BandError: not one finite mean and one positive deviation a channel.
+    """
+    return Modality("image", "image", tuple(channels), tuple(mean), tuple(std), ("1",) * len(channels))
 
 
 class ImageFolder(Dataset[dict[str, Any]]):
@@ -144,6 +156,15 @@ class ImageFolder(Dataset[dict[str, Any]]):
             "patch_id": [self.names[place] for place in places.tolist()],
         }
 
+    @property
+    def inputs(self) -> dict[str, Modality]:
+        """What `image` is, with its statistics over these images, for encoders: `EarlyFusion(dataset.inputs)`.
+
+        A channel that never varies has a standard deviation of 1.
+        """
+        mean, std = (moment.tolist() for moment in self.statistics())
+        return {"image": image_modality(mean, [deviation or 1.0 for deviation in std])}
+
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel over all pixels of all images, each (3,) float32."""
         counts = torch.stack(
@@ -154,77 +175,3 @@ class ImageFolder(Dataset[dict[str, Any]]):
         mean = shares @ values
         variance = (shares * (values[None, :] - mean[:, None]) ** 2).sum(dim=1)
         return mean.float(), variance.sqrt().float()
-
-
-class ChannelNormalize(nn.Module):
-    """Subtracts a mean and divides by a standard deviation, channel by channel; both travel with the weights."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: Iterable[float], std: Iterable[float]) -> None:
-        """Keep the statistics, each (C,); a channel that never varies is divided by 1.
-
-        Raises:
-            BandError: not as many means as deviations.
-        """
-        super().__init__()
-        means, deviations = [real_number("mean", x) for x in mean], [real_number("std", x, least=0) for x in std]
-        self.register_buffer("mean", torch.tensor(means, dtype=torch.float32))
-        self.register_buffer("std", torch.tensor(deviations, dtype=torch.float32))
-        if len(self.mean) != len(self.std):
-            raise BandError(f"{len(self.mean)} means for {len(self.std)} standard deviations")
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Normalise (B, C, H, W).
-
-        Raises:
-            BandError: another number of channels.
-        """
-        if image.shape[1] != len(self.mean):
-            raise BandError(f"the images have {image.shape[1]} channels, the encoder reads {len(self.mean)}")
-        spread = torch.where(self.std > 0, self.std, torch.ones_like(self.std))
-        normalized: Tensor = (image - self.mean.view(-1, 1, 1)) / spread.view(-1, 1, 1)
-        return normalized
-
-
-class ImageEncoder(nn.Module):
-    """A ResNet that reads `image` (B, 3, H, W) in [0, 1] from a batch.
-
-    Attributes:
-        inputs: `{"image": channels}`.
-        feature_dim: length of the features.
-    """
-
-    def __init__(
-        self,
-        mean: Iterable[float] = (0.5, 0.5, 0.5),
-        std: Iterable[float] = (0.25, 0.25, 0.25),
-        depth: int = 18,
-        width: float = 1.0,
-        channels: Sequence[str] = CHANNELS,
-    ) -> None:
-        """Build it with random weights; `mean` and `std` are of the training images, see `ImageFolder.statistics`.
-
-        Raises:
-            BandError: not one mean and one deviation a channel.
-        """
-        super().__init__()
-        self.inputs = {"image": tuple(channels)}
-        self.normalize = ChannelNormalize(mean, std)
-        if len(self.normalize.mean) != len(channels):
-            raise BandError(f"{len(self.normalize.mean)} means for the channels {tuple(channels)}")
-        self.resnet = ResNetEncoder(len(channels), depth, width)
-        self.feature_dim = self.resnet.feature_dim
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Features (B, feature_dim).
-
-        Raises:
-            MissingModalityError: the batch has no `image`.
-            BandError: its images have another number of channels.
-        """
-        if "image" not in batch:
-            raise MissingModalityError(f"the encoder reads 'image', but the batch has only {sorted(batch)}")
-        features: Tensor = self.resnet(self.normalize(batch["image"]))
-        return features

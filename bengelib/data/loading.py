@@ -2,16 +2,19 @@
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bengelib.arguments import whole_number
+from bengelib.data.described import DescribedDataset
+from bengelib.data.description import is_described
 from bengelib.data.manifest import read_manifest
 from bengelib.data.packed import PackedBENGE
 from bengelib.data.packing import pack
 from bengelib.data.tables import read_meta
-from bengelib.errors import ChecksumError, DatasetNotFoundError, DiskError
+from bengelib.errors import ChecksumError, DatasetNotFoundError, DataWarning, DiskError, DiskSpaceError
 from bengelib.files import can_write, find, tree_folder, writing
 from bengelib.sim.simulate import read_marker
 
@@ -26,13 +29,13 @@ DEFAULT_PATCHES = 1000
 def load(
     name: str | Path,
     split: str | None = None,
-    modalities: Sequence[str] = ("s2", "s1"),
-    targets: Sequence[str] = ("climate_zone",),
+    modalities: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
     *,
     patches: int | None = None,
     progress: bool = True,
     **options: Any,
-) -> PackedBENGE:
+) -> PackedBENGE | DescribedDataset:
     """Make a dataset ready and open it: `load("ben-ge-sim", "train")` is all that a lab needs.
 
     Simulated data are written, real ones downloaded and checked, and either packed, each only where that is not done
@@ -40,13 +43,15 @@ def load(
 
     Args:
         name: `"ben-ge-sim"` (simulated, no download), `"ben-ge-800"`, `"ben-ge-8k"`, the name of another dataset that
-            lies in one of the folders of `data_folders`, or the path of a ben-ge tree.
+            lies in one of the folders of `data_folders`, or the path of a ben-ge tree or of a folder with a
+            `dataset.toml`.
         split: `"train"`, `"val"`, `"test"`, or None for all patches.
-        modalities: keys to use as inputs, see `BENGE`.
-        targets: keys to predict, see `BENGE`.
+        modalities: keys to use as inputs, see `BENGE`: `s2` and `s1` of ben-ge unless given, all of another dataset.
+        targets: keys to predict: `climate_zone` of ben-ge unless given, all of another dataset.
         patches: how many patches to simulate, 1000 unless said otherwise; only for simulated data.
         progress: whether to show progress bars.
-        **options: the other arguments of `PackedBENGE`, such as `s2_bands`, `scheme` and `fold`.
+        **options: the other arguments of `PackedBENGE`, such as `s2_bands`, `scheme` and `fold`, or of
+            `DescribedDataset`, such as `bands`.
 
     Raises:
         DatasetNotFoundError: the name is unknown and no folder of that name is found.
@@ -57,10 +62,18 @@ def load(
     """
     with writing(Path(name), "call load again"):
         root = prepare(name, patches=patches, progress=progress)
+        if is_described(root):
+            try:
+                pack(root, on_error=options.get("on_error", "raise"), progress=progress)
+            except (DiskError, DiskSpaceError) as error:
+                warnings.warn(f"{error} The files are read instead, which is slower.", DataWarning, stacklevel=2)
+            return DescribedDataset(root, split, modalities, targets, progress=progress, **options)
         folder = root  # a pack that was copied without its tree
         if read_manifest(root) is None:
             folder = _pack(root, progress=progress, on_error=options.get("on_error", "raise"), thorough=False)
-        return PackedBENGE(root if folder.parent == root else folder, split, modalities, targets, **options)
+        given = {"modalities": modalities, "targets": targets}
+        options |= {key: value for key, value in given.items() if value is not None}
+        return PackedBENGE(root if folder.parent == root else folder, split, **options)
 
 
 def is_simulated(name: str | Path) -> bool:
@@ -111,11 +124,11 @@ def prepare(name: str | Path, *, patches: int | None = None, progress: bool = Tr
 def find_dataset(name: str | Path) -> Path | None:
     """The folder of a dataset given by path or by name, None if there is none.
 
-    A folder counts if it holds `<its name>_meta.csv`, or the manifest of a pack. It may be a link, and its name may
-    be spelled with accents of the other form.
+    A folder counts if it holds `<its name>_meta.csv`, a `dataset.toml`, or the manifest of a pack. It may be a link,
+    and its name may be spelled with accents of the other form.
     """
     for path in map(tree_folder, _candidates(name)):
-        if find(path / f"{path.name}_meta.csv").is_file() or read_manifest(path) is not None:
+        if find(path / f"{path.name}_meta.csv").is_file() or is_described(path) or read_manifest(path) is not None:
             return path
     return None
 

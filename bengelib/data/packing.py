@@ -24,6 +24,8 @@ from tqdm import tqdm
 
 from bengelib.cores import usable_cores
 from bengelib.data.consistency import check_tree
+from bengelib.data.described_packing import pack_described
+from bengelib.data.description import is_described, read_description
 from bengelib.data.manifest import (
     ARRAYS,
     CHUNK,
@@ -43,8 +45,16 @@ from bengelib.data.manifest import (
 )
 from bengelib.data.plausible import check_together
 from bengelib.data.rasters import RASTER_KEYS, read_patch, tree_folders
+from bengelib.data.samples import read_samples
 from bengelib.data.tables import TABLE_KEYS, read_meta, read_table
-from bengelib.errors import ChecksumError, DiskSpaceError, MissingModalityError, RasterError, TableError
+from bengelib.errors import (
+    ChecksumError,
+    DescriptionError,
+    DiskSpaceError,
+    MissingModalityError,
+    RasterError,
+    TableError,
+)
 from bengelib.files import (
     absolute,
     discard,
@@ -89,8 +99,8 @@ def pack(
     process that packs the same tree waits for the first.
 
     Args:
-        root: a ben-ge tree, see `BENGE`.
-        destination: the folder to write; `<root>/packed` by default.
+        root: a ben-ge tree, see `BENGE`, or a folder with a `dataset.toml`.
+        destination: the folder to write; `<root>/packed` by default, and always for a `dataset.toml`.
         processes: how many processes read and write; by default one, or one a usable core for more than 20,000 patches.
         on_error: `"raise"` stops at the first patch with missing or damaged rasters; `"skip"` leaves such patches out
             and lists them, with the reason, in the manifest and in `PackedBENGE.skipped`.
@@ -112,6 +122,11 @@ def pack(
     if on_error not in ("raise", "skip"):
         raise ValueError(f'on_error={on_error!r}; expected "raise" or "skip"')
     root = tree_folder(root)
+    if is_described(root):
+        if destination is not None:
+            raise DescriptionError(f"{root} is packed within its own folder; leave destination={destination} out")
+        description = read_description(root)
+        return pack_described(description, read_samples(description), on_error=on_error, progress=progress)
     given = root / "packed" if destination is None else absolute(destination)
     folder = Path(os.path.realpath(given))  # written where it will lie, if `given` is a link to another disk
     with writing(folder, "call pack again: it goes on where it stopped"):

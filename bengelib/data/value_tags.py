@@ -40,20 +40,33 @@ def check_value_tags(path: str, tags: Iterable[tuple[str, str]]) -> list[float]:
         RasterError: naming each scale or gain other than 1, each offset or bias other than 0, and each value of such
             a tag that is no number.
     """
-    tags = [(name, text.strip()) for name, text in tags if text.strip().lower() not in _NOTHING]
-    changing = [
-        f"{name} {text[:60]}"
-        for name, text in tags
-        if (neutral := _neutral(name)) is not None and _number(text) != neutral
-    ]
-    if changing:
+    tags = list(tags)
+    if changing := changing_tags(tags):
         raise RasterError(
             f"{path} says that its values are to be scaled or shifted ({', '.join(changing)}); expected files "
             "that hold the values themselves (scale 1, offset 0). Apply what it says, convert to the units of the "
             "layout (reflectance x 10000, dB, metres), and write the file without these tags."
         )
+    return no_data_tags(path, tags)
+
+
+def changing_tags(tags: Iterable[tuple[str, str]]) -> list[str]:
+    """Name and value of each scale or gain other than 1 and each offset or bias other than 0."""
+    return [
+        f"{name} {text[:60]}"
+        for name, text in _telling(tags)
+        if (neutral := _neutral(name)) is not None and _number(text) != neutral
+    ]
+
+
+def no_data_tags(path: str, tags: Iterable[tuple[str, str]]) -> list[float]:
+    """The values that mark pixels without data in a file.
+
+    Raises:
+        RasterError: one is no number.
+    """
     no_data = []
-    for name, text in tags:
+    for name, text in _telling(tags):
         if _NO_DATA.search(re.sub("[^a-z]", "", _BAND.sub("", name).lower())):
             if (value := _number(text)) is None:
                 raise RasterError(
@@ -62,6 +75,11 @@ def check_value_tags(path: str, tags: Iterable[tuple[str, str]]) -> list[float]:
                 )
             no_data.append(value)
     return no_data
+
+
+def _telling(tags: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Tags without those that say nothing."""
+    return [(name, text.strip()) for name, text in tags if text.strip().lower() not in _NOTHING]
 
 
 def _neutral(name: str) -> float | None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset, Subset
 
-from bengelib.arguments import whole_number
+from bengelib.arguments import as_indices, whole_number
 from bengelib.errors import ArgumentError, MissingModalityError
 from bengelib.tasks import Classification
 
@@ -69,6 +70,26 @@ def place_clusters(lonlat: np.ndarray | Tensor, clusters: int = 20, seed: int = 
     fitted = KMeans(clusters, n_init=10, random_state=seed).fit(on_sphere(torch.from_numpy(places)).numpy())
     x, y, z = fitted.cluster_centers_.T
     return PlaceClusters(np.rad2deg(np.stack([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))], axis=1)))
+
+
+def lonlat_of(data: Dataset[Any]) -> np.ndarray:
+    """Degrees (N, 2) of all samples of a dataset that has a table `meta` with `lon` and `lat`, or an array `lonlat`.
+
+    Raises:
+        MissingModalityError: it has neither.
+    """
+    if isinstance(data, Subset):
+        whole = lonlat_of(data.dataset)
+        return whole[as_indices(data.indices, len(whole))]
+    meta = getattr(data, "meta", None)
+    if meta is not None and {"lon", "lat"} <= set(meta.columns):
+        return np.array(meta[["lon", "lat"]], dtype=float)
+    if hasattr(data, "lonlat"):
+        return np.asarray(torch.as_tensor(data.lonlat).cpu(), dtype=float)
+    raise MissingModalityError(
+        f"{type(data).__name__} does not say where its samples lie: it has neither a table `meta` with lon and lat nor "
+        "an array `lonlat` (N, 2) of degrees"
+    )
 
 
 def on_sphere(lonlat: Tensor) -> Tensor:

@@ -12,13 +12,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from bengelib.arguments import real_number
+from bengelib.data.batches import source_dataset
 from bengelib.data.splits import mgrs_tile
 from bengelib.errors import ArgumentError, TableError
 from bengelib.transforms import Batch
 from bengelib.views import Augmentation
 
+EARTH_RADIUS = 6_371_000.0
+"""Metres."""
 
-def neighbours(meta: pd.DataFrame, how: str = "nearest", seed: int = 0) -> np.ndarray:
+
+def neighbours(meta: pd.DataFrame, how: str = "nearest", seed: int = 0, within: float | None = None) -> np.ndarray:
     """For each patch of a meta table another patch of the same MGRS tile: its partner in a pair of views.
 
     Only patches of the table are chosen, so give it the training split: `neighbours(train.meta)`.
@@ -28,16 +33,22 @@ def neighbours(meta: pd.DataFrame, how: str = "nearest", seed: int = 0) -> np.nd
         how: `"nearest"` is the closest one on the ground, `"tile"` any one of the tile, and `"date"` the closest one
             that Sentinel-2 saw on another date.
         seed: of the choice, for `"tile"`.
+        within: largest distance of a partner in metres, for `"nearest"` and `"date"`. Patches of ben-ge are 1,200 m
+            wide, so `how="date", within=600` finds the same place seen on another date.
 
     Returns:
-        Row number of the partner, (N,) int64; the row itself where the tile has no other patch (or date).
+        Row number of the partner, (N,) int64; the row itself where the tile has no other patch (of another date, or
+        near enough).
 
     Raises:
-        ValueError: another `how`.
+        ValueError: another `how`, or (`ArgumentError`) a distance below 0 or for `"tile"`.
         TableError: a column is missing.
     """
     if how not in ("nearest", "tile", "date"):
         raise ValueError(f"unknown how={how!r}; choose 'nearest', 'tile' or 'date'")
+    if within is not None and how == "tile":
+        raise ArgumentError(f"within={within!r} is for how='nearest' and how='date'; a partner of the tile is any one")
+    reach = np.inf if within is None else real_number("within", within, least=0) / EARTH_RADIUS
     needed = ["patch_id_s1", *(["lon", "lat"] if how != "tile" else []), *(["timestamp_s2"] if how == "date" else [])]
     if missing := [column for column in needed if column not in meta.columns]:
         raise TableError(f"neighbours need the columns {missing}; the table has {list(meta.columns)}")
@@ -61,7 +72,8 @@ def neighbours(meta: pd.DataFrame, how: str = "nearest", seed: int = 0) -> np.nd
             dates = here["timestamp_s2"].astype(str).str.slice(0, 10).to_numpy()
             distance[dates[:, None] == dates] = np.inf
         closest = distance.argmin(axis=1)
-        found = np.isfinite(distance[np.arange(len(rows)), closest])
+        nearest = distance[np.arange(len(rows)), closest]
+        found = np.isfinite(nearest) & (nearest <= reach**2)
         partners[rows[found]] = rows[closest[found]]
     return partners
 
@@ -87,9 +99,9 @@ class Pairs(Dataset[Any]):
                 f"{size} samples need {size} partners from 0 to {size - 1}; got {found.dtype} of shape {found.shape}"
             )
         self.partners = found.astype(np.int64)
-        for name in ("s2_bands", "s1_bands"):  # what `fit` compares with the model and decodes by
-            if hasattr(data, name):
-                setattr(self, name, getattr(data, name))
+        for name in ("inputs", "decode"):  # what `fit` compares with the model and decodes by
+            if hasattr(source := source_dataset(data), name):
+                setattr(self, name, getattr(source, name))
 
     def __len__(self) -> int:
         return len(self.partners)
@@ -107,6 +119,15 @@ class Pairs(Dataset[Any]):
         return dict(default_collate([self.data[index] for index in both]))
 
 
+def halves(batch: Batch) -> tuple[Batch, Batch]:
+    """A batch of `Pairs` taken apart: the samples, and their partners."""
+    length = next(len(value) for value in batch.values() if isinstance(value, Tensor)) // 2
+    return (
+        {key: value[:length] for key, value in batch.items()},
+        {key: value[length:] for key, value in batch.items()},
+    )
+
+
 class PairViews:
     """Takes the batches of `Pairs` apart: `view_1` is made of each sample, `view_2` of its partner."""
 
@@ -116,7 +137,5 @@ class PairViews:
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         """The first half of the batch, with both views."""
-        length = next(len(value) for value in batch.values() if isinstance(value, Tensor))
-        first = {key: value[: length // 2] for key, value in batch.items()}
-        second = {key: value[length // 2 :] for key, value in batch.items()}
+        first, second = halves(batch)
         return {**first, "view_1": self.views(first, generator), "view_2": self.views(second, generator)}

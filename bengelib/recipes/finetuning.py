@@ -23,6 +23,7 @@ from bengelib.devices import on_host
 from bengelib.engine import Augmentation, Trainer, predict
 from bengelib.errors import ArgumentError, SplitError
 from bengelib.heads import ClassificationHead, Network
+from bengelib.methods.momentum import follow
 from bengelib.probe import StagedEncoder, check_stages, check_turns, extract_features, fit_logistic, turned
 from bengelib.tasks import Classification, MultiLabel
 from bengelib.transforms import Batch
@@ -160,20 +161,11 @@ class AveragedNetwork(nn.Module):
         if not self.training:
             averaged: dict[str, Tensor] = self.average(batch)
             return averaged
-        self._follow()
-        outputs: dict[str, Tensor] = self.network(batch)
-        return outputs
-
-    @torch.no_grad()
-    def _follow(self) -> None:
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.steps else 0.0
         self.steps += 1
-        now = self.network.state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(now[name], 1 - decay)
-            else:
-                value.copy_(now[name])
+        follow(self.average, self.network, decay)
+        outputs: dict[str, Tensor] = self.network(batch)
+        return outputs
 
 
 class _TurnAverage(nn.Module):

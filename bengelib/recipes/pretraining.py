@@ -1,31 +1,45 @@
 """How to pretrain: the settings, the views, the encoders and the call of `fit` that the command `pretrain` makes."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from torch import nn
 from torch.utils.data import Dataset
 
 from bengelib.arguments import real_number, whole_number
-from bengelib.bands import S1_BANDS, S2_BANDS
-from bengelib.data.images import CHANNELS, ChannelNormalize, ImageEncoder
+from bengelib.data.batches import steps_per_epoch
 from bengelib.engine import Augmentation, History, Trainer
-from bengelib.errors import BandError
+from bengelib.errors import ArgumentError, BandError, DataWarning, MissingModalityError
 from bengelib.fusion import EarlyFusion, LateFusion
-from bengelib.inputs import IMAGES
 from bengelib.mae import MaskedAutoencoder, Reconstruction, ViTEncoder
-from bengelib.methods import METHODS
-from bengelib.resnet import ResNetEncoder
+from bengelib.methods import METHODS, TABLE
+from bengelib.methods.byol import BYOL, byol
+from bengelib.methods.decur import DeCUR, decur
+from bengelib.methods.gassl import GASSL
+from bengelib.methods.geolocation import Geolocation, lonlat_of, place_clusters
+from bengelib.methods.moco import MoCo, moco
+from bengelib.methods.moco_v3 import MoCoV3, moco_v3
+from bengelib.methods.pairs import Pairs, neighbours
+from bengelib.methods.seco import SeCo, SeCoViews, crop_only, seco
+from bengelib.modalities import MODALITIES, InputSpec, as_modalities
 from bengelib.ssl import Contrast, SiameseNetwork
 from bengelib.tasks import Task
 from bengelib.views import TwoViews, Views, pair_modalities
 
 FULL_WIDTH = 64
 """Channels of the first layer of a ResNet of width 1."""
-
-
-Moments = tuple[Sequence[float], Sequence[float]]
+HIDDEN = 512
+"""Width of projectors and predictors; papers take 2,048 to 8,192 where features are 2,048 long."""
+CONTRAST_DIM = 128
+"""Length of the embeddings of SimCLR and of the contrast of two sensors."""
+DECORRELATED_DIM = 512
+"""The same for Barlow Twins, VICReg and DeCUR: methods that decorrelate dimensions need many of them."""
+REGIONS = 20
+SAME_PLACE = 600.0
+"""Metres between the centres of two patches of one place: half a patch of ben-ge."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +47,8 @@ class Pretraining:
     """How to pretrain. The defaults are for images of 64 pixels on two processor cores.
 
     Attributes:
-        method: `"simclr"`, `"barlow"`, `"vicreg"`, `"mae"`, which trains a small vision transformer, or
-            `"cross-modal"`, which contrasts two modalities of ben-ge and trains a ResNet for each.
+        method: one of `bengelib.methods.TABLE`; `"mae"` trains a small vision transformer, `"cross-modal"` and
+            `"decur"` a ResNet for each of two modalities.
         width: channels of the first layer; 64 is the usual ResNet, 32 has a quarter of its weights and arithmetic. The
             tokens of the transformer are four times as long.
         epochs: passes over the images.
@@ -46,7 +60,12 @@ class Pretraining:
             takes little more than half the time.
         batch_size: images a step; contrast is against all others of a batch.
         lr: highest learning rate, after a warm-up, before a cosine decay.
-        temperature: of SimCLR and of the contrast of two modalities.
+        temperature: of losses that have one; None takes that of the loss.
+        momentum: of the target network of BYOL and MoCo; None takes 0.99 or, in runs of fewer than a thousand steps, so
+            much less that the target looks back over a tenth of them.
+        queue: keys in the queue of MoCo v2, GASSL and SeCo, a multiple of `batch_size`; None takes the largest up to
+            4,096 and to a quarter of the images.
+        regions: of GASSL; None takes 20, or as many as there are places.
         seed: of the weights, the views and the hold-out.
         fold: which fifth of the tiles of a ben-ge tree is held out.
         precision: see `bengelib.devices.choose_precision`.
@@ -60,7 +79,10 @@ class Pretraining:
     view: int | None = None
     batch_size: int = 256
     lr: float = 2e-3
-    temperature: float = 0.2
+    temperature: float | None = None
+    momentum: float | None = None
+    queue: int | None = None
+    regions: int | None = None
     seed: int = 0
     fold: int = 0
     precision: str = "auto"
@@ -75,15 +97,27 @@ class Pretraining:
             raise ValueError(f"unknown method {self.method!r}; choose one of {METHODS}")
         if self.depth not in (18, 34, 50):
             raise ValueError(f"there is no ResNet of {self.depth} layers; choose 18, 34 or 50")
-        for name in ("width", "epochs", "size", "view", "batch_size"):
-            if name != "view" or self.view is not None:
+        for name in ("width", "epochs", "size", "view", "batch_size", "queue", "regions"):
+            if name in ("width", "epochs", "size", "batch_size") or getattr(self, name) is not None:
                 whole_number(name, getattr(self, name))
         for name in ("seed", "fold"):
             whole_number(name, getattr(self, name), 0)
         if self.batch_size == 1:
             raise ValueError("a batch of one image has nothing to be compared with; give 2 or more, better 256")
-        for name in ("lr", "temperature"):
-            real_number(name, getattr(self, name), above=0)
+        real_number("lr", self.lr, above=0)
+        if self.temperature is not None:
+            real_number("temperature", self.temperature, above=0)
+        if self.momentum is not None:
+            real_number("momentum", self.momentum, least=0, most=1)
+        if self.queue is not None and self.queue % self.batch_size:
+            near = max(1, round(self.queue / self.batch_size)) * self.batch_size
+            raise ArgumentError(
+                f"queue={self.queue} is no multiple of the {self.batch_size} images of a step; give one, such as {near}"
+            )
+        for name in ("temperature", "momentum", "queue", "regions"):
+            if getattr(self, name) is not None and name not in TABLE[self.method].settings:
+                having = [method for method, facts in TABLE.items() if name in facts.settings]
+                raise ArgumentError(f"{self.method} has no {name}; leave it out, or choose one of {having}")
 
     @property
     def view_size(self) -> int:
@@ -91,16 +125,29 @@ class Pretraining:
         return self.view or (self.size if self.method == "mae" else max(1, round(0.75 * self.size)))
 
 
-def strong_views(size: int, moments: Moments | None = None) -> Views:
-    """Views for contrast: crops down to a fifth of the area, turns, each band's light and haze, blur and noise."""
-    known = {"image": moments} if moments else {}
-    return Views(size=size, scale=(0.2, 1.0), gain=0.3, offset=0.3, blur=1.0, noise=0.1, moments=known)
+def strong_views(size: int, inputs: InputSpec | None = None) -> Views:
+    """Views for contrast: crops down to a fifth of the area, turns, each band's light and haze, blur and noise.
+
+    Args:
+        size: pixels along a side.
+        inputs: modalities whose statistics give the strengths, such as `dataset.inputs`; those of ben-ge unless given.
+    """
+    return Views(size=size, scale=(0.2, 1.0), gain=0.3, offset=0.3, blur=1.0, noise=0.1, **_facts(inputs))
 
 
-def mild_views(size: int, moments: Moments | None = None) -> Views:
-    """Views for training with labels, which a crop of a fifth may no longer fit."""
-    known = {"image": moments} if moments else {}
-    return Views(size=size, scale=(0.4, 1.0), gain=0.2, offset=0.2, blur=0.5, noise=0.05, moments=known)
+def mild_views(size: int, inputs: InputSpec | None = None) -> Views:
+    """Views for training with labels, which a crop of a fifth may no longer fit; arguments as of `strong_views`."""
+    return Views(size=size, scale=(0.4, 1.0), gain=0.2, offset=0.2, blur=0.5, noise=0.05, **_facts(inputs))
+
+
+def _facts(inputs: InputSpec | None) -> dict[str, Any]:
+    """What `Views` must know of the images among some modalities: their statistics, and which are radar."""
+    found = MODALITIES if inputs is None else as_modalities(inputs)
+    images = {key: modality for key, modality in found.items() if modality.kind == "image"}
+    return {
+        "moments": {key: (modality.mean, modality.std) for key, modality in images.items()},
+        "decibels": tuple(key for key, modality in images.items() if set(modality.unit) == {"dB"}),
+    }
 
 
 def as_measured(views: Views) -> Views:
@@ -112,90 +159,191 @@ def as_measured(views: Views) -> Views:
     return replace(views, gain=0.0, offset=0.0)
 
 
+class Pretext(NamedTuple):
+    """What `fit` is given to pretrain an encoder.
+
+    Attributes:
+        model: the network around the encoder; it is thrown away afterwards.
+        tasks: what it learns.
+        data: what it learns from.
+        augment: makes the views of a batch.
+    """
+
+    model: nn.Module
+    tasks: list[Task]
+    data: Dataset[Any]
+    augment: Augmentation
+
+
+def pretext(
+    encoder: nn.Module,
+    data: Dataset[Any],
+    views: Augmentation,
+    settings: Pretraining,
+    encoder_2: nn.Module | None = None,
+) -> Pretext:
+    """The network, tasks and views of a method; for arguments and errors see `pretrain_encoder`."""
+    method, facts = settings.method, TABLE[settings.method]
+    if (encoder_2 is not None) != facts.two_sensors:
+        needs = "two encoders, one for each sensor; give encoder_2 as well" if encoder_2 is None else "one encoder"
+        raise BandError(f"{method} trains {needs}")
+    options: dict[str, Any] = {} if settings.temperature is None else {"temperature": settings.temperature}
+    steps = settings.epochs * steps_per_epoch(len(data), settings.batch_size)  # type: ignore[arg-type]
+    slow: dict[str, Any] = {"hidden": HIDDEN, "momentum": settings.momentum}
+    if settings.momentum is None:
+        slow["momentum"] = min(0.99, max(0.0, 1 - 10 / steps))
+    if "queue" in facts.settings:
+        slow["queue"] = settings.queue or queue_for(len(data), settings.batch_size)  # type: ignore[arg-type]
+    model: nn.Module
+    match method:
+        case "mae":
+            if not isinstance(encoder, ViTEncoder):
+                raise BandError(f"mae trains a ViTEncoder, not a {type(encoder).__name__}; see bengelib.mae")
+            return Pretext(MaskedAutoencoder(encoder), [Reconstruction()], data, views)
+        case "byol":
+            model, task = BYOL(encoder, **slow), Contrast(byol)
+        case "moco-v2":
+            model, task = MoCo(encoder, **slow), Contrast(moco, **options)
+        case "moco-v3":
+            model, task = MoCoV3(encoder, **slow), Contrast(moco_v3, **options)
+        case "gassl":
+            lonlat = lonlat_of(data)
+            places = len(np.unique(lonlat, axis=0))
+            clusters = place_clusters(lonlat, settings.regions or min(REGIONS, places), settings.seed)
+            model = GASSL(encoder, len(clusters.centres), **slow)
+            return Pretext(model, [Contrast(moco, **options), Geolocation(clusters)], data, TwoViews(views))
+        case "seco":
+            if not isinstance(views, Views):
+                raise ArgumentError(f"seco makes views with fewer changes of a Views(...), not of {views!r}")
+            augment = SeCoViews(crop_only(views), views)
+            return Pretext(SeCo(encoder, **slow), [Contrast(seco, **options)], on_two_dates(data), augment)
+        case "decur":
+            model, task = DeCUR(encoder, DECORRELATED_DIM, HIDDEN, encoder_2), Contrast(decur)
+        case "cross-modal":
+            model, task = SiameseNetwork(encoder, CONTRAST_DIM, HIDDEN, encoder_2), Contrast(method, **options)
+            first, second = (tuple(each.inputs) for each in (encoder, encoder_2))  # type: ignore[union-attr, arg-type]
+            return Pretext(model, [task], data, pair_modalities(views, first, second))
+        case "simclr":
+            model, task = SiameseNetwork(encoder, CONTRAST_DIM, HIDDEN), Contrast(method, **options)
+        case "barlow" | "vicreg":
+            model, task = SiameseNetwork(encoder, DECORRELATED_DIM, HIDDEN), Contrast(method)
+        case _:
+            raise ValueError(f"the table of methods has {method!r}, but nothing here makes its network")
+    return Pretext(model, [task], data, TwoViews(views))
+
+
 def pretrain_encoder(
-    encoder: nn.Module, data: Dataset[Any], views: Augmentation, settings: Pretraining, *, progress: bool = True
+    encoder: nn.Module,
+    data: Dataset[Any],
+    views: Augmentation,
+    settings: Pretraining,
+    *,
+    encoder_2: nn.Module | None = None,
+    progress: bool = True,
 ) -> History:
-    """Pretrain an encoder in place on any dataset of dicts, with `fit`; the projector is thrown away.
+    """Pretrain one encoder, or two of different sensors, in place on any dataset of dicts, with `fit`.
+
+    What is built around them is thrown away; to keep it, call `pretext` and `fit`.
 
     Args:
-        encoder: takes a dict batch, returns (B, feature_dim); a `ViTEncoder` for `"mae"`, a `LateFusion` of two images
-            for `"cross-modal"`.
-        data: samples that are dicts.
-        views: changes of each view, for example `strong_views(64)`.
+        encoder: takes a dict batch, returns (B, feature_dim); a `ViTEncoder` for `"mae"`.
+        data: samples that are dicts. For `"gassl"` they have `lonlat`, and the dataset says where they lie, see
+            `lonlat_of`; for `"seco"` it is one of `Pairs`, or has a table `meta` by which `on_two_dates` makes one.
+        views: changes of each view, for example `strong_views(64)`; a `Views` for `"seco"`.
         settings: see `Pretraining`.
+        encoder_2: of the second sensor, for `"cross-modal"` and `"decur"`.
         progress: show bars.
 
     Returns:
         What `fit` measured, epoch by epoch.
 
     Raises:
-        BandError: the encoder is not of the kind that the method trains.
+        BandError: the encoder is not of the kind that the method trains, or there are more or fewer than it trains.
+        MissingModalityError: the data lack what the method needs, or no place is seen on two dates.
         NonFiniteLossError: the loss became NaN or infinite.
     """
-    model: nn.Module
-    task: Task
-    augment: Augmentation
-    options: dict[str, Any] = {"temperature": settings.temperature}
-    if settings.method == "mae":
-        if not isinstance(encoder, ViTEncoder):
-            raise BandError(f"mae trains a ViTEncoder, not a {type(encoder).__name__}; see bengelib.mae")
-        model, task, augment = MaskedAutoencoder(encoder), Reconstruction(), views
-    elif settings.method == "cross-modal":
-        if not isinstance(encoder, LateFusion) or len(encoder.images) != 2 or len(encoder.inputs) != 2:
-            raise BandError(
-                f"cross-modal trains a LateFusion of two images, such as s2 and s1; this is a {type(encoder).__name__} "
-                f"of {list(getattr(encoder, 'inputs', {}))}"
-            )
-        first, second = encoder.images
-        parts = [_alone(encoder, key) for key in (first, second)]
-        model, task = SiameseNetwork(parts[0], 128, hidden=512, encoder_2=parts[1]), Contrast("cross-modal", **options)
-        augment = pair_modalities(views, (first,), (second,))
-    else:
-        options = options if settings.method == "simclr" else {}
-        task = Contrast(settings.method, **options)  # type: ignore[arg-type]
-        length = 128 if settings.method == "simclr" else 512  # methods that decorrelate dimensions need many of them
-        model, augment = SiameseNetwork(encoder, length, hidden=512), TwoViews(views)
+    made = pretext(encoder, data, views, settings, encoder_2)
     return Trainer(precision=settings.precision, progress=progress).fit(
-        model,
-        [task],
-        data,
+        made.model,
+        made.tasks,
+        made.data,
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         lr=settings.lr,
-        augment=augment,
+        augment=made.augment,
         seed=settings.seed,
     )
 
 
-def _alone(joined: LateFusion, key: str) -> EarlyFusion:
-    """The part of `joined` that reads one image, with the same weights: training it trains `joined`."""
-    resnet: ResNetEncoder = joined.encoders[key]  # type: ignore[assignment]
-    part = EarlyFusion({key: joined.inputs[key]}, depth=resnet.depth, width=resnet.width)
-    part.resnet = resnet
-    return part
+def queue_for(size: int, batch_size: int) -> int:
+    """Keys in a queue for `size` images: up to 4,096 and a quarter of the images, in whole batches, at least one."""
+    return max(1, min(4096, size // 4) // batch_size) * batch_size
 
 
-def image_encoder(mean: Sequence[float], std: Sequence[float], method: str, depth: int, width: int) -> nn.Module:
-    """The encoder of images of three channels with random weights: a ResNet, or for `"mae"` a vision transformer."""
-    if method == "mae":
-        return ViTEncoder({"image": CHANNELS}, dim=4 * width, normalize=ChannelNormalize(mean, std))
-    return ImageEncoder(mean, std, depth, width / FULL_WIDTH)
-
-
-def benge_encoder(modalities: Sequence[str], method: str, depth: int, width: int) -> nn.Module:
-    """The encoder of the named images of ben-ge with random weights: stacked as channels, or one ResNet for each.
+def on_two_dates(data: Dataset[Any]) -> Pairs:
+    """Pair each sample with one of the same place on another date, or with itself where there is none.
 
     Raises:
-        BandError: a modality that is no image, or not two of them for `"cross-modal"`.
+        MissingModalityError: the dataset has no table of places and dates, or shows no place on two dates.
     """
-    if not modalities or not set(modalities) <= set(IMAGES):
-        raise BandError(f"modalities {tuple(modalities)} are not all images; choose from {IMAGES}")
-    bands: dict[str, tuple[str, ...]] = {"s2": S2_BANDS, "s1": S1_BANDS, "dem": ()}
-    inputs = {key: bands[key] for key in modalities}
+    if isinstance(data, Pairs):
+        return data
+    meta = getattr(data, "meta", None)
+    if meta is None:
+        raise MissingModalityError(
+            f"seco needs to know places and dates, and {type(data).__name__} has no table `meta` of them; pair the "
+            "samples yourself with bengelib.methods.pairs.Pairs"
+        )
+    partners = neighbours(meta, "date", within=SAME_PLACE)
+    found = int((partners != np.arange(len(partners))).sum())
+    if not found:
+        raise MissingModalityError(
+            f"seco needs places seen on two dates, and none of these {len(partners)} patches is (ben-ge shows each "
+            "place once); choose moco-v2, or pair patches of other dates nearby yourself: "
+            'Pairs(train, neighbours(train.meta, "date"))'
+        )
+    if found < len(partners):
+        warnings.warn(
+            f"{len(partners) - found} of {len(partners)} patches show a place that no other patch shows on another "
+            "date; each is paired with itself and tells nothing about seasons",
+            DataWarning,
+            stacklevel=4,
+        )
+    return Pairs(data, partners)
+
+
+def side_by_side(encoders: Sequence[EarlyFusion]) -> LateFusion:
+    """One encoder with copies of the ResNets of several: its features are theirs, end to end."""
+    inputs = {key: bands for encoder in encoders for key, bands in encoder.inputs.items()}
+    resnet = encoders[0].resnet
+    joined = LateFusion(inputs, depth=resnet.depth, width=resnet.width)
+    for encoder, target in zip(encoders, joined.encoders.values(), strict=True):
+        target.load_state_dict(encoder.resnet.state_dict())
+    return joined
+
+
+def build_encoder(inputs: InputSpec, method: str = "simclr", depth: int = 18, width: int = FULL_WIDTH) -> nn.Module:
+    """The encoder that a method pretrains, with random weights.
+
+    Images are stacked as channels of one ResNet; each has one of its own where a method learns from two sensors; they
+    are the channels of a vision transformer for `"mae"`.
+
+    Args:
+        inputs: images, see `bengelib.fusion`.
+        method: one of `METHODS`.
+        depth: layers of the ResNet.
+        width: see `Pretraining`.
+
+    Raises:
+        BandError: a modality that is no image, or not two of them for a method of two sensors.
+    """
+    modalities = as_modalities(inputs)
+    if other := [key for key, modality in modalities.items() if modality.kind != "image"]:
+        raise BandError(f"{other} are no images, and views are made of images alone; leave them out")
     if method == "mae":
-        return ViTEncoder(inputs, dim=4 * width)
-    if method == "cross-modal":
-        if len(inputs) != 2:
-            raise BandError(f"cross-modal contrasts two modalities, such as s2 and s1; got {tuple(modalities)}")
-        return LateFusion(inputs, depth=depth, width=width / FULL_WIDTH)
-    return EarlyFusion(inputs, depth=depth, width=width / FULL_WIDTH)
+        return ViTEncoder(modalities, dim=4 * width)
+    if TABLE[method].two_sensors:
+        if len(modalities) != 2:
+            raise BandError(f"{method} learns from two modalities, such as s2 and s1; got {tuple(modalities)}")
+        return LateFusion(modalities, depth=depth, width=width / FULL_WIDTH)
+    return EarlyFusion(modalities, depth=depth, width=width / FULL_WIDTH)

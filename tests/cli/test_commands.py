@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from bengelib.__main__ import main
-from bengelib.checkpoint import read_checkpoint, save_checkpoint
+from bengelib.checkpoint import read_checkpoint, save_checkpoint, saved_inputs
 from bengelib.cli.commands import (
     Pretraining,
     check_writable,
@@ -25,11 +25,12 @@ from bengelib.cli.commands import (
     write_rows,
 )
 from bengelib.data.image_files import read_image
-from bengelib.data.images import ImageEncoder, class_of, list_images
+from bengelib.data.images import class_of, image_modality, list_images
 from bengelib.engine import seed_everything
 from bengelib.errors import CheckpointError, DataWarning
-from bengelib.fusion import LateFusion
+from bengelib.fusion import EarlyFusion, LateFusion
 from bengelib.heads import Network
+from bengelib.methods import TABLE
 from bengelib.recipes.pretraining import strong_views
 from tests import fake_tree as fake
 from tests.image_folders import COLOURS, write_images
@@ -96,7 +97,7 @@ def test_the_checkpoint_names_what_was_held_out(pretrained):
     assert [sum(class_of(name) == label for name in config["holdout"]) for label in COLOURS] == [2, 2, 2]
     assert set(config["holdout"]) < set(list_images(images))
     assert config["settings"]["method"] == "simclr" and config["settings"]["width"] == 8
-    assert header["inputs"] == [["image", ["R", "G", "B"]]]
+    assert saved_inputs(header)["image"].bands == ("R", "G", "B")
 
 
 def test_pretraining_never_sees_the_pixels_of_what_it_holds_out(pretrained, tmp_path, monkeypatch):
@@ -146,7 +147,7 @@ def test_probe_tests_on_exactly_the_files_held_out_and_learns_from_the_others(pr
     weights = read_checkpoint(checkpoint)[1]
     assert torch.equal(seen["encoder"].resnet.conv1.weight, weights["encoder.resnet.conv1.weight"])
     assert not torch.equal(seen["other"].resnet.conv1.weight, seen["encoder"].resnet.conv1.weight)
-    assert torch.equal(seen["other"].normalize.mean, seen["encoder"].normalize.mean)
+    assert seen["other"].inputs == seen["encoder"].inputs
 
 
 def test_several_seeds_add_what_is_pooled(pretrained, tmp_path):
@@ -156,7 +157,7 @@ def test_several_seeds_add_what_is_pooled(pretrained, tmp_path):
     assert [row["seed"] for row in json.loads((tmp_path / "rows.json").read_text())] == [0, 1, "all"]
 
 
-@pytest.mark.parametrize("method", ["barlow", "vicreg", "mae"])
+@pytest.mark.parametrize("method", [name for name, facts in TABLE.items() if not facts.needs and name != "simclr"])
 def test_every_method_pretrains_and_can_be_probed(pretrained, tmp_path, method):
     images, _ = pretrained
     checkpoint = tmp_path / "encoder.safetensors"
@@ -192,9 +193,10 @@ def test_the_same_commands_on_a_ben_ge_tree(tree, tmp_path, capsys):
     assert refused(capsys, "CheckpointError", "--root instead of --images")[0]
 
 
-def test_two_sensors_of_a_tree_are_contrasted(tree, tmp_path, capsys):
+@pytest.mark.parametrize("method", ["cross-modal", "decur"])
+def test_two_sensors_of_a_tree_are_contrasted(tree, tmp_path, capsys, method):
     checkpoint, out = tmp_path / "encoder.safetensors", tmp_path / "rows.json"
-    command = ["pretrain", "--root", str(tree), "--out", str(checkpoint), *SMALL, "--method", "cross-modal"]
+    command = ["pretrain", "--root", str(tree), "--out", str(checkpoint), *SMALL, "--method", method]
     assert main(command) == 0, capsys.readouterr().err
     encoder, build, _ = load_encoder(checkpoint)
     assert isinstance(encoder, LateFusion) and list(encoder.inputs) == ["s2", "s1"]
@@ -209,11 +211,33 @@ def test_two_sensors_of_a_tree_are_contrasted(tree, tmp_path, capsys):
     assert refused(capsys, "BandError", "two modalities")[0]
 
 
-def test_two_sensors_cannot_be_had_from_pictures(pretrained, tmp_path, capsys):
+def test_places_of_a_tree_are_learned(tree, tmp_path, capsys):
+    checkpoint = tmp_path / "encoder.safetensors"
+    command = ["pretrain", "--root", str(tree), "--out", str(checkpoint), *SMALL, "--method"]
+    assert main([*command, "gassl", "--regions", "2"]) == 0, capsys.readouterr().err
+    assert read_checkpoint(checkpoint)[0]["config"]["settings"]["regions"] == 2
+    assert main([*command, "seco"]) == 2  # each place is seen once
+    assert refused(capsys, "MissingModalityError", "seen on two dates", "moco-v2")[0]
+
+
+@pytest.mark.parametrize("method", [name for name, facts in TABLE.items() if facts.needs])
+def test_what_pictures_do_not_have_is_refused(pretrained, tmp_path, capsys, method):
     images, _ = pretrained
     out = str(tmp_path / "encoder.safetensors")
-    assert main(["pretrain", "--images", str(images), "--out", out, *SMALL, "--method", "cross-modal"]) == 2
-    assert refused(capsys, "ValueError", "--method simclr")[0]
+    assert main(["pretrain", "--images", str(images), "--out", out, *SMALL, "--method", method]) == 2
+    assert refused(capsys, "ValueError", method, *TABLE[method].needs, "--method simclr")[0]
+
+
+def test_settings_of_other_methods_are_refused(pretrained, tmp_path, capsys):
+    images, _ = pretrained
+    command = ["pretrain", "--images", str(images), "--out", str(tmp_path / "x"), *SMALL]
+    for wrong, words in (
+        (["--momentum", "0.9"], ("simclr has no momentum", "byol")),
+        (["--method", "byol", "--momentum", "99"], ("momentum=99.0", "at most 1")),
+        (["--method", "moco-v2", "--queue", "100"], ("queue=100", "no multiple of the 8 images", "96")),
+    ):
+        assert main([*command, *wrong]) == 2
+        assert refused(capsys, "ArgumentError", *words)[0]
 
 
 def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
@@ -385,7 +409,7 @@ def test_a_checkpoint_that_is_none(pretrained, tmp_path, capsys):
     assert refused(capsys, "CheckpointError", "not a readable safetensors file")[0]
     assert probe(images, tmp_path / "absent", tmp_path / "rows.json") == 2
     assert refused(capsys, "CheckpointError", "no checkpoint")[0]
-    save_checkpoint(tmp_path / "other", Network(ImageEncoder(width=0.125), {}))
+    save_checkpoint(tmp_path / "other", Network(EarlyFusion({"image": image_modality()}, width=0.125), {}))
     assert probe(images, tmp_path / "other", tmp_path / "rows.json") == 2
     assert refused(capsys, "CheckpointError", "did not write it")[0]
 
@@ -433,7 +457,7 @@ def test_views_are_smaller_than_the_images_of_a_folder(pretrained, monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"method": "byol"}, {"width": 0}, {"epochs": 0}, {"temperature": 0}, {"depth": 19}, {"batch_size": 1}]
+    "wrong", [{"method": "dino"}, {"width": 0}, {"epochs": 0}, {"temperature": 0}, {"depth": 19}, {"batch_size": 1}]
 )
 def test_settings_that_train_nothing_are_refused(wrong):
     with pytest.raises(ValueError, match=str(next(iter(wrong.values())))[:3] if "batch_size" not in wrong else "batch"):

@@ -10,9 +10,10 @@ from torch.utils.data import DataLoader, Dataset
 
 import bengelib
 from bengelib.bands import CLIMATE_ZONES, CORINE_19, IGNORE_INDEX, LAND_COVER, S1_BANDS, S2, S2_BANDS
-from bengelib.data.dataset import BENGE, KEYS
+from bengelib.data.dataset import BENGE
 from bengelib.data.packed import PackedBENGE
 from bengelib.data.packing import pack
+from bengelib.data.patches import KEYS
 from bengelib.data.splits import mgrs_tile
 from bengelib.errors import (
     ArgumentError,

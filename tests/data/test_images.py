@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from bengelib.data.batches import batches
-from bengelib.data.images import ImageEncoder, ImageFolder, class_of, list_images
+from bengelib.data.images import ImageFolder, class_of, image_modality, list_images
 from bengelib.devices import make_accelerator
 from bengelib.errors import ArgumentError, BandError, DataWarning, MissingModalityError, RasterError
+from bengelib.fusion import EarlyFusion
 from tests.image_folders import COLOURS, pixels, write_images
 
 
@@ -184,21 +185,27 @@ def test_copies_have_equal_contents(tmp_path):
 
 
 def test_encoder_normalises_with_its_statistics():
-    mean, std = (0.2, 0.4, 0.6), (0.1, 0.2, 0.0)
-    encoder = ImageEncoder(mean, std, width=0.125)
+    mean, std = (0.2, 0.4, 0.6), (0.1, 0.2, 0.5)
+    encoder = EarlyFusion({"image": image_modality(mean, std)}, width=0.125)
     flat = torch.tensor(mean).view(1, 3, 1, 1).expand(2, 3, 8, 8)
-    assert torch.allclose(encoder.normalize(flat), torch.zeros(2, 3, 8, 8), atol=1e-6)
-    assert encoder.normalize(flat + 0.1)[0, :, 0, 0].tolist() == pytest.approx([1, 0.5, 0.1], abs=1e-5)
+    assert torch.allclose(encoder.stack({"image": flat}), torch.zeros(2, 3, 8, 8), atol=1e-6)
+    assert encoder.stack({"image": flat + 0.1})[0, :, 0, 0].tolist() == pytest.approx([1, 0.5, 0.2], abs=1e-5)
     assert encoder({"image": torch.rand(2, 3, 32, 32)}).shape == (2, encoder.feature_dim)
-    assert encoder.inputs == {"image": ("R", "G", "B")}
-    assert {"normalize.mean", "normalize.std"} <= set(encoder.state_dict())
+    assert encoder.inputs["image"].bands == ("R", "G", "B")
+
+
+def test_a_channel_that_never_varies_is_divided_by_one(tmp_path):
+    root = write_images(tmp_path / "even", count=2, size=16)
+    for path in root.rglob("*.jpg"):
+        Image.new("RGB", (16, 16), (10, 20, 30)).save(path)
+    assert ImageFolder(root, size=16, progress=False).inputs["image"].std == (1, 1, 1)
 
 
 def test_encoder_refuses_other_inputs():
-    encoder = ImageEncoder(width=0.125)
+    encoder = EarlyFusion({"image": image_modality()}, width=0.125)
     with pytest.raises(MissingModalityError, match="'image'"):
         encoder({"s2": torch.rand(1, 12, 32, 32)})
     with pytest.raises(BandError, match="4 channels"):
         encoder({"image": torch.rand(1, 4, 32, 32)})
     with pytest.raises(BandError):
-        ImageEncoder((0.5,), (0.5,))
+        image_modality((0.5,), (0.5,))

@@ -16,11 +16,12 @@ from torch.utils.data import DataLoader
 
 from bengelib.bands import S1_BANDS, S2, S2_BANDS
 from bengelib.data import packing
-from bengelib.data.dataset import BENGE, KEYS
+from bengelib.data.dataset import BENGE
 from bengelib.data.decode import decode
 from bengelib.data.manifest import SCHEMA, verify
 from bengelib.data.packed import PackedBENGE
 from bengelib.data.packing import pack
+from bengelib.data.patches import KEYS
 from bengelib.data.rasters import read_patch
 from bengelib.data.splits import FOLDS
 from bengelib.errors import (

@@ -1,12 +1,20 @@
+import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from bengelib.bands import S2_BANDS
-from bengelib.errors import TableError
-from bengelib.methods.pairs import Pairs, PairViews, neighbours
+from bengelib.data.batches import batches, check_bands
+from bengelib.data.packed import PackedBENGE
+from bengelib.data.packing import pack
+from bengelib.devices import make_accelerator
+from bengelib.errors import ArgumentError, BandError, TableError
+from bengelib.fusion import EarlyFusion
+from bengelib.methods.pairs import Pairs, PairViews, halves, neighbours
+from bengelib.modalities import as_modalities
 from bengelib.views import Views
+from tests import fake_tree as fake
 from tests.test_views import OFF, STILL, seeded
 
 
@@ -33,6 +41,20 @@ def test_neighbours():
     assert neighbours(meta, "tile", seed=1).tolist() == any_one.tolist()
 
 
+def test_neighbours_may_have_to_be_near():
+    """A hundredth of a degree is 744 m at 48 degrees north."""
+    meta = meta_table()
+    assert neighbours(meta, within=700).tolist() == [0, 1, 2, 3, 4, 5]
+    assert neighbours(meta, within=760).tolist() == [1, 0, 2, 4, 3, 5]
+    assert neighbours(meta, "date", within=1500).tolist() == [0, 2, 1, 3, 4, 5]
+    meta.loc[2, "lon"] = meta.loc[1, "lon"]  # the same place on another date
+    assert neighbours(meta, "date", within=0).tolist() == [0, 2, 1, 3, 4, 5]
+    with pytest.raises(ArgumentError, match="within=-1"):
+        neighbours(meta, within=-1)
+    with pytest.raises(ArgumentError, match="within=5 is for how='nearest' and how='date'"):
+        neighbours(meta, "tile", within=5)
+
+
 def test_neighbours_of_unknown_kinds_are_refused():
     with pytest.raises(ValueError, match="nearest"):
         neighbours(meta_table(), "closest")
@@ -41,7 +63,7 @@ def test_neighbours_of_unknown_kinds_are_refused():
 
 
 class Numbered(Dataset):
-    s2_bands = S2_BANDS
+    inputs = as_modalities({"s2": S2_BANDS})
 
     def __len__(self):
         return 5
@@ -61,7 +83,7 @@ class NumberedInBatches(Numbered):
 @pytest.mark.parametrize("kind", [Numbered, NumberedInBatches])
 def test_pairs_are_read_together_and_taken_apart(kind):
     pairs = Pairs(kind(), [1, 0, 3, 4, 2])
-    assert len(pairs) == 5 and pairs.s2_bands == S2_BANDS and not hasattr(pairs, "s1_bands")
+    assert len(pairs) == 5 and pairs.inputs == Numbered.inputs and not hasattr(pairs, "decode")
     batch = pairs.read_batch([4, 0])
     assert batch["s2"][:, 0, 0, 0].tolist() == [4, 0, 2, 1]
     views = Views(None, **STILL, **OFF)
@@ -70,6 +92,22 @@ def test_pairs_are_read_together_and_taken_apart(kind):
     assert both["patch_id"] == ["patch 4", "patch 0"] and len(both["s2"]) == 2
     with pytest.raises(TypeError, match="workers=0"):
         pairs[0]
+
+
+def test_pairs_of_a_pack_are_decoded_and_compared_with_the_model(tmp_path):
+    root = fake.write_fake_tree(tmp_path / "ben-ge-fake")
+    pack(root, processes=1)
+    data = PackedBENGE(root, modalities=("s2",), targets=("lonlat",), s2_bands=("B04", "B8A"))
+    pairs = Pairs(data, np.arange(len(data))[::-1].copy())
+    whole = Pairs(Subset(data, range(len(data))), pairs.partners)
+    for each in (pairs, whole):
+        (batch,) = batches(each, len(data), make_accelerator("no"), 0)
+        assert batch["s2"].shape == (2 * len(data), 2, 120, 120) and batch["s2"].is_floating_point()
+        first, second = halves(batch)
+        torch.testing.assert_close(first["s2"], second["s2"].flip(0))
+        assert first["lonlat"].shape == (len(data), 2)
+    with pytest.raises(BandError, match="B02"):
+        check_bands(EarlyFusion({"s2": ("B02", "B8A")}, width=0.0625), pairs)
 
 
 @pytest.mark.parametrize("partners", [[0, 1], [0, 1, 2, 3, 5], [-1, 1, 2, 3, 4]], ids=str)

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 
 from bengelib import plot
 from bengelib.bands import CLIMATE_ZONES, IGNORE_INDEX, LAND_COVER, S2_BANDS
-from bengelib.data.dataset import BENGE, KEYS
+from bengelib.data.dataset import BENGE
+from bengelib.data.patches import KEYS
 from bengelib.engine import History
 from bengelib.errors import BandError
 from bengelib.intervals import Interval

@@ -1,0 +1,60 @@
+"""Stored numbers of described images and maps to their units, in whole batches, on the device where they are."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bengelib.data.decode import assemble
+from bengelib.data.description import Source
+from bengelib.data.layers import Layout
+
+
+def decode_map(indices: Tensor, classes: int) -> Tensor:
+    """A map of classes (B, H, W) as one band of 0 and 1 a class, (B, classes, H, W) float32; no data is 0 in all."""
+    shown = F.one_hot(indices.to(torch.int64).clamp(max=classes), classes + 1)[..., :classes]
+    return shown.permute(0, 3, 1, 2).to(torch.float32)
+
+
+def decode_image(
+    source: Source, layout: Layout, parts: Mapping[str, Tensor], bands: Sequence[str], mean: Sequence[float] | None
+) -> Tensor:
+    """An image (B, bands, H, W) float32 in its unit from its stored arrays.
+
+    Args:
+        source: of the image.
+        layout: how it is stored.
+        parts: arrays (B, k, h, w), each with those of `bands` that it holds, in their order.
+        bands: names, in order.
+        mean: of every band of `source`, which takes the place of no data; None leaves NaN there.
+    """
+    numbers = [source.bands.index(band) for band in bands]
+    device = next(iter(parts.values())).device
+    scale, offset = layout.scales(source)
+    nan = (float("nan"),) * len(source.bands)
+    columns = {"scale": scale, "offset": offset, "mean": mean or nan}
+    chosen = {
+        name: torch.tensor([values[n] for n in numbers], dtype=torch.float32, device=device).view(-1, 1, 1)
+        for name, values in columns.items()
+        if values
+    }
+    is_float = layout.dtype.startswith("float")
+
+    def change(values: Tensor, places: Sequence[int]) -> None:
+        absent = ~values.isfinite() if is_float else None
+        for number in layout.no_data:
+            absent = values == number if absent is None else absent | (values == number)
+        if scale:
+            values.mul_(chosen["scale"][places])
+        if offset:
+            values.add_(chosen["offset"][places])
+        if absent is not None:
+            torch.where(absent, chosen["mean"][places], values, out=values)
+
+    located = [
+        (parts[name], [at for at, number in enumerate(numbers) if number in places])
+        for name, (places, _) in layout.arrays.items()
+        if name in parts
+    ]
+    return assemble(located, layout.shape, change)

@@ -1,0 +1,310 @@
+"""`DescribedDataset`: the samples of any dataset with a `dataset.toml`, in the form of those of `BENGE`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from bengelib.arguments import as_index, as_indices, check_names
+from bengelib.bands import IGNORE_INDEX
+from bengelib.data.account import Account
+from bengelib.data.decode_layers import decode_image, decode_map
+from bengelib.data.description import Source, read_description
+from bengelib.data.patches import Sample, SampleBatch
+from bengelib.data.samples import groups_of, read_column, read_samples, sides_of
+from bengelib.data.splits import SPLITS
+from bengelib.data.statistics import Statistics, as_modality
+from bengelib.data.stores import FileStore, PackStore, open_store
+from bengelib.errors import DescriptionError, RasterError, SplitError, TableError
+from bengelib.modalities import Modality, Target
+
+
+class DescribedDataset(Dataset[Sample]):
+    """Samples of a dataset that a `dataset.toml` describes, each a dict of modalities and targets, and its `patch_id`.
+
+    | kind | shape, type, unit |
+    |---|---|
+    | image | (bands, H, W) float32 in the unit that the description states; no data becomes the band's mean |
+    | map as a modality | (classes, H, W) float32 of 0 and 1 |
+    | vector, scalar | (columns,), () float32 |
+    | class, map as a target | () int64, (H, W) int64, index of the class, 255 where unknown |
+    | labels, number | (classes,), () float32, NaN where unknown |
+
+    A pack is read where there is a current one (see `bengelib.pack`), the files otherwise.
+
+    Attributes:
+        description: what the file says.
+        meta: the table of the samples that are used; every column is text.
+        patch_ids: their ids, in order.
+        groups: what keeps samples together, (N,) of str, or None.
+        skipped: samples that are left out, with the reason.
+        account: how many samples there were, how many are used, and why the others are not.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str | None = None,
+        modalities: Sequence[str] | None = None,
+        targets: Sequence[str] | None = None,
+        bands: Mapping[str, Sequence[str]] | None = None,
+        transform: Callable[[Sample], Sample] | None = None,
+        *,
+        scheme: str | None = None,
+        fold: int = 0,
+        on_error: Literal["raise", "skip"] = "raise",
+        decoded: bool = True,
+        progress: bool = True,
+    ) -> None:
+        """Read description and table, and check that every sample has its files and values.
+
+        Args:
+            root: the folder of the `dataset.toml`.
+            split: `"train"`, `"val"`, `"test"`, or None for all samples.
+            modalities: keys to use as inputs; all of them unless given.
+            targets: keys to predict; all of them unless given.
+            bands: by modality, the bands to give, in order; all of them unless given.
+            transform: applied to each sample last; not to what `read_batch` gives.
+            scheme: `"official"`, `"study"` or `"blocked"`, see `sides_of`; what suits the dataset unless given.
+            fold: which of the five folds is the test side under `"blocked"`.
+            on_error: `"raise"` stops at a sample that lacks a file or a value; `"skip"` leaves it out with a warning.
+            decoded: whether samples are in their units, or as `read_batch` gives them.
+            progress: whether to show a bar while statistics are measured.
+
+        Raises:
+            DescriptionError: the description is malformed, or the files or the table contradict it.
+            BandError: an unknown modality, target or band.
+            MissingModalityError: a file is not there.
+            TableError: the table, or a value in it, cannot be used.
+            SplitError: an unknown or empty split, or one that the dataset cannot have.
+        """
+        self.description = read_description(root)
+        self.root = self.description.root
+        known = self.description
+        self.modalities = check_names(_or_all(modalities, known.modalities), tuple(known.modalities), "modalities")
+        self.targets = check_names(_or_all(targets, known.targets), tuple(known.targets), "targets")
+        check_names((on_error,), ("raise", "skip"), "on_error")
+        self.keys = (*self.modalities, *self.targets)
+        self.bands = {key: known.modalities[key].bands for key in self.modalities}
+        for key, names in (bands or {}).items():
+            check_names((key,), self.modalities, "modalities with bands")
+            self.bands[key] = check_names(names, known.modalities[key].bands, f"bands of {key}", empty=False)
+        self.transform, self.decoded, self.on_error, self.progress = transform, decoded, on_error, progress
+        if taken := [key for key in self.keys if hasattr(torch.nn.ModuleDict(), key)]:
+            raise DescriptionError(f"{known.path}: {taken} are names that a network cannot have; give them others")
+        whole = read_samples(known)
+        self.store: FileStore | PackStore = open_store(known, whole)
+        chosen = self._choose(whole, split, scheme, fold)
+        self.skipped = self._check_samples(whole, chosen)
+        used = chosen[~whole.index[chosen].isin(list(self.skipped))]
+        if not len(used):
+            first, reason = next(iter(self.skipped.items()))
+            raise SplitError(f"none of the {len(chosen)} samples can be used, the first being {first} ({reason})")
+        self._rows = used
+        self.meta: pd.DataFrame = whole.iloc[used]
+        self.patch_ids: list[str] = list(self.meta.index)
+        groups = groups_of(known, whole)
+        self.groups = None if groups is None else groups[used]
+        self._tables = {
+            key: torch.from_numpy(read_column(source, self.meta)) for key, source in self._columns().items()
+        }
+        self.account = self._account(whole, chosen, split)
+
+    def _choose(self, whole: pd.DataFrame, split: str | None, scheme: str | None, fold: int) -> np.ndarray:
+        """Rows of the samples of a split."""
+        if split is not None and split not in SPLITS:
+            raise SplitError(f"unknown split {split!r}; choose one of {SPLITS}, or None for all samples")
+        if split is None:
+            return np.arange(len(whole))
+        rows = np.flatnonzero(sides_of(self.description, whole, scheme, fold) == split)
+        if not len(rows):
+            raise SplitError(f"no sample of {self.root} is in split {split!r}; use a larger dataset or another scheme")
+        return rows
+
+    def _columns(self) -> dict[str, Source]:
+        """The modalities and targets that stand in the table."""
+        sources = {key: self.description.source(key) for key in self.keys}
+        return {key: source for key, source in sources.items() if source.columns}
+
+    def _check_samples(self, whole: pd.DataFrame, chosen: np.ndarray) -> dict[str, str]:
+        """Samples that lack a file or a value of a modality, or have a damaged file, with the reason."""
+        reasons: dict[str, str] = {}
+        for key in self.keys:
+            source = self.description.source(key)
+            if source.files:
+                bad = self.store.problems(key, chosen, thorough=self.on_error == "skip")
+            elif key in self.modalities:
+                values = read_column(source, whole.iloc[chosen])
+                lacking = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+                what = f"no value in {source.table}, column {' or '.join(source.columns)}"
+                bad = {whole.index[row]: what for row in chosen[lacking]}
+            else:
+                continue
+            if bad and self.on_error == "raise":
+                first, reason = next(iter(bad.items()))
+                error = TableError if source.columns else RasterError
+                raise error(
+                    f"{source.where} {len(bad)} of {len(chosen)} samples cannot be used, the first being {first} "
+                    f'({reason}). Mend them, or give on_error="skip" to go on without them.'
+                )
+            for sample, reason in bad.items():
+                reasons.setdefault(sample, f"{key}: {reason}")
+        return reasons
+
+    def _account(self, whole: pd.DataFrame, chosen: np.ndarray, split: str | None) -> Account:
+        account = Account("samples", self.root)
+        account.used = len(self.patch_ids)
+        for sample, reason in self.skipped.items():
+            account.leave_out(f"have no {reason.partition(':')[0]} that can be used", sample, reason)
+        account.put_aside(f"are not in split {split!r}", len(whole) - len(chosen))
+        for key in self.store.layouts:
+            if key in self.keys and (names := self.store.strangers(key)):
+                account.remarks.append(
+                    f"{len(names)} files of {key} are of no sample of {self.description.samples['table']}, the first "
+                    f"being {names[0]}; left out"
+                )
+        for key in self.targets:
+            for sample in self._unlabelled(key):
+                account.note(f"have no {key} (that is allowed)", sample, harmless=True)
+        account.tell(stacklevel=3)
+        return account
+
+    def _unlabelled(self, key: str) -> list[str]:
+        """Samples without a label of a target."""
+        if key not in self._tables:
+            return [name for name in self.store.unlabelled(key) if name in self.meta.index]
+        values = self._tables[key]
+        unknown = values.isnan() if values.is_floating_point() else values == IGNORE_INDEX
+        return [self.patch_ids[row] for row in unknown.reshape(len(values), -1).any(dim=1).nonzero()[:, 0].tolist()]
+
+    @cached_property
+    def statistics(self) -> dict[str, Statistics]:
+        """Of each modality, over all samples of the dataset, whatever the split: measured once, then kept on disk."""
+        return {
+            key: self.store.statistics(key, on_error=self.on_error, progress=self.progress) for key in self.modalities
+        }
+
+    @cached_property
+    def inputs(self) -> dict[str, Modality]:
+        """What each modality is, for encoders: `EarlyFusion(dataset.inputs)`.
+
+        Raises:
+            DescriptionError: the statistics contradict the unit that is stated, or a band never varies.
+            RasterError: a file of any sample is damaged (with `on_error="raise"`).
+        """
+        return {
+            key: as_modality(self.description.source(key), found, self.bands[key], self.shape(key))
+            for key, found in self.statistics.items()
+        }
+
+    @property
+    def outputs(self) -> dict[str, Target]:
+        """What each target is, by key."""
+        return {key: self.description.source(key).target for key in self.targets}
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the pixels are invented: never said of a described dataset."""
+        return False
+
+    def shape(self, key: str) -> tuple[int, int]:
+        """Rows and columns of an image or map; (0, 0) of what is none."""
+        layout = self.store.layouts.get(key)
+        return layout.shape if layout else (0, 0)
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.patch_ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample; see the class for shapes and units.
+
+        Raises:
+            ArgumentError: the index is no whole number.
+            IndexError: there is no such sample.
+            RasterError: a file is damaged, or differs from the others.
+        """
+        sample: Sample = self.__getitems__([as_index(index, len(self))])[0]
+        return sample
+
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
+        """Several samples, read and decoded together; `torch.utils.data.DataLoader` calls this."""
+        stored = self.read_batch(indices)
+        samples = SampleBatch(self.decode(stored) if self.decoded else stored)
+        return [self.transform(sample) for sample in samples] if self.transform else samples
+
+    @staticmethod
+    def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+        """For `DataLoader(..., collate_fn=dataset.collate)`: the batch that `__getitems__` read, as it is."""
+        return samples.batch if isinstance(samples, SampleBatch) else default_collate(list(samples))
+
+    def table(self, key: str) -> np.ndarray:
+        """All samples' values, (N, ...), of a modality or target that stands in the table.
+
+        Raises:
+            BandError: it does not.
+        """
+        check_names((key,), tuple(self._columns()), "keys in the table")
+        return self._tables[key].numpy()
+
+    def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
+        """Several samples as they are stored, stacked; `decode` makes samples of them.
+
+        Args:
+            indices: places in this dataset, (B,), from 0.
+
+        Raises:
+            ArgumentError: a boolean mask, or anything else that is no places.
+            IndexError: a place beyond the end.
+            RasterError: a file is damaged, or differs from the others.
+        """
+        places = as_indices(indices, len(self))
+        batch: dict[str, Any] = {}
+        for key in self.keys:
+            if key in self._tables:
+                batch[key] = self._tables[key][torch.from_numpy(places)]
+                continue
+            wanted = self._wanted(key)
+            for name, array in self.store.read(key, self._rows[places], wanted).items():
+                batch[name] = torch.from_numpy(array)
+        batch["patch_id"] = [self.patch_ids[place] for place in places.tolist()]
+        return batch
+
+    def _wanted(self, key: str) -> dict[str, list[int]]:
+        """For each array of an image, the places within it of the bands that are asked for; empty of a map."""
+        source, layout = self.description.source(key), self.store.layouts[key]
+        if source.kind != "image":
+            return {}
+        numbers = [source.bands.index(band) for band in self.bands[key]]
+        wanted = {
+            name: [places.index(n) for n in numbers if n in places] for name, (places, _) in layout.arrays.items()
+        }
+        return {name: places for name, places in wanted.items() if places}
+
+    def decode(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """What `read_batch` gave, in the units of the description, on the device where it is."""
+        decoded = dict(batch)
+        for key in self.keys:
+            source, layout = self.description.source(key), self.store.layouts.get(key)
+            parts = {name: decoded.pop(name) for name in (layout.arrays if layout else ()) if name in decoded}
+            if layout is None or not parts:
+                continue
+            if source.kind == "image":
+                has_gaps = layout.no_data or layout.dtype.startswith("float")
+                mean = self.statistics[key].mean if has_gaps else None
+                decoded[key] = decode_image(source, layout, parts, self.bands[key], mean)
+            else:
+                (indices,) = parts.values()
+                is_target = key in self.targets
+                decoded[key] = indices.to(torch.int64) if is_target else decode_map(indices, len(source.classes))
+        return decoded
+
+
+def _or_all(names: Sequence[str] | None, known: Mapping[str, Any]) -> Sequence[str]:
+    return tuple(known) if names is None else names

@@ -1,0 +1,344 @@
+"""The samples of a described dataset: its table, or what its files make, and which side of a split each is on."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bengelib.arguments import whole_number
+from bengelib.bands import IGNORE_INDEX
+from bengelib.data.csv_text import read_rows, read_text, what_number
+from bengelib.data.description import BLOCK, Description, Source
+from bengelib.data.splits import FOLDS, SCHEMES, SPLITS, study_split, unit_hash
+from bengelib.errors import DescriptionError, SplitError, TableError
+
+_SIDES = {"validation": "val", "valid": "val", "dev": "val", "training": "train", "testing": "test"}
+_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+
+
+def read_samples(description: Description) -> pd.DataFrame:
+    """One row a sample, indexed by its id; every column as text, empty where a value is missing.
+
+    The ids are the column that `dataset.toml` names, `id` unless said otherwise. A table without that column, and
+    without files that ask for an id, has its rows numbered from 1.
+
+    Raises:
+        DescriptionError: the table or a column that `dataset.toml` names is not there, or there are no samples.
+        TableError: the table cannot be read, or an id is missing or stands there twice.
+    """
+    id_column = description.samples["id"]
+    with_files = [source for source in description.modalities.values() if source.files]
+    if "table" in description.samples:
+        table = _read_table(description)
+        where = str(description.root / description.samples["table"])
+        if id_column == "id" and "id" not in table and not any(_fields(source, "id") for source in with_files):
+            table.insert(0, "id", [str(number) for number in range(1, len(table) + 1)])
+    else:
+        source = with_files[0]
+        assert source.files is not None
+        table = pd.DataFrame(source.files.rows(source.bands if source.per_band else ()), dtype=str)
+        where = f"{source.files.where} = {source.files.text!r}"
+        if not len(table):
+            raise DescriptionError(
+                f"{where} fits no file in {description.root}; compare the pattern with the names of the files"
+            )
+    if not len(table):
+        raise TableError(f"{where} has no rows")
+    _check_columns(description, table, where)
+    ids = table[id_column]
+    if (ids == "").any():
+        raise TableError(
+            f"{where}: row {int(np.flatnonzero(ids == '')[0]) + 1} has no {id_column}; each sample needs one"
+        )
+    if ids.duplicated().any():
+        twice = ids[ids.duplicated()].iloc[0]
+        raise TableError(
+            f"{where}: the id {twice!r} stands for {int((ids == twice).sum())} samples; give each one of its own in a "
+            f"table, and name its column as [samples] id of {description.path}"
+        )
+    return table.assign(id=ids).set_index(pd.Index(ids, name="sample"))
+
+
+def _read_table(description: Description) -> pd.DataFrame:
+    """The table of samples as text."""
+    path = description.root / description.samples["table"]
+    if not path.is_file():
+        raise DescriptionError(f"{description.path}: [samples] table = {path.name!r}, but there is no {path}")
+    targets = description.targets.values()
+    return read_text_table(path, {source.columns[0]: source.separator for source in targets if source.kind == "labels"})
+
+
+def read_text_table(path: Path, separators: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """A CSV or Parquet file with every cell as text, empty where a value is missing.
+
+    Args:
+        path: ends in `.csv` or `.parquet`.
+        separators: by column of lists, what is put between their items, `;` unless given.
+
+    Raises:
+        TableError: it cannot be read.
+    """
+    if path.suffix == ".csv":
+        return _read_csv(path)
+    try:
+        table = pd.read_parquet(path, dtype_backend="numpy_nullable")  # else whole numbers turn into 1.0 beside gaps
+    except ImportError as error:
+        raise TableError(
+            f"{path} is Parquet, which pandas reads with pyarrow: pip install pyarrow, or save the table as CSV"
+        ) from error
+    except (ValueError, OSError) as error:
+        raise TableError(f"{path} cannot be read as Parquet ({error})") from error
+    if table.index.name:
+        table = table.reset_index()
+    text = {str(name): _as_text(table[name], (separators or {}).get(str(name), ";")) for name in table}
+    return pd.DataFrame(text, dtype=str)
+
+
+def _as_text(column: "pd.Series[Any]", separator: str) -> "pd.Series[str]":
+    """A column of any type as text: lists joined, what is missing empty."""
+    is_list = column.map(lambda value: isinstance(value, (list, np.ndarray)))
+    if is_list.any():
+        joined = [separator.join(map(str, value)) for value in column[is_list]]
+        column = column.astype(object)
+        column[is_list] = joined
+    return column.astype(object).where(column.notna(), "").astype(str).str.strip()
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """A CSV as text, without blanks around its values, and without columns that have no name.
+
+    Raises:
+        TableError: it is no CSV, has a column twice, or a row of another length than its header.
+    """
+    rows = read_rows(read_text(path, TableError), path, TableError)
+    _, header = next(rows, (0, []))
+    names = [name.strip() for name in header]
+    if len(names) == 1 and (other := next((sign for sign in ";\t|" if sign in names[0]), "")):
+        raise TableError(f"{path} has its values set apart by {other!r}: save it with commas")
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        raise TableError(f"{path} has the column {twice[0]!r} twice; remove one, or give it another name")
+    columns: list[list[str]] = [[] for _ in names]
+    for line, row in rows:
+        if len(row) < len(names) or any(value.strip() for value in row[len(names) :]):
+            raise TableError(
+                f"{path}: line {line} has {len(row)} values, the header {len(names)} names; put values with commas "
+                "into quotes"
+            )
+        for column, value in zip(columns, row, strict=False):
+            column.append(value.strip())
+    return pd.DataFrame({name: column for name, column in zip(names, columns, strict=True) if name}, dtype=str)
+
+
+def _fields(source: Source, *passed: str) -> list[str]:
+    """Columns in the pattern of a source; of those that are `passed`, if any."""
+    fields = source.files.fields if source.files else []
+    return [field for field in fields if field in passed] if passed else fields
+
+
+def _check_columns(description: Description, table: pd.DataFrame, where: str) -> None:
+    """Refuse a description that names columns which are not there."""
+    keys = ("id", "group", "longitude", "latitude", "split")
+    wanted = {f"[samples] {key}": description.samples[key] for key in keys if key in description.samples}
+    for part, sources in (("modalities", description.modalities), ("targets", description.targets)):
+        for key, source in sources.items():
+            wanted |= {f"[{part}.{key}] column {name}": name for name in source.columns}
+            wanted |= {f"[{part}.{key}] files {name}": name for name in _fields(source) if name not in ("id", "band")}
+    for what, column in wanted.items():
+        if column not in table:
+            raise DescriptionError(
+                f"{description.path}: {what} asks for the column {column!r}, but {where} has {list(table.columns)}"
+            )
+
+
+def numbers(table: pd.DataFrame, column: str, where: str) -> np.ndarray:
+    """A column as float64, NaN where it is empty.
+
+    Args:
+        table: the samples.
+        column: its name.
+        where: the file of the table, for messages.
+
+    Raises:
+        TableError: a value is no finite number.
+    """
+    text = table[column]
+    empty = text.str.lower().isin(["", "nan", "na", "null", "none"])
+    values = pd.to_numeric(text.where(~empty), errors="coerce").to_numpy(np.float64)
+    bad = ~np.isfinite(values) & ~empty.to_numpy()
+    if bad.any():
+        first = text[bad].iloc[0]
+        raise TableError(
+            f"{where}: column {column} has {first!r} for sample {table.index[bad][0]}, which is no finite number; "
+            f"correct it, or leave it empty where it is unknown.{what_number(first)}"
+        )
+    return values
+
+
+def read_column(source: Source, table: pd.DataFrame) -> np.ndarray:
+    """The values of a modality or target that stands in the table.
+
+    Returns:
+        A vector (N, columns) or scalar (N,) float32 in its unit, classes (N,) int64, labels (N, classes) or numbers
+        (N,) float32; what is missing is 255 where the type is an integer, NaN otherwise.
+
+    Raises:
+        TableError: a value is no number, or no class that the description names.
+    """
+    if source.kind in ("vector", "scalar", "number"):
+        values = np.stack([numbers(table, name, source.table) for name in source.columns], axis=1)  # (N, columns)
+        values[np.isin(values, source.no_data)] = np.nan
+        if source.scale:
+            values = values * source.scale
+        if source.offset:
+            values = values + source.offset
+        return np.asarray(values if source.kind == "vector" else values[:, 0], np.float32)
+    (column,) = source.columns
+    places = {name: place for place, name in enumerate(source.classes)}
+    cells = table[column]
+    if source.kind == "class":
+        known = cells.map(places)
+        _refuse_unknown(source, cells[known.isna() & (cells != "")])
+        return known.fillna(IGNORE_INDEX).to_numpy(np.int64)
+    values = np.full((len(table), len(places)), np.nan, np.float32)
+    for row, cell in enumerate(cells):
+        names = _labels(cell, source.separator)
+        if unknown := [name for name in names if name not in places]:
+            _refuse_unknown(source, pd.Series(unknown, [cells.index[row]] * len(unknown), dtype=str))
+        if names:
+            values[row] = 0
+            values[row, [places[name] for name in names]] = 1
+    return values
+
+
+def _labels(cell: str, separator: str) -> list[str]:
+    """The labels in a cell: set apart by the separator, or a list as Python and NumPy print it."""
+    if cell.startswith("[") and cell.endswith("]"):
+        return [one or other for one, other in _QUOTED.findall(cell)]
+    return [name for part in cell.split(separator) if (name := part.strip())]
+
+
+def _refuse_unknown(source: Source, cells: "pd.Series[str]") -> None:
+    if len(cells):
+        raise TableError(
+            f"{source.table}: column {source.columns[0]} has {cells.iloc[0]!r} for sample {cells.index[0]}, which is "
+            f"none of {source.where} classes = {list(source.classes)}; add it there, or leave the cell empty where it "
+            "is unknown"
+        )
+
+
+def groups_of(description: Description, table: pd.DataFrame) -> np.ndarray | None:
+    """What keeps samples together, (N,) of str: their group, or the block of degrees that they lie in; None if unknown.
+
+    Raises:
+        TableError: a coordinate is missing or outside its range.
+    """
+    samples = description.samples
+    if "group" in samples:
+        groups = table[samples["group"]]
+        if (groups == "").any():
+            raise TableError(
+                f"sample {groups.index[groups == ''][0]} has no {samples['group']}, the column of the groups"
+            )
+        return groups.to_numpy(str)
+    if "longitude" not in samples:
+        return None
+    where = str(description.root / samples.get("table", ""))
+    lon, lat = (numbers(table, samples[name], where) for name in ("longitude", "latitude"))
+    for name, values, limit in (("longitude", lon, 180), ("latitude", lat, 90)):
+        outside = ~(np.abs(values) <= limit)
+        if outside.any():
+            raise TableError(
+                f"{where}: column {samples[name]} has {values[outside][0]:g} for sample {table.index[outside][0]}, "
+                f"which is no {name}; "
+                f"expected degrees from -{limit} to {limit}. Are longitude and latitude exchanged, or is it metres?"
+            )
+    block = samples.get("block", BLOCK)
+    corners = np.floor(np.stack([lon, lat], axis=1) / block).astype(int)
+    return np.array([f"{x} {y}" for x, y in corners.tolist()])
+
+
+def sides_of(description: Description, table: pd.DataFrame, scheme: str | None = None, fold: int = 0) -> np.ndarray:
+    """The side of each sample, (N,) of `"train"`, `"val"`, `"test"` or `""`.
+
+    Args:
+        description: of the dataset.
+        table: its samples.
+        scheme: `"official"` (its column), `"study"` (60/15/25 by hash of the id), `"blocked"` (whole groups or blocks
+            apart, five folds), or None for `description.scheme`.
+        fold: which of the five folds is the test side under `"blocked"`; the next one validates.
+
+    Raises:
+        SplitError: an unknown scheme or fold, no column or groups for it, fewer groups than folds, or a class that only
+            groups of the test or validation side have.
+    """
+    scheme = scheme or description.scheme
+    if scheme not in SCHEMES:
+        raise SplitError(f"unknown split scheme {scheme!r}; choose one of {SCHEMES}")
+    if whole_number("fold", fold, 0) >= FOLDS:
+        raise SplitError(f"fold {fold} does not exist; the blocked split has folds 0 to {FOLDS - 1}")
+    if scheme == "study":
+        return study_split(list(table.index))
+    if scheme == "official":
+        if "split" not in description.samples:
+            raise SplitError(
+                f"{description.path} names no column of a split; add `split` to [samples], or give another scheme"
+            )
+        column = description.samples["split"]
+        sides = table[column].str.lower().replace(_SIDES)
+        other = sides[~sides.isin([*SPLITS, ""])]
+        if len(other):
+            raise SplitError(
+                f"{description.path}: [samples] split = {column!r}, which has {other.iloc[0]!r} for sample "
+                f"{other.index[0]}; expected one of {SPLITS}, or nothing"
+            )
+        return sides.to_numpy(str)
+    groups = groups_of(description, table)
+    if groups is None:
+        raise SplitError(
+            f"{description.path} names neither a group nor longitude and latitude, which a blocked split needs; add "
+            'them to [samples], or give scheme="study"'
+        )
+    folds = _balanced_folds(groups)
+    if len(folds) < FOLDS:
+        raise SplitError(
+            f"the samples of {description.path} lie in {len(folds)} groups, too few for {FOLDS} folds; name a finer "
+            'group, make `block` smaller, or give scheme="study", which keeps neighbours together less well'
+        )
+    of_sample = np.array([folds[group] for group in groups])
+    sides = np.where(of_sample == fold, "test", np.where(of_sample == (fold + 1) % FOLDS, "val", "train"))
+    _check_classes(description, table, groups, sides, fold)
+    return sides
+
+
+def _balanced_folds(groups: np.ndarray) -> dict[str, int]:
+    """The fold of each group: the largest first, each into the fold that has fewest samples so far; ties by hash."""
+    sizes = Counter(groups.tolist())
+    totals = [0] * FOLDS
+    folds = {}
+    for group in sorted(sizes, key=lambda name: (-sizes[name], unit_hash(name))):
+        folds[group] = int(np.argmin(totals))
+        totals[folds[group]] += sizes[group]
+    return folds
+
+
+def _check_classes(
+    description: Description, table: pd.DataFrame, groups: np.ndarray, sides: np.ndarray, fold: int
+) -> None:
+    """Refuse a split that trains on no sample of a class: one whose samples all lie in one group cannot be tested."""
+    for source in description.targets.values():
+        if source.kind != "class":
+            continue
+        labels = read_column(source, table)
+        for place, name in enumerate(source.classes):
+            mine = labels == place
+            if mine.any() and not (mine & (sides == "train")).any():
+                homes = sorted(set(groups[mine].tolist()))
+                raise SplitError(
+                    f"{source.where} fold {fold} trains on no sample of class {name!r}: its {int(mine.sum())} samples "
+                    f"lie in {len(homes)} groups, the first being {homes[0]!r}. Give another fold, name a finer group, "
+                    'or give scheme="study", which keeps neighbours together less well'
+                )
