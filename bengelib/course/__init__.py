@@ -1,1 +1,1 @@
-"""What only the labs need: checks of exercises (`checks*`), studies (`studies`, `results`), reports (`report`)."""
+"""Parts that only the labs need: checks of exercises (`checks*`), studies (`studies`), reports (`report`)."""
