@@ -206,7 +206,7 @@ class Table(BaseTable):
         self.scores = cache(self._scores)
 
     def predicted(self, runs: tuple[Run, ...], target: str, condition: str = CLEAR, model: str = "") -> np.ndarray:
-        """Predictions that are scored, (S, N) classes or (S, N, 19) logits; the folds of a blocked run follow each other."""
+        """Predictions to score, (S, N) classes or (S, N, 19) logits; the folds of a blocked run follow each other."""
         if model == DECISION:
             return self.decision(target)
         if model == MAJORITY:

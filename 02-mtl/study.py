@@ -329,7 +329,7 @@ class Table(BaseTable):
             self.write_scores(first, scores, metric="mean_cosine", **columns)
 
     def baselines(self, run: Run) -> None:
-        """Write scores that need no network: the most frequent class, the mean, and a logistic regression on single pixels."""
+        """Write scores without a network: the most frequent class, the mean, a logistic regression on single pixels."""
         train = open_data(run, "train")
         zones, seasons = train.table("climate_zone"), train.table("season")
         size = len(self.test)
