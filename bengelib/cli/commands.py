@@ -338,7 +338,8 @@ def draw_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     figure = plot_curves(
         curves(rows), "share of the training samples with a label", f"{score} on held-out samples, band: 95 %", log=True
     )
-    figure.savefig(path)
+    if figure is not None:
+        figure.savefig(path)
 
 
 def _finite(value: Any) -> Any:

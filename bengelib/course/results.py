@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pandas as pd
@@ -86,7 +86,8 @@ class Run:
     def load(self, split: str | None, modalities: Sequence[str], targets: Sequence[str], **options: Any) -> PackedBENGE:
         """One side of the data of the run; `options` such as `scheme` and `fold` are those of `loading.load`."""
         patches = self.patches if self.dataset == SIMULATED else None
-        return load(self.dataset, split, modalities, targets, patches=patches, **options)
+        data = load(self.dataset, split, modalities, targets, patches=patches, **options)
+        return cast("PackedBENGE", data)  # the labs are about data in the layout of ben-ge
 
 
 class Table:
