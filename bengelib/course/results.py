@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from bengelib.data.loading import SIMULATED, load
-from bengelib.data.packed import PackedBENGE
 from bengelib.errors import TableError
 from bengelib.files import put_in_place
 from bengelib.intervals import Interval, pool
@@ -83,7 +82,7 @@ class Run:
         """The way in which patches are parted into sides: `"random"`, or `"blocked"` where whole tiles are held out."""
         return "random"
 
-    def load(self, split: str | None, modalities: Sequence[str], targets: Sequence[str], **options: Any) -> PackedBENGE:
+    def load(self, split: str | None, modalities: Sequence[str], targets: Sequence[str], **options: Any) -> Any:
         """One side of the data of the run; `options` such as `scheme` and `fold` are those of `loading.load`."""
         patches = self.patches if self.dataset == SIMULATED else None
         data = load(self.dataset, split, modalities, targets, patches=patches, **options)
@@ -194,7 +193,7 @@ def write_results(path: Path, rows: list[dict[str, Any]]) -> None:
     table["value"] = table["value"].astype(float).round(5)
     table = table.sort_values(list(COLUMNS[:-2]), kind="stable")
     partial = path.with_name(path.name + ".part")
-    table.to_csv(partial, index=False)
+    table.to_csv(partial, index=False, lineterminator="\n")
     put_in_place(partial, path)
 
 

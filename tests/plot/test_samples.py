@@ -103,7 +103,8 @@ def test_axes_are_labelled(sample, name):
 
 
 def test_every_function_of_the_module_is_tested_here():
-    assert {f"plot_{name}" for name in FIGURES} == {name for name in vars(plot) if name.startswith("plot_")}
+    own = {name for name, value in vars(plot).items() if name.startswith("plot_") and ".maps" not in value.__module__}
+    assert {f"plot_{name}" for name in FIGURES} == own
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -1,0 +1,204 @@
+"""Location encoders: from longitude and latitude to features, alone or in contrast with images.
+
+A place is given to the network as spherical harmonics, in which neighbours are near each other across the date line
+and at the poles, and the network is a SIREN: sines in place of rectifiers (Sitzmann et al. 2020, arXiv:2006.09661). The
+pair is that of Russwurm et al. 2024 (arXiv:2310.06743). In contrast with images (SatCLIP, Klemmer et al. 2025,
+arXiv:2311.17179) it learns what places look like without any label.
+
+Features of `degrees` degrees tell apart what is about 180 / degrees degrees away: 2,000 km for 10, 500 km for 40. With
+few samples to learn from, many degrees of equal weight predict places that were held out worse than fewer do; see
+`falloff`.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bengelib.arguments import check_share, real_number, whole_number
+from bengelib.errors import BandError, MissingModalityError
+from bengelib.losses import cross_modal
+from bengelib.methods.harmonics import MOST_DEGREES, check_lonlat, harmonics
+from bengelib.modalities import MODALITIES, Modality
+from bengelib.ssl import feature_dim
+from bengelib.transforms import Batch
+
+_LARGEST_SCALE = 100.0
+"""Of the cosines, as in CLIP; SatCLIP has no limit."""
+
+
+class Sine(nn.Module):
+    """sin(frequency * x)."""
+
+    def __init__(self, frequency: float) -> None:
+        """Keep the frequency, w_0 in the paper."""
+        super().__init__()
+        self.frequency = frequency
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Values in [-1, 1], of the shape of `x`."""
+        return torch.sin(self.frequency * x)
+
+
+def siren(
+    inputs: int, hidden: int, layers: int, outputs: int, frequency: float = 30.0, dropout: float = 0.0
+) -> nn.Sequential:
+    """Layers sin(w_0 (W x + b)) and a linear one (Sitzmann et al. 2020, section 3.2 and theorem 1.8).
+
+    Weights are drawn from +-1 / inputs in the first layer, and from +-sqrt(6 / inputs) / w_0 in the others, where w_0
+    is 1; that keeps the spread of what the layers give.
+
+    Args:
+        inputs: numbers that the first layer reads.
+        hidden: width of each layer.
+        layers: how many layers with a sine.
+        outputs: numbers that the last layer gives.
+        frequency: w_0 of the first layer; the higher, the finer the detail.
+        dropout: share of the numbers between layers that are set to 0 in training.
+    """
+    parts: list[nn.Module] = []
+    for layer in range(layers + 1):
+        linear = nn.Linear(hidden if layer else inputs, hidden if layer < layers else outputs)
+        bound = math.sqrt(6 / hidden) if layer else 1 / inputs
+        nn.init.uniform_(linear.weight, -bound, bound)
+        nn.init.uniform_(linear.bias, -bound, bound)
+        parts.append(linear)
+        if layer < layers:
+            parts.append(Sine(1.0 if layer else frequency))
+            parts += [nn.Dropout(dropout)] if dropout else []
+    return nn.Sequential(*parts)
+
+
+class LocationEncoder(nn.Module):
+    """Spherical harmonics and a SIREN over the `lonlat` of a batch.
+
+    An encoder like those of `fusion`: it takes heads (`Network`), gives features to a probe, and goes beside the
+    encoder of an image into `JoinedEncoders`.
+
+    Attributes:
+        inputs: `lonlat`, a `Modality` by key.
+        feature_dim: length of the features.
+    """
+
+    def __init__(
+        self,
+        degrees: int = 20,
+        hidden: int = 128,
+        layers: int = 2,
+        feature_dim: int = 128,
+        falloff: float = 2.0,
+        frequency: float = 30.0,
+        dropout: float = 0.0,
+    ) -> None:
+        """Build the encoder with random weights.
+
+        Args:
+            degrees: of the harmonics; SatCLIP has 10 and 40. 0 reads longitude / 180 and latitude / 90 as plain
+                numbers, which is what harmonics are to be compared with.
+            hidden: width of the layers; SatCLIP has 512.
+            layers: with a sine.
+            feature_dim: length of the features; SatCLIP has 256.
+            falloff: exponent with which the harmonics of degree l are scaled down, (l + 1)^-falloff, so that smooth
+                maps are easier to learn than rough ones; 0, as in the papers, gives all the same weight.
+            frequency: see `siren`.
+            dropout: see `siren`; SatCLIP has 0.5.
+
+        Raises:
+            ArgumentError: naming the argument that is out of range.
+        """
+        super().__init__()
+        self.inputs = {"lonlat": MODALITIES["lonlat"]}
+        self.degrees = whole_number("degrees", degrees, 0, MOST_DEGREES)
+        for name, value in (("hidden", hidden), ("layers", layers), ("feature_dim", feature_dim)):
+            whole_number(name, value)
+        self.falloff, self.feature_dim = real_number("falloff", falloff, least=0), feature_dim
+        real_number("frequency", frequency, above=0)
+        check_share("dropout", dropout, zero=True, one=False)
+        self.net = siren(degrees**2 or 2, hidden, layers, feature_dim, frequency, dropout)
+
+    def codes(self, lonlat: Tensor) -> Tensor:
+        """What the network reads of places in degrees (N, 2): harmonics (N, degrees^2), or two plain numbers (N, 2).
+
+        Raises:
+            ArgumentError: no places; see `harmonics.check_lonlat`.
+        """
+        if not self.degrees:
+            check_lonlat(lonlat)
+            return lonlat / torch.tensor([180.0, 90.0], device=lonlat.device)
+        degree = torch.arange(self.degrees**2, device=lonlat.device).double().sqrt().floor()  # l of each column
+        features = harmonics(lonlat, self.degrees)
+        return features * (degree + 1).pow(-self.falloff).to(features.dtype)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Features (B, feature_dim).
+
+        Raises:
+            MissingModalityError: the batch has no `lonlat`, or some of its samples have none.
+            ArgumentError: no places; see `harmonics.check_lonlat`.
+        """
+        if "lonlat" not in batch:
+            raise MissingModalityError(f"no 'lonlat' in a batch of {sorted(batch)}; add it to the dataset's modalities")
+        if not bool(batch.get("lonlat_available", torch.tensor(True)).all()):
+            raise MissingModalityError("'lonlat' is missing for some samples; join the encoder to others with dropout")
+        features: Tensor = self.net(self.codes(batch["lonlat"]).to(self.net[0].weight.dtype))  # type: ignore[arg-type]
+        return features
+
+
+class PlaceImage(nn.Module):
+    """An encoder of images and one of places, whose embeddings meet where the image was taken.
+
+    Train it with `fit(PlaceImage(encoder, LocationEncoder()), [Contrast(place_image)], ..., augment=views)`.
+
+    Attributes:
+        inputs: what both read.
+        encoder: of images.
+        place: of locations; what is kept to know a place without an image of it.
+    """
+
+    def __init__(self, encoder: nn.Module, place: LocationEncoder, temperature: float = 0.07) -> None:
+        """Join them; a linear layer brings the features of images to the length of those of places.
+
+        Args:
+            encoder: takes a dict batch, returns features (B, feature_dim); see `bengelib.fusion`.
+            place: of the same batch's `lonlat`.
+            temperature: to begin with; it is learned.
+
+        Raises:
+            BandError: the encoder of images reads `lonlat` too, from which it would know the answer.
+        """
+        super().__init__()
+        self.inputs: dict[str, Modality] = {**getattr(encoder, "inputs", {}), **place.inputs}
+        if "lonlat" in getattr(encoder, "inputs", {}):
+            raise BandError("the encoder of images reads 'lonlat', which is what it has to be told apart by")
+        self.encoder, self.place = encoder, place
+        self.to_shared = nn.Linear(feature_dim(encoder), place.feature_dim)
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(real_number("temperature", temperature, above=0))))
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Embeddings `view_1` of images and `view_2` of places, (B, D) each, `features` (B, F), and `temperature`."""
+        features = self.encoder(batch)
+        return {
+            "view_1": self.to_shared(features),
+            "view_2": self.place(batch),
+            "features": features,
+            "temperature": torch.exp(-self.log_scale.clamp(max=math.log(_LARGEST_SCALE))),
+        }
+
+
+def place_image(outputs: Mapping[str, Tensor]) -> Tensor:
+    """An image has to find its place among those of the batch, and a place its image: for `Contrast(place_image)`.
+
+    That is `losses.cross_modal` with a temperature that is learned. The negatives are those of one batch, however many
+    batches a step adds up. Sanity value: log B where all embeddings are equal.
+
+    Args:
+        outputs: `view_1` and `view_2`, (B, D) each, B of 2 or more, and `temperature` (), as from a `PlaceImage`.
+
+    Raises:
+        ValueError: other shapes, or a batch of one.
+        NonFiniteLossError: an embedding on the CPU is NaN or infinite.
+    """
+    temperature: Any = outputs["temperature"]
+    return cross_modal(outputs["view_1"], outputs["view_2"], temperature)

@@ -1,0 +1,285 @@
+"""Multi-pretext pretraining: half-hidden images, from which all that is known of their place is to be predicted.
+
+After MMEarth (Nedungadi et al. 2024, arXiv:2405.02771). The encoder reads the visible squares of an image; heads, which
+are thrown away afterwards, say from its map what the hidden squares look like, to this sensor and to others, and what
+the climate, the weather, the season and the place are. None of it takes an annotator.
+
+Each target is a task of its own, and their losses can be weighted in any way that `weighting` has. MMEarth's is
+`UncertaintyWeights(targets, squared=targets)`, which is half the sum of exp(-s_i) L_i + s_i, with one factor for
+squared errors and cross-entropies alike: s_i arrives at log L_i.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bengelib.arguments import whole_number
+from bengelib.bands import CLIMATE_ZONE_SYMBOLS, IGNORE_INDEX, LAND_COVER_NAMES, S1_BANDS, S2_BANDS, WEATHER
+from bengelib.errors import BandError, MissingModalityError
+from bengelib.inputs import Inputs
+from bengelib.losses import masked_squared_error
+from bengelib.mae import check_ratio, patchify, random_mask
+from bengelib.methods.convnext import ConvNeXtBlock, ConvNeXtEncoder
+from bengelib.modalities import MODALITIES, InputSpec, Modality, as_modality, require_same
+from bengelib.running import Mean
+from bengelib.tasks import Classification, Task
+from bengelib.transforms import Batch
+
+MAPS, CLASSES, ANGLES = ("land_cover",), ("climate_zone",), ("season", "lonlat")
+"""Targets that are a class of each pixel, a class of each image, and numbers on a circle."""
+
+PRETEXTS: dict[str, tuple[str, ...]] = {
+    "s2": S2_BANDS,
+    "s1": S1_BANDS,
+    "dem": (),
+    "land_cover": LAND_COVER_NAMES,
+    "climate_zone": CLIMATE_ZONE_SYMBOLS,
+    "weather": tuple(WEATHER),
+    "season": (),
+    "lonlat": (),
+}
+"""All that ben-ge knows of a patch: target to the names of its bands or classes, `()` for all bands."""
+
+
+def pretexts_of(sample: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Those of `PRETEXTS` that a sample, or a batch, has."""
+    return {target: names for target, names in PRETEXTS.items() if target in sample}
+
+
+class MultiPretext(nn.Module):
+    """A masked encoder with a head for each target; the `encoder` is what one keeps.
+
+    A head is one ConvNeXt block over the encoder's map, in which a learnt token stands for every hidden square, and a
+    linear layer: to the pixels of each square, or, of the mean over the image, to what the image has one of.
+
+    * Pixels (images): squared error of normalised values; of the targets in `per_square` each square is scaled to mean
+      0 and spread 1 first, as in a masked autoencoder (sanity value there: 1 for an answer of 0).
+    * Pixels of `MAPS`: cross-entropy. Like those of images, only hidden ones count.
+    * `CLASSES`: cross-entropy. `weather`: squared error of normalised values.
+    * `lonlat`: squared error of sine and cosine of both degrees. `season`, which ben-ge counts from 0 in late December
+      to 1 in late June and back, so that spring and autumn are the same: squared error of the sine and cosine of the
+      angle whose sine it is.
+
+    What a sample lacks does not count, and a target of which a batch has nothing has the loss 0, from which a weighting
+    learns nothing: a key that is missing, `<key>_available`, NaN, and 255 where targets are classes.
+
+    Attributes:
+        inputs: what the encoder reads, and the targets that are numbers, a `Modality` by key; the dataset has to give
+            the same.
+        targets: names of the targets, in order.
+    """
+
+    def __init__(
+        self,
+        encoder: ConvNeXtEncoder,
+        targets: InputSpec | None = None,
+        ratio: float = 0.6,
+        width: int = 128,
+        per_square: Sequence[str] = ("s2",),
+    ) -> None:
+        """Add heads to an encoder.
+
+        Args:
+            encoder: reads images that are multiples of its `stride`, which is the size of the hidden squares.
+            targets: what to predict: by key a `Modality`, or the names of bands of one of ben-ge, or the names of
+                classes; by default all `PRETEXTS`. Use `pretexts_of(dataset[0])` for what a dataset has.
+            ratio: share of the squares to hide.
+            width: channels of the heads; 512 in the paper.
+            per_square: targets whose squares are scaled one by one.
+
+        Raises:
+            BandError: an unknown target, none, or other bands of a modality that the encoder reads.
+            ArgumentError: `ratio` is no share below 1, or `width` no whole number.
+        """
+        super().__init__()
+        check_ratio(ratio)
+        whole_number("width", width)
+        chosen = PRETEXTS if targets is None else targets
+        if not chosen or (unknown := [key for key, given in chosen.items() if not _is_known(key, given)]):
+            raise BandError(f"no targets {unknown if chosen else []}; choose from {list(PRETEXTS)}, or give a Modality")
+        self.encoder, self.ratio, self.targets, self.per_square = encoder, ratio, tuple(chosen), tuple(per_square)
+        self.classes = {key: tuple(given) for key, given in chosen.items() if key in MAPS + CLASSES}  # type: ignore[arg-type]
+        numbers = {key: as_modality(key, given) for key, given in chosen.items() if key not in self.classes}
+        require_same(encoder.inputs, numbers, "the target")
+        self.inputs: dict[str, Modality] = {**numbers, **encoder.inputs}
+        self.read = nn.ModuleDict({key: Inputs({key: each}, missing="mean") for key, each in numbers.items()})
+        self.images = [key for key, modality in numbers.items() if modality.kind == "image"]
+        self.to_heads = nn.Linear(encoder.feature_dim, width)
+        self.hidden = nn.Parameter(0.02 * torch.randn(width))
+        self.blocks = nn.ModuleDict({key: ConvNeXtBlock(width) for key in chosen})
+        self.norms = nn.ModuleDict({key: nn.LayerNorm(width) for key in chosen})
+        self.last = nn.ModuleDict({key: nn.Linear(width, self._length(key)) for key in chosen})
+
+    def tasks(self) -> list[Task]:
+        """The task of each target, for `fit`."""
+        return [
+            PretextClasses(key, self.classes[key]) if key in self.classes else PretextValues(key)
+            for key in self.targets
+        ]
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Predict all targets from what is visible; that is drawn anew in training and always the same otherwise.
+
+        Returns:
+            For each target its prediction, and under `<target>/truth` what it should be, NaN or 255 where that does not
+            count: of N hidden or visible squares of P numbers (B, N, P), of maps logits (B, K, N, P) and classes
+            (B, N, P), of images (B, k), or logits (B, K) and classes (B,). And `visible` (B, h, w) bool, and `features`
+            (B, feature_dim) of the visible part.
+        """
+        height, width = self._size(batch)
+        generator = None if self.training else torch.Generator().manual_seed(0)
+        rows, columns = height // self.encoder.stride, width // self.encoder.stride
+        some = next(value for value in batch.values() if isinstance(value, Tensor))
+        kept, restore = random_mask(len(some), rows * columns, self.ratio, generator)  # (B, V), (B, N)
+        seen = (restore < kept.shape[1]).to(some.device)  # (B, N)
+        visible = seen.view(-1, rows, columns)
+        maps, features = self.encoder.pyramid(batch, visible)
+        places = self.to_heads(maps[-1].permute(0, 2, 3, 1))  # (B, h, w, width)
+        places = torch.where(visible[..., None], places, self.hidden.to(places.dtype))
+        outputs = {"visible": visible, "features": features}
+        for key in self.targets:
+            outputs[key] = prediction = self._predict(key, places)
+            outputs[f"{key}/truth"] = self._truth(key, batch, ~seen, prediction.detach())
+        return outputs
+
+    def _size(self, batch: Batch) -> tuple[int, int]:
+        """Height and width of the images that the encoder reads."""
+        for key in self.encoder.read.images:
+            if key in batch:
+                return batch[key].shape[-2], batch[key].shape[-1]
+        raise MissingModalityError(f"no image of {list(self.encoder.inputs)} in a batch of {sorted(batch)}")
+
+    def _length(self, key: str) -> int:
+        """Numbers that the head of a target gives for each square, or for the image."""
+        pixels = self.encoder.stride**2
+        if key in self.classes:
+            return len(self.classes[key]) * (pixels if key in MAPS else 1)
+        channels = self.read[key].channels(key)  # type: ignore[operator]
+        return channels * pixels if key in self.images else channels * (2 if key in ANGLES else 1)
+
+    def _predict(self, key: str, places: Tensor) -> Tensor:
+        """The answer of the head of a target; see `forward` for the shapes."""
+        answered = self.norms[key](self.blocks[key](places))  # (B, h, w, width)
+        if key not in MAPS and key not in self.images:
+            image: Tensor = self.last[key](answered.mean(dim=(1, 2)))
+            return image
+        squares = self.last[key](answered).flatten(1, 2)  # (B, N, P)
+        if key in MAPS:
+            squares = squares.unflatten(2, (-1, len(self.classes[key]))).permute(0, 3, 1, 2)  # (B, K, N, P)
+        return squares
+
+    def _truth(self, key: str, batch: Batch, hidden: Tensor, prediction: Tensor) -> Tensor:
+        """What a prediction should be, NaN or 255 where that is not known, or is of pixels that are not hidden."""
+        if key in self.classes:
+            return self._true_classes(key, batch, hidden, prediction)
+        if key not in batch:
+            return torch.full_like(prediction, torch.nan)
+        values, available = self.read[key](batch)  # (B, 1)
+        truth = values[key].float()
+        if key in ANGLES:
+            truth = on_circle(key, batch[key].float())
+        known = available
+        if key in self.images:
+            truth = patchify(truth, self.encoder.stride)  # (B, N, P)
+            if key in self.per_square:
+                truth = (truth - truth.mean(dim=2, keepdim=True)) / (truth.var(dim=2, keepdim=True) + 1e-6).sqrt()
+            known = (available & hidden)[..., None]
+        return truth.masked_fill(~known, torch.nan)
+
+    def _true_classes(self, key: str, batch: Batch, hidden: Tensor, prediction: Tensor) -> Tensor:
+        shape = (len(prediction), *prediction.shape[2:])
+        if key not in batch:
+            return torch.full(shape, IGNORE_INDEX, device=prediction.device)
+        truth = batch[key]
+        known = torch.ones_like(hidden[:, :1]) if key not in MAPS else hidden  # (B, 1) or (B, N)
+        if f"{key}_available" in batch:
+            known = known & batch[f"{key}_available"][:, None]
+        if key not in MAPS:
+            return truth.masked_fill(~known[:, 0], IGNORE_INDEX)
+        return patchify(truth[:, None], self.encoder.stride).masked_fill(~known[..., None], IGNORE_INDEX)
+
+
+def _is_known(key: str, given: Modality | Sequence[str]) -> bool:
+    """Whether a target is a modality, or one of the classes that there are heads for."""
+    return isinstance(given, Modality) or key in (*MODALITIES, *MAPS, *CLASSES)
+
+
+def on_circle(key: str, values: Tensor) -> Tensor:
+    """Sine and cosine of a season (B,) -> (B, 2), or of longitude and latitude in degrees (B, 2) -> (B, 4)."""
+    if key == "season":
+        return torch.stack([values, (1 - values.square()).clamp(min=0).sqrt()], dim=1)
+    angles = torch.deg2rad(values)
+    return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)
+
+
+class PretextValues:
+    """Numbers of a `MultiPretext`: squared error where the truth is known."""
+
+    def __init__(self, target: str) -> None:
+        """Predict `target`."""
+        self.target = target
+
+    def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
+        """Mean squared error over the numbers that are known, (); 0 where none is.
+
+        Raises:
+            MissingModalityError: the outputs are not those of a `MultiPretext` with this target.
+        """
+        return masked_squared_error(*_pair(self.target, outputs))
+
+    def labelled(self, batch: Mapping[str, Any]) -> Tensor:
+        """Samples of a batch that have the target, ()."""
+        return _available(self.target, batch).sum()
+
+    def metric(self) -> Mean:
+        """A mean over numbers."""
+        return Mean()
+
+    def update(self, metric: Mean, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
+        """Add one batch."""
+        prediction, truth = _pair(self.target, outputs)
+        known = ~truth.isnan()
+        metric.update((prediction[known] - truth[known]).square())
+
+    def summary(self, metric: Mean) -> dict[str, float]:
+        """`loss`, the mean squared error over all numbers that are known."""
+        return {"loss": metric.compute()}
+
+
+class PretextClasses(Classification):
+    """Classes of a `MultiPretext`: cross-entropy where the truth is known; accuracy and macro F1 there."""
+
+    def check(self, batch: Mapping[str, Any]) -> None:
+        """Refuse labels that are neither the index of a class nor 255, with a `BandError`."""
+        if self.target in batch:
+            super().check(batch)
+
+    def labelled(self, batch: Mapping[str, Any]) -> Tensor:
+        """Labelled samples (of maps: pixels, hidden or not) of a batch, ()."""
+        available = _available(self.target, batch)
+        if self.target not in batch:
+            return available.sum()
+        known = (batch[self.target] != IGNORE_INDEX).view(len(available), -1)  # (B, 1) or (B, H * W)
+        return (known & available[:, None]).sum()
+
+    def _pair(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        return _pair(self.target, outputs)
+
+
+def _pair(target: str, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Prediction and truth of a target."""
+    if target not in outputs or f"{target}/truth" not in outputs:
+        raise MissingModalityError(
+            f"the model's outputs lack {target!r} or its truth; they have {sorted(outputs)}. Train a MultiPretext."
+        )
+    return outputs[target].float(), outputs[f"{target}/truth"]
+
+
+def _available(target: str, batch: Mapping[str, Any]) -> Tensor:
+    """Which samples have the target, (B,) bool."""
+    some = next(value for value in batch.values() if isinstance(value, Tensor))
+    if target not in batch:
+        return torch.zeros(len(some), dtype=torch.bool, device=some.device)
+    return batch.get(f"{target}_available", torch.ones(len(some), dtype=torch.bool, device=some.device))
