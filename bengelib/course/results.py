@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -85,8 +85,7 @@ class Run:
     def load(self, split: str | None, modalities: Sequence[str], targets: Sequence[str], **options: Any) -> Any:
         """One side of the data of the run; `options` such as `scheme` and `fold` are those of `loading.load`."""
         patches = self.patches if self.dataset == SIMULATED else None
-        data = load(self.dataset, split, modalities, targets, patches=patches, **options)
-        return cast("PackedBENGE", data)  # the labs are about data in the layout of ben-ge
+        return load(self.dataset, split, modalities, targets, patches=patches, **options)
 
 
 class Table:
