@@ -69,7 +69,7 @@ class Run(BaseRun):
 
     @property
     def split(self) -> str:
-        """How the patches were parted, as results.csv names it."""
+        """The split of the patches, as results.csv names it."""
         return "random" if self.scheme == "study" else "blocked"
 
 
@@ -117,7 +117,7 @@ def configurations() -> list[Run]:
 
 
 def conditions(run: Run) -> dict[str, Any]:
-    """What is done to the test patches of a run, by name: nothing, clouds, a sensor missing, a modality permuted."""
+    """Changes of the test patches of a run, by name: nothing, clouds, a sensor missing, a modality permuted."""
     changes: dict[str, Any] = {CLEAR: None}
     if run.scheme != "study" or run.label_fraction < 1 or run.experiment not in ("strategies", "modality dropout"):
         return changes
@@ -206,7 +206,7 @@ class Table(BaseTable):
         self.scores = cache(self._scores)
 
     def predicted(self, runs: tuple[Run, ...], target: str, condition: str = CLEAR, model: str = "") -> np.ndarray:
-        """What is scored, (S, N) classes or (S, N, 19) logits; the folds of a blocked run follow each other."""
+        """Predictions to score, (S, N) classes or (S, N, 19) logits; the folds of a blocked run follow each other."""
         if model == DECISION:
             return self.decision(target)
         if model == MAJORITY:
@@ -311,7 +311,7 @@ class Table(BaseTable):
             self.write(run, self.stored[run]["parameters"], metric="parameters")
 
     def tested(self, runs: tuple[Run, ...]) -> None:
-        """How many patches (and tiles) tested some runs, and how many of them have each of the 19 labels."""
+        """Write the number of patches and tiles that tested some runs, and of those that have each of the 19 labels."""
         where = self.patches(runs)
         self.write(runs[0], len(where), metric="test_patches")
         self.write(runs[0], len(np.unique(self.tiles[where])), metric="test_tiles")

@@ -107,7 +107,7 @@ of 48 pixels and did badly on whole test patches; it was lowered after that had 
 LONGER = Run("longer", "climate zone + season, longer", targets=("climate_zone", "season"), epochs=9, lr=GENTLE)
 """Trained three times as long; its encoder is where the transfer starts."""
 LONGER_MAP = Run("longer", "land cover, longer", targets=("land_cover",), epochs=16)
-"""How far the same network gets on land cover with more steps, beside the classifier of single pixels."""
+"""The same network on land cover with more steps, to be set beside the classifier of single pixels."""
 FEW = 0.1
 FEW_EPOCHS = 28
 """With a tenth of the patches, about as many steps as three epochs of all."""
@@ -236,7 +236,7 @@ def carry_out(run: Run) -> dict[str, np.ndarray]:
 
 
 def cost_key(run: Run) -> str:
-    """What decides how long a step takes."""
+    """The settings that decide the duration of a step, in words."""
     return " ".join((*run.targets, *run.inputs, run.weighting))
 
 
@@ -329,7 +329,7 @@ class Table(BaseTable):
             self.write_scores(first, scores, metric="mean_cosine", **columns)
 
     def baselines(self, run: Run) -> None:
-        """What needs no network: the most frequent class, the mean, and a logistic regression on single pixels."""
+        """Write scores without a network: the most frequent class, the mean, a logistic regression on single pixels."""
         train = open_data(run, "train")
         zones, seasons = train.table("climate_zone"), train.table("season")
         size = len(self.test)

@@ -135,7 +135,7 @@ METHODS = (
     Run("methods", "geolocation", method="geolocation", epochs=40),  # one view a step, so twice the epochs
     Run("methods", "MAE", method="mae"),  # as long as the others by the clock, of half as many images
 )
-"""What is chosen from on the validation tiles: the same number of images each, but for the masked autoencoder."""
+"""Candidates of the choice on the validation tiles: the same number of images each, but for the masked autoencoder."""
 MAIN = METHODS[1]
 """The method that the main comparisons are about."""
 BASELINES = (
@@ -347,7 +347,7 @@ def carry_out_pretraining(run: Run) -> dict[str, np.ndarray]:
 
 
 def probes(run: Run, features: dict[str, np.ndarray], sides: dict[str, Halved]) -> dict[str, np.ndarray]:
-    """What frozen features say of the validation and the test patches, keyed as `key` does."""
+    """Predictions from frozen features for the validation and the test patches, keyed as `key` does."""
     said: dict[str, np.ndarray] = {}
     for target in TARGETS:
         labels = sides["train"].labels[target]
@@ -379,7 +379,7 @@ def smaller(predicted: np.ndarray) -> np.ndarray:
 
 
 def checkpoint(run: Run) -> Path:
-    """Where the encoder of a run is kept."""
+    """The file that keeps the encoder of a run."""
     return CHECKPOINTS / f"ssl-{fingerprint(run)}.safetensors"
 
 
@@ -387,7 +387,7 @@ def checkpoint(run: Run) -> Path:
 
 
 def ensured(run: Run) -> dict[str, np.ndarray]:
-    """What a run gave; it is carried out first if that has not been done."""
+    """The arrays that a run gave; it is carried out first if that has not been done."""
     path = run_path(RUNS, run)
     if not path.is_file() or (run.kind == "pretrain" and run.method != "statistics" and not checkpoint(run).is_file()):
         keep(path, carry_out(run))
@@ -703,7 +703,7 @@ def over_folds(table: Table) -> None:
 
 
 def tested(table: Table) -> None:
-    """How many patches and tiles were tested, and how many of them have each label."""
+    """Write the number of patches and tiles that were tested, and of those that have each label."""
     run, columns = table.runs[0], {"experiment": "test", "model": ""}
     for metric, count in (("test_patches", len(table.test)), ("test_tiles", len(set(table.test.tiles)))):
         table.write(run, count, metric=metric, **columns)

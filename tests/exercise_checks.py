@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from bengelib.course import checks
 from bengelib.errors import ExerciseError
@@ -42,6 +44,7 @@ def raises(error):
 
 
 STUBS = (lambda *_: ..., lambda *_: None, raises(NotImplementedError()))
+ODD = (Cruel(), [], {}, "text", ["a", "b"], torch.empty(0), torch.ones(2), np.array([object(), None]), lambda: None)
 ERRORS = (KeyError("B8"), SystemExit(1), RecursionError(), CruelError(), MemoryError("full"))
 
 

@@ -1,1 +1,1 @@
-"""What only the labs need: the checks of their exercises (`checks*`), and their studies (`studies`, `results`)."""
+"""Parts that only the labs need: checks of exercises (`checks*`), studies (`studies`), reports (`report`)."""

@@ -393,29 +393,31 @@ def _examine_frozen(frozen: nn.Module, images: Tensor, expected: Tensor) -> None
         f"{len(learning)} parameters still get gradients, such as {(learning or [''])[0]}: call "
         "`model.requires_grad_(False)`.",
     )
-    statistics = {name: value.clone() for name, value in frozen.named_buffers()}
-    with torch.no_grad():
-        answer = frozen(images)
-    expect(
-        all(torch.equal(value, statistics[name]) for name, value in frozen.named_buffers()),
+    _examine_still(
+        frozen,
+        images,
+        expected,
         "no weight moves, but the running mean and variance of BatchNorm do, at every batch in training mode: call "
         "`model.eval()` as well.",
-    )
-    expect(
-        torch.allclose(answer, expected, atol=1e-4),
         "the answers are not those of evaluation mode: BatchNorm takes the statistics of the batch, or dropout drops. "
         "Call `model.eval()`.",
     )
     network = nn.Sequential(frozen, nn.Flatten(), nn.Linear(32, 2)).train()  # what `fit` does with a whole model
+    replace = "Replace its `train` by a function that does nothing, `model.train = lambda mode=True: model`."
+    _examine_still(
+        network[0],
+        images,
+        expected,
+        f"frozen at first, but the network around it calls `.train()`, as every training loop does, and then BatchNorm "
+        f"moves again. {replace}",
+        f"after the network around it calls `.train()` the answers are no longer those of evaluation mode. {replace}",
+    )
+
+
+def _examine_still(frozen: nn.Module, images: Tensor, expected: Tensor, moved: str, other: str) -> None:
+    """Ask whether a batch leaves the statistics alone, else hint `moved`, and is answered as expected, else `other`."""
+    statistics = {name: value.clone() for name, value in frozen.named_buffers()}
     with torch.no_grad():
-        answer = network[0](images)
-    expect(
-        all(torch.equal(value, statistics[name]) for name, value in frozen.named_buffers()),
-        "frozen at first, but the network around it calls `.train()`, as every training loop does, and then BatchNorm "
-        "moves again. Replace its `train` by a function that does nothing, `model.train = lambda mode=True: model`.",
-    )
-    expect(
-        torch.allclose(answer, expected, atol=1e-4),
-        "after the network around it calls `.train()` the answers are no longer those of evaluation mode: replace its "
-        "`train` by a function that does nothing, `model.train = lambda mode=True: model`.",
-    )
+        answer = frozen(images)
+    expect(all(torch.equal(value, statistics[name]) for name, value in frozen.named_buffers()), moved)
+    expect(torch.allclose(answer, expected, atol=1e-4), other)

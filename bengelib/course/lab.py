@@ -1,4 +1,4 @@
-"""What every lab sets before its first section: how much data, how many runs, and what its figures say of the data."""
+"""Settings that every lab makes before its first section: how much data, how many runs, the note of its figures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -61,12 +61,12 @@ class Study:
 
     @property
     def note(self) -> str:
-        """What the study was carried out on, for the corner of a figure."""
+        """Name of the data that the study was carried out on, for the corner of a figure."""
         dataset = str(self.frame["dataset"].iloc[0]) if self else ""
         return f"{dataset}: simulated data, not measurements" if self and is_simulated(dataset) else dataset
 
     def values(self, column: str, **where: Any) -> list[str]:
-        """What stands in a column, each once, in the order of the table."""
+        """Values of a column, each once, in the order of the table."""
         return [str(value) for value in self.rows(**where)[column].unique()]
 
     def rows(self, **where: Any) -> pd.DataFrame:
@@ -208,7 +208,7 @@ class Study:
         only: Collection[str] = (),
         **where: Any,
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """What was recorded in training: positions (T,), and a row of numbers for each run, (S, T), by name.
+        """Numbers recorded in training, by name: positions (T,), and a row for each run, (S, T).
 
         Args:
             along: a word of the conditions, `"epoch"` or `"step"`.
@@ -248,7 +248,7 @@ class Study:
         return {f"fold {name.removeprefix(begun)}": self.numbers(only=(name,), **where)[name] for name in names}
 
     def test_set(self, **where: Any) -> str:
-        """How large the test was, in words; empty if the table does not say."""
+        """Size of the test, in words; empty if the table does not say."""
         rows = self.rows(**where)
         sizes = {name: rows.loc[rows["metric"] == name, "value"] for name in ("test_patches", "test_tiles")}
         if not len(sizes["test_patches"]):
@@ -270,7 +270,7 @@ class Study:
         return self._chosen(found, columns, only)
 
     def _pooled(self, metric: str, where: Mapping[str, Any]) -> list[tuple[dict[str, Any], Interval]]:
-        """What is pooled over runs: the columns of each row, and its interval, in the order of the table."""
+        """Columns and interval of each row that is pooled over runs, in the order of the table."""
         if not self:
             return []
         chosen = self.rows(**where)
@@ -390,7 +390,7 @@ def _name(columns: Sequence[str], key: Mapping[Any, Any]) -> str:
 
 
 def _position(along: str, value: Any) -> float | None:
-    """Where a row stands on a curve along a quantity; None if it is not on it."""
+    """Position of a row on a curve along a quantity; None if it is not on it."""
     if along == "label_fraction":
         return float(value)
     if value == _NOTHING:

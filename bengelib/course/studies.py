@@ -106,7 +106,7 @@ def command_line(
     folder: Path,
     results: Path,
 ) -> None:
-    """What `python study.py` does: carry out what is missing, then write the table.
+    """Run a study from the command line: carry out what is missing, then write the table.
 
     Args:
         description: shown by `--help`.

@@ -1,4 +1,4 @@
-"""What the labs predict: the main score of each target, and what scores read of a model's predictions."""
+"""Targets of the labs: the main score of each, and what scores read of a model's predictions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

@@ -52,7 +52,7 @@ class Comparison:
 
     @property
     def decided(self) -> bool:
-        """Whether there is a verdict, and it is not that the interval holds zero."""
+        """True if the interval does not hold zero and there is enough for a verdict."""
         return not self.lacks and self.gain.excludes_zero
 
     @property
@@ -122,7 +122,7 @@ def as_gain(metric: str, difference: Interval) -> Interval:
 
 
 def lacking(runs: int | None = None, tiles: int | None = None, unit: str = "runs") -> str:
-    """What there is too little of for a verdict, in words; empty if there is enough, or if nobody counted."""
+    """Too small a number of runs or tiles for a verdict, in words; empty if they suffice, or if nobody counted."""
     if runs is not None and runs < LEAST_RUNS:
         return _counted(runs, unit)
     if tiles is not None and tiles < LEAST_TILES:
@@ -182,7 +182,7 @@ class Comparisons(tuple[Comparison, ...]):
         return table if len(table) else None
 
     def tally(self) -> str:
-        """How many are decided, and how many would be by chance if every true difference were zero."""
+        """Number of those decided, and of those that would be by chance if every true difference were zero."""
         decided = sum(each.decided for each in self)
         chance = CHANCE * len(self)
         return f"{decided} of {len(self)} decided; of as many true zeros about {chance:.2g} would be by chance"
@@ -195,7 +195,7 @@ class Comparisons(tuple[Comparison, ...]):
             return f"{self.table().to_html(notebook=True)}\n<p>{self._below()}</p>" if self else ""
 
     def _below(self) -> str:
-        """What stands below the table: one row by itself needs no tally."""
+        """Line below the table: one row by itself needs no tally."""
         return self.tally() if len(self) > 1 else ""
 
 
