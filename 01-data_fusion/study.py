@@ -16,9 +16,9 @@ under clouds, early against early with modality dropout. Everything else is expl
 
 import sys
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -30,15 +30,15 @@ sys.path.insert(0, str(ROOT))
 
 from bengelib.bands import CLIMATE_ZONE_SYMBOLS, CORINE_19, S1_BANDS, S2_BANDS, WEATHER  # noqa: E402
 from bengelib.clouds import paint_clouds  # noqa: E402
-from bengelib.course.results import POOLED, fingerprint, interval_rows  # noqa: E402
-from bengelib.course.studies import command_line, run_path  # noqa: E402
-from bengelib.data.loading import load  # noqa: E402
+from bengelib.course.results import Run as BaseRun  # noqa: E402
+from bengelib.course.results import Table as BaseTable  # noqa: E402
+from bengelib.course.studies import command_line  # noqa: E402
 from bengelib.data.packed import PackedBENGE  # noqa: E402
 from bengelib.data.splits import mgrs_tile, unit_hash  # noqa: E402
 from bengelib.engine import Trainer, predict, seed_everything  # noqa: E402
 from bengelib.fusion import EarlyFusion, FeatureFusion, FiLMFusion, LateFusion  # noqa: E402
 from bengelib.heads import ClassificationHead, Network, count_parameters  # noqa: E402
-from bengelib.intervals import draw_patches, pool, score_runs  # noqa: E402
+from bengelib.intervals import draw_patches, score_runs  # noqa: E402
 from bengelib.metrics import MIN_POSITIVES, accuracy, average_precision, macro_f1  # noqa: E402
 from bengelib.tasks import Classification, MultiLabel  # noqa: E402
 from bengelib.transforms import Augment, Batch  # noqa: E402
@@ -54,27 +54,18 @@ COVERS = (0.25, 0.5, 0.75, 1.0)
 CLEAR = "clear"
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, kw_only=True)
+class Run(BaseRun):
     """One training run: everything that decides its outcome."""
 
-    experiment: str
-    model: str
-    inputs: tuple[str, ...] = ("s2",)
     encoder: str = "early"
     join: str = ""
-    width: float = 0.5
     modality_dropout: float = 0.0
-    label_fraction: float = 1.0
     scheme: str = "study"
     fold: int = 0
-    seed: int = 0
-    dataset: str = "ben-ge-sim"
-    patches: int = 2500
-    epochs: int = 3
-    batch_size: int = 32
-    lr: float = 2e-3
     crop: int = 64
+
+    REPEATS: ClassVar[tuple[str, ...]] = ("seed", "fold")
 
     @property
     def split(self) -> str:
@@ -157,17 +148,9 @@ def permuted(key: str, batch: Batch) -> Batch:
     return {**batch, key: batch[key][order.to(batch[key].device)]}
 
 
-def open_data(run: Run, split: str) -> PackedBENGE:
+def open_data(run: Run, split: str | None) -> PackedBENGE:
     """One side of the data of a run."""
-    return load(
-        run.dataset,
-        split,
-        modalities=run.inputs,
-        targets=tuple(TARGETS),
-        patches=run.patches if run.dataset == "ben-ge-sim" else None,
-        scheme=run.scheme,
-        fold=run.fold,
-    )
+    return run.load(split, run.inputs, tuple(TARGETS), scheme=run.scheme, fold=run.fold)
 
 
 def build(run: Run) -> Network:
@@ -210,25 +193,19 @@ def carry_out(run: Run) -> dict[str, np.ndarray]:
     return arrays
 
 
-class Table:
+class Table(BaseTable):
     """Collects the rows of results.csv from the predictions of the runs."""
 
     def __init__(self, runs: list[Run]) -> None:
         """Open the predictions of `runs` and the labels of all patches."""
-        self.runs = runs
-        everything = open_data(replace(runs[0], inputs=("lonlat",)), split=None)  # type: ignore[arg-type]
+        super().__init__(runs, RUNS)
+        everything = open_data(replace(runs[0], inputs=("lonlat",)), split=None)
         self.place = {patch: index for index, patch in enumerate(everything.patch_ids)}
         self.labels = {target: everything.table(target) for target in TARGETS}
         self.tiles = np.array([mgrs_tile(patch) for patch in everything.meta["patch_id_s1"]])
-        self.stored = {run: np.load(run_path(RUNS, run)) for run in runs}
-        self.rows: list[dict[str, Any]] = []
-        self._scores: dict[Any, np.ndarray] = {}
+        self.scores = cache(self._scores)
 
-    def of(self, experiment: str, model: str) -> list[Run]:
-        """The runs of one model in one experiment, by seed."""
-        return [run for run in self.runs if run.experiment == experiment and run.model == model]
-
-    def predicted(self, runs: list[Run], target: str, condition: str = CLEAR, model: str = "") -> np.ndarray:
+    def predicted(self, runs: tuple[Run, ...], target: str, condition: str = CLEAR, model: str = "") -> np.ndarray:
         """What is scored, (S, N) classes or (S, N, 19) logits; the folds of a blocked run follow each other."""
         if model == DECISION:
             return self.decision(target)
@@ -238,86 +215,67 @@ class Table:
         made = [values.argmax(axis=1) if target == "climate_zone" else values for values in logits]
         return np.concatenate(made)[None] if runs[0].scheme == "blocked" else np.stack(made)
 
-    def patches(self, runs: list[Run]) -> np.ndarray:
+    def patches(self, runs: tuple[Run, ...]) -> np.ndarray:
         """Index of each tested patch among all, in the order of `predicted`."""
         of = runs if runs[0].scheme == "blocked" else runs[:1]
         return np.array([self.place[str(patch)] for run in of for patch in self.stored[run]["patch_ids"]])
 
-    def scores(self, runs: list[Run], metric: str, condition: str = CLEAR, model: str = "") -> np.ndarray:
-        """Score of each run in each drawing of test patches (tiles when blocked), (S, 1 + D), computed once.
+    def _scores(self, runs: tuple[Run, ...], metric: str, condition: str = CLEAR, model: str = "") -> np.ndarray:
+        """Score of each run in each drawing of test patches (tiles when blocked), (S, 1 + D).
 
         `metric` is `accuracy`, `macro_f1`, `map`, or the name of one of the 19 labels for its average precision;
         `model` is given for what is not the runs' own prediction (decision fusion, the majority class).
         """
-        key = (tuple(runs), metric, condition, model)
-        if key not in self._scores:
-            where = self.patches(runs)
-            counts = draw_patches(len(where), self.tiles[where] if runs[0].scheme == "blocked" else None, DRAWS)
-            if metric == "map":
-                by_class = [self.scores(runs, name, condition, model) for name in self.counted(where)]
-                self._scores[key] = np.nanmean(by_class, axis=0)
-            elif metric in CORINE_19:
-                column = CORINE_19.index(metric)
-                predicted = self.predicted(runs, "corine", condition, model)[:, :, column]
-                truth = self.labels["corine"][where, column]
-                self._scores[key] = score_runs(predicted, truth, average_precision, counts)
-            else:
-                predicted = self.predicted(runs, "climate_zone", condition, model)
-                score = accuracy if metric == "accuracy" else macro_f1
-                self._scores[key] = score_runs(predicted, self.labels["climate_zone"][where], score, counts)
-        return self._scores[key]
+        where = self.patches(runs)
+        if metric == "map":
+            return np.nanmean([self.scores(runs, name, condition, model) for name in self.counted(where)], axis=0)
+        counts = draw_patches(len(where), self.tiles[where] if runs[0].scheme == "blocked" else None, DRAWS)
+        if metric in CORINE_19:
+            column = CORINE_19.index(metric)
+            predicted = self.predicted(runs, "corine", condition, model)[:, :, column]
+            return score_runs(predicted, self.labels["corine"][where, column], average_precision, counts)
+        predicted = self.predicted(runs, "climate_zone", condition, model)
+        score = accuracy if metric == "accuracy" else macro_f1
+        return score_runs(predicted, self.labels["climate_zone"][where], score, counts)
 
     def counted(self, where: np.ndarray) -> list[str]:
         """The labels with five or more positives among some patches."""
         positives = self.labels["corine"][where].sum(axis=0)
         return [name for name, count in zip(CORINE_19, positives, strict=True) if count >= MIN_POSITIVES]
 
-    def row(self, run: Run, **columns: Any) -> dict[str, Any]:
-        """The columns that follow from a run, and others."""
-        return {
-            "dataset": run.dataset,
-            "experiment": run.experiment,
-            "model": run.model,
-            "split": run.split,
-            "label_fraction": run.label_fraction,
-            "condition": CLEAR,
-            "config": fingerprint(replace(run, seed=0, fold=0)),
-        } | columns
-
-    def add(self, runs: list[Run], condition: str = CLEAR, model: str = "") -> None:
+    def add(self, runs: tuple[Run, ...], condition: str = CLEAR, model: str = "") -> None:
         """Rows of each seed, and the pooled interval, of one model under one condition."""
-        for target, metrics in METRICS.items():
-            if target == "climate_zone" and "lonlat" in runs[0].inputs:
-                continue  # the place is a look-up table for the climate zone, so that number would teach nothing
-            for metric in metrics:
-                row = self.row(runs[0], target=target, metric=metric, condition=condition)
-                row |= {"model": model} if model else {}
-                scores = self.scores(runs, metric, condition, model)
-                self.rows += interval_rows(row, pool(scores))
-                seeds = ["folds"] if runs[0].scheme == "blocked" else [run.seed for run in runs]
-                self.rows += [
-                    {**row, "seed": seed, "value": values[0]} for seed, values in zip(seeds, scores, strict=True)
-                ]
+        seeds = ["folds"] if runs[0].scheme == "blocked" else [run.seed for run in runs]
+        for target, metric in self.asked(runs):
+            columns = {"target": target, "condition": condition, "model": model or runs[0].model}
+            self.write_scores(runs[0], self.scores(runs, metric, condition, model), seeds, metric=metric, **columns)
 
     def compare(
         self,
-        runs: list[Run],
-        reference: list[Run],
-        end: str,
+        runs: tuple[Run, ...],
+        reference: tuple[Run, ...],
+        against: str,
         condition: str = CLEAR,
         reference_condition: str = CLEAR,
         model: str = "",
     ) -> None:
-        """The pooled interval of the paired difference to `reference`, under the metric's name and `end`."""
-        for target, metrics in METRICS.items():
-            if target == "climate_zone" and "lonlat" in runs[0].inputs:
-                continue
-            for metric in metrics:
-                row = self.row(runs[0], target=target, metric=metric + end, condition=condition)
-                row |= {"model": model} if model else {}
-                of = self.scores(runs, metric, condition, model)
-                against = self.scores(reference, metric, reference_condition)
-                self.rows += interval_rows(row, pool(of, against))
+        """The pooled interval of the paired difference to `reference`, which `against` is a word for."""
+        for target, metric in self.asked(runs):
+            self.write_difference(
+                runs[0],
+                self.scores(runs, metric, condition, model),
+                self.scores(reference, metric, reference_condition),
+                metric=metric,
+                against=against,
+                target=target,
+                condition=condition,
+                model=model or runs[0].model,
+            )
+
+    def asked(self, runs: tuple[Run, ...]) -> list[tuple[str, str]]:
+        """Targets and metrics of some runs; the place is a look-up table for the zone, so that would teach nothing."""
+        targets = [name for name in TARGETS if name != "climate_zone" or "lonlat" not in runs[0].inputs]
+        return [(target, metric) for target in targets for metric in METRICS[target]]
 
     def decision(self, target: str) -> np.ndarray:
         """Decision fusion of the S1 and S2 runs: classes (S, N) or mean probabilities (S, N, 19)."""
@@ -329,40 +287,36 @@ class Table:
             return np.mean([_softmax(logits) for logits in votes], axis=0).argmax(axis=2)
         return np.mean([1 / (1 + np.exp(-logits)) for logits in votes], axis=0)
 
-    def majority(self, target: str, runs: list[Run]) -> np.ndarray:
+    def majority(self, target: str, runs: tuple[Run, ...]) -> np.ndarray:
         """The most frequent class of the patches that a run (or fold) does not test, or one score for all labels."""
         if target == "corine":
             return np.zeros((1, len(self.patches(runs)), len(CORINE_19)))
         said = []
         for run in runs if runs[0].scheme == "blocked" else runs[:1]:
-            tested = self.patches([run])
+            tested = self.patches((run,))
             rest = np.setdiff1d(np.arange(len(self.place)), tested)
             said.append(np.full(len(tested), np.bincount(self.labels["climate_zone"][rest]).argmax()))
         return np.concatenate(said)[None]
 
-    def by_class(self, runs: list[Run], reference: list[Run]) -> None:
+    def by_class(self, runs: tuple[Run, ...], reference: tuple[Run, ...]) -> None:
         """Difference in average precision for each of the 19 labels that has enough positives."""
         for name in self.counted(self.patches(runs)):
-            row = self.row(
-                runs[0], experiment="by class", target="corine", metric="average_precision_minus_s2", condition=name
-            )
-            self.rows += interval_rows(row, pool(self.scores(runs, name), self.scores(reference, name)))
+            columns = {"experiment": "by class", "target": "corine", "condition": name}
+            of, other = self.scores(runs, name), self.scores(reference, name)
+            self.write_difference(runs[0], of, other, metric="average_precision", against="s2", **columns)
 
     def parameters(self) -> None:
         """Number of weights of each model of the random split."""
         for run in {(run.experiment, run.model): run for run in self.runs if run.scheme == "study"}.values():
-            weights = float(self.stored[run]["parameters"])
-            self.rows.append(self.row(run, target="", metric="parameters", seed=POOLED, value=weights))
+            self.write(run, self.stored[run]["parameters"], metric="parameters")
 
-    def tested(self, runs: list[Run]) -> None:
+    def tested(self, runs: tuple[Run, ...]) -> None:
         """How many patches (and tiles) tested some runs, and how many of them have each of the 19 labels."""
         where = self.patches(runs)
-        tiles = len(np.unique(self.tiles[where]))
-        for metric, count in (("test_patches", len(where)), ("test_tiles", tiles)):
-            self.rows.append(self.row(runs[0], target="", metric=metric, seed=POOLED, value=count))
+        self.write(runs[0], len(where), metric="test_patches")
+        self.write(runs[0], len(np.unique(self.tiles[where])), metric="test_tiles")
         for name, count in zip(CORINE_19, self.labels["corine"][where].sum(axis=0), strict=True):
-            row = self.row(runs[0], target="corine", metric="positives", condition=name, seed=POOLED)
-            self.rows.append({**row, "value": float(count)})
+            self.write(runs[0], count, target="corine", metric="positives", condition=name)
 
 
 def tabulate(runs: list[Run]) -> list[dict[str, Any]]:
@@ -375,19 +329,19 @@ def tabulate(runs: list[Run]) -> list[dict[str, Any]]:
         for condition in conditions(group[0]):
             table.add(group, condition)
             if condition != CLEAR:  # what the condition costs, on the same patches and seeds
-                table.compare(group, group, "_minus_clear", condition)
+                table.compare(group, group, "clear", condition)
         if experiment in ("strategies", "noise floor", "capacity") and model != "S2":
-            table.compare(group, s2, "_minus_s2")
+            table.compare(group, s2, "s2")
         if experiment in ("labels", "blocked") and model != "S2":
-            table.compare(group, table.of(experiment, "S2"), "_minus_s2")
+            table.compare(group, table.of(experiment, "S2"), "s2")
         if experiment == "modality dropout":
             plain = table.of("strategies", model.removesuffix(", dropout"))
             for condition in conditions(group[0]):
-                table.compare(group, plain, "_minus_no_dropout", condition, condition)
+                table.compare(group, plain, "no_dropout", condition, condition)
     table.add(s2, model=DECISION)
-    table.compare(s2, s2, "_minus_s2", model=DECISION)
+    table.compare(s2, s2, "s2", model=DECISION)
     for group in (late, table.of("capacity", "S2 + S1, late, width-matched")):
-        table.compare(group, early, "_minus_early")
+        table.compare(group, early, "early")
     for model in ("S1", "S2 + S1, early", "S2 + elevation, early", "S2 + weather, MLP"):
         table.by_class(table.of("strategies", model), s2)
     blocked = table.of("blocked", "S2")

@@ -19,13 +19,13 @@ each batch, which was added after the first results had raised the question.
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch.utils.data import Subset
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,10 +33,14 @@ sys.path.insert(0, str(ROOT))
 
 from bengelib.bands import CLIMATE_ZONE_SYMBOLS, IGNORE_INDEX, LAND_COVER_NAMES, S1_BANDS, S2_BANDS  # noqa: E402
 from bengelib.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from bengelib.course.results import POOLED, fingerprint, interval_rows  # noqa: E402
-from bengelib.course.studies import command_line, keep, run_path  # noqa: E402
+from bengelib.course.pixels import PixelClassifier  # noqa: E402
+from bengelib.course.results import Run as BaseRun  # noqa: E402
+from bengelib.course.results import Table as BaseTable  # noqa: E402
+from bengelib.course.results import fingerprint  # noqa: E402
+from bengelib.course.studies import command_line, keep  # noqa: E402
+from bengelib.course.targets import answers  # noqa: E402
+from bengelib.data.decode import decode  # noqa: E402
 from bengelib.data.hide_labels import HideLabels, labelled_share  # noqa: E402
-from bengelib.data.loading import load  # noqa: E402
 from bengelib.data.packed import PackedBENGE  # noqa: E402
 from bengelib.engine import Trainer, predict, seed_everything  # noqa: E402
 from bengelib.fusion import EarlyFusion  # noqa: E402
@@ -48,7 +52,7 @@ from bengelib.heads import (  # noqa: E402
     count_parameters,
     hard_maps,
 )
-from bengelib.intervals import draw_patches, pool, score_runs  # noqa: E402
+from bengelib.intervals import draw_patches, score_runs  # noqa: E402
 from bengelib.metrics import Score, accuracy, confusion_by_patch, drawn_mean_iou, macro_f1, mean_absolute_error  # noqa: E402
 from bengelib.tasks import Classification, Regression, Segmentation, Task  # noqa: E402
 from bengelib.transforms import Augment  # noqa: E402
@@ -77,26 +81,18 @@ DRAWS = 500
 GRADIENT_EVERY = 12
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training run: everything that decides its outcome."""
+@dataclass(frozen=True, kw_only=True)
+class Run(BaseRun):
+    """One training run: everything that decides its outcome.
 
-    experiment: str
-    model: str
+    `few` is the target with few labels; with ", half of each batch" after it, patches that have one are drawn oftener.
+    """
+
     targets: tuple[str, ...] = TARGETS
-    inputs: tuple[str, ...] = ("s2",)
     weighting: str = "equal"
-    few: str = (
-        ""  # the target with few labels; ", half of each batch" after it: patches that have one are drawn oftener
-    )
-    label_fraction: float = 1.0
+    few: str = ""
     start: str = ""
     gradient_every: int = 0
-    width: float = 0.5
-    seed: int = 0
-    dataset: str = "ben-ge-sim"
-    patches: int = 2500
-    epochs: int = 3
     batch_size: int = 16
     lr: float = 8e-3
     crop: int = 48
@@ -108,9 +104,9 @@ EQUAL = Run("weighting", "equal", gradient_every=GRADIENT_EVERY)
 GENTLE = 2e-3
 """Learning rate of the transfer and of what it is compared with. At that of the others, nine epochs suited the windows
 of 48 pixels and did badly on whole test patches; it was lowered after that had been seen, so this is exploration."""
-LONGER = Run("longer", "climate zone + season, longer", ("climate_zone", "season"), epochs=9, lr=GENTLE)
+LONGER = Run("longer", "climate zone + season, longer", targets=("climate_zone", "season"), epochs=9, lr=GENTLE)
 """Trained three times as long; its encoder is where the transfer starts."""
-LONGER_MAP = Run("longer", "land cover, longer", ("land_cover",), epochs=16)
+LONGER_MAP = Run("longer", "land cover, longer", targets=("land_cover",), epochs=16)
 """How far the same network gets on land cover with more steps, beside the classifier of single pixels."""
 FEW = 0.1
 FEW_EPOCHS = 28
@@ -120,15 +116,15 @@ FEW_EPOCHS = 28
 def configurations() -> list[Run]:
     """Every run of the study."""
     seeds = range(3)
-    kinds = [Run("single", NAMES[target], (target,)) for target in TARGETS]
+    kinds = [Run("single", NAMES[target], targets=(target,)) for target in TARGETS]
     kinds.append(EQUAL)
     kinds += [Run("weighting", name, weighting=name) for name in ("fixed", "uncertainty", "dwa", "pcgrad", "gradnorm")]
     kinds += [
-        Run("pairs", f"{NAMES[a]} + {NAMES[b]}", (a, b), gradient_every=GRADIENT_EVERY)
+        Run("pairs", f"{NAMES[a]} + {NAMES[b]}", targets=(a, b), gradient_every=GRADIENT_EVERY)
         for a, b in combinations(TARGETS, 2)
     ]
     kinds.append(Run("fusion", "equal, S2 + S1", inputs=("s2", "s1")))
-    few = Run("few labels", "land cover alone", ("land_cover",), few="land_cover", label_fraction=FEW)
+    few = Run("few labels", "land cover alone", targets=("land_cover",), few="land_cover", label_fraction=FEW)
     kinds.append(replace(few, epochs=FEW_EPOCHS))
     kinds.append(replace(few, model="land cover alone, gentle", epochs=FEW_EPOCHS, lr=GENTLE))
     joint = replace(few, model="with the other targets", targets=TARGETS)
@@ -177,8 +173,7 @@ def build(run: Run) -> Network:
 
 def open_data(run: Run, split: str | None) -> PackedBENGE:
     """One side of the data of a run."""
-    patches = run.patches if run.dataset == "ben-ge-sim" else None
-    return load(run.dataset, split, modalities=run.inputs, targets=TARGETS, patches=patches, scheme="study")
+    return run.load(split, run.inputs, TARGETS, scheme="study")
 
 
 def training_data(run: Run) -> Any:
@@ -275,12 +270,12 @@ def seconds_per_epoch(runs: list[Run], rounds: int = 7, steps: int = 8) -> dict[
     return seconds
 
 
-class Table:
+class Table(BaseTable):
     """Collects the rows of results.csv from what the runs said."""
 
     def __init__(self, runs: list[Run]) -> None:
         """Open what the runs said and the labels of the test patches."""
-        self.runs = runs
+        super().__init__(runs, RUNS)
         self.test = open_data(runs[0], "test")
         maps = self.test.read_batch(range(len(self.test)))
         self.truth = {target: self.test.table(target) for target in ("climate_zone", "season")}
@@ -288,100 +283,50 @@ class Table:
         known = confusion_by_patch(self.maps, self.maps, len(LAND_COVER_NAMES) + 1, ignore=-1)
         self.truth["land_cover"] = known.sum(axis=2)[:, : len(LAND_COVER_NAMES)]
         self.counts = draw_patches(len(self.test), draws=DRAWS)
-        self.stored = {run: np.load(run_path(RUNS, run)) for run in runs}
         self.seconds = seconds_per_epoch(runs)
-        self.rows: list[dict[str, Any]] = []
-        self._scores: dict[Any, np.ndarray] = {}
+        self.scores = cache(self._scores)
 
-    def of(self, experiment: str, model: str) -> list[Run]:
-        """The runs of one model in one experiment, by seed."""
-        return [run for run in self.runs if run.experiment == experiment and run.model == model]
+    def _scores(self, runs: tuple[Run, ...], target: str, metric: str) -> np.ndarray:
+        """Score of each run in each drawing of test patches, (S, 1 + D)."""
+        made = [self.stored[run][target] for run in runs]
+        made = [values.argmax(axis=1) if target == "climate_zone" else values for values in made]
+        return np.stack([METRICS[target][metric](each, self.truth[target], self.counts) for each in made])
 
-    def scores(self, runs: list[Run], target: str, metric: str) -> np.ndarray:
-        """Score of each run in each drawing of test patches, (S, 1 + D), computed once."""
-        key = (tuple(runs), target, metric)
-        if key not in self._scores:
-            made = [self.stored[run][target] for run in runs]
-            made = [values.argmax(axis=1) if target == "climate_zone" else values for values in made]
-            score = METRICS[target][metric]
-            self._scores[key] = np.stack([score(each, self.truth[target], self.counts) for each in made])
-        return self._scores[key]
-
-    def row(self, run: Run, **columns: Any) -> dict[str, Any]:
-        """The columns that follow from a run, and others."""
-        return {
-            "dataset": run.dataset,
-            "experiment": run.experiment,
-            "model": run.model,
-            "split": "random",
-            "label_fraction": run.label_fraction,
-            "condition": "clear",
-            "config": fingerprint(replace(run, seed=0)),
-        } | columns
-
-    def add(self, runs: list[Run]) -> None:
+    def add(self, runs: tuple[Run, ...]) -> None:
         """Rows of each seed, and the pooled interval, of one model on all its targets."""
         for target in runs[0].targets:
             for metric in METRICS[target]:
-                row = self.row(runs[0], target=target, metric=metric)
-                scores = self.scores(runs, target, metric)
-                self.rows += interval_rows(row, pool(scores))
-                self.rows += [
-                    {**row, "seed": run.seed, "value": values[0]} for run, values in zip(runs, scores, strict=True)
-                ]
+                scores, seeds = self.scores(runs, target, metric), [run.seed for run in runs]
+                self.write_scores(runs[0], scores, seeds, target=target, metric=metric)
 
-    def compare(self, runs: list[Run], reference: list[Run], end: str) -> None:
+    def compare(self, runs: tuple[Run, ...], reference: tuple[Run, ...], against: str) -> None:
         """The pooled interval of the paired difference to `reference` on the targets that both have."""
         for target in set(runs[0].targets) & set(reference[0].targets):
             for metric in METRICS[target]:
-                row = self.row(runs[0], target=target, metric=metric + end)
-                difference = pool(self.scores(runs, target, metric), self.scores(reference, target, metric))
-                self.rows += interval_rows(row, difference)
+                of, other = (self.scores(group, target, metric) for group in (runs, reference))
+                self.write_difference(runs[0], of, other, metric=metric, against=against, target=target)
 
-    def describe(self, runs: list[Run]) -> None:
+    def describe(self, runs: tuple[Run, ...]) -> None:
         """Weights, seconds an epoch, loss and loss weight of each epoch, and the cosines of the gradients."""
         first, stored = runs[0], [self.stored[run] for run in runs]
-        costs = {"parameters": float(stored[0]["parameters"])}
+        self.write(first, stored[0]["parameters"], metric="parameters")
         if cost_key(first) in self.seconds:
-            costs["seconds_per_epoch"] = self.seconds[cost_key(first)]
-        for metric, value in costs.items():
-            self.rows.append(self.row(first, target="", metric=metric, seed=POOLED, value=value))
+            self.write(first, self.seconds[cost_key(first)], metric="seconds_per_epoch")
         for kind in ("loss", "weight"):
             for target in first.targets:
                 means = np.mean([each[f"{kind}|{target}"] for each in stored], axis=0)
                 for epoch, value in enumerate(means, start=1):
-                    self.rows.append(
-                        self.row(
-                            first,
-                            target=target,
-                            metric=f"train_{kind}",
-                            condition=f"epoch {epoch}",
-                            seed=POOLED,
-                            value=value,
-                        )
-                    )
+                    self.write(first, value, target=target, metric=f"train_{kind}", condition=f"epoch {epoch}")
         if not first.gradient_every:
             return
-        for pair in [name for name in stored[0].files if name.startswith("cosine|")]:
-            name = pair.removeprefix("cosine|")
+        for name in [name for name in stored[0].files if name.startswith("cosine|")]:
+            columns = {"experiment": "gradients", "target": name.removeprefix("cosine|")}
             for run, each in zip(runs, stored, strict=True):
-                for step, value in zip(each["step"], each[pair], strict=True):
-                    self.rows.append(
-                        self.row(
-                            run,
-                            experiment="gradients",
-                            target=name,
-                            metric="cosine",
-                            condition=f"step {step}",
-                            seed=run.seed,
-                            value=value,
-                        )
-                    )
-            by_seed = np.array([each[pair].mean() for each in stored])  # (S,)
-            self.rows += interval_rows(
-                self.row(first, experiment="gradients", target=name, metric="mean_cosine"),
-                pool(np.repeat(by_seed[:, None], 1 + DRAWS, axis=1)),
-            )
+                for step, value in zip(each["step"], each[name], strict=True):
+                    self.write(run, value, metric="cosine", condition=f"step {step}", seed=run.seed, **columns)
+            by_seed = np.array([each[name].mean() for each in stored])  # (S,)
+            scores = np.repeat(by_seed[:, None], 1 + DRAWS, axis=1)
+            self.write_scores(first, scores, metric="mean_cosine", **columns)
 
     def baselines(self, run: Run) -> None:
         """What needs no network: the most frequent class, the mean, and a logistic regression on single pixels."""
@@ -392,26 +337,21 @@ class Table:
             "climate_zone": np.full(size, np.bincount(zones).argmax()),
             "season": np.full(size, np.median(seasons)),
         }
+        columns = {"experiment": "baseline", "model": "constant"}
         for target, guess in guesses.items():
             for metric, score in METRICS[target].items():
-                row = self.row(run, experiment="baseline", model="constant", target=target, metric=metric)
-                self.rows += interval_rows(row, pool(score_runs(guess, self.truth[target], score, self.counts)))
-        confusions = {
-            "constant": self.constant_map(train),
-            "logistic regression on pixels": self.pixels(run, train),
-        }
+                scores = score_runs(guess, self.truth[target], score, self.counts)
+                self.write_scores(run, scores, target=target, metric=metric, **columns)
+        confusions = {"constant": self.constant_map(train), "logistic regression on pixels": self.pixels(run, train)}
+        on_maps = {"target": "land_cover", "metric": "mean_iou"}
         for model, confusion in confusions.items():
-            row = self.row(run, experiment="baseline", model=model, target="land_cover", metric="mean_iou")
             scores = drawn_mean_iou(confusion, self.truth["land_cover"], self.counts)[None]
-            self.rows += interval_rows(row, pool(scores))
-            if model == "constant":
-                continue
-            for name, of in (("single", "land cover"), ("weighting", "equal"), ("longer", "land cover, longer")):
-                against = self.of(name, of)
-                difference = pool(self.scores(against, "land_cover", "mean_iou"), scores)
-                self.rows += interval_rows(
-                    self.row(against[0], target="land_cover", metric="mean_iou_minus_pixels"), difference
-                )
+            self.write_scores(run, scores, **columns | on_maps | {"model": model})
+        for name, of in (("single", "land cover"), ("weighting", "equal"), ("longer", "land cover, longer")):
+            runs = self.of(name, of)
+            self.write_difference(
+                runs[0], self.scores(runs, "land_cover", "mean_iou"), scores, against="pixels", **on_maps
+            )
 
     def constant_map(self, train: PackedBENGE) -> np.ndarray:
         """Confusion matrices (N, K, K) of the most frequent class everywhere."""
@@ -419,50 +359,32 @@ class Table:
         frequent = np.bincount(maps[maps != IGNORE_INDEX]).argmax()
         return confusion_by_patch(np.full_like(self.maps, frequent), self.maps, len(LAND_COVER_NAMES))
 
-    def pixels(self, run: Run, train: PackedBENGE, count: int = 20_000) -> np.ndarray:
+    def pixels(self, run: Run, train: PackedBENGE) -> np.ndarray:
         """Confusion matrices (N, K, K) of a logistic regression on the same bands of single pixels."""
-        from bengelib.data.decode import decode
-        from bengelib.transforms import Normalize
-
-        normalize = Normalize("s2", S2_BANDS)
         random = np.random.default_rng(0)
         chosen = np.sort(random.choice(len(train), min(400, len(train)), replace=False))
         batch = decode(train.read_batch(chosen), S2_BANDS)
-        values = normalize(batch["s2"]).permute(0, 2, 3, 1).reshape(-1, len(S2_BANDS)).numpy()
-        labels = batch["land_cover"].reshape(-1).numpy()
-        known = random.permutation(np.flatnonzero(labels != IGNORE_INDEX))[:count]
-        model = LogisticRegression(max_iter=1000).fit(values[known], labels[known])
-        weight = torch.from_numpy(model.coef_.astype(np.float32))
-        bias = torch.from_numpy(model.intercept_.astype(np.float32))
-        maps = []
-        for start in range(0, len(self.test), 50):
-            batch = decode(self.test.read_batch(range(start, min(start + 50, len(self.test)))), S2_BANDS)
-            scores = torch.einsum("bchw,kc->bkhw", normalize(batch["s2"]), weight) + bias[:, None, None]
-            maps.append(model.classes_[scores.argmax(dim=1).numpy()])
-        return confusion_by_patch(np.concatenate(maps), self.maps, len(LAND_COVER_NAMES))
+        model = PixelClassifier().fit(batch, 20_000, random, max_iter=1000)
+        return answers(model, self.test, batch_size=50, precision="no")["land_cover"]
 
-    def by_class(self, runs: list[Run]) -> None:
+    def by_class(self, runs: tuple[Run, ...]) -> None:
         """Intersection over union of each land-cover class that occurs in the test split."""
+        by_run = []
+        for run in runs:
+            confusions = self.stored[run]["land_cover"]
+            drawn = self.counts.astype(float) @ confusions.reshape(len(confusions), -1)
+            drawn = drawn.reshape(-1, *confusions.shape[1:])  # (1 + D, K, K)
+            hits = np.diagonal(drawn, axis1=1, axis2=2)
+            either = drawn.sum(axis=1) + drawn.sum(axis=2) - hits
+            by_run.append(np.divide(hits, either, out=np.full(hits.shape, np.nan), where=either > 0))
+        scores = np.stack(by_run)  # (S, 1 + D, K)
         for place in np.flatnonzero(self.truth["land_cover"].sum(axis=0)):
-
-            def score(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray, place: int = place) -> np.ndarray:
-                size = predicted.shape[1]
-                drawn = (counts.astype(float) @ predicted.reshape(len(predicted), -1)).reshape(-1, size, size)
-                hits = drawn[:, place, place]
-                either = drawn[:, place].sum(axis=1) + drawn[:, :, place].sum(axis=1) - hits
-                return np.divide(hits, either, out=np.full(len(hits), np.nan), where=either > 0)
-
-            made = np.stack(
-                [score(self.stored[run]["land_cover"], self.truth["land_cover"], self.counts) for run in runs]
-            )
-            row = self.row(runs[0], target="land_cover", metric="iou", condition=LAND_COVER_NAMES[place])
-            self.rows += interval_rows(row, pool(made))
+            condition = LAND_COVER_NAMES[place]
+            self.write_scores(runs[0], scores[..., place], target="land_cover", metric="iou", condition=condition)
 
 
 def decoded_land_cover(batch: dict[str, Any]) -> np.ndarray:
     """Land-cover indices (N, 120, 120) int64 of a stored batch."""
-    from bengelib.data.decode import decode
-
     maps: np.ndarray = decode({"land_cover": batch["land_cover"]}, ())["land_cover"].numpy()
     return maps
 
@@ -478,20 +400,20 @@ def tabulate(runs: list[Run]) -> list[dict[str, Any]]:
         table.describe(group)
         if experiment in ("weighting", "pairs", "fusion", "noise floor"):
             for target in group[0].targets:
-                table.compare(group, single[target], "_minus_single")
+                table.compare(group, single[target], "single")
         if (
             experiment in ("weighting", "fusion") and model != "equal"
         ):  # six runs, so that three unlucky ones weigh less
-            table.compare(group, equal + table.of("noise floor", "equal again"), "_minus_equal")
+            table.compare(group, equal + table.of("noise floor", "equal again"), "equal")
         if experiment == "noise floor":
-            table.compare(group, equal, "_minus_equal")
+            table.compare(group, equal, "equal")
         if experiment == "few labels" and not model.startswith("land cover alone"):
             alone = "land cover alone, gentle" if group[0].start else "land cover alone"
-            table.compare(group, table.of("few labels", alone), "_minus_alone")
+            table.compare(group, table.of("few labels", alone), "alone")
     table.by_class(single["land_cover"])
     table.by_class(equal)
     table.baselines(equal[0])
-    table.rows.append(table.row(equal[0], target="", metric="test_patches", seed=POOLED, value=len(table.test)))
+    table.write(equal[0], len(table.test), metric="test_patches")
     return table.rows
 
 

@@ -51,17 +51,18 @@ sys.path.insert(0, str(ROOT))
 
 from bengelib.bands import CORINE_19, LAND_COVER_NAMES, S1_BANDS, S2_BANDS  # noqa: E402
 from bengelib.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from bengelib.course.results import POOLED, fingerprint, interval_rows  # noqa: E402
-from bengelib.course.studies import command_line, keep, run_path  # noqa: E402
+from bengelib.course.results import Run as BaseRun  # noqa: E402
+from bengelib.course.results import Table as BaseTable  # noqa: E402
+from bengelib.course.results import fingerprint, run_path  # noqa: E402
+from bengelib.course.studies import command_line, keep  # noqa: E402
 from bengelib.data.decode import decode  # noqa: E402
 from bengelib.data.labelled import FRACTIONS, label_subsets  # noqa: E402
-from bengelib.data.loading import load  # noqa: E402
 from bengelib.data.packed import PackedBENGE  # noqa: E402
 from bengelib.data.splits import mgrs_tile  # noqa: E402
 from bengelib.engine import History, Trainer, predict, seed_everything  # noqa: E402
 from bengelib.fusion import EarlyFusion, LateFusion  # noqa: E402
 from bengelib.heads import ClassificationHead, Network, count_parameters  # noqa: E402
-from bengelib.intervals import draw_patches, pool, score_runs  # noqa: E402
+from bengelib.intervals import draw_patches, score_runs  # noqa: E402
 from bengelib.mae import ViTEncoder  # noqa: E402
 from bengelib.methods.geolocation import Geolocation, place_clusters  # noqa: E402
 from bengelib.metrics import accuracy, mean_average_precision  # noqa: E402
@@ -95,8 +96,8 @@ FEWER_DRAWS = 2
 DRAWS = 500
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, kw_only=True)
+class Run(BaseRun):
     """Everything that decides what one run gives.
 
     `kind` is `"pretrain"` (then probes), `"join"` (probes on the features of two encoders), or `"train"` (with labels,
@@ -104,30 +105,26 @@ class Run:
     method, `"other"` of the method that did best of the others on the validation tiles, `"barlow"` of Barlow Twins.
     """
 
-    experiment: str
-    model: str
     kind: str = "pretrain"
     method: str = "simclr"
     views: str = "all changes"
-    inputs: tuple[str, ...] = ("s2",)
     start: str = ""
     target: str = "land_cover_top"
-    label_fraction: float = 1.0
     fractions: tuple[float, ...] = FRACTIONS
     draws: int = 5
     epochs: int = 20
     batch_size: int = 128
-    lr: float = 2e-3
     steps: int = 200
     tuning_steps: int = 100
     label_batch: int = 32
     size: int = 48
-    width: float = 0.5
     precision: str = "bf16"
-    seed: int = 0
-    dataset: str = "ben-ge-sim"
-    patches: int = 2500
     fold: int = 0
+
+    @property
+    def split(self) -> str:
+        """Whole tiles are held out."""
+        return "blocked"
 
 
 METHODS = (
@@ -239,9 +236,7 @@ class Halved(Dataset[Batch]):
 
 def open_packed(run: Run, split: str, modalities: Sequence[str]) -> PackedBENGE:
     """One side of the data of a run, as it is stored."""
-    patches = run.patches if run.dataset == "ben-ge-sim" else None
-    targets = (*TARGETS, "lonlat")
-    return load(run.dataset, split, modalities, targets, patches=patches, scheme="blocked", fold=run.fold)
+    return run.load(split, modalities, (*TARGETS, "lonlat"), scheme="blocked", fold=run.fold)
 
 
 def open_data(run: Run, split: str, modalities: Sequence[str]) -> Halved:
@@ -508,26 +503,21 @@ def carry_out(run: Run) -> dict[str, np.ndarray]:
 # --------------------------------------------------------------------------------------------------------------- table
 
 
-class Table:
+class Table(BaseTable):
     """Collects the rows of results.csv from what the runs said."""
 
     def __init__(self, runs: list[Run]) -> None:
         """Open what the runs said and the labels of the test patches."""
-        self.runs = runs
+        super().__init__(runs, RUNS)
         self.test = open_data(runs[0], "test", ())
         self.truth = self.test.labels
         self.counts = draw_patches(len(self.test), self.test.tiles, DRAWS)
-        self.stored = {run: np.load(run_path(RUNS, run)) for run in runs}
-        self.rows: list[dict[str, Any]] = []
         self.scores = cache(self._scores)
 
-    def of(self, experiment: str, model: str, kind: str = "") -> tuple[Run, ...]:
-        """The runs of one model in one experiment."""
-        return tuple(
-            run
-            for run in self.runs
-            if run.experiment == experiment and run.model == model and (not kind or run.kind == kind)
-        )
+    def row(self, run: Run, **columns: Any) -> dict[str, Any]:
+        """The columns that follow from a run, and others; each fold has a model of its own."""
+        model = run.model + (f", fold {run.fold}" if run.fold else "")
+        return super().row(run, **{"model": model, "condition": ""} | columns)
 
     def said(self, runs: tuple[Run, ...]) -> list[tuple[str, str, float]]:
         """Condition, target and fraction of all that runs were asked about the test patches, each once."""
@@ -554,62 +544,47 @@ class Table:
             return [], np.zeros((0, 1))
         return numbers, score_runs(np.stack(predicted), self.truth[target], SCORES[METRICS[target]], self.counts)
 
-    def row(self, run: Run, **columns: Any) -> dict[str, Any]:
-        """The columns that follow from a run, and others."""
-        return {
-            "dataset": run.dataset,
-            "experiment": run.experiment,
-            "model": run.model + (f", fold {run.fold}" if run.fold else ""),
-            "target": "",
-            "split": "blocked",
-            "label_fraction": run.label_fraction,
-            "condition": "",
-            "seed": POOLED,
-            "config": fingerprint(replace(run, seed=0)),
-        } | columns
-
     def add(self, runs: tuple[Run, ...], **columns: Any) -> None:
         """Rows of each draw, and the pooled interval, of all that some runs were asked."""
         for condition, target, fraction in self.said(runs):
             numbers, scores = self.scores(runs, condition, target, fraction)
-            row = self.row(runs[0], target=target, label_fraction=fraction, condition=condition)
-            row |= {"metric": METRICS[target], **columns}
-            self.rows += interval_rows(row, pool(scores))
-            self.rows += [
-                {**row, "seed": number, "value": each[0]} for number, each in zip(numbers, scores, strict=True)
-            ]
+            asked = {"target": target, "label_fraction": fraction, "condition": condition, "metric": METRICS[target]}
+            self.write_scores(runs[0], scores, numbers, **asked | columns)
 
     def compare(
-        self, runs: tuple[Run, ...], reference: tuple[Run, ...], end: str, against: str = "", **columns: Any
+        self,
+        runs: tuple[Run, ...],
+        reference: tuple[Run, ...],
+        against: str,
+        reference_condition: str = "",
+        **columns: Any,
     ) -> None:
         """Pooled intervals of the paired difference to `reference`, wherever it was asked the same.
 
-        `against` is the condition of the reference, if it is to be another than that of the runs.
+        `against` is a word for the reference, and `reference_condition` its condition, where not that of the runs.
         """
         for condition, target, fraction in self.said(runs):
             _, of = self.scores(runs, condition, target, fraction)
-            _, other = self.scores(reference, against or condition, target, fraction)
+            _, other = self.scores(reference, reference_condition or condition, target, fraction)
             if len(other):
-                row = self.row(runs[0], target=target, label_fraction=fraction, condition=condition)
-                row |= {"metric": METRICS[target] + end, **columns}
-                self.rows += interval_rows(row, pool(of, other))
+                asked = {"target": target, "label_fraction": fraction, "condition": condition, **columns}
+                self.write_difference(runs[0], of, other, metric=METRICS[target], against=against, **asked)
 
     def describe(self, run: Run) -> None:
         """Number of weights, seconds an epoch, retrieval, and loss, spread and rank of each epoch of a pretraining."""
         stored = self.stored[run]
-        row = self.row(run, seed=run.seed)
         names = {"parameters": "parameters", "seconds": "seconds_per_epoch", "lr": "lr"}
         names |= {f"retrieval|{top}": f"retrieval_top_{top}" for top in (1, 5)}
+        condition = CONDITIONS.get(run.start, "finetune")
+        columns = {"target": run.target, "condition": condition} if run.kind == "train" else {}
         for name, metric in names.items():
             if name in stored.files:
-                condition = CONDITIONS.get(run.start, "finetune")
-                columns = {"target": run.target, "condition": condition} if run.kind == "train" else {}
-                self.rows.append({**row, **columns, "metric": metric, "value": float(stored[name])})
+                self.write(run, stored[name], seed=run.seed, metric=metric, **columns)
         for name in stored.files:
             if name.startswith("curve|"):
                 metric = name.removeprefix("curve|").replace("loss", "train_loss")
                 for epoch, value in enumerate(stored[name], start=1):
-                    self.rows.append({**row, "metric": metric, "condition": f"epoch {epoch}", "value": float(value)})
+                    self.write(run, value, seed=run.seed, metric=metric, condition=f"epoch {epoch}")
 
 
 def tabulate(runs: list[Run]) -> list[dict[str, Any]]:
@@ -632,17 +607,20 @@ def tabulate(runs: list[Run]) -> list[dict[str, Any]]:
         for part in [group] if group[0].kind == "pretrain" else [(run,) for run in group]:
             table.add(part, model=name)
             if model != "from scratch":
-                table.compare(part, scratch, "_minus_scratch", "scratch", model=name)
+                table.compare(part, scratch, "scratch", "scratch", model=name)
     random, geolocation = (table.of("methods", name) for name in ("random weights", "geolocation"))
     for method in METHODS:
         group = table.of("methods", method.model)
-        table.compare(group, random, "_minus_random")
+        table.compare(group, random, "random")
         if method.model != "geolocation":
-            table.compare(group, geolocation, "_minus_geolocation")
+            table.compare(group, geolocation, "geolocation")
     for place, (value, model) in enumerate(ranked, start=1):
-        row = table.row(table.of("methods", model)[0], target="land_cover_top", label_fraction=FEW, condition="frozen")
-        table.rows.append({**row, "metric": "validation_accuracy", "value": value})
-        table.rows.append({**row, "metric": "validation_rank", "value": place})
+        run, asked = (
+            table.of("methods", model)[0],
+            {"target": "land_cover_top", "label_fraction": FEW, "condition": "frozen"},
+        )
+        table.write(run, value, metric="validation_accuracy", **asked)
+        table.write(run, place, metric="validation_rank", **asked)
     full = table.of("ablation", VIEWS[0])
     paired = table.of("ablation", f"{MAIN.model}, {VIEWS[0]}")
     for run in runs:
@@ -650,11 +628,11 @@ def tabulate(runs: list[Run]) -> list[dict[str, Any]]:
             table.add((run,))
             reference = paired if run.method == MAIN.method else full
             if (run,) != reference:
-                table.compare((run,), reference, "_minus_all_changes")
+                table.compare((run,), reference, "all_changes")
     earthpulse(table, scratch)
     over_folds(table)
     table.add(table.of("collapse", "agreement"))
-    table.compare(table.of("collapse", "agreement"), random, "_minus_random")
+    table.compare(table.of("collapse", "agreement"), random, "random")
     for run in runs:
         table.describe(run)
     tested(table)
@@ -671,8 +649,8 @@ def ranks(table: Table) -> list[tuple[float, str]]:
 def earthpulse(table: Table, scratch: tuple[Run, ...]) -> None:
     """Each sensor and both: frozen, fine-tuned and from scratch, all with land cover at the same fractions."""
     s2 = {
-        "frozen": table.of("earthpulse", "S2", "pretrain"),
-        "finetune": table.of("earthpulse", "S2", "train"),
+        "frozen": table.of("earthpulse", "S2", kind="pretrain"),
+        "finetune": table.of("earthpulse", "S2", kind="train"),
         "scratch": scratch,
     }
     for name in SENSORS:
@@ -687,9 +665,9 @@ def earthpulse(table: Table, scratch: tuple[Run, ...]) -> None:
             table.add(part, **columns)
             kind = "frozen" if part[0].kind != "train" else CONDITIONS.get(part[0].start, "finetune")
             if kind != "scratch":
-                table.compare(part, without, "_minus_scratch", "scratch", **columns)
+                table.compare(part, without, "scratch", "scratch", **columns)
             if name != "S2":
-                table.compare(part, s2[kind], "_minus_s2", **columns)
+                table.compare(part, s2[kind], "s2", **columns)
 
 
 def over_folds(table: Table) -> None:
@@ -709,32 +687,31 @@ def over_folds(table: Table) -> None:
         names = [key("test", condition, "land_cover_top", FEW, draw) for draw in range(TRAINED_DRAWS)]
         said = np.stack([np.concatenate([table.stored[run][name] for run in group]) for name in names])  # (3, N)
         scores[model, condition] = score_runs(said, truth, accuracy, counts)
-        row = table.row(group[0], experiment="folds", model=model, target="land_cover_top", metric="accuracy")
-        row |= {"label_fraction": FEW, "condition": condition}
-        table.rows += interval_rows(row, pool(scores[model, condition]))
+        columns = {"experiment": "folds", "target": "land_cover_top", "label_fraction": FEW, "condition": condition}
+        table.write_scores(group[0], scores[model, condition], metric="accuracy", model=model, **columns)
         for run, test in zip(group, tests, strict=True):
             right = [np.mean(table.stored[run][name] == test.labels["land_cover_top"]) for name in names]
-            own = {"config": table.row(run)["config"], "model": f"{model}, fold {run.fold}"}
-            table.rows.append({**row, **own, "value": float(np.mean(right))})
-        for end, other in (("scratch", (SCRATCH.model, "scratch")), ("random", (BASELINES[0].model, "frozen"))):
-            if other in scores and other != (model, condition) and (end == "scratch" or condition == "frozen"):
-                table.rows += interval_rows(
-                    {**row, "metric": f"accuracy_minus_{end}"}, pool(scores[model, condition], scores[other])
+            table.write(run, np.mean(right), metric="accuracy", model=f"{model}, fold {run.fold}", **columns)
+        for against, other in (("scratch", (SCRATCH.model, "scratch")), ("random", (BASELINES[0].model, "frozen"))):
+            if other in scores and other != (model, condition) and (against == "scratch" or condition == "frozen"):
+                of, reference = scores[model, condition], scores[other]
+                table.write_difference(
+                    group[0], of, reference, metric="accuracy", against=against, model=model, **columns
                 )
     for metric, count in (("test_patches", len(truth)), ("test_tiles", len(set(tiles)))):
-        table.rows.append(table.row(MAIN, experiment="folds", model="", metric=metric, value=count))
+        table.write(MAIN, count, experiment="folds", model="", metric=metric)
 
 
 def tested(table: Table) -> None:
     """How many patches and tiles were tested, and how many of them have each label."""
-    row = table.row(table.runs[0], experiment="test", model="")
+    run, columns = table.runs[0], {"experiment": "test", "model": ""}
     for metric, count in (("test_patches", len(table.test)), ("test_tiles", len(set(table.test.tiles)))):
-        table.rows.append({**row, "metric": metric, "value": count})
+        table.write(run, count, metric=metric, **columns)
     for target, names in table.test.classes.items():
         labels = table.truth[target]
         counts = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(names))
         for name, count in zip(names, counts, strict=True):
-            table.rows.append({**row, "target": target, "metric": "positives", "condition": name, "value": int(count)})
+            table.write(run, count, target=target, metric="positives", condition=name, **columns)
 
 
 if __name__ == "__main__":

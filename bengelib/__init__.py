@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-# What accelerate and pooch load warns in a notebook that it lacks widgets; no bar here wants any.
+# What accelerate loads warns in a notebook that it lacks widgets; no bar here wants any.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 if TYPE_CHECKING:

@@ -1,14 +1,16 @@
-"""The command line: `python -m bengelib simulate|fetch|pack|methods|pretrain|probe|bench`, each with `--help`."""
+"""The command line: `python -m bengelib COMMAND`, each with `--help`."""
 
 import argparse
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from bengelib.cli.maps import add_predict
 from bengelib.errors import BengeError
 from bengelib.methods import METHODS, TABLE
 
@@ -43,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(error, " (not foreseen; `python -X dev -m bengelib ...` shows where)")
     except KeyboardInterrupt:
         print(
-            "Interrupted. The same command goes on from there (fetch, pack) or begins anew (the others; the rows of "
-            "probe so far are kept).",
+            "Interrupted. The same command goes on from there (fetch, pack, predict; pretrain with --resume) or begins "
+            "anew (the others; the rows of probe so far are kept).",
             file=sys.stderr,
         )
         return 130
@@ -110,7 +112,14 @@ def _parser() -> argparse.ArgumentParser:
         "--size", type=int, default=64, help="pixels along a side of an image, with --root of a view (default: 64)"
     )
     command.add_argument("--view", type=int, help="with --images: pixels of a view (default: three quarters of --size)")
-    command.add_argument("--batch", type=int, default=256, help="images a step (default: 256)")
+    command.add_argument("--batch", type=int, default=256, help="images a step and a process (default: 256)")
+    command.add_argument("--micro-batch", type=int, help="images at a time, for a --batch larger than the memory")
+    command.add_argument("--sync-batchnorm", action="store_true", help="normalise over the batches of all processes")
+    command.add_argument(
+        "--checkpoint-every", type=_seconds, default=600.0, help="time between checkpoints, beside --out (default: 10m)"
+    )
+    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
+    command.add_argument("--log", type=_path, help="folder for numbers by step, log.jsonl and for TensorBoard")
     command.add_argument("--lr", type=float, default=2e-3, help="highest learning rate (default: 0.002)")
     for name, kind, text in (
         ("temperature", float, "of the loss (default: 0.2)"),
@@ -173,12 +182,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--checkpoint", type=_path, required=True, help="what train wrote")
     command.set_defaults(run=_evaluate)
 
+    add_predict(commands, _path)
+
     command = commands.add_parser("bench", help="measure the speed of reading, of training and of making views")
-    command.add_argument("what", choices=("loader", "train", "views"))
+    command.add_argument("what", choices=("loader", "train", "views", "pretrain"))
     command.add_argument("--root", type=_path, help="of loader and train: folder of a dataset, of 800 patches or more")
     command.add_argument("--rounds", type=int, default=7, help="how often each method is timed (default: 7)")
-    command.add_argument("--batch", type=int, help="samples a batch (default: 32, of views 256)")
-    command.add_argument("--precision", choices=PRECISIONS, help="of views (default: auto)")
+    command.add_argument("--batch", type=int, help="samples a batch (default: 32, of views 256, of pretrain 64)")
+    command.add_argument("--precision", choices=PRECISIONS, help="of views and pretrain (default: auto)")
+    command.add_argument("--processes", type=int, help="of pretrain: compared with a single one (default: 2)")
     command.set_defaults(run=_bench)
     return parser
 
@@ -194,6 +206,18 @@ def _add_root(command: argparse.ArgumentParser) -> None:
     command.add_argument("--batch", type=int, default=32, help="samples a step (default: 32)")
     command.add_argument("--precision", choices=PRECISIONS, default="auto")
     command.add_argument("--skip", action="store_true", help="leave damaged samples out instead of stopping")
+
+
+def _seconds(text: str) -> float:
+    """Seconds of a time such as `10m`, `1.5h`, `90s` or `90`.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; give one such as 10m, 1.5h or 90s")
+    return float(found[1]) * {"m": 60, "h": 3600}.get(found[2], 1)
 
 
 def _add_data(command: argparse.ArgumentParser) -> None:
@@ -265,21 +289,30 @@ def _of_benge(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    from bengelib.cli.commands import Pretraining, pretrain_dataset, pretrain_images
+    from bengelib.cli.commands import Pretraining, checkpoint_folder, pretrain_dataset, pretrain_images
     from bengelib.cores import limit_threads
+    from bengelib.devices import make_accelerator
+    from bengelib.files import discard
+    from bengelib.processes import is_first_process
 
     limit_threads()
     names = ["method", "width", "epochs", "depth", "size", "view", "lr", "seed", "precision"]
+    names += ["micro_batch", "sync_batchnorm"]
     names += ["temperature", "momentum", "queue", "regions"]
     settings = Pretraining(batch_size=options.batch, **{name: getattr(options, name) for name in names})
     others: dict[str, Any] = _of_benge(options)
     if options.root is not None and options.view is not None:
         raise ValueError("--view is for --images; views of --root have --size pixels, cut from patches of 120")
+    make_accelerator(options.precision)  # join the other processes, if there are any
+    checkpoints = checkpoint_folder(options.out, options.resume)
+    others |= {"checkpoint": checkpoints, "checkpoint_every": options.checkpoint_every, "log": options.log}
     if options.images is not None:
         pretrain_images(options.images, options.out, settings, **others)
     else:
         pretrain_dataset(options.root, options.out, settings, **others)
-    print(options.out)
+    if is_first_process():
+        discard(checkpoints)  # what they were for is written
+        print(options.out)
 
 
 def _probe(options: argparse.Namespace) -> None:
@@ -336,22 +369,27 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     from bengelib.cli.bench import bench_loader, bench_train, describe
+    from bengelib.cli.bench_pretrain import bench_pretrain
     from bengelib.cli.bench_views import bench_views
     from bengelib.cores import limit_threads
 
     limit_threads()
-    batch = (256 if options.what == "views" else 32) if options.batch is None else options.batch
-    if options.what == "views":
+    own_images: dict[str, Any] = {"views": bench_views, "pretrain": bench_pretrain}
+    given = {"batch_size": options.batch, "precision": options.precision, "processes": options.processes}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.processes is not None and options.what != "pretrain":
+        raise ValueError(f"--processes is of bench pretrain; leave it out of bench {options.what}")
+    if options.what in own_images:
         if options.root is not None:
-            raise ValueError("bench views makes its own images; leave --root out")
-        table = bench_views(batch_size=batch, precision=options.precision or "auto", rounds=options.rounds)
+            raise ValueError(f"bench {options.what} makes its own images; leave --root out")
+        table = own_images[options.what](rounds=options.rounds, **given)
     elif options.root is None:
         raise ValueError(f"bench {options.what} reads a dataset; give --root DIR")
     elif options.precision is not None:
-        raise ValueError(f"--precision is of bench views; leave it out of bench {options.what}")
+        raise ValueError(f"--precision is of bench views and bench pretrain; leave it out of bench {options.what}")
     else:
         measure = bench_loader if options.what == "loader" else bench_train
-        table = measure(options.root, batch_size=batch, rounds=options.rounds)
+        table = measure(options.root, rounds=options.rounds, **given)
     print(describe(table))
 
 

@@ -1,4 +1,4 @@
-"""What there is to compute on: processor cores, threads that do not exceed them, and the name of the device.
+"""What there is to compute on: processor cores, threads and processes on them, and the name of the device.
 
 A container sees all cores of its host and may use a fraction of them. Libraries start a thread for each core that they
 see, and these threads then wait for each other: a step of training takes several times as long.
@@ -6,6 +6,12 @@ see, and these threads then wait for each other: a step of training takes severa
 
 import math
 import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 
 def usable_cores() -> int:
@@ -39,6 +45,51 @@ def limit_threads() -> int:
         if pool.num_threads > cores:
             pool.set_num_threads(cores)
     return min(cores, torch.get_num_threads())
+
+
+def in_processes(function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]], processes: int) -> Iterator[Any]:
+    """Results of `function(*job)` for every job, in whatever order they are finished, by joblib's worker processes.
+
+    Unlike those of `multiprocessing` they need no `__main__` guard in the script of the caller. Each has one thread;
+    jobs are taken from `jobs` as workers become free.
+
+    Args:
+        function: of a module, where there are several processes.
+        jobs: its arguments.
+        processes: how many; 1 computes in this one.
+
+    Raises:
+        BrokenProcessPool: a worker could not start, or died.
+        Exception: whatever the function raises.
+    """
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config("loky", inner_max_num_threads=1), _children_ignore_interruptions():
+        results = Parallel(processes, return_as="generator_unordered")(delayed(function)(*job) for job in jobs)
+    try:
+        for result in results:  # noqa: UP028 (which would close it where the warning below cannot be caught)
+            yield result
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of jobs under way that nobody waits for any more
+            results.close()
+        if processes > 1:  # else they would wait for more to do for minutes, with all that they have imported
+            from joblib.externals.loky import get_reusable_executor
+
+            get_reusable_executor().shutdown()
+
+
+@contextmanager
+def _children_ignore_interruptions() -> Iterator[None]:
+    """Leave Ctrl-C to this process: each of those that start meanwhile would print a traceback of its own."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def device_name() -> str:

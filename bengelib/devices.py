@@ -23,6 +23,10 @@ _NOT_FOLLOWED = {
     "ACCELERATE_USE_PARALLELISM_CONFIG": "false",
 }
 """Variables by which `accelerate launch` would change what is computed, with the values that change nothing."""
+_NO_NEGATIVES = (
+    "gradients that are added up give contrast no more negatives; for a batch larger than the memory, train with "
+    "micro_batch"
+)
 _OF_LAUNCHERS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 """Variables by which a launcher says that there are several processes."""
 
@@ -68,7 +72,9 @@ def make_accelerator(precision: str) -> "Accelerator":
     left = {name: os.environ[name] for name, plain in _NOT_FOLLOWED.items() if os.environ.get(name, plain) != plain}
     if left:
         words = ", ".join(f"{name}={value}" for name, value in left.items())
-        warnings.warn(f"the environment has {words}, which is not followed; unset {', '.join(left)}", stacklevel=3)
+        reason = f" ({_NO_NEGATIVES})" if "ACCELERATE_GRADIENT_ACCUMULATION_STEPS" in left else ""
+        advice = f"which is not followed{reason}; unset {', '.join(left)}"
+        warnings.warn(f"the environment has {words}, {advice}", stacklevel=3)
     AcceleratorState._reset_state()
     before = dict(os.environ)
     for name in left:
@@ -106,10 +112,3 @@ def handed_back(model: nn.Module) -> Iterator[None]:
         for name in names:
             model.__dict__.pop(name, None)
         model.__dict__.update(before)
-
-
-def share_buffers(model: nn.Module, accelerator: "Accelerator") -> None:
-    """Give all processes the running statistics of the first; each of them has seen only its own batches."""
-    if accelerator.num_processes > 1:
-        for buffer in model.buffers():
-            torch.distributed.broadcast(buffer, 0)

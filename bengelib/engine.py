@@ -8,8 +8,10 @@ second digit. On a GPU that holds between two runs as well: some backward passes
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,11 +24,14 @@ from tqdm import tqdm
 from bengelib.arguments import check_share, real_number, whole_number
 from bengelib.convolution import channels_last
 from bengelib.data.batches import batches, check_bands, steps_per_epoch
-from bengelib.devices import handed_back, make_accelerator, share_buffers
+from bengelib.devices import handed_back, make_accelerator
 from bengelib.errors import NonFiniteLossError
+from bengelib.gradient_cache import in_parts
 from bengelib.metrics import LOWER_IS_BETTER
 from bengelib.monitor import History as History
 from bengelib.monitor import Monitor, compare_gradients, labelled_weight
+from bengelib.processes import JoinedOutputs, join_losses, mean_over_processes, share_buffers, synchronised
+from bengelib.resume import Checkpoints
 from bengelib.running import Mean
 from bengelib.tasks import Task
 from bengelib.transforms import Batch
@@ -74,7 +79,12 @@ class Trainer:
             one more pass backward for each task.
         precision: see `choose_precision`.
         workers: processes that read ahead; 0 is best for packed data.
+        sync_batchnorm: in several processes, give BatchNorm the statistics of the batches of all of them.
+        micro_batch: samples that go through the model at a time, for batches larger than the memory; None is all. Loss
+            and gradient stay the same but for BatchNorm, for a third more arithmetic; see `bengelib.gradient_cache`.
         progress: show a bar.
+        log: folder for `log.jsonl`, a line each time that numbers are read and one an epoch, and for TensorBoard where
+            that is installed. The log of a training that is not resumed there is replaced.
     """
 
     weight_decay: float = 0.05
@@ -84,7 +94,10 @@ class Trainer:
     gradient_every: int = 0
     precision: str = "auto"
     workers: int = 0
+    sync_batchnorm: bool = False
+    micro_batch: int | None = None
     progress: bool = True
+    log: str | Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that say nothing.
@@ -97,6 +110,28 @@ class Trainer:
         whole_number("monitor_every", self.monitor_every)
         whole_number("gradient_every", self.gradient_every, 0)
         whole_number("workers", self.workers, 0)
+        if self.micro_batch is not None:
+            whole_number("micro_batch", self.micro_batch)
+
+    @property
+    def _settings(self) -> "Trainer":
+        """Those on which the numbers depend."""
+        return replace(self, workers=0, progress=False, log=None)
+
+    @contextmanager
+    def _prepared(self, model: nn.Module) -> Iterator[None]:
+        """A model as it is trained, until the block is left."""
+        with (
+            handed_back(model),
+            channels_last(model),
+            in_parts(model, self.micro_batch),
+            synchronised(model, self.sync_batchnorm),
+        ):
+            yield
+
+    def _bar(self, samples: int, accelerator: "Accelerator") -> "tqdm[Any]":
+        silent = not (self.progress and accelerator.is_main_process)
+        return tqdm(total=samples, unit=" samples", disable=silent, leave=False)
 
     def fit(
         self,
@@ -111,6 +146,8 @@ class Trainer:
         augment: Augmentation | None = None,
         weighting: EqualWeights | None = None,
         seed: int = 0,
+        checkpoint: str | Path | None = None,
+        checkpoint_every: float = 600.0,
     ) -> History:
         """Train `model` in place on the weighted sum of the tasks' losses and keep the weights of its best epoch.
 
@@ -120,7 +157,7 @@ class Trainer:
         Args:
             model: takes a dict batch, returns a dict of outputs keyed by target. Its method
                 `after_step(outputs, step, steps)`, if it has one, is called after each step of the optimiser with the
-                outputs that the step was made of; the first step is 0.
+                outputs that the step was made of, in all processes; the first step is 0.
             tasks: what to learn. A task with a method `watch(outputs)` that gives named scalars has them in the
                 progress bar and, averaged over the steps that were looked at, in the history.
             train: samples that are dicts of named tensors.
@@ -132,6 +169,11 @@ class Trainer:
             weighting: how the losses are weighted, see `bengelib.weighting`; added up when None. It is not saved with
                 the model, and must be a new one for each training.
             seed: of the order of the samples, of the augmentation and of dropout (the weights are drawn before).
+            checkpoint: folder of this training alone, for checkpoints. If there is one already, the training goes on
+                from it, and ends as if it had not stopped; if it is complete, its result is given at once. An interrupt
+                (the stop button of a notebook) writes one first, so the same call again goes on. A disk that is
+                full does not stop the training; it warns and keeps the last checkpoint. See `bengelib.resume`.
+            checkpoint_every: seconds between two checkpoints.
 
         Returns:
             The history, an epoch a row.
@@ -139,8 +181,9 @@ class Trainer:
         Raises:
             BandError: dataset and model disagree on bands, or a label is outside its classes.
             NonFiniteLossError: the loss became NaN or infinite, in training or in validation.
-            ArgumentError: a number that is not whole, a `Subset` of a mask, or a precision that the device does not
-                compute in.
+            ArgumentError: a number that is not whole, a `Subset` of a mask, fewer samples than processes, or a
+                precision that the device does not compute in.
+            CheckpointError: the checkpoint is of other settings, data, devices or format, or cannot be read.
             ValueError: nothing to train on or to validate with, an unknown `monitor`, or a `monitor` that is NaN.
         """
         weighting = weighting or EqualWeights([task.target for task in tasks])
@@ -148,50 +191,62 @@ class Trainer:
         real_number("lr", lr, least=0)
         seed = whole_number("seed", seed, 0)
         accelerator = make_accelerator(self.precision)
+        size, processes = len(train), accelerator.num_processes  # type: ignore[arg-type]
+        kept = Checkpoints(checkpoint, checkpoint_every, accelerator, trainer=self._settings, model=model, tasks=tasks,
+                           train=train, val=val, epochs=epochs, batch_size=batch_size, lr=lr, augment=augment,
+                           weighting=weighting, seed=seed)  # fmt: skip
         weighting.to(accelerator.device)
         torch.manual_seed(seed + accelerator.process_index)
         order = torch.Generator().manual_seed(seed)  # the same in every process, so that they share the samples out
         views = torch.Generator().manual_seed(seed + 1 + accelerator.process_index)
         compared = shared_parameters(model, weighting.gradients) if weighting.gradients else []
         tracked = shared_parameters(model) if self.gradient_every else []
-        steps = epochs * steps_per_epoch(len(train), batch_size, accelerator.num_processes)  # type: ignore[arg-type]
+        steps = epochs * steps_per_epoch(size, batch_size, processes)
         history, best = History(), _Best(self.monitor)
+        log = self.log if accelerator.is_main_process else None
 
-        silent = not (self.progress and accelerator.is_main_process)
-        with handed_back(model), channels_last(model), tqdm(total=steps, disable=silent, leave=False) as bar:
+        with self._prepared(model), self._bar(epochs * size, accelerator) as bar, kept.interruptible():
             wrapped, optimizer = accelerator.prepare(model, _optimizer(model, weighting, lr, self.weight_decay))
             schedule = LambdaLR(optimizer, lambda step: warm_cosine(step, steps, self.warmup))
-            monitor = Monitor(tasks, weighting, accelerator.device, bar, self.monitor_every, lr)
-            for epoch in range(1, epochs + 1):
+            monitor = Monitor(tasks, weighting, accelerator.device, bar, self.monitor_every, lr, log)
+            kept.restore(model=model, optimizer=optimizer, schedule=schedule, weighting=weighting, monitor=monitor,
+                         history=history, best=best, order=order, views=views)  # fmt: skip
+            for epoch in range(max(1, monitor.epoch), epochs + 1):
                 wrapped.train()
-                monitor.start(epoch)
-                for batch in batches(train, batch_size, accelerator, self.workers, order):
+                done = monitor.start(epoch)
+                for batch in kept.rest(batches(train, batch_size, accelerator, self.workers, order, done)):
                     batch = augment(batch, views) if augment else batch
                     outputs = wrapped(batch)
                     losses = {task.target: task.loss(outputs, batch) for task in tasks}
+                    counts = {task.target: labelled_weight(task, batch) for task in tasks}
+                    losses = join_losses(losses, counts)
                     monitor.before(batch, outputs, losses)
                     if self.gradient_every and monitor.steps % self.gradient_every == 0:
                         history.gradients.append(compare_gradients(losses, tracked, monitor.steps))
                     products = None
-                    if compared:  # in the order of the weighting, and the same in all processes
-                        products = gradient_products({name: losses[name] for name in weighting.targets}, compared)
-                        products = accelerator.reduce(products, "mean")
+                    if compared:
+                        ordered = {name: losses[name] for name in weighting.targets}
+                        products = gradient_products(ordered, compared, mean_over_processes)
                     loss = weighting(losses, products)
                     accelerator.backward(loss)
-                    _own_gradients(model, weighting, accelerator)
+                    _own_gradients(model, weighting)
                     optimizer.step()
                     optimizer.zero_grad()
-                    schedule.step()
                     if hasattr(model, "after_step"):
-                        model.after_step(outputs, monitor.steps, steps)  # type: ignore[operator]
-                    monitor.after(batch, losses, loss)
-                share_buffers(model, accelerator)
+                        model.after_step(JoinedOutputs(outputs), monitor.steps, steps)  # type: ignore[operator]
+                    monitor.after(batch, losses, counts, loss, optimizer.param_groups[0]["lr"])
+                    schedule.step()
+                    kept.after_step()
+                share_buffers(model)
                 row = {"epoch": epoch, "lr": optimizer.param_groups[0]["lr"], **monitor.means()}
                 if val is not None:
                     figures = _measure(model, tasks, val, batch_size, accelerator, self.workers)
                     row |= {f"val/{name}": value for name, value in figures.items()}
                     best.offer(model, figures, epoch)
                 history.rows.append(row)
+                monitor.note(row)
+            monitor.start(epochs + 1)  # a training that is complete is not made again
+            kept.write()
         history.best_epoch = best.restore(model) or epochs
         return history
 
@@ -383,6 +438,14 @@ class _Best:
             self._score, self.epoch = score, epoch
             self._weights = {name: value.clone() for name, value in model.state_dict().items()}
 
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, for checkpoints."""
+        return {"epoch": self.epoch, "_score": self._score, "_weights": self._weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what a checkpoint has."""
+        vars(self).update(state)
+
     def restore(self, model: nn.Module) -> int:
         """Give the model the best weights, if there were any; the epoch that they are of, or 0."""
         if self._weights:
@@ -390,13 +453,10 @@ class _Best:
         return self.epoch
 
 
-def _own_gradients(model: nn.Module, weighting: EqualWeights, accelerator: "Accelerator") -> None:
-    """Heads follow their plain loss where weights are for the encoder only; processes share gradients of weights."""
+def _own_gradients(model: nn.Module, weighting: EqualWeights) -> None:
+    """Let heads follow their plain loss where weights are for the encoder only."""
     if weighting.shared_only:
         for target, weight in zip(weighting.targets, weighting.values, strict=True):
             for parameter in model.heads[target].parameters():  # type: ignore[index, union-attr]
                 if parameter.grad is not None:
                     parameter.grad /= weight
-    if accelerator.num_processes > 1:
-        for parameter in weighting.parameters():
-            parameter.grad = accelerator.reduce(parameter.grad, "mean")

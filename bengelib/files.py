@@ -31,6 +31,10 @@ _CONTENDED = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)
 """What a lock that another process has answers; EACCES on Windows and on its network drives."""
 _LONGEST_CHAIN = 40
 """Links that lead to links, as many as Linux follows."""
+_IN_USE = "Another program or notebook may have it open: close that, or give a folder that can be read and written."
+_WINDOWS = {5: _IN_USE, 32: _IN_USE, 1224: _IN_USE}
+"""Advice by the error numbers of Windows: access denied, a sharing violation, a file that is mapped into memory."""
+_LONGEST_WINDOWS_PATH = 259
 _MOVED_MEANWHILE = 100
 """How often the file of a lock may have been replaced while it was opened before the disk is not believed any more."""
 
@@ -104,7 +108,10 @@ def disk_error(error: OSError, where: Path | str) -> DiskError:
     file = os.fsdecode(file) if isinstance(file, (str, bytes, os.PathLike)) else where
     reason = error.strerror or str(error) or type(error).__name__
     about = "" if file == str(where) else f", at work on {where}"
-    return DiskError(f"the disk refuses {file} ({reason}){about}. Give a folder that can be read and written.")
+    fix = _WINDOWS.get(getattr(error, "winerror", 0) or 0, "Give a folder that can be read and written.")
+    if (length := len(str(file))) > _LONGEST_WINDOWS_PATH and hasattr(error, "winerror"):
+        fix = f"Its path has {length} characters: give a folder with a shorter one, or allow Windows long paths."
+    return DiskError(f"the disk refuses {file} ({reason}){about}. {fix}")
 
 
 def can_write(folder: Path) -> bool:

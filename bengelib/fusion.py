@@ -38,16 +38,6 @@ def _perceptron(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, VECTOR_FEATURES), nn.ReLU(), nn.Linear(VECTOR_FEATURES, outputs))
 
 
-def _require_image(read: Inputs) -> None:
-    """Refuse inputs without an image.
-
-    Raises:
-        BandError: naming the inputs.
-    """
-    if not read.images:
-        raise BandError(f"no image among the inputs {list(read.modalities)}; give one, or build a LateFusion")
-
-
 class EarlyFusion(nn.Module):
     """One ResNet over all modalities stacked as channels; a scalar becomes a plane that has its value everywhere."""
 
@@ -67,7 +57,7 @@ class EarlyFusion(nn.Module):
         super().__init__()
         self.read = Inputs(inputs, modality_dropout, missing)
         self.inputs = self.read.modalities
-        _require_image(self.read)
+        self.read.require_images()
         channels = sum(self.read.channels(key) for key in self.inputs) + self.read.mask_size
         self.resnet = ResNetEncoder(channels, depth, width)
         self.feature_dim = self.resnet.feature_dim
@@ -123,7 +113,7 @@ class FeatureFusion(nn.Module):
         self.read = Inputs(inputs, modality_dropout, missing)
         self.inputs = self.read.modalities
         self.stage, self.how = stage, how
-        _require_image(self.read)
+        self.read.require_images()
         self.images, self.vectors = self.read.images, self.read.vectors
         self.encoders = nn.ModuleDict()
         for key in self.images:
@@ -235,7 +225,7 @@ class LateFusion(nn.Module):
         Raises:
             BandError: no image among the inputs.
         """
-        _require_image(self.read)
+        self.read.require_images()
         values, available = self.read(batch)
         pyramids = {}
         for key in self.images:
@@ -284,7 +274,7 @@ class FiLMFusion(nn.Module):
         super().__init__()
         self.read = Inputs(inputs, modality_dropout, missing)
         self.inputs = self.read.modalities
-        _require_image(self.read)
+        self.read.require_images()
         self.images, self.vectors = self.read.images, self.read.vectors
         if not self.vectors:
             raise BandError(f"no vector among the inputs {list(self.inputs)}; FiLM needs one, such as 'season'")

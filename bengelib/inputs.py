@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bengelib.arguments import check_share
 from bengelib.bands import PATCH_SIZE
-from bengelib.errors import MissingModalityError
+from bengelib.errors import BandError, MissingModalityError
 from bengelib.modalities import InputSpec, Modality, as_modalities
 from bengelib.transforms import Batch, Normalize
 
@@ -63,6 +63,21 @@ class Inputs(nn.Module):
     def mask_size(self) -> int:
         """Length of the availability mask that the encoder is given: 0 without modality dropout."""
         return len(self.modalities) if self.modality_dropout else 0
+
+    def require_images(self) -> None:
+        """Refuse inputs whose images cannot be stacked.
+
+        Raises:
+            BandError: there is no image, or there are some of different sizes.
+        """
+        sizes = {key: self.modalities[key].size for key in self.images if self.modalities[key].size}
+        if not self.images:
+            raise BandError(f"no image among the inputs {list(self.modalities)}; give one, or build a LateFusion")
+        if len(set(sizes.values())) > 1:
+            raise BandError(
+                f"images of different sizes cannot be stacked, in pixels along a side: {sizes}; state "
+                f"size = {max(sizes.values())} of each in dataset.toml, or build a LateFusion"
+            )
 
     def channels(self, key: str) -> int:
         """How many channels or values modality `key` has."""

@@ -108,6 +108,7 @@ class ViTEncoder(nn.Module):
         self.inputs = self.read.modalities
         if self.read.vectors:
             raise BandError(f"{self.read.vectors} are no images; a vision transformer reads images alone")
+        self.read.require_images()
         self.bands = [len(modality.bands) for modality in self.inputs.values()]
         self.patch, self.channels, self.feature_dim = patch, sum(self.bands), dim
         self.embed = nn.Linear(patch * patch * self.channels, dim)

@@ -5,8 +5,13 @@ numbers are asked for every so many steps only. On a CPU there is nothing to wai
 ends the training before its step is made; on a GPU up to `every` steps later, naming the batch in which it began.
 """
 
+import json
+import math
+import time
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -15,7 +20,9 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from bengelib.devices import on_host
-from bengelib.errors import NonFiniteLossError
+from bengelib.errors import BandError, DataWarning, NonFiniteLossError
+from bengelib.files import absolute, writing
+from bengelib.processes import count_processes, everyone, mean_over_processes
 from bengelib.running import Mean
 from bengelib.tasks import Task
 from bengelib.transforms import Batch
@@ -41,6 +48,15 @@ class History:
         """The rows as a table indexed by epoch, from 1."""
         return pd.DataFrame(self.rows).set_index("epoch")
 
+    def state_dict(self) -> dict[str, Any]:
+        """The history in plain numbers, for checkpoints."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=float))
+        return plain
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the history of a checkpoint."""
+        vars(self).update(state)
+
 
 class _Step(NamedTuple):
     """A step that was not looked at yet: losses (K,) and what tells the cause if they are not finite."""
@@ -49,8 +65,55 @@ class _Step(NamedTuple):
     batch: Mapping[str, Any]
 
 
+class Log:
+    """Numbers of a training by step, in `log.jsonl`, and for TensorBoard where it is installed (through Accelerate)."""
+
+    def __init__(self, folder: str | Path, step: int) -> None:
+        """Go on from `step` in the log of `folder`; what is there already of this step and later ones is dropped.
+
+        Raises:
+            DiskError: nothing can be written there.
+        """
+        from accelerate.tracking import TensorBoardTracker
+        from accelerate.utils import is_tensorboard_available
+
+        self.path, self._board = absolute(folder) / "log.jsonl", None
+        with writing(self.path.parent, "start again"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            lines = self.path.read_text(encoding="utf-8").splitlines() if step and self.path.is_file() else []
+            self.path.write_text("".join(f"{line}\n" for line in lines if _step_of(line) < step), encoding="utf-8")
+        if is_tensorboard_available():
+            self._board = TensorBoardTracker("tensorboard", self.path.parent, purge_step=step)
+            self._board.start()
+
+    def __call__(self, step: int, values: Mapping[str, float]) -> None:
+        """Write a line; a disk that does not take it does not stop the training."""
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": step, **finite}, default=float) + "\n")
+        except OSError as error:
+            warnings.warn(f"{self.path} lacks step {step} ({error})", DataWarning, stacklevel=4)
+        if self._board is not None:
+            self._board.log(dict(values), step)
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of a log; a line that is half written is of no step."""
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return math.inf
+
+
 class Monitor:
-    """Looks at each step of a training, shows a progress bar and keeps the means of an epoch."""
+    """Looks at each step of a training, shows a progress bar, writes a log and keeps the means of an epoch.
+
+    Attributes:
+        steps: that were made.
+        epoch: that it is in, from 1; 0 before the first.
+        every: steps between two looks at the device.
+    """
 
     def __init__(
         self,
@@ -60,18 +123,44 @@ class Monitor:
         bar: "tqdm[Any]",
         every: int,
         lr: float,
+        log: str | Path | None = None,
     ) -> None:
-        """Watch a training on `device` with a learning rate of `lr`; a number is read every `every` steps."""
+        """Watch a training whose highest learning rate is `lr`; `bar` counts samples, `log` is a folder."""
         self.tasks, self.weighting, self.device, self.bar, self.every = tasks, weighting, device, bar, every
-        self.lr, self.steps = lr, 0
-        self._epoch, self._first = 0, 0  # and the first step of the epoch
+        self.lr, self.log, self.steps, self.epoch = lr, log, 0, 0
+        self._first = 0  # step of the epoch
         self._pending: list[_Step] = []
         self._watched: dict[str, Tensor] = {}
         self._means: dict[str, Mean] = {}
+        self._write: Log | None = None
+        self._samples, self._looked = 0, (0, 0.0)  # those seen, in all processes; and when so many of them were
 
-    def start(self, epoch: int) -> None:
-        """Begin an epoch with empty means."""
-        self._epoch, self._first, self._means = epoch, self.steps, {}
+    def start(self, epoch: int) -> int:
+        """Begin an epoch with empty means, unless it is the one of a checkpoint; how many of its steps are made."""
+        if epoch != self.epoch:
+            self.epoch, self._first, self._means = epoch, self.steps, {}
+        self._looked = self._samples, time.perf_counter()
+        return self.steps - self._first
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the training and the means of the epoch so far, of this process; see `before` for the errors."""
+        self._check()
+        means = {name: mean.sums for name, mean in self._means.items()}
+        return {
+            "steps": self.steps,
+            "epoch": self.epoch,
+            "first": self._first,
+            "samples": self._samples,
+            "means": means,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self.steps, self.epoch, self._first = state["steps"], state["epoch"], state["first"]
+        self._samples = self.bar.n = self.bar.initial = self.bar.last_print_n = state["samples"]
+        for name, sums in state["means"].items():
+            self._means[name] = Mean().to(self.device)
+            self._means[name].sums.copy_(sums)
 
     def before(self, batch: Batch, outputs: Mapping[str, Tensor], losses: Mapping[str, Tensor]) -> None:
         """Look at the losses of a step before it is made.
@@ -88,18 +177,37 @@ class Monitor:
             self._check()
         self._watched = _watched(self.tasks, outputs) if self._due else {}
 
-    def after(self, batch: Batch, losses: Mapping[str, Tensor], loss: Tensor) -> None:
-        """Add a step that was made to the means, and show it."""
-        self._add({"loss": loss, **self._watched}, _count(batch))
+    def after(
+        self,
+        batch: Batch,
+        losses: Mapping[str, Tensor],
+        counts: Mapping[str, float | Tensor],
+        loss: Tensor,
+        lr: float,
+    ) -> None:
+        """Add a step that was made at a learning rate to the means, each loss `counts` times, and show and log it."""
+        samples = _count(batch)
+        self._samples += samples * count_processes()
+        self._add({"loss": loss, **self._watched}, samples)
         for task in self.tasks:
-            self._add({f"{task.target}/loss": losses[task.target]}, labelled_weight(task, batch))
+            self._add({f"{task.target}/loss": losses[task.target]}, counts[task.target])
         weights = dict(zip(self.weighting.targets, self.weighting.values, strict=True))
         self._add({f"weight/{name}": weight for name, weight in weights.items()}, 1)
         if self._due:
-            shown = {name: f"{float(value):.2f}" for name, value in self._watched.items()}
-            self.bar.set_postfix(epoch=self._epoch, loss=f"{float(loss.detach()):.3f}", refresh=False, **shown)
+            seen = {"loss": float(loss.detach()), **{name: float(value) for name, value in self._watched.items()}}
+            shown = {name: f"{value:.3g}" for name, value in seen.items()}
+            self.bar.set_postfix(epoch=self.epoch, lr=f"{lr:.2g}", refresh=False, **shown)
+            (before, then), self._looked = self._looked, (self._samples, time.perf_counter())
+            speed = (self._samples - before) / (self._looked[1] - then)
+            self.note({"epoch": self.epoch, "lr": lr, **seen, "samples_per_second": round(speed, 1)})
         self.steps += 1
-        self.bar.update()
+        self.bar.update(samples * count_processes())
+
+    def note(self, values: Mapping[str, float]) -> None:
+        """Write numbers of this step into the log, if there is one."""
+        if self.log is not None:
+            self._write = self._write or Log(self.log, self.steps)
+            self._write(self.steps, values)
 
     def means(self) -> dict[str, float]:
         """Means of the epoch by name, `train/...` and `weight/...`; 0 where no sample was labelled, as the loss is."""
@@ -124,17 +232,24 @@ class Monitor:
             return
         finite = torch.isfinite(torch.stack([step.losses for step in pending])).all(dim=1).tolist()
         if not all(finite):
-            first = pending[finite.index(False)]
-            for task in self.tasks:
-                if hasattr(task, "check") and task.target in first.batch:
-                    task.check(first.batch)
-            raise _non_finite([task.target for task in self.tasks], first, self._epoch, self.lr)
+            errors = everyone(self._error(pending[finite.index(False)]))
+            raise next((error for certain, error in errors if certain), errors[0][1])
         self.weighting.check()
+
+    def _error(self, step: _Step) -> tuple[bool, Exception]:
+        """The error that tells why the losses of a step are not finite, and whether the cause is in this very batch."""
+        try:
+            for task in self.tasks:
+                if hasattr(task, "check") and task.target in step.batch:
+                    task.check(step.batch)
+        except BandError as error:
+            return True, error
+        return _non_finite([task.target for task in self.tasks], step, self.epoch, self.lr)
 
 
 def compare_gradients(losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter], step: int) -> dict[str, float]:
     """A row of `History.gradients`: the cosine of the gradients of each pair of losses on shared parameters."""
-    return {"step": step, **cosines(gradient_products(losses, parameters), list(losses))}
+    return {"step": step, **cosines(gradient_products(losses, parameters, mean_over_processes), list(losses))}
 
 
 def labelled_weight(task: Task, batch: Batch) -> float | Tensor:
@@ -158,7 +273,8 @@ def _count(batch: Batch) -> int:
     return next(len(value) for value in batch.values() if isinstance(value, Tensor))
 
 
-def _non_finite(targets: Sequence[str], step: _Step, epoch: int, lr: float) -> NonFiniteLossError:
+def _non_finite(targets: Sequence[str], step: _Step, epoch: int, lr: float) -> tuple[bool, NonFiniteLossError]:
+    """The error, and whether the batch itself is the cause."""
     inputs = {key: value for key, value in step.batch.items() if key not in targets and isinstance(value, Tensor)}
     bad = [key for key, value in inputs.items() if not torch.isfinite(value.float()).all()]
     if bad:
@@ -168,7 +284,7 @@ def _non_finite(targets: Sequence[str], step: _Step, epoch: int, lr: float) -> N
     else:
         cause = f"look for non-finite values in the images of the batch, or try lr below {lr:g}"
     parts = ", ".join(f"{name} {loss:.3g}" for name, loss in zip(targets, step.losses.tolist(), strict=True))
-    return NonFiniteLossError(
+    return bool(bad), NonFiniteLossError(
         f"the loss is not finite in epoch {epoch} ({parts}); {cause}. "
         f"First patches of the batch: {list(step.batch.get('patch_id', ()))[:3]}"
     )

@@ -11,7 +11,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import KFold, StratifiedKFold
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KNeighborsRegressor
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from bengelib.arguments import real_number, whole_number
 from bengelib.convolution import channels_last
 from bengelib.engine import predict
+from bengelib.heads import Network
 from bengelib.resnet import ResNetEncoder
 from bengelib.transforms import Batch
 
@@ -40,15 +41,6 @@ def turned(batch: Batch, keys: Sequence[str], turn: int) -> Batch:
             mirrored = batch[key].flip(-1) if turn >= 4 else batch[key]
             moved[key] = mirrored.rot90(turn % 4, dims=(-2, -1))
     return moved
-
-
-def check_turns(turns: int) -> None:
-    """Refuse a number of symmetries that does not exist.
-
-    Raises:
-        ArgumentError: it is not in 1 to 8.
-    """
-    whole_number("turns", turns, 1, 8)  # a square has eight flips and right-angle turns
 
 
 def check_stages(stages: Sequence[int]) -> None:
@@ -113,17 +105,27 @@ def _layer(resnet: ResNetEncoder, stage: int) -> nn.Module:
     return layer
 
 
-class _Features(nn.Module):
-    """An encoder whose answer is a dict, averaged over turns of the images."""
+class TurnAverage(nn.Module):
+    """A model whose outputs are averaged over flips and right-angle turns of its images."""
 
-    def __init__(self, encoder: nn.Module, turns: int) -> None:
+    def __init__(self, model: nn.Module, turns: int) -> None:
+        """Average over so many of the eight symmetries of the square.
+
+        Args:
+            model: takes a dict batch, returns a dict of tensors.
+            turns: 1 to 8; 1 takes the images as they are.
+
+        Raises:
+            ArgumentError: another number.
+        """
         super().__init__()
-        self.encoder, self.turns = encoder, turns
-        self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
+        self.model, self.turns = model, whole_number("turns", turns, 1, 8)
+        self.inputs: dict[str, Any] = dict(getattr(model, "inputs", {}))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        answers = [self.encoder(turned(batch, list(self.inputs), turn)).float() for turn in range(self.turns)]
-        return {"features": torch.stack(answers).mean(dim=0)}
+        """Outputs by name, in 32 bits."""
+        answers = [self.model(turned(batch, list(self.inputs), turn)) for turn in range(self.turns)]
+        return {name: torch.stack([answer[name].float() for answer in answers]).mean(dim=0) for name in answers[0]}
 
 
 def extract_features(
@@ -154,11 +156,10 @@ def extract_features(
         BandError: dataset and encoder disagree on bands.
         ValueError: no samples, a stage or a number of turns that does not exist, or features that are not finite.
     """
-    check_turns(turns)
     copy = deepcopy(encoder)
-    model = _Features(StagedEncoder(copy, stages) if stages else copy, turns)
+    model = Network(StagedEncoder(copy, stages) if stages else copy, {"features": nn.Identity()})
     with channels_last(model):
-        answers = predict(model, data, batch_size=batch_size, precision=precision, workers=workers)
+        answers = predict(TurnAverage(model, turns), data, batch_size=batch_size, precision=precision, workers=workers)
     features = np.asarray(answers.outputs["features"], dtype=np.float32)
     _check_finite(features)
     return features
@@ -235,19 +236,6 @@ def fit_logistic(
     return LinearProbe(weight, bias - weight @ mean, strength, multi_label)
 
 
-def logistic_probe(
-    train_features: np.ndarray,
-    train_labels: np.ndarray,
-    test_features: np.ndarray,
-    classes: int | None = None,
-    *,
-    seed: int = 0,
-) -> np.ndarray:
-    """Predictions of `fit_logistic` for the test samples: class indices (N,), or logits (N, K) for several labels."""
-    probe = fit_logistic(train_features, train_labels, classes, seed=seed)
-    return probe.predict(_finite(test_features))
-
-
 def knn_probe(
     train_features: np.ndarray, train_labels: np.ndarray, test_features: np.ndarray, neighbours: int = 20
 ) -> np.ndarray:
@@ -267,12 +255,15 @@ def knn_probe(
     """
     features, labels = _checked(train_features, train_labels)
     neighbours = whole_number("neighbours", neighbours)
-    index = NearestNeighbors(n_neighbors=min(neighbours, len(features)), metric="cosine").fit(features)
-    distances, places = index.kneighbors(_finite(test_features))  # (M, k) each
-    weights = np.maximum(1 - distances, 1e-6)  # (M, k)
     onehot = labels if labels.ndim == 2 else np.eye(int(labels.max()) + 1)[labels]  # (N, K)
-    votes: np.ndarray = np.einsum("mk,mkc->mc", weights, onehot[places]) / weights.sum(axis=1, keepdims=True)
+    index = KNeighborsRegressor(min(neighbours, len(features)), metric="cosine", weights=_similarity)
+    votes: np.ndarray = index.fit(features, onehot).predict(_finite(test_features))  # (M, K)
     return votes if labels.ndim == 2 else votes.argmax(axis=1)
+
+
+def _similarity(distances: np.ndarray) -> np.ndarray:
+    """Weights of neighbours from their cosine distances."""
+    return np.maximum(1 - distances, 1e-6)
 
 
 def _choose_strength(
@@ -309,20 +300,20 @@ def _loss(logits: np.ndarray, labels: np.ndarray, count: int) -> float:
 def _regress(features: np.ndarray, labels: np.ndarray, count: int, strength: float) -> tuple[np.ndarray, np.ndarray]:
     """Weights (K, F) and biases (K,) of a logistic regression; classes without a sample get a logit of -30."""
     weight, bias = np.zeros((count, features.shape[1])), np.full(count, _NEVER)
+    model = LogisticRegression(C=strength, max_iter=1000, tol=1e-3)
     if labels.ndim == 2:
         for place in range(count):
             column = labels[:, place] > 0
             if column.all():
                 bias[place] = -_NEVER
             elif column.any():
-                model = LogisticRegression(C=strength, max_iter=1000, tol=1e-3).fit(features, column)
+                model.fit(features, column)
                 weight[place], bias[place] = model.coef_[0], model.intercept_[0]
         return weight, bias
-    model = LogisticRegression(C=strength, max_iter=1000, tol=1e-3).fit(features, labels)
-    seen = model.classes_.astype(int)
+    model.fit(features, labels)
+    seen = model.classes_
     if len(seen) == 2:  # scikit-learn has one row then, the logit of the second class against the first
-        weight[seen], bias[seen] = np.stack([-model.coef_[0], model.coef_[0]]) / 2, 0.0
-        bias[seen] = np.array([-0.5, 0.5]) * model.intercept_[0]
+        weight[seen], bias[seen] = np.outer((-0.5, 0.5), model.coef_), np.array((-0.5, 0.5)) * model.intercept_
     else:
         weight[seen], bias[seen] = model.coef_, model.intercept_
     return weight, bias

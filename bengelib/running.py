@@ -20,26 +20,30 @@ class Metric(Protocol):
 
 
 class Mean:
-    """An exact weighted mean over batches and processes, in 64 bits where the device has them; a NaN makes it NaN."""
+    """An exact weighted mean over batches and processes, in 64 bits where the device has them; a NaN makes it NaN.
+
+    Attributes:
+        sums: of weight * value, and of the weights, (2,), of this process.
+    """
 
     def __init__(self) -> None:
         """Start from nothing."""
-        self._sums = torch.zeros(2, dtype=torch.float64)  # of weight * value, of the weights
+        self.sums = torch.zeros(2, dtype=torch.float64)
 
     def to(self, device: torch.device) -> Self:
         """Move the sums to a device; Apple's GPUs have no 64-bit floats."""
-        self._sums = self._sums.to(device, torch.float32 if device.type == "mps" else torch.float64)
+        self.sums = self.sums.to(device, torch.float32 if device.type == "mps" else torch.float64)
         return self
 
     def update(self, value: Tensor, weight: float | Tensor = 1.0) -> None:
         """Add a value, or each element of a tensor, that counts `weight` times."""
-        value = value.detach().to(self._sums)
-        self._sums[0] += value.sum() * weight
-        self._sums[1] += value.numel() * weight
+        value = value.detach().to(self.sums)
+        self.sums[0] += value.sum() * weight
+        self.sums[1] += value.numel() * weight
 
     def compute(self, empty: float = math.nan) -> float:
         """The mean; `empty` where nothing of any weight was added."""
-        total, weight = sum_over_processes(self._sums).tolist()
+        total, weight = sum_over_processes(self.sums).tolist()
         return total / weight if weight else empty
 
 

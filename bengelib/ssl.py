@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from bengelib.arguments import real_number
 from bengelib.errors import ArgumentError, BandError, MissingModalityError
 from bengelib.losses import agreement, barlow_twins, check_pair, cosines, cross_modal, nt_xent, vicreg
+from bengelib.processes import JoinedOutputs
 from bengelib.running import Samples
 from bengelib.transforms import Batch
 
@@ -225,11 +226,13 @@ class Contrast:
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
         """The loss, (); see the function for its errors.
 
+        In training it is the loss of the joined batch of all processes, of which all must have as many samples.
+
         Raises:
             MissingModalityError: the outputs lack what the loss reads, such as the embeddings `view_1` and `view_2`.
         """
         try:
-            return self._loss(outputs, **self.options)
+            return self._loss(JoinedOutputs(outputs), **self.options)
         except KeyError as error:
             raise MissingModalityError(
                 f"the loss {self.method!r} reads {error} of the model's outputs, which are {sorted(outputs)}. Train "

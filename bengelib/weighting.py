@@ -6,12 +6,14 @@ gradients on the shared encoder relate; they are given the matrix of their dot p
 
 What is common to all: weights are positive and finite, or `check` says which is not; a loss of exactly 0 means that no
 sample of the batch is labelled for that task, which then tells nothing about that task's weight. In several processes
-the dot products are averages, so that all processes weigh alike. Nothing here reads a number back from the device.
+losses and gradients are given as means over all of them, so that all weigh alike. Nothing here reads a number back from
+the device.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +32,13 @@ class EqualWeights(nn.Module):
         gradients: whose gradients `forward` needs: `""` none, `"encoder"` on all of the encoder, `"last"` on its last
             layer.
         shared_only: whether the weights apply to the encoder only, and every head follows its own plain loss.
+        memory: names of the attributes that `state_dict` holds beside parameters: what a weighting remembers.
         values: the weights that the last call used, (K,), in the order of the targets.
     """
 
     gradients: str = ""
     shared_only: bool = False
+    memory: tuple[str, ...] = ("values",)
 
     def __init__(self, targets: Sequence[str]) -> None:
         """For the tasks of these targets.
@@ -64,6 +68,14 @@ class EqualWeights(nn.Module):
                 f"{type(self).__name__} arrived at weights {wrong}; weights must be positive and finite. Lower the "
                 "learning rate, or look for a task whose loss explodes or is 0 from the start."
             )
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What the weighting remembers, for `state_dict`."""
+        return {name: getattr(self, name) for name in self.memory}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take what another one has remembered."""
+        vars(self).update(state)
 
     def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
         """The number to follow downhill, ().
@@ -152,6 +164,8 @@ class DynamicWeightAverage(EqualWeights):
     short trainings have several. Weights are 1 until two windows are over.
     """
 
+    memory = ("values", "_means", "_sums", "_counts", "_steps")
+
     def __init__(self, targets: Sequence[str], window: int, temperature: float = 2.0) -> None:
         """Average over `window` steps; a high `temperature` makes the weights more equal.
 
@@ -200,6 +214,15 @@ class PCGrad(EqualWeights):
         super().__init__(targets)
         self._random = torch.Generator().manual_seed(seed)
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """The last weights, and the state of the random orders."""
+        return {**super().get_extra_state(), "orders": self._random.get_state()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Take both."""
+        self._random.set_state(state["orders"].cpu())
+        self.values = state["values"]
+
     def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
         """The weighted sum whose gradient on the encoder is the projected one, ()."""
         size = len(self.targets)
@@ -238,6 +261,7 @@ class GradNorm(EqualWeights):
     """
 
     gradients = "last"
+    memory = ("values", "_first", "_next")
 
     def __init__(self, targets: Sequence[str], alpha: float = 1.5, lr: float = 0.025, floor: float = 0.01) -> None:
         """`alpha` is how strongly lagging tasks are favoured, `lr` the learning rate of the weights.
@@ -308,10 +332,19 @@ def shared_parameters(model: nn.Module, part: str = "encoder") -> list[nn.Parame
     return parameters if part == "encoder" else [each for each in parameters if each.ndim > 1][-1:]
 
 
-def gradient_products(losses: Losses, parameters: Sequence[nn.Parameter]) -> Tensor:
+def gradient_products(
+    losses: Losses,
+    parameters: Sequence[nn.Parameter],
+    average: Callable[[Tensor], Tensor] = lambda gradients: gradients,
+) -> Tensor:
     """Dot products of the gradients of each loss on shared parameters, (K, K) float32, in the order of `losses`.
 
     It goes backward once for each loss and leaves the graph and the `grad` of the parameters as they are.
+
+    Args:
+        losses: of each task, ().
+        parameters: P numbers in all.
+        average: takes the gradients (K, P) to their mean over several processes.
     """
     rows = []
     for loss in losses.values():
@@ -321,7 +354,7 @@ def gradient_products(losses: Losses, parameters: Sequence[nn.Parameter]) -> Ten
             for part, parameter in zip(parts, parameters, strict=True)
         ]
         rows.append(torch.cat(flat))
-    stacked = torch.stack(rows)  # (K, number of parameters)
+    stacked = average(torch.stack(rows))  # (K, P)
     return stacked @ stacked.T
 
 

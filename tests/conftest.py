@@ -1,6 +1,7 @@
 """What the tests share: a small fake tree, the real patches where they are at hand, and quiet, repeatable tools."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports pyplot
@@ -10,9 +11,19 @@ import sklearn.linear_model  # noqa: F401  # loads every library of linear algeb
 import torch
 from threadpoolctl import threadpool_limits
 
+from tests import posix_only
 from tests.fake_tree import write_fake_tree
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 REAL_TREE = Path(__file__).parents[2] / "shared" / "real" / "ben-ge-real"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if reason := posix_only.reason(item):
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,12 +1,13 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import joblib
 import pytest
 import torch
 
-from bengelib.cores import device_name, usable_cores
+from bengelib.cores import device_name, in_processes, usable_cores
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_threads_do_not_exceed_the_cores_and_fewer_stay_fewer(process, found):
 def test_a_process_held_to_one_core_has_one():
     core = min(os.sched_getaffinity(0))
     code = f"import os; os.sched_setaffinity(0, {{{core}}})"
-    code += "; from bengelib.cores import device_name, usable_cores; print(usable_cores())"
+    code += "; from bengelib.cores import usable_cores; print(usable_cores())"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "1"
 
@@ -97,3 +98,37 @@ def test_the_device_by_its_name_or_its_kind(device, name, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: device)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
     assert device_name() == name
+
+
+@pytest.fixture
+def where():
+    """Says in which process, and with how many threads, a job is done."""
+    return lambda number: (number, os.getpid(), os.environ.get("OMP_NUM_THREADS"))  # sent by value: no import of torch
+
+
+def test_jobs_are_done_in_other_processes_of_one_thread_each(where):
+    done = list(in_processes(where, ((number,) for number in range(8)), 2))
+    assert sorted(number for number, *_ in done) == list(range(8))
+    assert os.getpid() not in {process for _, process, _ in done}
+    assert {threads for *_, threads in done} == {"1"}
+
+
+def test_one_process_is_this_one_and_takes_a_job_at_a_time(where):
+    taken = []
+    jobs = ((taken.append(number) or number,) for number in range(8))
+    done = in_processes(where, jobs, 1)
+    assert next(done)[:2] == (0, os.getpid())
+    assert len(taken) <= 2
+
+
+def test_whoever_stops_listening_hears_no_warning(where):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number, _, _ in in_processes(where, ((number,) for number in range(500)), 2):
+            if number == 3:
+                break
+
+
+def test_what_a_job_raises_is_raised_here():
+    with pytest.raises(ZeroDivisionError):
+        list(in_processes(divmod, [(1, 1), (1, 0)], 2))

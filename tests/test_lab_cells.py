@@ -1,71 +1,92 @@
-"""Cells of the labs that depend on where the kernel started and on what the data are; whole labs: test_notebooks."""
+"""Cells of the labs that need no training: those that read the study, with a table and without; and how many lines."""
 
+import ast
+import builtins
+import io
 import json
-import re
-import urllib.request
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
-import bengelib
-from bengelib.course.results import COLUMNS, read_intervals, read_results
-from bengelib.data.loading import is_simulated
-from bengelib.errors import TableError
-from tests import fake_tree as fake
+from bengelib.course.report import Study
+from bengelib.course.results import COLUMNS, read_results
 from tools import run_labs
 
 ROOT = Path(__file__).parents[1]
-each_notebook = pytest.mark.parametrize(
-    "path",
-    [path for pattern in (run_labs.LAB_PATTERN, run_labs.SOLUTIONS_PATTERN) for path in sorted(ROOT.glob(pattern))],
-    ids=lambda path: path.relative_to(ROOT).as_posix(),
-)
+MOST_LINES = 450
+"""Of code in a lab, without empty ones and comments."""
+each_lab = pytest.mark.parametrize("path", sorted(ROOT.glob(run_labs.LAB_PATTERN)), ids=lambda path: path.name)
 
 
-def cell(path: Path, beginning: str) -> str:
-    """The source of the one code cell that holds a line which begins so."""
-    cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
-    (source,) = [source for source in cells if re.search(f"^{re.escape(beginning)}", source, re.MULTILINE)]
-    return source
+def code_cells(path: Path) -> list[str]:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
-@each_notebook
-@pytest.mark.parametrize("start", ["root", "lab", "another lab", "outside"])
-def test_the_study_is_found_wherever_the_kernel_started(path, start, monkeypatch, tmp_path):
-    lab = ROOT / path.relative_to(ROOT).parts[0]
-    other = next(folder for folder in sorted(ROOT.glob("0[1-3]-*")) if folder != lab)
-    monkeypatch.chdir({"root": ROOT, "lab": path.parent, "another lab": other, "outside": tmp_path}[start])
-    monkeypatch.setattr(urllib.request, "urlopen", None)  # no network
-    names = {"Path": Path, "bengelib": bengelib, "pd": pd, "read_results": read_results, "TableError": TableError,
-             "read_intervals": read_intervals, "RESULT_COLUMNS": COLUMNS, "is_simulated": is_simulated}  # fmt: skip
-    exec(cell(path, "STUDIED ="), names)
-    assert names["folders"][0] == lab
-    pd.testing.assert_frame_equal(names["study"], read_results(lab / "results.csv"))
-    assert names["STUDY_NOTE"] == "ben-ge-sim: simulated data, not measurements"
+def unknown(tree: ast.Module, names: dict[str, Any]) -> set[str]:
+    """Names that a cell uses and that nothing has defined."""
+    nodes = list(ast.walk(tree))
+    read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    made = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    made |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    made |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    return read - made - set(names) - set(dir(builtins))
 
 
-@each_notebook
-def test_a_lab_that_was_copied_alone_finds_its_study(path, monkeypatch, tmp_path):
-    for name in ("study.py", "results.csv"):
-        (tmp_path / name).write_bytes((ROOT / path.relative_to(ROOT).parts[0] / name).read_bytes())
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(bengelib, "__file__", str(tmp_path / "site-packages" / "bengelib" / "__init__.py"))
-    names = {"Path": Path, "bengelib": bengelib, "pd": pd, "read_results": read_results, "TableError": TableError,
-             "read_intervals": read_intervals, "RESULT_COLUMNS": COLUMNS, "is_simulated": is_simulated}  # fmt: skip
-    exec(cell(path, "STUDIED ="), names)
-    assert names["folders"] == [Path(".")] and len(names["study"]) > 0
+def run(tree: ast.Module, names: dict[str, Any]) -> str:
+    """What a cell prints, and the value of its last expression."""
+    last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+    with redirect_stdout(io.StringIO()) as printed:
+        exec(compile(tree, "<cell>", "exec"), names)
+        value = eval(compile(ast.Expression(last.value), "<cell>", "eval"), names) if last else None
+    return printed.getvalue() + ("" if value is None else str(value))
 
 
-@each_notebook
-@pytest.mark.parametrize(("name", "simulated"), [("mydata", True), ("ben-ge-simple", False)])
-def test_every_note_goes_by_the_marker_of_the_data(path, name, simulated, tmp_path):
-    root = fake.write_fake_tree(tmp_path / name)
-    if simulated:
-        (root / "simulation.json").write_text('{"simulated": true}')
-    lines = [line for line in cell(path, "SIMULATED =").splitlines() if re.match("(?:NAME|SIMULATED|NOTE) = ", line)]
-    for dataset, said in ((root, simulated), ("ben-ge-sim", True), ("ben-ge-800", False)):
-        names = {"Path": Path, "bengelib": bengelib, "is_simulated": is_simulated, "DATASET": str(dataset)}
-        exec("\n".join(lines), names)
-        assert names["SIMULATED"] is said
-        assert names["NOTE"].startswith("simulated data") is said
+def read_study(path: Path, table: pd.DataFrame) -> dict[str, str]:
+    """What the cells show that need nothing but imports, constants and the study, with `table` as its results."""
+    names: dict[str, Any] = {}
+    shown, opened = {}, []
+
+    def open_study(folder: str, address: str, **options: Any) -> Study:
+        opened.append(folder)
+        return Study(table, folder, **options)
+
+    for source in code_cells(path)[1:]:  # but for the setup cell
+        tree = ast.parse(source)
+        imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        if imports:
+            exec(compile(ast.Module(imports, []), "<cell>", "exec"), names)
+            names["open_study"] = open_study
+        elif not opened and "open_study(" not in source:  # numbers and names that are set before
+            for node in tree.body:
+                if isinstance(node, ast.Assign) and not unknown(ast.Module([node], []), {}):
+                    exec(compile(ast.Module([node], []), "<cell>", "exec"), names)
+        elif not unknown(tree, names):
+            with suppress(NameError):  # the name of an argument that also stands outside its function
+                shown[source.partition("\n")[0]] = run(tree, names)
+    assert opened == [path.parent.name]
+    return shown
+
+
+@each_lab
+def test_cells_that_read_the_study_show_what_it_found(path):
+    shown = read_study(path, read_results(path.with_name("results.csv")))
+    assert len(shown) >= 12 and not [first for first, text in shown.items() if "nan" in text.split()]
+    assert sum(text.startswith("Figure") for text in shown.values()) >= 3
+
+
+@each_lab
+def test_a_study_that_is_missing_shows_nothing_and_fails_nowhere(path):
+    shown = read_study(path, pd.DataFrame(columns=list(COLUMNS)))
+    words = "".join(shown.values()).split()
+    assert "There is no results.csv yet" in " ".join(words)
+    assert "nan" not in words and not any(text.startswith("Figure") for text in shown.values())
+
+
+@each_lab
+def test_a_lab_has_no_more_code_than_can_be_read_in_a_class(path):
+    lines = "\n".join(code_cells(path)).splitlines()
+    assert sum(bool(line.strip()) and not line.strip().startswith("#") for line in lines) <= MOST_LINES

@@ -18,7 +18,9 @@ MODULES = sorted(
 )
 WINGS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file())
 TESTED_ELSEWHERE = {
+    "cli/bench_pretrain": "cli/test_bench.py",
     "cli/bench_views": "cli/test_bench.py",
+    "cli/supervised": "recipes/test_supervised.py",
     "course/checks_fusion": "course/test_checks.py",
     "course/checks_intervals": "course/test_checks.py",
     "data/batches": "test_engine.py",
@@ -35,6 +37,7 @@ TESTED_ELSEWHERE = {
     "plot/style": "plot/test_samples.py",
     "recipes/finetuning": "test_probe.py",
     "recipes/label_efficiency": "test_probe.py",
+    "recipes/published": "recipes/test_pretrained.py",
     "sim/geotiff": "sim/test_simulate.py",
     "sim/labels": "sim/test_simulate.py",
     "sim/optical": "sim/test_simulate.py",

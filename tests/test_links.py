@@ -1,7 +1,10 @@
 """The public address: one place, and every badge and setup cell agrees with it."""
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -10,6 +13,19 @@ from tools import links
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted(path for path in ROOT.glob("[0-9][0-9]-*/**/*.ipynb") if ".ipynb_checkpoints" not in path.parts)
 LABS = sorted(ROOT.glob("[0-9][0-9]-*/lab_*.ipynb"))  # the README shows these; solutions lie a folder deeper
+BADGE = re.compile(
+    r"https://colab\.research\.google\.com/github/(?P<colab>[^/]+/[^/]+)/blob/main/(?P<colab_path>[^\s)\"'\\]+)"
+    r"|https://mybinder\.org/v2/gh/(?P<binder>[^/]+/[^/]+)/main\?urlpath=(?P<binder_path>[^\s)\"'\\]+)"
+)
+
+
+def badge_targets(text: str) -> Iterator[tuple[str, str]]:
+    """`owner/name` and path of every badge link in `text`."""
+    for match in BADGE.finditer(text):
+        if match["colab"]:
+            yield match["colab"], unquote(match["colab_path"])
+        else:
+            yield match["binder"], unquote(match["binder_path"]).removeprefix("lab/tree/")
 
 
 def sources(path: Path) -> list[str]:
@@ -18,20 +34,20 @@ def sources(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_badges_of_a_notebook_open_that_notebook(path):
-    targets = set(links.badge_targets("\n".join(sources(path))))
+    targets = set(badge_targets("\n".join(sources(path))))
     repository, own = links.declared_repository(), path.relative_to(ROOT).as_posix()
     assert targets == {(repository, own)}
     assert links.badges(own, repository) in "\n".join(sources(path))
 
 
 def test_badges_of_the_readme_open_files_that_exist():
-    targets = set(links.badge_targets((ROOT / "README.md").read_text()))
+    targets = set(badge_targets((ROOT / "README.md").read_text()))
     assert targets == {(links.declared_repository(), path.relative_to(ROOT).as_posix()) for path in LABS}
 
 
 @pytest.mark.parametrize("path", links.linked_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_address_agrees_with_pyproject(path):
-    assert set(links.own_addresses(path.read_text())) <= {links.declared_repository()}
+    assert {found[2] for found in links.OWN_ADDRESS.finditer(path.read_text())} <= {links.declared_repository()}
 
 
 @pytest.mark.parametrize("path", links.linked_files(), ids=lambda path: path.relative_to(ROOT).as_posix())
@@ -66,7 +82,7 @@ def test_rewrite_reaches_all_and_only_own_addresses(project):
     readme = (project / "README.md").read_text()
     assert "https://github.com/New/repo-1/issues, https://github.com/New/repo-1.\n" in readme
     assert "old-owner/old.name2 and https://github.com/someone/else." in readme
-    assert set(links.badge_targets(readme)) == {("New/repo-1", "01-topic/lab_t.ipynb")}
+    assert set(badge_targets(readme)) == {("New/repo-1", "01-topic/lab_t.ipynb")}
 
 
 def test_rewrite_keeps_every_other_byte_of_a_notebook(project):

@@ -90,6 +90,8 @@ def test_bench_of_views_needs_no_data(capsys):
         assert main(["bench", "views", *wrong]) == 2
     assert main(["bench", "train", "--root", "x", "--precision", "no"]) == 2
     assert "--precision is of bench views" in capsys.readouterr().err
+    assert main(["bench", "views", "--processes", "2"]) == 2
+    assert "--processes is of bench pretrain" in capsys.readouterr().err
 
 
 def test_an_interruption_says_that_it_can_be_taken_up(monkeypatch, capsys):

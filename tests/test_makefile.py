@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = ("Makefile", "requirements.txt", "pyproject.toml", "tools/lowest.py")
+FILES = ("Makefile", "requirements.txt", "pyproject.toml", "tools/lowest.py", "tools/do.py")
 INDEX = "https://download.pytorch.org/whl/cpu"
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
@@ -31,7 +31,7 @@ def make(folder, *arguments, status=0, **environment):
         cwd=folder, env={**plain, **environment}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout.replace("\\\n", " ")
+    return done.stdout + done.stderr
 
 
 def place(lines, *words):

@@ -1,13 +1,18 @@
+import json
+import math
+from functools import partial
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from tqdm import tqdm
 
-from bengelib import monitor, tasks, weighting
+from bengelib import engine, monitor, tasks, weighting
 from bengelib.engine import Trainer
-from bengelib.errors import BandError, NonFiniteLossError
+from bengelib.errors import BandError, DataWarning, DiskError, NonFiniteLossError
 from bengelib.heads import ClassificationHead, Network, RegressionHead
 from bengelib.ssl import Contrast
 from bengelib.tasks import Classification, MultiLabel, Regression
@@ -159,3 +164,103 @@ def test_what_tasks_watch_is_in_every_epoch_however_short():
         Views(), [Contrast("simclr")], Points(12), epochs=3, batch_size=4
     )
     assert not history.frame()[["train/contrast/spread", "train/contrast/rank"]].isna().any(axis=None)
+
+
+# ------------------------------------------------------------------------------------------------------------------ log
+
+
+def logged(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def contrast(folder, **options):
+    options = {"epochs": 2, "batch_size": 4, "val": Points(8), **options}
+    settings = {name: options.pop(name) for name in list(options) if hasattr(Trainer, name)}
+    trainer = Trainer(precision="no", progress=False, monitor_every=2, log=folder, **settings)
+    return trainer.fit(Views(), [Contrast("simclr")], Points(20), **options)
+
+
+def test_a_log_has_a_line_each_time_that_numbers_are_read_and_one_an_epoch(tmp_path):
+    history = contrast(tmp_path / "new")
+    lines = logged(tmp_path / "new")
+    assert [line["step"] for line in lines] == [0, 2, 4, 5, 5, 7, 9, 10]
+    assert [line["epoch"] for line in lines] == [1, 1, 1, 1, 2, 2, 2, 2]
+    epochs = [line for line in lines if "train/loss" in line]
+    assert [{name: value for name, value in line.items() if name != "step"} for line in epochs] == history.rows
+    looks = [line for line in lines if "train/loss" not in line]
+    assert all({"lr", "loss", "contrast/spread", "contrast/rank", "samples_per_second"} < set(line) for line in looks)
+    assert looks[0]["lr"] == 1e-3 > looks[-1]["lr"] > 0  # those at which the steps were made
+    assert all(line["samples_per_second"] > 0 for line in looks)
+
+
+def test_a_log_of_a_training_that_goes_on_has_each_step_once(tmp_path):
+    def happens(batch, generator):
+        steps.append(1)
+        if len(steps) == 8:
+            raise KeyError
+        return batch
+
+    steps = []
+    with pytest.raises(KeyError):
+        contrast(tmp_path, augment=happens, checkpoint=tmp_path / "c", checkpoint_every=0)
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write('{"step": 8}\n{"st')  # of steps after the last checkpoint
+    history = contrast(tmp_path, augment=happens, checkpoint=tmp_path / "c", checkpoint_every=0)
+    assert [line["step"] for line in logged(tmp_path)] == [0, 2, 4, 5, 5, 7, 9, 10]
+    contrast(tmp_path, augment=happens, checkpoint=tmp_path / "c", checkpoint_every=0)  # complete: nothing to write
+    assert len(logged(tmp_path)) == 8 and len(history.rows) == 2
+    contrast(tmp_path, epochs=1)
+    assert [line["step"] for line in logged(tmp_path)] == [0, 2, 4, 5]
+
+
+def test_numbers_that_are_none_are_null(tmp_path):
+    log = monitor.Log(tmp_path, 0)
+    log(3, {"f1": math.nan, "loss": np.float32(0.5)})
+    assert logged(tmp_path) == [{"step": 3, "f1": None, "loss": 0.5}]
+
+
+def test_a_disk_that_takes_no_log_does_not_stop_the_training(tmp_path):
+    log = monitor.Log(tmp_path / "log", 0)
+    log.path = tmp_path / "log" / "gone" / "log.jsonl"
+    with pytest.warns(DataWarning, match="lacks step 1"):
+        log(1, {"loss": 1.0})
+    (tmp_path / "file").touch()
+    with pytest.raises(DiskError, match="file"):
+        monitor.Log(tmp_path / "file", 0)
+
+
+def test_tensorboard_is_written_where_it_is_installed(tmp_path, monkeypatch):
+    class Board:
+        def __init__(self, name, folder, purge_step):
+            self.where, self.values = (folder, purge_step), []
+            boards.append(self)
+
+        def start(self):
+            self.values.append("started")
+
+        def log(self, values, step):
+            self.values.append((step, values["loss"]))
+
+    boards = []
+    monkeypatch.setattr("accelerate.utils.is_tensorboard_available", lambda: True)
+    monkeypatch.setattr("accelerate.tracking.TensorBoardTracker", Board)
+    monitor.Log(tmp_path, 7)(8, {"loss": 0.5})
+    assert boards[0].where == (tmp_path, 7) and boards[0].values == ["started", (8, 0.5)]
+
+
+def test_the_bar_counts_samples_also_of_a_training_that_goes_on(tmp_path, capsys, monkeypatch):
+    def happens(batch, generator):
+        steps.append(1)
+        if len(steps) == 8:
+            raise KeyError
+        return batch
+
+    monkeypatch.setattr(engine, "tqdm", partial(tqdm, mininterval=0))
+    steps, trainer = [], Trainer(precision="no")
+    options = {"epochs": 2, "batch_size": 4, "augment": happens, "checkpoint": tmp_path, "checkpoint_every": 0}
+    with pytest.raises(KeyError):
+        trainer.fit(Views(), [Contrast("simclr")], Points(20), **options)
+    assert " 28/40 " in capsys.readouterr().err
+    trainer.fit(Views(), [Contrast("simclr")], Points(20), **options)
+    shown = capsys.readouterr().err
+    assert " 40/40 " in shown and " samples/s" in shown and " 24/40 " not in shown

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from bengelib.cores import usable_cores
 from tests.arithmetics import AVX2, cases
 from tools import clean_outputs, links, run_labs
 
@@ -20,8 +21,12 @@ REDUCED: dict[str, dict[str, object]] = {
     "02-mtl": {"PATCHES": 120, "EPOCHS": 1, "SEEDS": (0, 1)},
     "03-ssl": {"PATCHES": 120, "EPOCHS": 1, "STEPS": 2, "SEEDS": (0, 1)},
 }
-# A laptop's: no AVX-512 and no AMX, on one core. The kernel reads these variables when it starts.
-ARITHMETICS: dict[str, dict[str, str]] = {"default": {}, "AVX2 on one thread": {**AVX2, "OMP_NUM_THREADS": "1"}}
+# A laptop's: no AVX-512 and no AMX, on one core. The kernel reads these variables when it starts. Where several
+# processes run the tests, each kernel gets its share of the cores: threads that wait for each other make all of them
+# several times slower.
+SHARE = max(1, usable_cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
+DEFAULT = {} if usable_cores() == SHARE else {"OMP_NUM_THREADS": str(SHARE)}
+ARITHMETICS: dict[str, dict[str, str]] = {"default": DEFAULT, "AVX2 on one thread": {**AVX2, "OMP_NUM_THREADS": "1"}}
 LABS = sorted(ROOT.glob(run_labs.LAB_PATTERN))
 SOLUTIONS = sorted(ROOT.glob(run_labs.SOLUTIONS_PATTERN))
 each_lab = pytest.mark.parametrize("path", LABS, ids=lambda path: path.name)

@@ -22,9 +22,33 @@ def test_import_takes_less_than_three_seconds():
     assert float(python("import bengelib, time; print(time.process_time())")) < 3
 
 
-def test_import_loads_nothing_heavy():
-    loaded = python("import sys, bengelib; print(*sys.modules)").split()
-    assert not {"torch", "pandas", "rasterio", "matplotlib", "accelerate", "torchvision", "sklearn"} & set(loaded)
+HEAVY = {"PIL", "accelerate", "joblib", "matplotlib", "numpy", "pandas", "rasterio", "scipy", "sklearn", "torch"}
+HEAVY |= {"torchmetrics", "torchvision"}
+HELP = """from contextlib import suppress
+from bengelib.__main__ import main
+with suppress(SystemExit):
+    main(["--help"])"""
+
+
+@pytest.mark.parametrize(
+    ("code", "needed"),
+    [
+        ("import bengelib", set()),
+        (HELP, set()),
+        ("from bengelib import fit", {"torch", "numpy", "pandas"}),
+        ("import bengelib.sim.simulate", {"numpy", "scipy"}),
+    ],
+    ids=["package", "help", "fit", "simulate"],
+)
+def test_nothing_heavy_is_loaded_that_is_not_needed(code, needed):
+    loaded = python(f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})").splitlines()[-1]
+    assert HEAVY & set(loaded.split()) <= needed
+
+
+def test_a_loss_brings_nothing_but_torch():
+    code = "import sys, torch\nbefore = set(sys.modules)\nfrom bengelib.losses import nt_xent\n"
+    new = python(code + "print(*set(sys.modules) - before)").split()
+    assert {name.partition(".")[0] for name in new} == {"bengelib"}
 
 
 @pytest.mark.parametrize("name", NAMES)

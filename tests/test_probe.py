@@ -18,13 +18,13 @@ from bengelib.errors import BandError, SplitError
 from bengelib.fusion import EarlyFusion, FeatureFusion, LateFusion
 from bengelib.heads import ClassificationHead, Network
 from bengelib.mae import ViTEncoder
-from bengelib.probe import StagedEncoder, extract_features, fit_logistic, knn_probe, logistic_probe
+from bengelib.probe import StagedEncoder, extract_features, fit_logistic, knn_probe
 from bengelib.recipes.finetuning import (
     AveragedNetwork,
     FineTuning,
     ScaledHead,
     finetune,
-    from_scratch,
+    for_random_weights,
     logits_of,
     repeat_to,
     with_chosen_lr,
@@ -176,14 +176,14 @@ def test_logistic_probe_is_scikit_learns_on_standardised_features():
     mean, std = features.mean(axis=0), features.std(axis=0)
     oracle = LogisticRegression(C=probe.strength, max_iter=1000, tol=1e-3).fit((features - mean) / std, labels)
     assert np.allclose(probe.scores(test), oracle.decision_function((test - mean) / std), atol=1e-6)
-    assert (logistic_probe(features, labels, test) == oracle.predict((test - mean) / std)).mean() > 0.95
+    assert (probe.predict(test) == oracle.predict((test - mean) / std)).mean() > 0.95
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_probes_tell_clouds_apart(classes):
     features, labels = clouds(classes)
     test, truth = clouds(classes, seed=1)
-    assert (logistic_probe(features, labels, test, classes) == truth).mean() > 0.95
+    assert (fit_logistic(features, labels, classes).predict(test) == truth).mean() > 0.95
     standard = (test - features.mean(0)) / features.std(0)
     assert (knn_probe((features - features.mean(0)) / features.std(0), labels, standard, 5) == truth).mean() > 0.9
 
@@ -332,12 +332,12 @@ def test_a_warm_head_begins_with_what_the_probe_says(data, encoder):
         assert np.allclose(logits, known, atol=0.01 * np.abs(known).max())
 
 
-def test_random_weights_begin_with_no_probe(data, monkeypatch):
+def test_random_weights_begin_with_no_probe(data, encoder, monkeypatch):
     monkeypatch.setattr(
         "bengelib.recipes.finetuning.fit_logistic", lambda *_, **__: pytest.fail("there is nothing to probe")
     )
-    build = partial(EarlyFusion, {"image": image_modality()}, width=0.125)
-    from_scratch(build, data, "label", CLASSES, data.labels, settings=QUICK, precision="no", progress=False)
+    settings = for_random_weights(QUICK)
+    finetune(encoder, data, "label", CLASSES, data.labels, settings=settings, precision="no", progress=False)
 
 
 def test_fine_tuning_repeats_and_learns(data, encoder):
@@ -355,12 +355,12 @@ def test_several_labels_are_fine_tuned(data, encoder):
     assert ((logits_of(network, data, "tags", precision="no") > 0) == data.tags).mean() > 0.8
 
 
-def test_from_scratch_chooses_its_learning_rate_on_labelled_samples_only(data, monkeypatch):
+def test_a_learning_rate_is_chosen_on_labelled_samples_only(data, encoder, monkeypatch):
     rates, train = [], Trainer.fit
     monkeypatch.setattr(Trainer, "fit", lambda *args, lr, **given: rates.append(lr) or train(*args, lr=lr, **given))
     chosen = label_subsets(data.labels, [0.5])[0.5]
-    from_scratch(
-        partial(EarlyFusion, {"image": image_modality()}, width=0.125),
+    finetune(
+        encoder,
         data,
         "label",
         CLASSES,

@@ -365,8 +365,9 @@ def test_where_a_path_leads_nowhere_the_next_folder_is_tried(caller):
 
 def make(folder, *arguments, **environment):
     """What `make` would run the labs with: the arguments of a runner that only prints them."""
-    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
-        shutil.copy(ROOT / name, folder)
+    (folder / "tools").mkdir(exist_ok=True)
+    for name in ("Makefile", "requirements.txt", "pyproject.toml", "tools/do.py"):
+        shutil.copy(ROOT / name, folder / name)
     (folder / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
     runner = folder / ".venv" / "bin" / "python"
     runner.write_text('#!/bin/sh\nfor argument in "$@"; do printf "%s\\n" "$argument"; done\n')

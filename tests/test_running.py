@@ -41,7 +41,7 @@ def test_mean_keeps_no_graph():
     value = torch.tensor(2.0, requires_grad=True)
     mean = Mean()
     mean.update(value * 3)
-    assert mean.compute() == 6.0 and not mean._sums.requires_grad
+    assert mean.compute() == 6.0 and not mean.sums.requires_grad
 
 
 def test_confusion_matrix_is_that_of_scikit_learn_without_what_is_ignored():

@@ -1,6 +1,7 @@
 """Each weighting against the equations of its paper, on cases worked by hand, and on the path that `fit` takes."""
 
 import copy
+import io
 import math
 
 import numpy as np
@@ -222,8 +223,8 @@ def test_pcgrad_in_fit_is_projection_of_the_gradients_and_heads_follow_their_own
     before, found = copy.deepcopy(model), {}
     real = engine._own_gradients
 
-    def spy(model, weighting, accelerator):
-        real(model, weighting, accelerator)
+    def spy(model, weighting):
+        real(model, weighting)
         found.update({name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None})
 
     monkeypatch.setattr(engine, "_own_gradients", spy)
@@ -449,3 +450,31 @@ def test_every_weighting_trains_three_tasks_and_says_its_weights():
         history = quick_fit(make_model(), weighting, THREE, batch_size=4, epochs=6, lr=1e-2)
         assert history.rows[-1]["train/up/loss"] < history.rows[0]["train/up/loss"]
         assert all(np.isfinite(history.rows[-1][f"weight/{target}"]) for target in weighting.targets)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: EqualWeights("abc"),
+        lambda: UncertaintyWeights("abc"),
+        lambda: DynamicWeightAverage("abc", window=2),
+        lambda: PCGrad("abc"),
+        lambda: GradNorm("abc"),
+    ],
+)
+def test_a_weighting_goes_on_from_its_state(make):
+    """Also from the middle of a window, from a file, and with the same random orders."""
+    conflicts = products([1.0, 0.0], [-1.0, 0.5], [-0.5, -2.0])
+    random = torch.Generator().manual_seed(0)
+    steps = [{name: torch.rand((), generator=random) for name in "abc"} for _ in range(9)]
+    one, other = make(), make()
+    for step in steps[:5]:
+        one(step, conflicts)
+    file = io.BytesIO()
+    torch.save(one.state_dict(), file)
+    file.seek(0)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert other.weights == one.weights
+    for step in steps[5:]:
+        assert one(step, conflicts) == other(step, conflicts)
+        assert one.weights == other.weights

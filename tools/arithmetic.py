@@ -55,7 +55,7 @@ def arithmetic() -> dict[str, Any]:
 def processor() -> str:
     """The processor's name as the system has it, or its family (`arm64`) where the system has no name."""
     if sys.platform == "darwin":
-        asked = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True)
+        asked = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, encoding="utf-8")
         name = asked.stdout.strip()
     elif sys.platform == "linux":
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
@@ -70,7 +70,7 @@ def arithmetic_of_kernels() -> dict[str, Any]:
     """The same of a fresh process, as kernels are: this one has not imported torch, or may have set its threads."""
     code = "import json; from bengelib.cores import limit_threads; from tools.arithmetic import arithmetic; "
     code += "limit_threads(); print(json.dumps(arithmetic()))"
-    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     found: dict[str, Any] = json.loads(shown.stdout)
     return found
 

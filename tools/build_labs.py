@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
             print(f"{'stale' if check else 'wrote'}: {target.relative_to(root)}")
             if not check:
                 target.parent.mkdir(exist_ok=True)
-                target.write_text(text, encoding="utf-8")
+                target.write_text(text, encoding="utf-8", newline="\n")
     return 1 if check and stale else 0
 
 

@@ -170,7 +170,7 @@ def _shorten(text: str, length: int = 120) -> str:
 
 def write(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Writes `notebook` to `path` with one layout of the JSON, so that equal notebooks are equal files."""
-    path.write_text(nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n", encoding="utf-8")
+    path.write_text(nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n", encoding="utf-8", newline="\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(text, end="")
     else:
         page = options.write.read_text(encoding="utf-8")
-        options.write.write_text(PLACE.sub(rf"\1```mermaid\n{text}```\n\2", page), encoding="utf-8")
+        options.write.write_text(PLACE.sub(rf"\1```mermaid\n{text}```\n\2", page), encoding="utf-8", newline="\n")
     return 0
 
 

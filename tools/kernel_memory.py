@@ -67,7 +67,7 @@ class MemoryWatch:
 def _size(process: psutil.Process) -> tuple[int, int] | None:
     """Bytes of `process` without and with mapped files, or None if it has ended."""
     try:
-        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         try:
             resident = int(process.memory_info().rss)

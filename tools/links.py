@@ -9,9 +9,7 @@ other byte, and a second run changes nothing.
 import argparse
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+")
@@ -21,10 +19,6 @@ OWN_ADDRESS = re.compile(
     r"((?:colab\.research\.google\.com/github|mybinder\.org/v2/gh|bengelib @ git\+https://github\.com"
     r"|raw\.githubusercontent\.com)/)"
     r"([A-Za-z0-9-]+/[A-Za-z0-9._-]+?)(?=\.git\b|[^A-Za-z0-9._-]|$)"
-)
-BADGE = re.compile(
-    r"https://colab\.research\.google\.com/github/(?P<colab>[^/]+/[^/]+)/blob/main/(?P<colab_path>[^\s)\"'\\]+)"
-    r"|https://mybinder\.org/v2/gh/(?P<binder>[^/]+/[^/]+)/main\?urlpath=(?P<binder_path>[^\s)\"'\\]+)"
 )
 PATTERNS = (
     "*.md",
@@ -60,20 +54,6 @@ def badges(path: str, repository: str) -> str:
         f"[![Open in Binder](https://mybinder.org/badge_logo.svg)]"
         f"(https://mybinder.org/v2/gh/{repository}/main?urlpath=lab/tree/{path})"
     )
-
-
-def badge_targets(text: str) -> Iterator[tuple[str, str]]:
-    """`owner/name` and path of every badge link in `text`."""
-    for match in BADGE.finditer(text):
-        if match["colab"]:
-            yield match["colab"], unquote(match["colab_path"])
-        else:
-            yield match["binder"], unquote(match["binder_path"]).removeprefix("lab/tree/")
-
-
-def own_addresses(text: str) -> list[str]:
-    """The `owner/name` of every badge and installation line in `text`."""
-    return [match.group(2) for match in OWN_ADDRESS.finditer(text)]
 
 
 def rewrite(text: str, old: str, new: str) -> str:

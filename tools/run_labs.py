@@ -180,7 +180,7 @@ def run_lab(
     output.mkdir(parents=True, exist_ok=True)
     clean_outputs.write(notebook, output / path.name)
     page = output / path.with_suffix(".html").name
-    page.write_text(to_page(notebook, path), encoding="utf-8")
+    page.write_text(to_page(notebook, path), encoding="utf-8", newline="\n")
     return LabResult(name, seconds, memory.peak, headline(notebook), page, error), notebook
 
 

@@ -33,6 +33,7 @@ from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network
 from bengelib.methods import TABLE
 from bengelib.modalities import TARGETS, Modality, Target
+from bengelib.processes import is_first_process
 from bengelib.recipes.finetuning import FINE_TUNING, FROM_SCRATCH
 from bengelib.recipes.label_efficiency import curves, label_efficiency
 from bengelib.recipes.pretraining import (
@@ -56,6 +57,7 @@ def pretrain_images(
     *,
     on_error: str = "raise",
     progress: bool = True,
+    **kept: Any,
 ) -> History:
     """Pretrain an encoder on a folder of images, without their labels, and write a checkpoint.
 
@@ -68,6 +70,7 @@ def pretrain_images(
         settings: see `Pretraining`.
         on_error: what to do about a broken image, `"raise"` or `"skip"`.
         progress: show bars.
+        **kept: `checkpoint`, `checkpoint_every` and `log` of `pretrain_encoder`.
 
     Raises:
         DatasetNotFoundError: no such folder, no images in it, or a class folder of whose files none is read.
@@ -91,7 +94,7 @@ def pretrain_images(
     seed_everything(settings.seed)
     encoder = build_encoder(data.inputs, settings.method, settings.depth, settings.width)
     views = strong_views(settings.view_size, data.inputs)
-    history = pretrain_encoder(encoder, data, views, settings, progress=progress)
+    history = pretrain_encoder(encoder, data, views, settings, progress=progress, **kept)
     config = {
         "made_from": "images",
         "folder": absolute(images).name,
@@ -113,6 +116,7 @@ def pretrain_dataset(
     target: str | None = None,
     on_error: str = "raise",
     progress: bool = True,
+    **kept: Any,
 ) -> History:
     """Pretrain an encoder on the training side of a dataset and write a checkpoint.
 
@@ -128,6 +132,7 @@ def pretrain_dataset(
         target: what the probe shall ask for by default; nothing of it is used here.
         on_error: what to do about damaged samples, `"raise"` or `"skip"`.
         progress: show bars.
+        **kept: `checkpoint`, `checkpoint_every` and `log` of `pretrain_encoder`.
 
     Raises:
         BandError: a modality that is no image, not two of them for a method of two sensors, or a target without
@@ -153,10 +158,10 @@ def pretrain_dataset(
     if facts.two_sensors:
         width = settings.width / FULL_WIDTH
         first, second = (EarlyFusion({key: data.inputs[key]}, settings.depth, width) for key in modalities)
-        history = pretrain_encoder(first, data, views, settings, encoder_2=second, progress=progress)
+        history = pretrain_encoder(first, data, views, settings, encoder_2=second, progress=progress, **kept)
         encoder = side_by_side((first, second))
     else:
-        history = pretrain_encoder(encoder, data, views, settings, progress=progress)
+        history = pretrain_encoder(encoder, data, views, settings, progress=progress, **kept)
     config = {
         "made_from": "dataset",
         "folder": data.root.name,
@@ -338,7 +343,8 @@ def draw_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     figure = plot_curves(
         curves(rows), "share of the training samples with a label", f"{score} on held-out samples, band: 95 %", log=True
     )
-    figure.savefig(path)
+    if figure is not None:
+        figure.savefig(path)
 
 
 def _finite(value: Any) -> Any:
@@ -410,10 +416,29 @@ def _open(
     return load(root, split, modalities, targets, fold=fold, on_error=on_error, progress=progress, **scheme)
 
 
+def checkpoint_folder(out: str | Path, resume: bool) -> Path:
+    """The folder beside `out` for the checkpoints of its training.
+
+    Raises:
+        CheckpointError: there are some already, and nobody wants to go on from them.
+    """
+    folder = absolute(out)
+    folder = folder.with_name(f"{folder.name}.checkpoints")
+    begun = any(folder.glob("step-*.pt"))
+    if begun and not resume:
+        raise CheckpointError(
+            f"{folder} has checkpoints of a training that was cut off; give --resume to go on, or delete it"
+        )
+    if resume and not begun:
+        warnings.warn(f"there is no checkpoint in {folder}; the training begins anew", DataWarning, stacklevel=2)
+    return folder
+
+
 def _save(out: str | Path, encoder: nn.Module, config: dict[str, Any], settings: Pretraining, history: History) -> None:
-    """The encoder alone with all that the probe needs to know."""
+    """The encoder alone with all that the probe needs to know, written by the first of several processes."""
     config = {**config, "settings": {**vars(settings)}, "loss": history.rows[-1]["train/loss"]}
-    save_checkpoint(out, Network(encoder, {}), config)
+    if is_first_process():
+        save_checkpoint(out, Network(encoder, {}), config)
 
 
 def _held_out(

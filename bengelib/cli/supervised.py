@@ -11,7 +11,7 @@ from bengelib.data.describe import describe
 from bengelib.data.loading import load
 from bengelib.errors import BandError
 from bengelib.intervals import Interval
-from bengelib.recipes.supervised import Training, load_model, save_model, scores, train
+from bengelib.recipes.supervised import Training, load_model, save_model, saved_targets, scores, train
 
 
 def run_describe(options: argparse.Namespace) -> None:
@@ -47,6 +47,7 @@ def run_train(options: argparse.Namespace) -> None:
 def run_evaluate(options: argparse.Namespace) -> None:
     """Print the scores of a model of `train` on the test side of its split."""
     network, config = load_model(options.checkpoint)
+    config["targets"] = list(saved_targets(config))
     test = _open(options.root, "test", config, "skip" if options.skip else "raise")
     print_scores(scores(network, test, precision=options.precision, batch_size=options.batch))
 
@@ -89,8 +90,9 @@ def train_on(
     network, _ = train(data, _open(root, "val", config, on_error, progress), settings, start=start, progress=progress)
     test = _open(root, "test", config, on_error, progress)
     found = scores(network, test, precision=settings.precision)
-    facts = {name: asdict(target) for name, target in data.outputs.items()}
+    facts = [asdict(target) for target in data.outputs.values()]  # a list, for the order
     config |= {"modalities": list(data.inputs), "targets": facts, "dataset": data.root.name}
+    config["stored"] = getattr(data, "stored", {})  # for scenes whose files are like those of the dataset
     config["scores"] = {name: {score: list(value) for score, value in each.items()} for name, each in found.items()}
     save_model(out, network, replace(settings), config)
     return found

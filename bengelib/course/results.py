@@ -1,20 +1,22 @@
-"""The tidy table that a study leaves behind, and what lets a study resume: a fingerprint of each configuration.
+"""The runs of a study and the tidy table that they leave behind: one row is one number.
 
-One row is one number. The columns say what it is of, so nobody has to parse a name.
+The columns of the table say what a number is of, so nobody has to parse a name.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 
+from bengelib.data.loading import SIMULATED, load
 from bengelib.errors import TableError
 from bengelib.files import put_in_place
-from bengelib.intervals import Interval
+from bengelib.intervals import Interval, pool
 
 COLUMNS = (
     "dataset",
@@ -38,6 +40,122 @@ def fingerprint(configuration: Any) -> str:
     fields = dict(configuration) if isinstance(configuration, Mapping) else asdict(configuration)
     text = json.dumps(fields, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def run_path(folder: Path, run: "Run") -> Path:
+    """The file in `folder` that keeps what a run gave, named after the fingerprint of its configuration."""
+    return folder / f"{fingerprint(run)}.npz"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a study: everything that decides its outcome.
+
+    A study derives its own from this one, with the fields that it varies besides and its own defaults. A field that is
+    renamed, added or given another value gives every run another fingerprint, and makes the rows of a table stale.
+    """
+
+    experiment: str
+    model: str
+    _: KW_ONLY
+    inputs: tuple[str, ...] = ("s2",)
+    label_fraction: float = 1.0
+    width: float = 0.5
+    seed: int = 0
+    dataset: str = SIMULATED
+    patches: int = 2500
+    epochs: int = 3
+    batch_size: int = 32
+    lr: float = 2e-3
+
+    REPEATS: ClassVar[tuple[str, ...]] = ("seed",)
+    """The fields in which the repetitions of one configuration differ."""
+
+    @property
+    def config(self) -> str:
+        """The fingerprint that all repetitions of this run share."""
+        first: dict[str, Any] = dict.fromkeys(self.REPEATS, 0)
+        return fingerprint(replace(self, **first))
+
+    @property
+    def split(self) -> str:
+        """The way in which patches are parted into sides: `"random"`, or `"blocked"` where whole tiles are held out."""
+        return "random"
+
+    def load(self, split: str | None, modalities: Sequence[str], targets: Sequence[str], **options: Any) -> Any:
+        """One side of the data of the run; `options` such as `scheme` and `fold` are those of `loading.load`."""
+        patches = self.patches if self.dataset == SIMULATED else None
+        return load(self.dataset, split, modalities, targets, patches=patches, **options)
+
+
+class Table:
+    """Rows of results.csv, collected from what the runs of a study gave.
+
+    Attributes:
+        runs: the runs, in the order of the study.
+        stored: the arrays that each run left.
+        rows: the rows so far, as `write_results` takes them.
+    """
+
+    def __init__(self, runs: Sequence[Run], folder: Path) -> None:
+        """Open what `runs` left in `folder`."""
+        self.runs = tuple(runs)
+        self.stored = {run: np.load(run_path(folder, run)) for run in runs}
+        self.rows: list[dict[str, Any]] = []
+
+    def of(self, experiment: str, model: str, **fields: Any) -> tuple[Any, ...]:
+        """The runs of one model in one experiment, in the order of the study, with these values of other `fields`."""
+        wanted = {"experiment": experiment, "model": model, **fields}
+        return tuple(run for run in self.runs if all(getattr(run, name) == value for name, value in wanted.items()))
+
+    def row(self, run: Run, **columns: Any) -> dict[str, Any]:
+        """The columns that follow from a run, and others."""
+        return {
+            "dataset": run.dataset,
+            "experiment": run.experiment,
+            "model": run.model,
+            "target": "",
+            "split": run.split,
+            "label_fraction": run.label_fraction,
+            "condition": "clear",
+            "seed": POOLED,
+            "config": run.config,
+        } | columns
+
+    def write(self, run: Run, value: float, **columns: Any) -> None:
+        """Add one number."""
+        self.rows.append(self.row(run, **columns) | {"value": float(value)})
+
+    def write_scores(self, run: Run, scores: np.ndarray, seeds: Iterable[int | str] = (), **columns: Any) -> None:
+        """Add the interval of scores (S, 1 + D), pooled over runs, and the score of each of the S runs by its seed.
+
+        Args:
+            run: one of the runs, for the columns.
+            scores: as `intervals.score_runs` gives them.
+            seeds: a name for each run; without them only the interval is written.
+            **columns: at least `metric`.
+        """
+        row = self.row(run, **columns)
+        self.rows += interval_rows(row, pool(scores))
+        seeds = list(seeds)
+        for seed, values in zip(seeds, scores if seeds else (), strict=True):
+            self.rows.append({**row, "seed": seed, "value": values[0]})
+
+    def write_difference(
+        self, run: Run, scores: np.ndarray, reference: np.ndarray, *, metric: str, against: str, **columns: Any
+    ) -> None:
+        """Add the interval of the paired difference to a reference, as the metric `<metric>_minus_<against>`.
+
+        Args:
+            run: one of the runs, for the columns.
+            scores: (S, 1 + D), as `intervals.score_runs` gives them.
+            reference: (T, 1 + D), in the same drawings of test patches.
+            metric: of both.
+            against: a word for the reference.
+            **columns: others.
+        """
+        row = self.row(run, metric=f"{metric}_minus_{against}", **columns)
+        self.rows += interval_rows(row, pool(scores, reference))
 
 
 def read_results(path: Path | str) -> pd.DataFrame:
@@ -74,7 +192,7 @@ def write_results(path: Path, rows: list[dict[str, Any]]) -> None:
     table["value"] = table["value"].astype(float).round(5)
     table = table.sort_values(list(COLUMNS[:-2]), kind="stable")
     partial = path.with_name(path.name + ".part")
-    table.to_csv(partial, index=False)
+    table.to_csv(partial, index=False, lineterminator="\n")
     put_in_place(partial, path)
 
 
@@ -82,29 +200,3 @@ def interval_rows(row: Mapping[str, Any], interval: Interval) -> list[dict[str, 
     """Three rows of an interval pooled over seeds: the value, and the metric's name with `_low` and `_high`."""
     parts = {"": interval.value, "_low": interval.low, "_high": interval.high}
     return [{**row, "metric": f"{row['metric']}{end}", "seed": POOLED, "value": value} for end, value in parts.items()]
-
-
-def read_intervals(results: pd.DataFrame, by: str, *, metric: str, **where: Any) -> dict[str, Interval]:
-    """Pooled intervals of the rows that match, keyed by the column `by`.
-
-    Args:
-        results: what `read_results` gave.
-        by: a column, such as `"model"` or `"condition"`.
-        metric: its name, without `_low` and `_high`.
-        **where: values of other columns, such as `target="corine"`.
-
-    Raises:
-        TableError: there is no such column, no row matches, or several rows have the same key.
-    """
-    if unknown := [column for column in (by, *where) if column not in results.columns]:
-        raise TableError(f"no columns {unknown}; the table has {list(results.columns)}")
-    chosen = results[results["seed"] == POOLED]
-    for column, value in where.items():
-        chosen = chosen[chosen[column] == value]
-    tables = {end: chosen[chosen["metric"] == f"{metric}{end}"] for end in ("", "_low", "_high")}
-    if tables[""].empty:
-        raise TableError(f"no pooled {metric!r} with {where}; the study has {sorted(set(results['experiment']))}")
-    if tables[""][by].duplicated().any():
-        raise TableError(f"several rows of {metric!r} with {where} share a {by}; give more columns")
-    ends = {end: dict(zip(table[by].astype(str), table["value"], strict=True)) for end, table in tables.items()}
-    return {key: Interval(value, ends["_low"][key], ends["_high"][key]) for key, value in ends[""].items()}

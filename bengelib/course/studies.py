@@ -21,13 +21,8 @@ import torch
 
 from bengelib.arguments import whole_number
 from bengelib.cores import usable_cores
-from bengelib.course.results import fingerprint, write_results
+from bengelib.course.results import Run, fingerprint, run_path, write_results
 from bengelib.files import put_in_place
-
-
-def run_path(folder: Path, run: Any) -> Path:
-    """Where what a run gave is kept: a file in `folder` named after the fingerprint of its configuration."""
-    return folder / f"{fingerprint(run)}.npz"
 
 
 def keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -39,12 +34,12 @@ def keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def carry_out_all(
-    runs: Sequence[Any], carry_out: Callable[[Any], dict[str, np.ndarray]], folder: Path, workers: int | None = None
+    runs: Sequence[Run], carry_out: Callable[[Any], dict[str, np.ndarray]], folder: Path, workers: int | None = None
 ) -> None:
     """Carry out the runs whose file is missing in `folder`, `workers` at a time, each on one thread.
 
     Args:
-        runs: frozen dataclasses with the fields `experiment` and `model`, in the order in which they start.
+        runs: in the order in which they start.
         carry_out: takes a run and returns named arrays; a function of a module, since other processes call it.
         folder: of the files.
         workers: processes; when None one a usable core, or a single one if there is a GPU, which they would share.
@@ -97,7 +92,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _timed(carry_out: Callable[[Any], dict[str, np.ndarray]], run: Any, path: Path) -> float:
+def _timed(carry_out: Callable[[Any], dict[str, np.ndarray]], run: Run, path: Path) -> float:
     begun = time.monotonic()
     keep(path, carry_out(run))
     return time.monotonic() - begun
@@ -105,7 +100,7 @@ def _timed(carry_out: Callable[[Any], dict[str, np.ndarray]], run: Any, path: Pa
 
 def command_line(
     description: str,
-    runs: Sequence[Any],
+    runs: Sequence[Run],
     carry_out: Callable[[Any], dict[str, np.ndarray]],
     tabulate: Callable[[list[Any]], list[dict[str, Any]]],
     folder: Path,

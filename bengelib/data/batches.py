@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from bengelib.arguments import as_indices, whole_number
+from bengelib.errors import ArgumentError
 from bengelib.modalities import require_same
 
 if TYPE_CHECKING:
@@ -73,7 +74,13 @@ def batch_order(
 
 
 def steps_per_epoch(size: int, batch_size: int, processes: int = 1) -> int:
-    """How many batches `batch_order` makes for training; a last batch of one sample joins the one before."""
+    """How many batches `batch_order` makes for training; a last batch of one sample joins the one before.
+
+    Raises:
+        ArgumentError: fewer samples than processes.
+    """
+    if size < processes:
+        raise ArgumentError(f"{processes} processes cannot share {size} samples out; start {size} or fewer")
     full, rest = divmod(math.ceil(size / processes), batch_size)
     return full + (rest > 1 or (rest == 1 and full == 0))
 
@@ -84,8 +91,9 @@ def batches(
     accelerator: "Accelerator",
     workers: int,
     generator: torch.Generator | None = None,
+    done: int = 0,
 ) -> Iterator[Batch]:
-    """Decoded batches on the device; the next one is on its way while the caller computes on the one before.
+    """Decoded batches on the device, without the first `done`; while the caller computes, the next one is on its way.
 
     Raises:
         ArgumentError: a batch size or a number of workers that is none, or a `Subset` of a mask.
@@ -93,7 +101,7 @@ def batches(
     batch_size, workers = whole_number("batch_size", batch_size), whole_number("workers", workers, 0)
     device = accelerator.device
     check_subsets(data)
-    order = batch_order(len(data), batch_size, accelerator, generator)  # type: ignore[arg-type]
+    order = batch_order(len(data), batch_size, accelerator, generator)[done:]  # type: ignore[arg-type]
     decode: Callable[[Batch], Batch] = getattr(source_dataset(data), "decode", dict)
     loader: Iterable[Batch]
     read_batch = None if workers else _batch_reader(data)
@@ -115,6 +123,13 @@ def batches(
         ready = coming
     if ready is not None:
         yield decode(ready)
+
+
+def read_samples(data: Dataset[Any], indices: Sequence[int]) -> Batch:
+    """The samples at some places as one batch, as they are stored."""
+    read_batch = _batch_reader(data)
+    batch: Batch = read_batch(indices) if read_batch else default_collate([data[index] for index in indices])
+    return batch
 
 
 def _batch_reader(data: Dataset[Any]) -> Callable[[Sequence[int]], Batch] | None:

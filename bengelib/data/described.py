@@ -21,7 +21,7 @@ from bengelib.data.samples import groups_of, read_column, read_samples, sides_of
 from bengelib.data.splits import SPLITS
 from bengelib.data.statistics import Statistics, as_modality
 from bengelib.data.stores import FileStore, PackStore, open_store
-from bengelib.errors import DescriptionError, RasterError, SplitError, TableError
+from bengelib.errors import DescriptionError, MissingModalityError, RasterError, SplitError, TableError
 from bengelib.modalities import Modality, Target
 
 
@@ -99,7 +99,7 @@ class DescribedDataset(Dataset[Sample]):
         if taken := [key for key in self.keys if hasattr(torch.nn.ModuleDict(), key)]:
             raise DescriptionError(f"{known.path}: {taken} are names that a network cannot have; give them others")
         whole = read_samples(known)
-        self.store: FileStore | PackStore = open_store(known, whole)
+        self.store: FileStore | PackStore = open_store(known, whole, self.keys)
         chosen = self._choose(whole, split, scheme, fold)
         self.skipped = self._check_samples(whole, chosen)
         used = chosen[~whole.index[chosen].isin(list(self.skipped))]
@@ -148,7 +148,8 @@ class DescribedDataset(Dataset[Sample]):
                 continue
             if bad and self.on_error == "raise":
                 first, reason = next(iter(bad.items()))
-                error = TableError if source.columns else RasterError
+                absent = MissingModalityError if type(self.store) is FileStore else RasterError
+                error = TableError if source.columns else absent
                 raise error(
                     f"{source.where} {len(bad)} of {len(chosen)} samples cannot be used, the first being {first} "
                     f'({reason}). Mend them, or give on_error="skip" to go on without them.'
@@ -202,6 +203,22 @@ class DescribedDataset(Dataset[Sample]):
             key: as_modality(self.description.source(key), found, self.bands[key], self.shape(key))
             for key, found in self.statistics.items()
         }
+
+    @property
+    def stored(self) -> dict[str, dict[str, list[float]]]:
+        """How numbers in the files of each image become its unit: `scale` and `offset` by band, and `no_data`."""
+        found = {}
+        for key, layout in self.store.layouts.items():
+            source = self.description.source(key)
+            if key in self.modalities and source.kind == "image":
+                scale, offset = (each or (1.0 - n,) * len(source.bands) for n, each in enumerate(layout.scales(source)))
+                places = [source.bands.index(band) for band in self.bands[key]]
+                found[key] = {
+                    "scale": [scale[place] for place in places],
+                    "offset": [offset[place] for place in places],
+                    "no_data": list(layout.no_data),
+                }
+        return found
 
     @property
     def outputs(self) -> dict[str, Target]:

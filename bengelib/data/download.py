@@ -5,6 +5,7 @@ Data: Mommert et al. 2023 (arXiv:2307.01741), on Zenodo; the Sentinel images of 
 """
 
 import gzip
+import hashlib
 import os
 import re
 import shutil
@@ -16,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pooch
 from tqdm import tqdm
 
 from bengelib.arguments import as_names
@@ -69,9 +69,6 @@ SOURCES: dict[str, tuple[Source, ...]] = {
 NAMES = tuple(SOURCES)
 FULL_META = "HSG-AIML/ben-ge/raw/main/data/ben-ge_meta.csv"
 """The meta table of the full set, on GitHub; it has no published hash, so its columns are checked instead."""
-
-_POOCHS = re.compile(r"tmp[a-z0-9_]{8}")
-"""The file that pooch writes an archive to; a call that was killed leaves it."""
 
 # Where a file of the full set belongs, by its name: archives differ in the folders that they put around it.
 _PLACES = (
@@ -144,10 +141,7 @@ def fetch(
     waiting = f"Waiting for another process that fetches data into {root} ..." if progress else None
     with writing(root, "call fetch again: what is downloaded is kept"):
         downloads.mkdir(parents=True, exist_ok=True)
-        with locked(root / ".fetch.lock", waiting) as alone:
-            for rest in downloads.iterdir() if alone else ():
-                if _POOCHS.fullmatch(rest.name) and rest.is_file():
-                    discard(rest)
+        with locked(root / ".fetch.lock", waiting):
             for source in wanted:
                 if not _has(folder, source):
                     _fetch_source(name, source, folder, downloads, mirror, transfer)
@@ -209,8 +203,9 @@ def _resolve(
                 f"record {source.record} of {server} has no {source.file or 'file that ends in .tar.gz'}; it has "
                 f"{[f['key'] for f in files]}"
             )
-        file = PurePosixPath(entry["key"]).name
-        return file, entry["links"]["self"], int(entry["size"]), source.checksum or entry["checksum"]
+        checksum = source.checksum or entry["checksum"]
+        hashlib.new(checksum.partition(":")[0])  # else a hash of unknown make would be noticed after the download
+        return PurePosixPath(entry["key"]).name, entry["links"]["self"], int(entry["size"]), checksum
     except (KeyError, TypeError, ValueError) as error:
         raise DownloadError(f"record {source.record} of {server} is not as expected ({error!r})") from error
 
@@ -223,8 +218,8 @@ def _download(
     Raises:
         ChecksumError: the hash is wrong, also after a download from scratch.
     """
-    part = downloads / f"{file}.part"
-    have = max((path.stat().st_size for path in (part, downloads / file) if path.is_file()), default=0)
+    archive, part = downloads / file, downloads / f"{file}.part"
+    have = max((path.stat().st_size for path in (part, archive) if path.is_file()), default=0)
     if size is not None:
         needed = max(0, size - have) + int(growth * size)
         free = free_bytes(downloads)
@@ -233,27 +228,33 @@ def _download(
                 f"{file} needs {needed / 1e9:.2f} GB more, to download and unpack, and the disk of {downloads} has "
                 f"{free / 1e9:.2f} GB free. Make room, or give another root."
             )
-
-    def downloader(url: str, output: str, _: Any) -> None:
-        transfer.file(url, part, size)
-        put_in_place(part, Path(output))
-
-    pooch.get_logger().setLevel("WARNING")  # its lines would stand between the progress bars
-    registry = pooch.create(downloads, base_url="", registry={file: checksum}, urls={file: url})
+    if archive.is_file() and _has_hash(archive, checksum):
+        return archive
     resumed = part.is_file()
-    try:
-        return Path(registry.fetch(file, downloader=downloader))
-    except ValueError as error:  # pooch's word for a wrong hash
-        if resumed:  # what was there may have been of another version: once more, from the first byte
-            return _download(url, downloads, file, size, checksum, transfer, growth)
-        raise ChecksumError(
-            f"{url} is not what was published: {error} Try again later; or download it by hand into {downloads}, which "
-            "is checked in the same way, and call fetch again."
-        ) from error
+    transfer.file(url, part, size)
+    if _has_hash(part, checksum):
+        put_in_place(part, archive)
+        return archive
+    discard(part)
+    if resumed:  # what was there may have been of another version: once more, from the first byte
+        return _download(url, downloads, file, size, checksum, transfer, growth)
+    raise ChecksumError(
+        f"{url} is not what was published: its hash is not {checksum}. Try again later; or download it by hand into "
+        f"{downloads}, which is checked in the same way, and call fetch again."
+    )
+
+
+def _has_hash(path: Path, checksum: str | None) -> bool:
+    """Whether a file has this hash, such as `md5:...`; True where none is known."""
+    if checksum is None:
+        return True
+    algorithm, _, expected = checksum.partition(":")
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest() == expected.lower()
 
 
 def unpack(archive: Path, target: Path, *, by_name: bool = False, progress: bool = True) -> None:
-    """Unpack a tar archive into the new folder `target`; plain files and folders only, and none outside of it.
+    """Unpack a tar archive into the new folder `target`; plain files only, and none outside of it.
 
     Args:
         archive: a `.tar` or `.tar.gz`.
@@ -263,56 +264,49 @@ def unpack(archive: Path, target: Path, *, by_name: bool = False, progress: bool
         progress: whether to show a progress bar.
 
     Raises:
-        DownloadError: a member is a link, a device, or leads out of `target`; or the archive is damaged.
+        DownloadError: a member is a link, a device, or leads out of `target`; the archive is damaged; or Python is too
+            old to tell.
         DiskSpaceError: a member needs more room than there is.
     """
+    if not hasattr(tarfile, "data_filter"):
+        raise DownloadError("this Python cannot unpack archives safely; update it to 3.11.4 or later")
     target.mkdir(parents=True)
     size = archive.stat().st_size
+
+    def wanted(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
+        bar.update(min(file.tell(), size) - bar.n)
+        safe = tarfile.data_filter(member, folder)  # with a safe owner, mode and path, or not at all
+        if safe.issym() or safe.islnk():
+            raise tarfile.SpecialFileError(safe)
+        name = _place(safe.name) if by_name else safe.name
+        if not safe.isreg() or name is None:
+            return None
+        if safe.size > free_bytes(target):
+            raise DiskSpaceError(
+                f"{safe.name} of {archive} needs {safe.size / 1e9:.2f} GB, more than there is free. Make room and call "
+                "fetch again: what is downloaded is kept."
+            )
+        return safe.replace(name=name, deep=False)
+
     try:
         with (
             archive.open("rb") as file,
             tarfile.open(fileobj=file, mode="r:*") as tar,
             tqdm(total=size, unit="B", unit_scale=True, desc=f"unpacking {archive.name}", disable=not progress) as bar,
         ):
-            for member in tar:
-                inside = _safe_path(member, archive)
-                path = _place(inside) if by_name else inside
-                if not member.isreg() or path is None:
-                    continue
-                if member.size > free_bytes(target):
-                    raise DiskSpaceError(
-                        f"{member.name} of {archive} needs {member.size / 1e9:.2f} GB, more than there is free. "
-                        "Make room and call fetch again: what is downloaded is kept."
-                    )
-                (target / path).parent.mkdir(parents=True, exist_ok=True)
-                source = tar.extractfile(member)
-                if source is not None:
-                    with (target / path).open("wb") as output:
-                        shutil.copyfileobj(source, output)
-                bar.update(min(file.tell(), size) - bar.n)
+            tar.extractall(target, filter=wanted)
+    except tarfile.FilterError as error:
+        raise DownloadError(f"{archive} is not safe to unpack: its member {error}") from error
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DownloadError(f"{archive} is not a readable tar archive ({error})") from error
 
 
-def _safe_path(member: tarfile.TarInfo, archive: Path) -> PurePosixPath:
-    """The path of a member within the archive, if it is a plain file or a folder and stays inside.
-
-    Raises:
-        DownloadError: it is or does not.
-    """
-    path = PurePosixPath(member.name)
-    outside = path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name
-    if outside or not (member.isreg() or member.isdir()):
-        what = "leads out of its folder" if outside else "is a link or a device"
-        raise DownloadError(f"{archive} is not safe to unpack: its member {member.name!r} {what}")
-    return path
-
-
-def _place(path: PurePosixPath) -> PurePosixPath | None:
+def _place(path: str) -> str | None:
     """Where a file of the full set belongs, None for one that does not."""
+    name = PurePosixPath(path).name
     for pattern, folder in _PLACES:
-        if match := pattern.fullmatch(path.name):
-            return PurePosixPath(folder.format(match[1])) / path.name
+        if match := pattern.fullmatch(name):
+            return str(PurePosixPath(folder.format(match[1])) / name)
     return None
 
 

@@ -8,7 +8,7 @@ other numbers, or other ground, without a word. Here a file is refused unless it
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -326,14 +326,14 @@ def _read_with_rasterio(path: str, data: bytes) -> tuple[np.ndarray, RasterHeade
             with rasterio.open(path) as raster:
                 if raster.count != 1:
                     raise RasterError(_several_bands(path, raster.count))
-                no_data = check_value_tags(path, _value_tags(raster, data))
+                no_data = check_value_tags(path, value_tags(raster, data))
                 pixels: np.ndarray = raster.read(1)
                 masked = MaskFlags.per_dataset in raster.mask_flag_enums[0]
                 hidden = int((raster.read_masks(1) == 0).sum()) if masked else 0
                 header = RasterHeader(
                     (raster.height, raster.width),
                     pixels.dtype.name,
-                    _place_of(path, raster),
+                    place_of(path, raster),
                     tuple(no_data) if raster.nodata is None else (raster.nodata, *no_data),
                     raster.units[0] or "",
                 )
@@ -349,10 +349,10 @@ def _read_with_rasterio(path: str, data: bytes) -> tuple[np.ndarray, RasterHeade
     return pixels, header
 
 
-def _value_tags(raster: Any, data: bytes) -> Iterator[tuple[str, str]]:
-    """Name and text of all that an open raster and the bytes of its file say in words of one band or of the whole."""
+def value_tags(raster: Any, data: bytes, bands: Sequence[int] = (0, 1)) -> Iterator[tuple[str, str]]:
+    """Name and text of all that an open raster and the bytes of its file say in words of some bands; 0 is the whole."""
     yield from (("scale", f"{raster.scales[0]:.10g}"), ("offset", f"{raster.offsets[0]:.10g}"))
-    for band in (0, 1):
+    for band in bands:
         for domain in (None, *raster.tag_namespaces(band)):
             if domain is None or not domain.startswith(_OTHER_DOMAINS):
                 yield from raster.tags(band, ns=domain).items()
@@ -363,7 +363,7 @@ def _value_tags(raster: Any, data: bytes) -> Iterator[tuple[str, str]]:
     yield from told.items()
 
 
-def _place_of(path: str, raster: Any) -> Place | None:
+def place_of(path: str, raster: Any) -> Place | None:
     """Where an open raster lies.
 
     Raises:

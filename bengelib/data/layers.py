@@ -38,6 +38,9 @@ _TYPES = {
 }
 """Type in which each type of a file is kept: torch computes with few unsigned types."""
 
+_STRICT = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "YES", "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
+"""Settings without which GDAL fills truncated JPEG with grey and truncated PNG with zeros, and says nothing."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -248,12 +251,10 @@ def _no_data_differs(source: Source, layer: Layer, other: str, no_data: Sequence
 
 def _read_raster(source: Source, path: Path, places: tuple[int, ...], shape: Sequence[int] | None) -> Layer:
     """Bands of a GeoTIFF, PNG or JPEG by GDAL, at `shape` (h, w) if it is given."""
-    is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
+    is_tiff = path.suffix.lower() in (".tif", ".tiff")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        # else a truncated JPEG is filled with grey
-        strict = rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True) if is_jpeg else nullcontext()
-        with strict, rasterio.open(path) as file:
+        with nullcontext() if is_tiff else rasterio.Env(**_STRICT), rasterio.open(path) as file:
             chosen = _chosen(source, path, places, file.count, file.descriptions)
             _check_meaning(source, path, file, chosen[0])
             pixels = file.read(chosen)

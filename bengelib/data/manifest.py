@@ -163,7 +163,7 @@ def reason_stale(
     if not thorough and times == manifest["folders"]:
         rows = _spread(rows, SAMPLE)
     try:
-        sources = _load(folder, "sources", len(patches))
+        sources = _load(folder, "sources", len(patches)).copy()  # not mapped: its file may be replaced below
     except ValueError as error:
         return str(error)
     found = np.stack([stat_patch(folders, *patches[row]) for row in rows]) if rows else sources[:0]
@@ -240,7 +240,6 @@ def _note_times(
     folder: Path, manifest: Mapping[str, Any], sources: np.ndarray, found: np.ndarray, places: list[int], times: str
 ) -> None:
     """Note other times of the same content in a pack, if it can be written."""
-    sources = sources.copy()
     sources[:, places] = found[:, places]
     texts = {"sources.npy": sources, "manifest.json": {**manifest, "folders": times}}
     with contextlib.suppress(OSError):

@@ -4,17 +4,12 @@ What a pack consists of stands in `bengelib.data.manifest`.
 """
 
 import errno
-import itertools
 import json
 import os
 import shutil
-import signal
-import sys
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from bengelib.cores import usable_cores
+from bengelib.cores import in_processes, usable_cores
 from bengelib.data.consistency import check_tree
 from bengelib.data.described_packing import pack_described
 from bengelib.data.description import is_described, read_description
@@ -158,10 +153,7 @@ def _write(root: Path, folder: Path, meta: pd.DataFrame, processes: int | None, 
         for key, patches in entry["skipped"].items():
             problems.setdefault(key, {}).update(patches)
     hashes = tables | {name: digest("".join(entry["arrays"][name] for entry in done).encode()) for name in names}
-    arrays = {}
-    for name, found in hashes.items():
-        array = np.load(partial / f"{name}.npy", mmap_mode="r")
-        arrays[name] = {"shape": list(array.shape), "dtype": array.dtype.str, "blake2b": found}
+    arrays = {name: _entry(partial / f"{name}.npy", found) for name, found in hashes.items()}
     manifest = {
         **identity(root, meta),
         "patches": len(meta),
@@ -304,7 +296,7 @@ def _write_rasters(
         tqdm(total=len(meta), initial=finished, desc="packing", unit="patch", disable=not progress) as bar,
         (partial / DONE).open("a", encoding="utf-8") as file,
     ):
-        for entry in _map(tasks, processes):
+        for entry in in_processes(_write_chunk, tasks, processes):
             done[entry["chunk"]] = entry
             file.write(json.dumps(entry) + "\n")
             file.flush()
@@ -312,41 +304,6 @@ def _write_rasters(
     ordered = [done[number] for number in range(len(chunks))]
     (partial / DONE).write_text("".join(json.dumps(entry) + "\n" for entry in ordered), encoding="utf-8")
     return ordered
-
-
-def _map(tasks: Iterator[tuple[Any, ...]], processes: int) -> Iterator[dict[str, Any]]:
-    """`_write_chunk` of each task, in whatever order they finish, with few tasks under way at a time."""
-    if processes <= 1:
-        for task in tasks:
-            yield _write_chunk(*task)
-        return
-    with ProcessPoolExecutor(processes, get_context("spawn"), _leave_interruptions_to_the_caller) as pool:
-        waiting: set[Future[dict[str, Any]]] = set()
-        try:
-            _submit(pool, waiting, itertools.islice(tasks, 4 * processes))
-            while waiting:
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-                _submit(pool, waiting, itertools.islice(tasks, len(finished)))
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _submit(pool: ProcessPoolExecutor, waiting: set[Future[dict[str, Any]]], tasks: Iterable[tuple[Any, ...]]) -> None:
-    """Hand tasks to a pool, which starts its processes now; an interruption waits meanwhile, and never reaches them."""
-    if sys.platform != "win32":
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited, also while they import
-    try:
-        waiting.update(pool.submit(_write_chunk, *task) for task in tasks)
-    finally:
-        if sys.platform != "win32":
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _leave_interruptions_to_the_caller() -> None:
-    """Else each process would print a traceback of its own; where signals can be blocked it has them blocked before."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _write_chunk(partial: Path, chunk: _Chunk, modality_folders: Mapping[str, Path], on_error: str) -> dict[str, Any]:
@@ -410,6 +367,12 @@ def _read_plan(path: Path) -> Any:
 def _is_pack(folder: Path) -> bool:
     """Whether a folder holds a pack and nothing else."""
     return all((folder / name).is_file() for name in ("manifest.json", "sources.npy")) and not foreign_files(folder)
+
+
+def _entry(path: Path, found: str) -> dict[str, Any]:
+    """An array for the manifest. It is not mapped any longer: Windows moves no folder with a mapped file in it."""
+    array = np.load(path, mmap_mode="r")
+    return {"shape": list(array.shape), "dtype": array.dtype.str, "blake2b": found}
 
 
 def _replace(folder: Path, partial: Path) -> None:

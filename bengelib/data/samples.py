@@ -202,7 +202,7 @@ def read_column(source: Source, table: pd.DataFrame) -> np.ndarray:
     if source.kind == "class":
         known = cells.map(places)
         _refuse_unknown(source, cells[known.isna() & (cells != "")])
-        return known.fillna(IGNORE_INDEX).to_numpy(np.int64)
+        return np.array(known.fillna(IGNORE_INDEX), np.int64)  # pandas' own array is not to be written to
     values = np.full((len(table), len(places)), np.nan, np.float32)
     for row, cell in enumerate(cells):
         names = _labels(cell, source.separator)

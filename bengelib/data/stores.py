@@ -51,15 +51,16 @@ class FileStore:
         layouts: how each image and map is stored, by key.
     """
 
-    def __init__(self, description: Description, table: pd.DataFrame) -> None:
-        """Look at the files of the first sample that has good ones.
+    def __init__(self, description: Description, table: pd.DataFrame, keys: Sequence[str] | None = None) -> None:
+        """Look at the files of the first sample that has good ones, of some keys or of all.
 
         Raises:
             MissingModalityError: no sample has the files of a modality.
             RasterError: the first ones cannot be read, or contradict the description.
         """
         self.description, self.samples = description, table
-        self.layouts = {key: self._layout(source) for key, source in with_files(description).items()}
+        sources = with_files(description)
+        self.layouts = {key: self._layout(sources[key]) for key in sources if keys is None or key in keys}
 
     @cached_property
     def _records(self) -> list[dict[str, str]]:
@@ -343,15 +344,21 @@ def read_pack(folder: Path) -> dict[str, Any] | None:
     return manifest if whole and (folder / "sources.npy").is_file() else None
 
 
-def open_store(description: Description, table: pd.DataFrame, *, thorough: bool = False) -> FileStore:
+def open_store(
+    description: Description, table: pd.DataFrame, keys: Sequence[str] | None = None, *, thorough: bool = False
+) -> FileStore:
     """The pack in `packed/` if it is of this description, these samples and files; else the files.
 
-    The files of 4096 samples, evenly spread, are compared with those that were packed, or of all if `thorough`.
+    Args:
+        description: of the dataset.
+        table: its samples.
+        keys: images and maps that will be read; all of them unless given.
+        thorough: whether all files are compared with those that were packed; otherwise those of 4096 samples at most.
     """
     folder = description.root / PACK
     manifest = read_pack(folder)
     if manifest is None or any(manifest[name] != value for name, value in pack_identity(description, table).items()):
-        return FileStore(description, table)
+        return FileStore(description, table, keys)
     store = PackStore(description, table, folder, manifest)
     step = 1 if thorough else -(-len(table) // _COMPARED)
     records = records_of(table.iloc[::step])
@@ -362,7 +369,7 @@ def open_store(description: Description, table: pd.DataFrame, *, thorough: bool 
         )
     except (OSError, ValueError, IndexError):
         same = False
-    return store if same else FileStore(description, table)
+    return store if same else FileStore(description, table, keys)
 
 
 def read_json(path: Path) -> Any:

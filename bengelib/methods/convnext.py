@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bengelib.arguments import whole_number
-from bengelib.errors import ArgumentError, BandError
+from bengelib.errors import ArgumentError
 from bengelib.fusion import planes
 from bengelib.inputs import Inputs, Missing
 from bengelib.modalities import InputSpec
@@ -311,8 +311,7 @@ class ConvNeXtEncoder(nn.Module):
         super().__init__()
         self.read = Inputs(inputs, modality_dropout, missing)
         self.inputs = self.read.modalities
-        if not self.read.images:
-            raise BandError(f"no image among the inputs {list(self.inputs)}; give one")
+        self.read.require_images()
         channels = sum(self.read.channels(key) for key in self.inputs) + self.read.mask_size
         self.net = ConvNeXt(channels, size, stem) if net is None else net
         self.feature_dim, self.stride = self.net.feature_dim, self.net.stride

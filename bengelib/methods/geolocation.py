@@ -73,10 +73,11 @@ def place_clusters(lonlat: np.ndarray | Tensor, clusters: int = 20, seed: int = 
 
 
 def lonlat_of(data: Dataset[Any]) -> np.ndarray:
-    """Degrees (N, 2) of all samples of a dataset that has a table `meta` with `lon` and `lat`, or an array `lonlat`.
+    """Degrees (N, 2) of all samples of a dataset: its table `lonlat`, that of `lon` and `lat` in `meta`, or an array.
 
     Raises:
-        MissingModalityError: it has neither.
+        MissingModalityError: it has none of them.
+        BandError: it is described, and without `lonlat`.
     """
     if isinstance(data, Subset):
         whole = lonlat_of(data.dataset)
@@ -84,6 +85,8 @@ def lonlat_of(data: Dataset[Any]) -> np.ndarray:
     meta = getattr(data, "meta", None)
     if meta is not None and {"lon", "lat"} <= set(meta.columns):
         return np.array(meta[["lon", "lat"]], dtype=float)
+    if hasattr(data, "table"):
+        return np.asarray(data.table("lonlat"), dtype=float)
     if hasattr(data, "lonlat"):
         return np.asarray(torch.as_tensor(data.lonlat).cpu(), dtype=float)
     raise MissingModalityError(

@@ -1,9 +1,10 @@
-"""Figures: of data (`samples`), of results (`results`) and of architectures (`diagrams`).
+"""Figures: of data (`samples`), of results (`results`), of maps (`maps`) and of architectures (`diagrams`).
 
 The figures of data and of results can be had from here, as the labs do: `from bengelib import plot`, then
 `plot.plot_curves(...)`. Each returns a `matplotlib.figure.Figure`.
 """
 
+from bengelib.plot.maps import plot_scene_map as plot_scene_map
 from bengelib.plot.results import plot_bars as plot_bars
 from bengelib.plot.results import plot_confusion as plot_confusion
 from bengelib.plot.results import plot_cosines as plot_cosines

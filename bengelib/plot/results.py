@@ -1,7 +1,8 @@
 """Figures of results: each takes scores, curves or histories and returns a `matplotlib.figure.Figure`.
 
 `note` is printed small in the lower corner; the labs put the source of the data there, so that a simulated figure
-says so wherever it is copied to.
+says so wherever it is copied to. Figures of what a study found (`plot_intervals`, `plot_curves`, `plot_curve_panels`,
+`plot_bars`, `plot_cosines`) are None where there is nothing to draw, so that a study without a table shows nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,8 +78,10 @@ def plot_confusion(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[s
 
 def plot_intervals(
     results: Mapping[str, Interval], label: str, reference: tuple[str, float] | None = None, note: str = ""
-) -> Figure:
+) -> Figure | None:
     """Values with their 95 % intervals, one row each, and a dashed line at a named reference such as the baseline."""
+    if not results:
+        return None
     figure, axis = plt.subplots(figsize=(7.5, 1.1 + 0.45 * len(results)), dpi=DPI, layout="constrained")
     for place, (name, result) in enumerate(results.items()):
         axis.plot([result.low, result.high], [place, place], color=OKABE_ITO[0], lw=2)
@@ -112,11 +115,13 @@ def plot_curves(
     reference: tuple[str, float] | None = None,
     note: str = "",
     log: bool = False,
-) -> Figure:
+) -> Figure | None:
     """A value against a condition, one line a model with its 95 % band: `curves[model][x]`.
 
     With `log`, the condition is a share above 0, such as that of labels, on a logarithmic axis in percent.
     """
+    if not any(curves.values()):
+        return None
     figure, axis = plt.subplots(figsize=(7.5, 4), dpi=DPI, layout="constrained")
     for place, (name, curve) in enumerate(curves.items()):
         x = sorted(curve)
@@ -145,7 +150,7 @@ def plot_curve_panels(
     ylabel: str,
     against: Mapping[str, Mapping[float, Interval]],
     note: str = "",
-) -> Figure:
+) -> Figure | None:
     """Curves of many models by a share, a panel for each, so that no 95 % band hides another.
 
     Args:
@@ -156,10 +161,12 @@ def plot_curve_panels(
         note: printed in the lower corner.
 
     Raises:
-        ValueError: no curves, or more than four to compare with.
+        ValueError: more than four curves to compare with.
     """
-    if not curves or len(against) > 4:
-        raise ValueError(f"{len(curves)} curves against {len(against)}; give one or more, against four at the most")
+    if len(against) > 4:
+        raise ValueError(f"{len(curves)} curves against {len(against)}; give four at the most to compare with")
+    if not any(curves.values()):
+        return None
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     figure, axes = plt.subplots(
@@ -202,8 +209,10 @@ def plot_curve_panels(
     return noted(figure, note)
 
 
-def plot_bars(bars: Mapping[str, Mapping[str, Interval]], label: str, note: str = "") -> Figure:
+def plot_bars(bars: Mapping[str, Mapping[str, Interval]], label: str, note: str = "") -> Figure | None:
     """Horizontal bars with intervals: `bars[group][name]`, a row a name, a colour and a hatch a group."""
+    if not any(bars.values()):
+        return None
     groups = list(bars)
     names = list(dict.fromkeys(name for group in bars.values() for name in group))
     figure, axis = plt.subplots(
@@ -258,13 +267,15 @@ def plot_losses(losses: Mapping[str, Mapping[str, np.ndarray]], note: str = "") 
     return noted(figure, note)
 
 
-def plot_cosines(cosines: Mapping[str, tuple[np.ndarray, np.ndarray]], note: str = "") -> Figure:
+def plot_cosines(cosines: Mapping[str, tuple[np.ndarray, np.ndarray]], note: str = "") -> Figure | None:
     """Cosine between the gradients of pairs of tasks over the steps, a panel a pair: mean over seeds, and their range.
 
     Args:
         cosines: pair to steps (T,) and cosines (S, T) in [-1, 1].
         note: printed in the lower corner.
     """
+    if not cosines:
+        return None
     figure, axes = plt.subplots(
         1,
         len(cosines),

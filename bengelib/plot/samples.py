@@ -143,20 +143,29 @@ def plot_patches(
     return noted(figure, note)
 
 
-def plot_counts(counts: Mapping[str, Mapping[str, int]], label: str, note: str = "") -> Figure:
-    """Bars of class counts: `counts[split][class]`; classes that never occur are left out, in the order given."""
-    splits = list(counts)
-    names = dict.fromkeys(name for split in splits for name in counts[split])
-    classes = [name for name in names if any(counts[split].get(name, 0) for split in splits)]
+def plot_counts(labels: Mapping[str, np.ndarray], classes: Sequence[str], title: str, note: str = "") -> Figure:
+    """Number of patches of each class on each side of a split.
+
+    Args:
+        labels: class indices (N,) by side.
+        classes: their names; those that never occur are left out.
+        title: what the classes are of, below the bars.
+        note: printed in the lower corner.
+    """
+    splits = list(labels)
+    every = {split: (labels[split][:, None] == np.arange(len(classes))).sum(axis=0) for split in splits}  # (K,) each
+    present = np.flatnonzero(sum(every.values())).tolist()
+    counts = {split: numbers[present] for split, numbers in every.items()}
+    classes = [classes[index] for index in present]
     figure, axis = plt.subplots(figsize=(7.5, 3.2), dpi=DPI, layout="constrained")
     width = 0.8 / len(splits)
     for place, split in enumerate(splits):
         positions = np.arange(len(classes)) + (place - (len(splits) - 1) / 2) * width
-        bars = axis.bar(positions, [counts[split].get(name, 0) for name in classes], width, label=split)
+        bars = axis.bar(positions, counts[split], width, label=split)
         for bar in bars:
             bar.set(facecolor=OKABE_ITO[place], hatch=("", "//", "..")[place % 3], edgecolor="white")
     axis.set_xticks(np.arange(len(classes)), classes, rotation=30, ha="right")
-    axis.set_xlabel(label)
+    axis.set_xlabel(title)
     axis.set_ylabel("patches")
     axis.legend(title="split")
     return noted(figure, note)
@@ -220,7 +229,7 @@ def plot_gates(
     note: str = "",
 ) -> Figure:
     """A patch in both sensors and the weight (h, w) in [0, 1] that the gates give to each modality at each place."""
-    figure, axes = plt.subplots(1, 2 + len(gates), figsize=(2.7 * (2 + len(gates)), 2.9), dpi=DPI, layout="constrained")
+    figure, axes = plt.subplots(1, 2 + len(gates), figsize=(2.0 * (2 + len(gates)), 2.3), dpi=DPI, layout="constrained")
     axes[0].imshow(composite(np.asarray(sample["s2"]), s2_bands))
     axes[0].set_title("Sentinel-2", fontsize=10)
     axes[1].imshow(np.asarray(sample["s1"])[0], cmap="gray")

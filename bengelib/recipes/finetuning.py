@@ -4,7 +4,7 @@ Both go through `bengelib.engine.fit` for a number of steps rather than of epoch
 and training takes hundreds of steps), with the same views, label smoothing and averaging of weights.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +24,7 @@ from bengelib.engine import Augmentation, Trainer, predict
 from bengelib.errors import ArgumentError, SplitError
 from bengelib.heads import ClassificationHead, Network
 from bengelib.methods.momentum import follow
-from bengelib.probe import StagedEncoder, check_stages, check_turns, extract_features, fit_logistic, turned
+from bengelib.probe import StagedEncoder, TurnAverage, check_stages, extract_features, fit_logistic
 from bengelib.tasks import Classification, MultiLabel
 from bengelib.transforms import Batch
 
@@ -167,19 +167,18 @@ class AveragedNetwork(nn.Module):
         outputs: dict[str, Tensor] = self.network(batch)
         return outputs
 
+    @property
+    def encoder(self) -> nn.Module:
+        """That of the network in training."""
+        return self.network.encoder
 
-class _TurnAverage(nn.Module):
-    """A network whose logits are averaged over flips and turns of its images."""
+    def get_extra_state(self) -> Tensor:
+        """The number of steps, for checkpoints."""
+        return torch.tensor(self.steps)
 
-    def __init__(self, network: nn.Module, turns: int) -> None:
-        super().__init__()
-        check_turns(turns)
-        self.network, self.turns = network, turns
-        self.inputs = getattr(network, "inputs", {})
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        answers = [self.network(turned(batch, list(self.inputs), turn)) for turn in range(self.turns)]
-        return {target: torch.stack([answer[target] for answer in answers]).mean(dim=0) for target in answers[0]}
+    def set_extra_state(self, state: Tensor) -> None:
+        """Go on from that step."""
+        self.steps = int(state)
 
 
 def finetune(
@@ -321,19 +320,6 @@ class _Run:
         return settings.lrs[int(np.argmin(losses))]
 
 
-def from_scratch(
-    build: Callable[[], nn.Module], *args: Any, settings: FineTuning = FROM_SCRATCH, **options: Any
-) -> Network:
-    """`finetune` with an encoder of random weights that `build()` makes, and a learning rate chosen for it.
-
-    Everything else is the same for both: the samples, the number of steps, the views, the smoothing, the average, what
-    the head reads. `settings` are taken `for_random_weights`. Arguments and errors are those of `finetune`, the encoder
-    left out.
-    """
-    torch.manual_seed(options.get("seed", 0))
-    return finetune(build(), *args, settings=for_random_weights(settings), **options)
-
-
 def logits_of(
     network: nn.Module,
     data: Dataset[Any],
@@ -344,7 +330,7 @@ def logits_of(
     precision: str = "auto",
 ) -> np.ndarray:
     """Logits (N, K) of a network for every sample, averaged over so many of the eight flips and turns of its images."""
-    answers = predict(_TurnAverage(network, turns), data, batch_size=batch_size, precision=precision)
+    answers = predict(TurnAverage(network, turns), data, batch_size=batch_size, precision=precision)
     return np.asarray(answers.outputs[target])
 
 

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from bengelib.methods.moco_v3 import MoCoV3, moco_v3
 from bengelib.methods.pairs import Pairs, neighbours
 from bengelib.methods.seco import SeCo, SeCoViews, crop_only, seco
 from bengelib.modalities import MODALITIES, InputSpec, as_modalities
+from bengelib.processes import count_processes
 from bengelib.ssl import Contrast, SiameseNetwork
 from bengelib.tasks import Task
 from bengelib.views import TwoViews, Views, pair_modalities
@@ -58,7 +60,9 @@ class Pretraining:
             whose squares have 8 pixels, all of it). A crop shows things larger than the whole image does, from which
             features are taken later, and fewer pixels undo that (Touvron et al. 2019, arXiv:1906.06423); an epoch
             takes little more than half the time.
-        batch_size: images a step; contrast is against all others of a batch.
+        batch_size: images a step and a process; contrast is against all others of a step.
+        micro_batch: images that go through the network at a time, for batches larger than the memory; see `Trainer`.
+        sync_batchnorm: in several processes, whether BatchNorm sees the batches of all of them.
         lr: highest learning rate, after a warm-up, before a cosine decay.
         temperature: of losses that have one; None takes that of the loss.
         momentum: of the target network of BYOL and MoCo; None takes 0.99 or, in runs of fewer than a thousand steps, so
@@ -78,6 +82,8 @@ class Pretraining:
     size: int = 64
     view: int | None = None
     batch_size: int = 256
+    micro_batch: int | None = None
+    sync_batchnorm: bool = False
     lr: float = 2e-3
     temperature: float | None = None
     momentum: float | None = None
@@ -97,7 +103,7 @@ class Pretraining:
             raise ValueError(f"unknown method {self.method!r}; choose one of {METHODS}")
         if self.depth not in (18, 34, 50):
             raise ValueError(f"there is no ResNet of {self.depth} layers; choose 18, 34 or 50")
-        for name in ("width", "epochs", "size", "view", "batch_size", "queue", "regions"):
+        for name in ("width", "epochs", "size", "view", "batch_size", "micro_batch", "queue", "regions"):
             if name in ("width", "epochs", "size", "batch_size") or getattr(self, name) is not None:
                 whole_number(name, getattr(self, name))
         for name in ("seed", "fold"):
@@ -188,12 +194,13 @@ def pretext(
         needs = "two encoders, one for each sensor; give encoder_2 as well" if encoder_2 is None else "one encoder"
         raise BandError(f"{method} trains {needs}")
     options: dict[str, Any] = {} if settings.temperature is None else {"temperature": settings.temperature}
-    steps = settings.epochs * steps_per_epoch(len(data), settings.batch_size)  # type: ignore[arg-type]
+    size, processes = len(data), count_processes()  # type: ignore[arg-type]
+    steps = settings.epochs * steps_per_epoch(size, settings.batch_size, processes)
     slow: dict[str, Any] = {"hidden": HIDDEN, "momentum": settings.momentum}
     if settings.momentum is None:
         slow["momentum"] = min(0.99, max(0.0, 1 - 10 / steps))
     if "queue" in facts.settings:
-        slow["queue"] = settings.queue or queue_for(len(data), settings.batch_size)  # type: ignore[arg-type]
+        slow["queue"] = settings.queue or queue_for(size, settings.batch_size * processes)
     model: nn.Module
     match method:
         case "mae":
@@ -240,6 +247,9 @@ def pretrain_encoder(
     *,
     encoder_2: nn.Module | None = None,
     progress: bool = True,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: float = 600.0,
+    log: str | Path | None = None,
 ) -> History:
     """Pretrain one encoder, or two of different sensors, in place on any dataset of dicts, with `fit`.
 
@@ -253,6 +263,9 @@ def pretrain_encoder(
         settings: see `Pretraining`.
         encoder_2: of the second sensor, for `"cross-modal"` and `"decur"`.
         progress: show bars.
+        checkpoint: folder for checkpoints, from which the training goes on, see `fit`.
+        checkpoint_every: seconds between two of them.
+        log: folder for numbers by step, see `Trainer`.
 
     Returns:
         What `fit` measured, epoch by epoch.
@@ -263,7 +276,14 @@ def pretrain_encoder(
         NonFiniteLossError: the loss became NaN or infinite.
     """
     made = pretext(encoder, data, views, settings, encoder_2)
-    return Trainer(precision=settings.precision, progress=progress).fit(
+    trainer = Trainer(
+        precision=settings.precision,
+        sync_batchnorm=settings.sync_batchnorm,
+        micro_batch=settings.micro_batch,
+        progress=progress,
+        log=log,
+    )
+    return trainer.fit(
         made.model,
         made.tasks,
         made.data,
@@ -272,6 +292,8 @@ def pretrain_encoder(
         lr=settings.lr,
         augment=made.augment,
         seed=settings.seed,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
     )
 
 

@@ -205,14 +205,20 @@ def load_model(path: str | Path) -> tuple[Any, dict[str, Any]]:
         raise CheckpointError(
             f"{path} is a checkpoint, but `python -m bengelib train` did not write it; give one that it wrote"
         )
-    targets = {
-        name: Target(name, facts["kind"], tuple(facts["classes"]), facts["unit"], tuple(facts["colours"]))
-        for name, facts in config["targets"].items()
-    }
     moments = {name: (mean, scale) for name, (mean, scale) in config["moments"].items()}
-    network = build_network(saved_inputs(header), targets, Training(**config["settings"]), moments)
+    network = build_network(saved_inputs(header), saved_targets(config), Training(**config["settings"]), moments)
     load_checkpoint(path, network)  # type: ignore[arg-type]
     return network, config
+
+
+def saved_targets(config: Mapping[str, Any]) -> dict[str, Target]:
+    """What a network answers, by key: of the configuration that `load_model` gives."""
+    return {
+        facts["name"]: Target(
+            facts["name"], facts["kind"], tuple(facts["classes"]), facts["unit"], tuple(facts["colours"])
+        )
+        for facts in config["targets"]
+    }
 
 
 def scores(

@@ -1,11 +1,5 @@
-"""One patch of a simulated ben-ge: put the scene, the sensors and the weather together and write the files.
+"""One patch of a simulated ben-ge: put the scene, the sensors and the weather together and write the files."""
 
-Also the worker that `simulate` starts: `python -m bengelib.sim.patch` reads a list of jobs from its standard input and
-answers with one line of JSON per patch.
-"""
-
-import json
-import sys
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -157,16 +151,3 @@ def write_patch(root: Path, seed: int, job: Job) -> dict[str, Any]:
             air_s1["relhumidity"],
         ],
     }  # fmt: skip
-
-
-def main() -> None:
-    """Draw the jobs that come as JSON on standard input; one line of JSON per patch on standard output."""
-    request = json.load(sys.stdin)
-    root = Path(request["root"])
-    for number, place, window, lon, lat in request["jobs"]:
-        job = Job(number, Place(*place), tuple(window), lon, lat)
-        print(json.dumps(write_patch(root, request["seed"], job)), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,11 +6,9 @@ is simulated how, and how far it agrees with the real data.
 
 import json
 import os
-import queue
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from tqdm import tqdm
 
 from bengelib.arguments import whole_number
 from bengelib.bands import LAND_COVER_NAMES
-from bengelib.cores import usable_cores
+from bengelib.cores import in_processes, usable_cores
 from bengelib.errors import SettingsError
 from bengelib.files import absolute, locked, same_name, sweep, sweep_lock, work_folder, writing
 from bengelib.sim.patch import Job, write_patch
@@ -215,67 +213,14 @@ def _jobs(places: list[Place]) -> list[Job]:
 
 
 def _draw(work: Path, seed: int, jobs: list[Job], processes: int) -> Iterator[dict[str, Any]]:
-    """Write the patches, in several processes where that works, else in this one; yields their table rows."""
-    done: set[int] = set()
-    if processes > 1:
-        for row in _draw_in_workers(work, seed, jobs, processes):
-            done.add(row["number"])
+    """Write the patches and yield their table rows; those of workers that died or could not start, in this process."""
+    left = {job.number: job for job in jobs}
+    with suppress(BrokenProcessPool):
+        for row in in_processes(write_patch, ((work, seed, job) for job in jobs), processes):
+            del left[row["number"]]
             yield row
-    for job in jobs:
-        if job.number not in done:
-            yield write_patch(work, seed, job)
-
-
-def _draw_in_workers(work: Path, seed: int, jobs: list[Job], processes: int) -> Iterator[dict[str, Any]]:
-    """Write the patches in plain subprocesses, which unlike `multiprocessing` need no `__main__` guard in a script.
-
-    A worker that cannot start or dies leaves its patches to the caller.
-    """
-    environment = dict(os.environ)
-    package = str(Path(__file__).resolve().parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join(p for p in (package, environment.get("PYTHONPATH", "")) if p)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        environment[name] = "1"
-    rows: queue.Queue[dict[str, Any] | None] = queue.Queue()
-    workers: list[subprocess.Popen[str]] = []
-
-    def listen(worker: subprocess.Popen[str], request: str) -> None:
-        try:
-            if worker.stdin is None or worker.stdout is None:
-                return
-            worker.stdin.write(request)
-            worker.stdin.close()
-            for line in worker.stdout:
-                rows.put(json.loads(line))
-        except (OSError, ValueError):
-            pass  # the worker died; its remaining patches are drawn by the caller
-        finally:
-            rows.put(None)
-
-    try:
-        for number in range(processes):
-            request = json.dumps({"root": str(work), "seed": seed, "jobs": jobs[number::processes]})
-            try:
-                worker = subprocess.Popen(
-                    [sys.executable, "-m", "bengelib.sim.patch"],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                    env=environment,
-                )  # fmt: skip
-            except OSError:
-                break
-            workers.append(worker)
-            threading.Thread(target=listen, args=(worker, request), daemon=True).start()
-        running = len(workers)
-        while running:
-            row = rows.get()
-            if row is None:
-                running -= 1
-            else:
-                yield row
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
+    for job in left.values():
+        yield write_patch(work, seed, job)
 
 
 def _write_tables(work: Path, name: str, rows: list[dict[str, Any]], seed: int) -> None:

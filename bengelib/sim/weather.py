@@ -8,7 +8,6 @@ from bengelib.sim.procedural import key_of, smooth
 
 PRESSURE_LEVELS = (1000, 975, 950, 925, 900, 875, 850, 825, 800, 775, 750, 700)
 """ERA-5 pressure levels in hPa: ben-ge takes the one nearest to the mean height of the patch."""
-VARIABLES = ("temperature", "wind-u", "wind-v", "relhumidity")
 
 
 def pressure_level(height: float) -> int:

@@ -1,13 +1,18 @@
+import json
+import subprocess
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-from bengelib.cli import bench
+from bengelib.cli import bench, bench_pretrain
 from bengelib.cli.bench import bench_loader, bench_train, describe
 from bengelib.data.dataset import BENGE
 from bengelib.data.tables import read_meta
+from bengelib.errors import BengeError
+from bengelib.recipes.pretraining import build_encoder
 from bengelib.resnet import ResNetEncoder
 from tests import fake_tree as fake
 
@@ -61,3 +66,38 @@ def test_the_table_prints_as_markdown():
         "| a way  |    12,346 |            88% |",
         "| b      |         7 |           100% |",
     ]
+
+
+def test_pretraining_is_timed_in_one_process_and_in_two(monkeypatch):
+    """The runs themselves are replaced; that they train is in `test_a_run_of_the_bench_logs_each_step`."""
+    started = []
+
+    def run(command, env, **options):
+        started.append((command, env["OMP_NUM_THREADS"]))
+        processes = 2 if "--nproc-per-node=2" in command else 1
+        folder = Path(command[command.index("bengelib.cli.bench_pretrain") + 1])
+        lines = [{"step": step, "samples_per_second": rate * processes} for step, rate in enumerate([1, 1, 9, 10, 11])]
+        (folder / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in [*lines, {"step": 5}]))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(bench_pretrain.subprocess, "run", run)
+    table = bench_pretrain.bench_pretrain(rounds=3, progress=False)
+    assert list(table["samples/s"]) == [10, 20] and list(table["lowest"]) == [9, 18]
+    assert list(table["x one process"]) == [1, 2] and list(table.index) == ["1 process", "2 processes"]
+    assert [threads for _, threads in started] == ["1", "1"]
+
+    def fails(command, **options):
+        return subprocess.CompletedProcess(command, 1, "", "Traceback\nValueError: too large\nmore")
+
+    monkeypatch.setattr(bench_pretrain.subprocess, "run", fails)
+    with pytest.raises(BengeError, match="1 processes failed: ValueError: too large"):
+        bench_pretrain.bench_pretrain(rounds=3, progress=False)
+
+
+def test_a_run_of_the_bench_logs_each_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        bench_pretrain, "build_encoder", lambda inputs, method, *_: build_encoder(inputs, method, 18, 4)
+    )
+    bench_pretrain._train(str(tmp_path), 4, "no", 2)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "samples_per_second" in line] == [0, 1, 2, 3]

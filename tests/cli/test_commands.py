@@ -1,7 +1,9 @@
+import argparse
 import json
 import os
 import re
 import shutil
+import signal
 import warnings
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bengelib.__main__ import main
+from bengelib.__main__ import _seconds, main
 from bengelib.checkpoint import read_checkpoint, save_checkpoint, saved_inputs
 from bengelib.cli.commands import (
     Pretraining,
@@ -32,7 +34,9 @@ from bengelib.fusion import EarlyFusion, LateFusion
 from bengelib.heads import Network
 from bengelib.methods import TABLE
 from bengelib.recipes.pretraining import strong_views
+from bengelib.views import TwoViews
 from tests import fake_tree as fake
+from tests.forked import finish, run_command, start
 from tests.image_folders import COLOURS, write_images
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-data.md"
@@ -268,10 +272,10 @@ def test_the_commands_of_the_page_are_understood(monkeypatch):
     module = __import__("bengelib.__main__", fromlist=["_parser"])
     text = PAGE.read_text().replace("\\\n", " ")
     commands = re.findall(r"^    python -m bengelib (.*)$", text, re.MULTILINE)
-    assert len(commands) == 4
+    assert len(commands) == 9
     for command in commands:
         options = module._parser().parse_args(command.split())
-        assert options.out
+        assert callable(options.run)
 
 
 # --------------------------------------------------------------------------------------------------------------- faults
@@ -476,3 +480,72 @@ def test_load_encoder_gives_what_was_trained(pretrained):
     state = encoder.state_dict()
     assert all(np.array_equal(state[name.removeprefix("encoder.")], value) for name, value in weights.items())
     assert build().feature_dim == encoder.feature_dim and config["folder"] == "images"
+
+
+# ------------------------------------------------------------------------------------------ long runs, more processes
+
+
+def interrupt_at(monkeypatch, step):
+    """Have the stop button pressed in a step."""
+    calls, real = [], TwoViews.__call__
+
+    def call(self, batch, generator):
+        calls.append(1)
+        if len(calls) == step:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, batch, generator)
+
+    monkeypatch.setattr(TwoViews, "__call__", call)
+
+
+def test_a_pretraining_that_is_cut_off_goes_on(pretrained, tmp_path, monkeypatch, capsys):
+    images, whole = pretrained
+    out = tmp_path / "encoder.safetensors"
+    command = ["pretrain", "--images", str(images), "--out", str(out), *SMALL]
+    interrupt_at(monkeypatch, 2)
+    assert main(command) == 130
+    assert "pretrain with --resume" in capsys.readouterr().err
+    folder = tmp_path / "encoder.safetensors.checkpoints"
+    assert [path.name for path in folder.iterdir()] == ["step-000000002.pt"] and not out.exists()
+    assert main(command) == 2
+    assert "cut off; give --resume to go on, or delete it" in capsys.readouterr().err
+    assert main([*command, "--resume", "--lr", "0.5"]) == 2
+    assert "lr is 0.5, there it was 0.002" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0
+    (header, weights), (header_whole, weights_whole) = read_checkpoint(out), read_checkpoint(whole)
+    assert header == header_whole and all(torch.equal(weights[name], weights_whole[name]) for name in weights_whole)
+    assert not folder.exists()
+    with pytest.warns(DataWarning, match="there is no checkpoint in"):
+        assert main([*command, "--resume"]) == 0  # nothing to go on from: said, and begun anew
+
+
+def test_large_batches_in_parts_and_a_log(pretrained, tmp_path):
+    images, _ = pretrained
+    out, log = tmp_path / "encoder.safetensors", tmp_path / "log"
+    command = ["pretrain", "--images", str(images), "--out", str(out), "--log", str(log), *SMALL]
+    assert main([*command, "--micro-batch", "4", "--checkpoint-every", "0"]) == 0
+    assert read_checkpoint(out)[0]["config"]["settings"]["micro_batch"] == 4
+    lines = [json.loads(line) for line in (log / "log.jsonl").read_text().splitlines()]
+    assert {"lr", "loss", "contrast/spread", "contrast/rank", "samples_per_second"} < set(lines[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10m", 600), ("1.5h", 5400), ("90s", 90), ("90", 90), ("0", 0), ("", None), ("-1m", None),
+                          ("10 m", None), ("10mh", None), ("nan", None), ("m", None)],
+)  # fmt: skip
+def test_times_are_read(text, seconds):
+    if seconds is None:
+        with pytest.raises(argparse.ArgumentTypeError, match="is no time; give one such as 10m"):
+            _seconds(text)
+    else:
+        assert _seconds(text) == seconds
+
+
+def test_two_processes_pretrain_together_and_write_one_checkpoint(pretrained, tmp_path):
+    images, whole = pretrained
+    out = tmp_path / "encoder.safetensors"
+    options = [*SMALL[:-3], "4", *SMALL[-2:], "--sync-batchnorm"]  # batches of 4 in each process
+    finish(start(run_command, ["pretrain", "--images", str(images), "--out", str(out), *options], processes=2))
+    assert [path.name for path in tmp_path.iterdir()] == ["encoder.safetensors"]
+    (header, _), (expected, _) = read_checkpoint(out), read_checkpoint(whole)
+    assert header["config"]["holdout"] == expected["config"]["holdout"]

@@ -10,16 +10,14 @@ import pytest
 import torch
 
 from bengelib.course import studies
-from bengelib.course.results import COLUMNS, fingerprint, read_results
-from bengelib.course.studies import carry_out_all, command_line, keep, run_path
+from bengelib.course.results import COLUMNS, Run, fingerprint, read_results, run_path
+from bengelib.course.studies import carry_out_all, command_line, keep
 
 
 @dataclass(frozen=True)
-class Toy:
+class Toy(Run):
     """A run that takes no time; the other processes of a study import it from this module."""
 
-    experiment: str
-    model: str
     seed: int = 0
     log: str = ""
 

@@ -30,7 +30,7 @@ def test_a_description_is_read(tmp_path):
     assert cover.target == Target("cover", "map", ("field", "wood", "water"))
     assert made.source("harvest").target == Target("harvest", "number", unit="t/ha")
     assert s2.where == f"{made.path}: [modalities.s2]" and is_described(tmp_path)
-    with pytest.raises(BandError, match="has no 'soil'; it has"):
+    with pytest.raises(BandError, match=r"has no 'soil'; it has"):
         made.source("soil")
 
 
@@ -45,11 +45,11 @@ def test_no_description_no_toml_and_no_file(tmp_path):
         read_description(tmp_path)
     for content in (b"[samples\n", b"a = 1\na = 2", b"name = '\xe9'"):
         (tmp_path / "dataset.toml").write_bytes(content)
-        with pytest.raises(DescriptionError, match="dataset.toml is no TOML"):
+        with pytest.raises(DescriptionError, match=r"dataset.toml is no TOML"):
             read_description(tmp_path)
     (tmp_path / "dataset.toml").unlink()
     (tmp_path / "dataset.toml").mkdir()
-    with pytest.raises(DiskError, match="dataset.toml"):
+    with pytest.raises(DiskError, match=r"dataset.toml"):
         read_description(tmp_path)
 
 

@@ -113,6 +113,6 @@ def test_the_pack_is_no_folder_of_samples(tmp_path):
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(DiskError, match="images"):
+    with pytest.raises(DiskError, match=r"images"):
         touch(tmp_path, "images")
         pattern(tmp_path, "images/{id}.tif")._entries("images")

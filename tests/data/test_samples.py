@@ -161,7 +161,7 @@ def test_files_make_the_samples_where_there_is_no_table(tmp_path):
     table = read_samples(read_description(tmp_path))
     assert table["class"].to_dict() == {"y_1": "a", "x_1": "b"}
     (tmp_path / "a/x_1_B1.tif").touch()
-    with pytest.raises(TableError, match="the id 'x_1' stands for 2 samples; give each one of its own in a table"):
+    with pytest.raises(TableError, match=r"the id 'x_1' stands for 2 samples; give each one of its own in a table"):
         read_samples(read_description(tmp_path))
 
 
@@ -177,7 +177,7 @@ def test_parquet(tmp_path):
             "rain": [1, 2, 3],
             "height": [1, None, 3],
             "cover": pd.array([1, None, 2], dtype="Int64"),
-            "kinds": [["d", "c's"], None, [1]],
+            "kinds": [["d", "c's"], None, ["1"]],
             "depth": [1.0, 2.0, None],
         },
         index=pd.Index(["p1", "p2", "p3"], name="id"),
@@ -190,7 +190,7 @@ def test_parquet(tmp_path):
     np.testing.assert_array_equal(read_column(description.source("kinds"), table)[2], [1, 0, 0])
     np.testing.assert_array_equal(read_column(description.source("height"), table), [1, np.nan, 3])
     (tmp_path / "points.parquet").write_bytes(b"PAR1 and nothing else")
-    with pytest.raises(TableError, match="points.parquet cannot be read as Parquet"):
+    with pytest.raises(TableError, match=r"points.parquet cannot be read as Parquet"):
         read_samples(description)
 
 
@@ -203,7 +203,7 @@ def test_parquet_without_its_library(tmp_path, monkeypatch):
     monkeypatch.setattr(pd, "read_parquet", read_parquet)
     write_toml(tmp_path, POINTS.replace("points.csv", "points.parquet").replace("{samples}", ""))
     (tmp_path / "points.parquet").touch()
-    with pytest.raises(TableError, match="pip install pyarrow"):
+    with pytest.raises(TableError, match=r"pip install pyarrow"):
         read_samples(read_description(tmp_path))
 
 
@@ -214,7 +214,7 @@ def test_groups_are_a_column_or_blocks_of_degrees(tmp_path):
     large = points(tmp_path, TABLE, 'longitude = "lon"\nlatitude = "lat"\nblock = 90')
     assert groups_of(large, read_samples(large)).tolist() == ["0 0", "0 0", "-1 0"]
     grouped = points(tmp_path, TABLE, 'group = "cover"\nlongitude = "lon"\nlatitude = "lat"')
-    with pytest.raises(TableError, match="sample p3 has no cover, the column of the groups"):
+    with pytest.raises(TableError, match=r"sample p3 has no cover, the column of the groups"):
         groups_of(grouped, read_samples(grouped))
 
 
@@ -263,12 +263,12 @@ def test_splits_that_cannot_be_are_refused(tmp_path):
     ):
         with pytest.raises(SplitError, match=words):
             sides_of(description, table, **ask)
-    with pytest.raises(ArgumentError, match="fold"):
+    with pytest.raises(ArgumentError, match=r"fold"):
         sides_of(description, table, fold=0.5)
     with pytest.raises(SplitError, match=r"dataset.toml lie in 4 groups, too few for 5 folds"):
         sides_of(description, table.iloc[:16])
     plain = points(tmp_path / "points", TABLE)
-    with pytest.raises(SplitError, match="names neither a group nor longitude and latitude"):
+    with pytest.raises(SplitError, match=r"names neither a group nor longitude and latitude"):
         sides_of(plain, read_samples(plain), "blocked")
 
 

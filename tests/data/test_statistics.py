@@ -51,9 +51,9 @@ def test_what_was_written_is_read_and_nothing_else():
     plain = json.loads(json.dumps(found.as_json()))
     assert Statistics.from_json(plain, 2) == found
     for broken in ({}, [], None, {**plain, "mean": 5}, {**plain, "mean": ["x", "y"]}, {**plain, "more": [1]}):
-        with pytest.raises(ValueError, match="no statistics|could not convert"):
+        with pytest.raises(ValueError, match=r"no statistics|could not convert"):
             Statistics.from_json(broken, 2)
-    with pytest.raises(ValueError, match="of 3 bands"):
+    with pytest.raises(ValueError, match=r"of 3 bands"):
         Statistics.from_json(plain, 3)
 
 
@@ -77,7 +77,7 @@ def test_a_band_that_never_varies_is_refused_unless_it_is_not_used(value):
 def test_a_band_without_data_is_refused():
     images = RNG.normal(0, 1, (4, 2, 8, 8))
     images[:, 1] = np.nan
-    with pytest.raises(DescriptionError, match="band b has no data in any sample; correct no_data"):
+    with pytest.raises(DescriptionError, match=r"band b has no data in any sample; correct no_data"):
         as_modality(source(("a", "b"), "m"), of_images(images), ("a", "b"))
 
 
@@ -119,7 +119,7 @@ def test_an_offset_or_linear_power_in_some_samples_is_found():
 def test_zeros_are_taken_for_no_data_when_an_offset_is_looked_for():
     values = scenes() + 0.1
     values[:, :, 3] = 0
-    with pytest.raises(DescriptionError, match="offset of 1000"):
+    with pytest.raises(DescriptionError, match=r"offset of 1000"):
         check_unit(source(S2, "reflectance"), of_images(values))
 
 

@@ -14,6 +14,7 @@ from bengelib.engine import seed_everything
 from bengelib.errors import ArgumentError, BandError, DataWarning, MissingModalityError
 from bengelib.fusion import EarlyFusion, LateFusion
 from bengelib.methods import METHODS, TABLE
+from bengelib.methods.geolocation import lonlat_of
 from bengelib.methods.pairs import Pairs
 from bengelib.recipes.pretraining import (
     Pretraining,
@@ -228,6 +229,13 @@ def test_the_share_without_another_date_is_told():
         warnings.simplefilter("error", DataWarning)
         pretrain("seco", Patches())
         pretrain("seco", Pairs(data, np.arange(16)[::-1].copy()))  # whatever the user pairs
+
+
+def test_a_dataset_with_tables_is_asked_for_its_places():
+    data = Alone()
+    data.table = {"lonlat": np.array([[1.0, 2.0]] * 16, np.float32)}.__getitem__
+    np.testing.assert_array_equal(lonlat_of(data), [[1, 2]] * 16)
+    np.testing.assert_allclose(lonlat_of(Subset(Patches(), [3]))[0], [15.06, 48])
 
 
 def test_part_of_a_dataset_knows_its_places():

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -370,12 +371,23 @@ def test_same_bytes_from_several_processes_and_for_fewer_patches(tree: Path, tmp
         assert again[f"tiny_{table}.csv"].startswith(fewer[f"tiny_{table}.csv"])
 
 
-def test_a_worker_that_cannot_start_leaves_its_work_to_this_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fate", ["cannot start", "is killed"])
+def test_a_worker_that_is_lost_leaves_its_work_to_this_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fate: str
 ) -> None:
-    monkeypatch.setattr(simulate_module.sys, "executable", str(tmp_path / "no-such-python"))
-    root = simulate(tmp_path / "tree", 17, 0, "natural", processes=2, progress=False)
-    assert len(rows(root, "meta")) == 17
+    here, whole = os.getpid(), write_patch
+
+    def killed(*arguments: object) -> dict[str, object]:
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(*arguments)  # type: ignore[arg-type]
+
+    if fate == "cannot start":
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "no-such-python"))
+    else:
+        monkeypatch.setattr(simulate_module, "write_patch", killed)
+    root = simulate(tmp_path / "tree", 9, 0, "natural", processes=2, progress=False)
+    assert len(rows(root, "meta")) == 9
 
 
 def test_a_complete_tree_is_reused(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

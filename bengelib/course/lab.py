@@ -1,0 +1,45 @@
+"""What every lab sets before its first section: how much data, how many runs, and what its figures say of the data."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from bengelib.data.loading import SIMULATED, is_simulated
+
+
+class LabSettings(NamedTuple):
+    """Settings that follow from the knobs that all labs share.
+
+    `patches` is how many patches `load` shall simulate, None for data that have the patches that they have; `seeds` has
+    one number a training run; `note` says of figures what the data are, and `simulated` whether they are simulated.
+    """
+
+    patches: int | None
+    seeds: tuple[int, ...]
+    note: str
+    simulated: bool
+
+
+def lab_settings(
+    dataset: str, full: bool, patches: int | None = None, seeds: Sequence[int] | None = None
+) -> LabSettings:
+    """The settings for the knobs `DATASET`, `FULL`, `PATCHES` and `SEEDS`.
+
+    Args:
+        dataset: a name or a path, as for `load`.
+        full: more patches and runs where nothing else is said.
+        patches: how many to simulate; by default 1000, with `full` 4000.
+        seeds: by default three, with `full` five.
+    """
+    name, simulated = Path(dataset).name, is_simulated(dataset)  # asks the data, not their name
+    patches = (patches or (4000 if full else 1000)) if dataset == SIMULATED else None
+    note = f"simulated data ({name}), not measurements" if simulated else name
+    return LabSettings(patches, tuple(seeds or range(5 if full else 3)), note, simulated)
+
+
+def describe_sample(sample: Mapping[str, Any], keys: Sequence[str]) -> pd.DataFrame:
+    """Shape and type of each of the named tensors of a sample."""
+    rows = [(key, tuple(sample[key].shape), str(sample[key].dtype)) for key in keys]
+    return pd.DataFrame(rows, columns=["key", "shape", "type"])

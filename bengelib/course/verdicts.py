@@ -1,0 +1,229 @@
+"""Verdicts: what may be said of a paired difference between two models, in the same words in every lab.
+
+A difference is decided if its interval does not hold zero, and undecided otherwise. With fewer than three training runs
+or five tiles an interval says too little about runs or places, so there is no verdict, whatever it holds.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from bengelib.course.targets import MAIN_SCORES
+from bengelib.intervals import Interval, bootstrap
+from bengelib.metrics import LOWER_IS_BETTER
+
+LEAST_RUNS = 3
+LEAST_TILES = 5
+CHANCE = 0.05
+"""Share of true zeros that 95 % intervals decide by chance."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired difference between a model, or a condition, and what it is compared with.
+
+    Attributes:
+        name: of what is compared.
+        target: what is predicted, one of `MAIN_SCORES`.
+        gain: the difference in the unit of the score; above zero is better, whatever the score.
+        runs: training runs that the interval draws again; None where it draws none.
+        unit: what `runs` counts, if not training runs, such as `"draws"` of labels.
+        lacks: what there is too little of for a verdict, such as `"2 runs"`; empty if enough.
+    """
+
+    name: str
+    target: str
+    gain: Interval
+    runs: int | None = None
+    lacks: str = ""
+    unit: str = "runs"
+
+    @property
+    def points(self) -> Interval:
+        """The gain in points, hundredths of the unit of the score."""
+        return Interval(*(100 * value for value in self.gain))
+
+    @property
+    def title(self) -> str:
+        """Target and score in words."""
+        return MAIN_SCORES[self.target].title
+
+    @property
+    def decided(self) -> bool:
+        """Whether there is a verdict, and it is not that the interval holds zero."""
+        return not self.lacks and self.gain.excludes_zero
+
+    @property
+    def direction(self) -> int:
+        """1 if decided to be better, -1 if worse, 0 if not decided."""
+        return 0 if not self.decided else 1 if self.gain.value > 0 else -1
+
+    @property
+    def could_hide(self) -> float:
+        """The largest difference within the interval, in points: the farther end of an undecided one."""
+        return max(-self.points.low, self.points.high)
+
+    @property
+    def verdict(self) -> str:
+        """The verdict in words."""
+        if self.lacks:
+            return f"{self.lacks}, no verdict"
+        if self.decided:
+            return f"decided: {'better' if self.direction > 0 else 'worse'}"
+        return f"undecided, could hide up to {self.could_hide:.1f} points"
+
+    def __str__(self) -> str:
+        points = f"{self.points.value:+.1f} points [{self.points.low:+.1f}, {self.points.high:+.1f}]"
+        counted = f" ({_counted(self.runs, self.unit)})" if self.runs and not self.lacks else ""
+        return f"{points}, {self.verdict}{counted}"
+
+
+def compare_runs(
+    name: str,
+    target: str,
+    predicted: Sequence[np.ndarray] | np.ndarray,
+    baseline: Sequence[np.ndarray] | np.ndarray,
+    truth: np.ndarray,
+    *,
+    groups: Sequence[str] | None = None,
+    draws: int = 1000,
+    unit: str = "runs",
+) -> Comparison:
+    """Compare the training runs of two models on the same test patches.
+
+    Args:
+        name: of the model that is compared.
+        target: one of `MAIN_SCORES`, which says how predictions are scored.
+        predicted: of each of S runs, what the score reads, (S, N, ...).
+        baseline: likewise of the other model, (T, N, ...).
+        truth: (N, ...).
+        groups: a name for each patch, such as its tile; drawn as wholes.
+        draws: of the bootstrap.
+        unit: what the S runs are, such as `"draws"` of labels.
+
+    Raises:
+        ValueError: shapes that do not match.
+    """
+    predicted, baseline = np.stack(list(predicted)), np.stack(list(baseline))
+    score = MAIN_SCORES[target].score
+    difference = bootstrap(predicted, truth, score, baseline, groups=groups, draws=draws)
+    runs, tiles = len(predicted), None if groups is None else len(set(groups))
+    gain = as_gain(MAIN_SCORES[target].metric, difference)
+    return Comparison(name, target, gain, runs, lacking(runs, tiles, unit), unit)
+
+
+def as_gain(metric: str, difference: Interval) -> Interval:
+    """A difference of a metric, turned so that above zero is better."""
+    if metric not in LOWER_IS_BETTER:
+        return difference
+    return Interval(-difference.value, -difference.high, -difference.low)
+
+
+def lacking(runs: int | None = None, tiles: int | None = None, unit: str = "runs") -> str:
+    """What there is too little of for a verdict, in words; empty if there is enough, or if nobody counted."""
+    if runs is not None and runs < LEAST_RUNS:
+        return _counted(runs, unit)
+    if tiles is not None and tiles < LEAST_TILES:
+        return _counted(tiles, "tiles")
+    return ""
+
+
+def _counted(number: int, unit: str) -> str:
+    return f"one {unit.removesuffix('s')}" if number == 1 else f"{number} {unit}"
+
+
+class Comparisons(tuple[Comparison, ...]):
+    """Several comparisons, in order; a notebook shows them as a table."""
+
+    def __add__(self, other: Iterable[Comparison]) -> "Comparisons":  # type: ignore[override]
+        return Comparisons((*self, *other))
+
+    def counted(self, runs: int, unit: str) -> "Comparisons":
+        """The same, with a count of what is behind them that the study does not know, such as pretraining runs."""
+        return Comparisons(replace(each, runs=runs, unit=unit) for each in self)
+
+    def gains(self) -> dict[str, Interval]:
+        """Gain by name, in the unit of the score."""
+        return {each.name: each.gain for each in self}
+
+    def points(self) -> dict[str, dict[str, Interval]]:
+        """Gain in points by target, in words, and by name: a panel or a colour of a figure for each target."""
+        found: dict[str, dict[str, Interval]] = {}
+        for each in self:
+            found.setdefault(each.title, {})[each.name] = each.points
+        return found
+
+    def table(self) -> pd.DataFrame:
+        """A row a comparison: score, name, gain and interval in points, half-width, verdict, and runs if counted."""
+        rows = [
+            (
+                each.title,
+                each.name,
+                f"{each.points.value:+.1f}",
+                f"{each.points.low:+.1f} to {each.points.high:+.1f}",
+                f"{each.points.half_width:.1f}",
+                each.verdict,
+                each.runs,
+            )
+            for each in self
+        ]
+        unit = self[0].unit if self else "runs"
+        columns = ["score", "compared", "gain, points", "95 % interval", "half-width", "verdict", unit]
+        table = pd.DataFrame(rows, columns=columns)
+        return table if any(each.runs is not None for each in self) else table.drop(columns=unit)
+
+    def beside(self, other: "Comparisons", names: tuple[str, str]) -> pd.DataFrame | None:
+        """Gains and verdicts of what both compare, side by side under `names`; None if there is nothing."""
+        keys = ["score", "compared"]
+        first, second = (each.table()[[*keys, "gain, points", "95 % interval", "verdict"]] for each in (self, other))
+        table = first.merge(second, on=keys, suffixes=[f", {name}" for name in names])
+        return table if len(table) else None
+
+    def tally(self) -> str:
+        """How many are decided, and how many would be by chance if every true difference were zero."""
+        decided = sum(each.decided for each in self)
+        chance = CHANCE * len(self)
+        return f"{decided} of {len(self)} decided; of as many true zeros about {chance:.2g} would be by chance"
+
+    def __repr__(self) -> str:
+        return f"{self.table().to_string()}\n{self._below()}".rstrip() if self else ""
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            return f"{self.table().to_html(notebook=True)}\n<p>{self._below()}</p>" if self else ""
+
+    def _below(self) -> str:
+        """What stands below the table: one row by itself needs no tally."""
+        return self.tally() if len(self) > 1 else ""
+
+
+def tally(families: Mapping[str, Comparisons], aims: Mapping[str, float] | float | None = None) -> str:
+    """Comparisons in words: how many are decided, which, and how many came out less sharp than aimed at.
+
+    Args:
+        families: the comparisons of each question.
+        aims: half-width aimed at, in points, for all targets or by target.
+
+    Returns:
+        Lines of text; empty if nothing is compared.
+    """
+    every = Comparisons(each for members in families.values() for each in members)
+    if not every:
+        return ""
+    several = len({each.title for each in every}) > 1
+    lines = [f"all comparisons: {every.tally()}"]
+    if aims is not None:
+        aim = {target: aims.get(target, np.inf) if isinstance(aims, Mapping) else aims for target in MAIN_SCORES}
+        wide = [
+            f"  {family}, {each.title}, {each.name}: {each.points.half_width:.1f} (aim {aim[each.target]:.0f})"
+            for family, members in families.items()
+            for each in members
+            if each.points.half_width > aim[each.target]
+        ]
+        lines += [f"half-width aimed at missed by {len(wide)}:" + ("" if wide else " none"), *wide]
+    for family, members in families.items():
+        lines.append(f"{family}: {sum(each.decided for each in members)} of {len(members)} decided")
+        lines += [f"  {f'{each.title}, ' * several}{each.name}: {each}" for each in members if each.decided]
+    return "\n".join(lines)

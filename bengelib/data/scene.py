@@ -1,0 +1,430 @@
+"""One scene: GeoTIFFs of any size over the same ground, read window by window in the units of a model. Needs no torch.
+
+A patch is read whole and by fixed names (`rasters`). A scene is whatever somebody has: a file of many bands, a file a
+band, or a file a sensor, of any type, at several resolutions, with tags that scale its values. Bands are found by
+name, never by position, and what contradicts the model is refused before anything is computed.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+import rasterio
+from rasterio.enums import MaskFlags
+from rasterio.windows import Window
+
+from bengelib.bands import REFLECTANCE_SCALE
+from bengelib.data.geotiff import place_of, value_tags
+from bengelib.data.plausible import check_together, check_values
+from bengelib.data.scene_files import Files, find_bands, open_raster, sort_files
+from bengelib.data.tiff import AGAIN
+from bengelib.data.value_tags import check_value_tags
+from bengelib.errors import ArgumentError, BandError, RasterError
+from bengelib.modalities import InputSpec, Modality, as_modalities
+
+_FAR, _FLAT = 30.0, 1 / 50
+"""A scene contradicts the model if the root mean square of every band is so many times that of the training data, or
+the spread of every one of several bands so small a share of it. Neither happens on the Earth: the whole range from
+water to snow is about 30, and digital numbers, decibels and reflectance lie factors of 100 to 10,000 apart."""
+_SAMPLE, _SIDE = 4, 64
+"""A scene is looked at in 4 x 4 windows of 64 x 64 pixels before it is mapped."""
+
+
+class _Layer(NamedTuple):
+    """Some bands of one file that belong to one modality."""
+
+    file: int
+    indices: tuple[int, ...]  # in the file, from 1
+    places: tuple[int, ...]  # among the bands of the modality
+    scale: np.ndarray  # (k, 1, 1) float32
+    offset: np.ndarray
+    no_data: tuple[tuple[Any, ...], ...]  # of each band, in the type of the file
+
+
+class _Part(NamedTuple):
+    """A window of some bands."""
+
+    values: np.ndarray  # (k, H, W) float32, in the unit of the model
+    there: np.ndarray  # (H, W) bool, where all of them have data
+    lit: np.ndarray  # (H, W) bool, where any of them holds another number than 0
+
+
+class Scene:
+    """Files over the same ground as one stack of named bands; a context manager that closes them.
+
+    Attributes:
+        inputs: what the model reads, by modality.
+        shape: rows and columns of the finest file.
+        crs: coordinate system, of `rasterio`.
+        transform: from columns and rows to coordinates.
+        vectors: modalities that are no images, (k,) float32 by key; `lonlat` is not among them, see `lonlat`.
+        paths: the files.
+    """
+
+    def __init__(
+        self,
+        files: Files,
+        inputs: InputSpec,
+        *,
+        bands: Sequence[str] | None = None,
+        scale: Mapping[str, float] | None = None,
+        offset: Mapping[str, float] | None = None,
+        stored: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+    ) -> None:
+        """Open the files, find the bands, and compare grids and values.
+
+        Args:
+            files: a path, several, or a dict. A key of the dict is a modality or a band of the model, its value a path,
+                several paths, or, of a modality that is no image, numbers. `"s2=FILE"` is the same in one string.
+            inputs: what the model reads.
+            bands: one name for each band of the files, file after file, where the files' own descriptions are missing
+                or not those of the model; other names than those of the model are passed over.
+            scale: factor from the numbers in the files to the unit of the model, by modality; in place of what the
+                files, or `stored`, say, and of the usual 0.0001 for reflectance in whole numbers.
+            offset: what is added after that, by modality, in the unit of the model.
+            stored: by modality, `scale` and `offset` of each band and `no_data` of the files that the model was trained
+                on, for files that say nothing of their own.
+
+        Raises:
+            RasterError: a file is missing or unreadable, has no coordinate system, lies in another one or on another
+                grid than the first, or its values are not in the unit of the model; or no pixel has data in all files.
+            BandError: a band that no file has, or two have; names that are not as many as the bands.
+            MissingModalityError: a modality that is no image was not given.
+            ArgumentError: an unknown modality in `scale`, `offset` or `files`, or no file at all.
+        """
+        self.inputs = as_modalities(inputs)
+        self._files: list[Any] = []
+        self._stored = dict(stored or {})
+        self._stated = {**(scale or {}), **(offset or {})}.keys()
+        if unknown := [key for key in self._stated if key not in self.inputs]:
+            raise ArgumentError(f"scale or offset for {unknown}, but the model reads {list(self.inputs)}")
+        if not any(each.kind == "image" for each in self.inputs.values()):
+            raise BandError(f"the model reads {list(self.inputs)}, and none of them is an image to make a map of")
+        named, self.vectors = sort_files(files, self.inputs)
+        self.paths = [path for _, path in named]
+        try:
+            self._files = [open_raster(path) for path in self.paths]
+            self._set_grid()
+            found = find_bands([key for key, _ in named], self._files, self.inputs, bands)
+            self._layers = {
+                key: self._layers_of(key, places, (scale or {}).get(key), (offset or {}).get(key))
+                for key, places in found.items()
+            }
+            self._check_values()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "Scene":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files:
+            file.close()
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes that the files store for one pixel, all bands together."""
+        return sum(np.dtype(dtype).itemsize for file in self._files for dtype in file.dtypes)
+
+    def read(self, row: int, column: int, height: int, width: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """One window, in the units of the model.
+
+        Pixels without data hold the mean of the training data, which is 0 after normalisation. A pixel has no data
+        where the file says so (value, mask, alpha), where a number is not finite, and where all of several bands of a
+        modality are 0, as in the empty corners of Sentinel tiles. Coarser bands are interpolated bilinearly.
+
+        Args:
+            row: of the upper left pixel; the window has to lie within the scene.
+            column: likewise.
+            height: pixels.
+            width: pixels.
+
+        Returns:
+            images (k, height, width) float32 by modality; and which pixels have data in all of them, (height, width).
+
+        Raises:
+            RasterError: a file is damaged there.
+        """
+        valid = np.ones((height, width), dtype=bool)
+        images = {}
+        for key, layers in self._layers.items():
+            parts = [self._window(layer, row, column, height, width) for layer in layers]
+            image = parts[0].values
+            if layers[0].places != tuple(range(len(self.inputs[key].bands))):
+                image = np.empty((len(self.inputs[key].bands), height, width), dtype=np.float32)
+                for layer, part in zip(layers, parts, strict=True):
+                    image[list(layer.places)] = part.values
+            valid &= np.logical_and.reduce([part.there for part in parts])
+            if len(image) > 1:
+                valid &= np.logical_or.reduce([part.lit for part in parts])
+            images[key] = image
+        if not valid.all():
+            for key, image in images.items():
+                for channel, mean in zip(image, self.inputs[key].mean, strict=True):
+                    channel[~valid] = mean
+        return images, valid
+
+    def lonlat(self, rows: Sequence[float], columns: Sequence[float]) -> np.ndarray:
+        """Longitude and latitude (WGS 84, degrees) of places in the scene, (n, 2) float32."""
+        from rasterio.warp import transform
+
+        x, y = self.transform * (np.asarray(columns, dtype=float), np.asarray(rows, dtype=float))
+        return np.stack(transform(self.crs, "EPSG:4326", x.tolist(), y.tolist()), axis=1).astype(np.float32)
+
+    # --------------------------------------------------------------------------------------------------------- the grid
+
+    def _set_grid(self) -> None:
+        """Take the grid of the finest file, and compare the others with it.
+
+        Raises:
+            RasterError: no coordinate system, another one, or other ground or pixels.
+        """
+        places = [place_of(path, file) for path, file in zip(self.paths, self._files, strict=True)]
+        for path, place in zip(self.paths, places, strict=True):
+            if place is None or not place.crs:
+                raise RasterError(
+                    f"{path} does not say where it lies: it has no {'grid' if place is None else 'coordinate system'}. "
+                    "Give it one, for example with gdal_edit.py -a_srs EPSG:32633 (and -a_ullr for the corners)."
+                )
+        finest = int(np.argmin([abs(file.transform.a) for file in self._files]))
+        one, where = self._files[finest], places[finest]
+        self.shape, self.crs, self.transform = (one.height, one.width), one.crs, one.transform
+        self._factors = []
+        for path, file, place in zip(self.paths, self._files, places, strict=True):
+            if file.crs != one.crs:
+                raise RasterError(
+                    f"{path} is in {place.crs.partition(',')[0]}, but {self.paths[finest]} in "  # type: ignore[union-attr]
+                    f"{where.crs.partition(',')[0]}. Warp one to the grid of the other, for example with gdalwarp "  # type: ignore[union-attr]
+                    "-t_srs, -te and -tr."
+                )
+            factor, rest = divmod(one.width, file.width)
+            slack = 0.1 * abs(one.transform.a)
+            ends = zip(place[1:], where[1:], strict=True)  # type: ignore[index]
+            if rest or file.height * factor != one.height or any(abs(a - b) > slack for a, b in ends):
+                raise RasterError(
+                    f"{path} has {file.height} x {file.width} pixels over {place}, but {self.paths[finest]} has "
+                    f"{one.height} x {one.width} over {where}. Expected the same ground, and pixels of the same size "
+                    "or a whole number of times as large. Cut and resample one to the grid of the other (gdalwarp -te "
+                    "-tr), or map them one after the other."
+                )
+            self._factors.append(factor)
+
+    # ------------------------------------------------------------------------------------------------------- the values
+
+    def _layers_of(
+        self, key: str, places: Sequence[tuple[int, int]], scale: float | None, offset: float | None
+    ) -> list[_Layer]:
+        """The bands of a modality, (file, index) each, grouped by file, with what turns their numbers into its unit.
+
+        Raises:
+            RasterError: complex numbers, or tags of other programs that scale or shift the values.
+        """
+        layers = []
+        for number in sorted({file for file, _ in places}):
+            file, path = self._files[number], self.paths[number]
+            chosen = [(place, index) for place, (owner, index) in enumerate(places) if owner == number]
+            indices = [index for _, index in chosen]
+            types = [np.dtype(file.dtypes[index - 1]) for index in indices]
+            if any(each.kind not in "iuf" for each in types):
+                raise RasterError(f"{path} holds {types[0]}; expected whole or real numbers.")
+            tagged = any(file.scales[index - 1] != 1 or file.offsets[index - 1] != 0 for index in indices)
+            stated = scale is not None or offset is not None
+            fills = [file.nodatavals[index - 1] for index in indices]
+            if not stated:
+                more = self._other_tags(key, file, path, indices)
+                fills = [more if fill is None else fill for fill in fills]
+            if tagged and not stated:
+                pairs = [(file.scales[index - 1], file.offsets[index - 1]) for index in indices]
+            else:
+                usual = [self._usual(key, place, each) for (place, _), each in zip(chosen, types, strict=True)]
+                pairs = usual if scale is None else [(scale, 0.0)] * len(usual)
+                pairs = pairs if offset is None else [(factor, offset) for factor, _ in pairs]
+            factors, terms = np.array(pairs, dtype=np.float32).T[:, :, None, None]
+            known = self._stored.get(key, {}).get("no_data", ())
+            marks = [
+                [_in_type(value, each) for value in (fill, *known)] for fill, each in zip(fills, types, strict=True)
+            ]
+            no_data = tuple(tuple(value for value in each if value is not None) for each in marks)
+            layers.append(_Layer(number, tuple(indices), tuple(place for place, _ in chosen), factors, terms, no_data))
+        return layers
+
+    def _usual(self, key: str, place: int, dtype: np.dtype[Any]) -> tuple[float, float]:
+        """Scale and offset of a band where its file says nothing: those of the training data, else what is usual."""
+        if key in self._stored:
+            return self._stored[key]["scale"][place], self._stored[key]["offset"][place]
+        is_digital = self.inputs[key].unit[place] == "reflectance" and dtype.kind in "iu"
+        return 1 / REFLECTANCE_SCALE if is_digital else 1.0, 0.0
+
+    @staticmethod
+    def _other_tags(key: str, file: Any, path: str, indices: Sequence[int]) -> float | None:
+        """The value for no data that tags of other programs name, if any.
+
+        Raises:
+            RasterError: such tags scale or shift the values.
+        """
+        tags = islice(value_tags(file, b"", (0, *indices)), 2, None)  # the first two are GDAL's, which are applied
+        try:
+            return next(iter(check_value_tags(path, tags)), None)
+        except RasterError as error:
+            raise RasterError(f"{error} Or say what they hold: --scale {key}=FACTOR --offset {key}=TERM.") from None
+
+    def _window(self, layer: _Layer, row: int, column: int, height: int, width: int) -> _Part:
+        """Bands of one file in a window of the scene."""
+        factor = self._factors[layer.file]
+        if factor == 1:
+            return self._read(layer, Window(column, row, width, height))
+        file = self._files[layer.file]
+        top, left = max(0, row // factor - 1), max(0, column // factor - 1)  # a pixel more on each side to interpolate
+        bottom = min(file.height, -(-(row + height) // factor) + 1)
+        right = min(file.width, -(-(column + width) // factor) + 1)
+        part = self._read(layer, Window(left, top, right - left, bottom - top))
+        rows = slice(row - top * factor, row - top * factor + height)
+        columns = slice(column - left * factor, column - left * factor + width)
+
+        def enlarge(values: np.ndarray) -> np.ndarray:
+            return _interpolate(_interpolate(values, factor, -2)[..., rows, :], factor, -1)[..., columns]
+
+        full = part.there.all()
+        there = np.ones((height, width), dtype=bool) if full else enlarge(part.there.astype(np.float32)) > 0.999
+        lit = part.lit.repeat(factor, axis=0)[rows].repeat(factor, axis=1)[:, columns]
+        return _Part(enlarge(part.values), there, lit)
+
+    def _read(self, layer: _Layer, window: Window) -> _Part:
+        """Bands of one file in a window of its own pixels.
+
+        Raises:
+            RasterError: the file is damaged there.
+        """
+        file, path = self._files[layer.file], self.paths[layer.file]
+        try:
+            stored = file.read(list(layer.indices), window=window)
+            flags = file.mask_flag_enums[0]
+            masked = MaskFlags.per_dataset in flags or MaskFlags.alpha in flags
+            there = file.dataset_mask(window=window) > 0 if masked else np.ones(stored.shape[1:], dtype=bool)
+        except (rasterio.errors.RasterioError, ValueError, OSError) as error:
+            raise RasterError(f"{path} cannot be read at {window} ({error}). {AGAIN}") from error
+        for band, fills in zip(stored, layer.no_data, strict=True):
+            for fill in fills:
+                there &= band != fill
+            if band.dtype.kind == "f":
+                there &= np.isfinite(band)
+        lit = np.ones_like(there) if stored[0].all() else stored.any(axis=0)
+        values = stored.astype(np.float32)
+        if (layer.scale != 1).any():
+            values *= layer.scale
+        if layer.offset.any():
+            values += layer.offset
+        return _Part(values, there, lit)
+
+    def _check_values(self) -> None:
+        """Refuse a scene without data, and values that are not in the unit of the model.
+
+        Raises:
+            RasterError: see `Scene`.
+        """
+        height, width = (min(_SIDE, side) for side in self.shape)
+        rows, columns = (
+            np.unique(np.linspace(0, full - side, _SAMPLE).round().astype(int))
+            for full, side in zip(self.shape, (height, width), strict=True)
+        )
+        windows = [self.read(row, column, height, width) for row in rows.tolist() for column in columns.tolist()]
+        if not any(valid.any() for _, valid in windows):
+            windows = [self._first_data()]
+        for key, layers in self._layers.items():
+            modality, layer = self.inputs[key], layers[0]
+            files = ", ".join(dict.fromkeys(self.paths[each.file] for each in layers))
+            sample = np.concatenate([images[key][:, valid] for images, valid in windows], axis=1)  # (k, pixels)
+            _check_unit(modality, sample, files, layer)
+            if key in self._stated:
+                continue
+            try:
+                for unit, band, values in zip(modality.unit, modality.bands, sample, strict=True):
+                    if unit == "dB" or (unit == "m" and band == "elevation"):
+                        check_values("s1" if unit == "dB" else "dem", values, files, warn=False)
+                if set(modality.unit) == {"reflectance"}:
+                    numbers = (
+                        np.stack([np.where(valid, images[key], 0) for images, valid in windows]) * REFLECTANCE_SCALE
+                    )
+                    check_together({"s2_10m": numbers.round().clip(0, 65_535).astype(np.uint16)}, files)
+            except RasterError as error:
+                raise RasterError(f"{error} {_fix(key, layer)}") from None
+
+    def _first_data(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The first window with data, reading the whole scene if it must be.
+
+        Raises:
+            RasterError: there is none.
+        """
+        side = 512
+        for row in range(0, self.shape[0], side):
+            for column in range(0, self.shape[1], side):
+                size = (min(side, self.shape[0] - row), min(side, self.shape[1] - column))
+                images, valid = self.read(row, column, *size)
+                if valid.any():
+                    return images, valid
+        raise RasterError(
+            f"no pixel of {', '.join(self.paths)} has data in every band that the model reads. Give files that "
+            "overlap and are not empty, or correct their value for no data (gdal_edit.py -a_nodata or -unsetnodata)."
+        )
+
+
+def _interpolate(values: np.ndarray, factor: int, axis: int) -> np.ndarray:
+    """Values `factor` times as many along an axis, interpolated linearly between the middles of the pixels."""
+    size = values.shape[axis]
+    middles = ((np.arange(size * factor) + 0.5) / factor - 0.5).clip(0, size - 1)
+    low = np.minimum(middles.astype(int), max(0, size - 2))
+    shape = [1] * values.ndim
+    shape[axis] = -1
+    weight = (middles - low).astype(np.float32).reshape(shape)
+    high = np.minimum(low + 1, size - 1)
+    return values.take(low, axis) * (1 - weight) + values.take(high, axis) * weight
+
+
+def _check_unit(modality: Modality, sample: np.ndarray, files: str, layer: _Layer) -> None:
+    """Refuse values (k, pixels) that are factors away from those that the model was trained on.
+
+    Raises:
+        RasterError: naming the files, the values, and the options that say what they are.
+    """
+    mean, std = (np.array(moment, dtype=np.float64) for moment in (modality.mean, modality.std))
+    size = np.sqrt((sample.astype(np.float64) ** 2).mean(axis=1)) / np.hypot(mean, std)
+    spread = sample.std(axis=1, dtype=np.float64) / std
+    far = bool((size > _FAR).all())
+    flat = len(sample) > 1 and sample.shape[1] > 1 and bool((spread < _FLAT).all())
+    if not (far or flat):
+        return
+    power = round(float(np.log10(np.median(size)))) if far else round(float(np.log10(max(np.median(spread), 1e-12))))
+    raise RasterError(
+        f"{files}: {modality.name} comes out from {sample.min():.6g} to {sample.max():.6g} {modality.unit[0]}, and "
+        f"the model was trained on {mean.mean():.3g} +- {std.mean():.3g}: about 1e{power} times as much. Are these "
+        "digital numbers, decibels, linear power, values that were scaled already, or a value for no data that no tag "
+        f"names? {_fix(modality.name, layer)}"
+    )
+
+
+def _fix(key: str, layer: _Layer) -> str:
+    """How to say what the numbers in the files are."""
+    scale, offset = float(layer.scale[0, 0, 0]), float(layer.offset[0, 0, 0])
+    return (
+        f"Now a number x of the files is taken for {scale:g} x + {offset:g}. If the files are right, say what they "
+        f"hold with --scale {key}=FACTOR --offset {key}=TERM; otherwise convert them."
+    )
+
+
+def _in_type(value: float | None, dtype: np.dtype[Any]) -> Any:
+    """A value for no data in the type of its file, None where no pixel can have it."""
+    if value is None or (dtype.kind == "f" and np.isnan(value)):
+        return None
+    if dtype.kind == "f":
+        return dtype.type(value)
+    info = np.iinfo(dtype)
+    return dtype.type(value) if info.min <= value <= info.max and value == int(value) else None

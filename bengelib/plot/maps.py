@@ -1,0 +1,70 @@
+"""Pictures of maps of classes that lie in GeoTIFFs of any size."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import rasterio
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from rasterio.enums import Resampling
+
+from bengelib.errors import RasterError
+from bengelib.plot.style import DPI, noted
+
+
+def plot_scene_map(path: str | Path, pixels: int = 800, note: str = "") -> Figure:
+    """A map of classes with its legend: what `predict_map` wrote, read in the coarseness of the picture.
+
+    Args:
+        path: a GeoTIFF with a colour table and the tags `CLASS_0`, `CLASS_1` ...
+        pixels: along the longer side of the picture, at most.
+        note: printed in the lower corner.
+
+    Returns:
+        A figure; the legend has the classes that occur in it, with their shares of the pixels that have data.
+
+    Raises:
+        RasterError: no such file, or no map of classes.
+    """
+    try:
+        with rasterio.open(path) as raster:
+            step = max(1, -(-max(raster.shape) // pixels))
+            shape = tuple(-(-side // step) for side in raster.shape)
+            values = raster.read(1, out_shape=shape, resampling=Resampling.nearest)
+            names = {int(name[6:]): text for name, text in raster.tags(1).items() if name.startswith("CLASS_")}
+            palette = raster.colormap(1)
+            bounds, unit = raster.bounds, _unit_of(raster.crs)
+            target, no_data = raster.descriptions[0] or "class", raster.nodata
+    except (rasterio.errors.RasterioError, ValueError) as error:
+        raise RasterError(f"{path} is no map of classes with a colour table ({error})") from error
+    colours = np.array([palette.get(value, (0, 0, 0, 0)) for value in range(256)], dtype=np.uint8)
+    figure, axes = plt.subplots(figsize=(8.4, 6.0), layout="constrained", dpi=DPI)
+    metres = unit in ("metre", "m")
+    scale = 1000 if metres else 1
+    extent = (0, (bounds.right - bounds.left) / scale, 0, (bounds.top - bounds.bottom) / scale)
+    axes.imshow(colours[values], extent=extent, interpolation="nearest")
+    axes.set_xlabel("km to the east" if metres else f"east ({unit or 'units of the grid'})")
+    axes.set_ylabel("km to the north" if metres else f"north ({unit or 'units of the grid'})")
+    axes.set_title(target.replace("_", " "))
+    counts = np.bincount(values[values != no_data] if no_data is not None else values.ravel(), minlength=256)
+    there = [value for value in np.argsort(-counts, kind="stable").tolist() if counts[value]]
+    handles = [
+        Patch(
+            facecolor=colours[value] / 255,
+            edgecolor="#555555",
+            label=f"{names.get(value, value)} {counts[value] / counts.sum():.1%}".replace("_", " "),
+        )
+        for value in there
+    ]
+    if handles:
+        figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
+    return noted(figure, note)
+
+
+def _unit_of(crs: Any) -> str:
+    """The unit of a grid's coordinates; empty where there is no coordinate system."""
+    if not crs:
+        return ""
+    return "degrees" if crs.is_geographic else str(crs.linear_units)
