@@ -90,7 +90,8 @@ class MultiPretext(nn.Module):
             per_square: targets whose squares are scaled one by one.
 
         Raises:
-            BandError: an unknown target, none, or other bands of a modality that the encoder reads.
+            BandError: an unknown target, none, other bands of a modality that the encoder reads, or a vector that it
+                reads, and which it would only have to copy.
             ArgumentError: `ratio` is no share below 1, or `width` no whole number.
         """
         super().__init__()
@@ -99,6 +100,8 @@ class MultiPretext(nn.Module):
         chosen = PRETEXTS if targets is None else targets
         if not chosen or (unknown := [key for key, given in chosen.items() if not _is_known(key, given)]):
             raise BandError(f"no targets {unknown if chosen else []}; choose from {list(PRETEXTS)}, or give a Modality")
+        if copied := [key for key in encoder.read.vectors if key in chosen]:
+            raise BandError(f"the encoder reads {copied}, which nothing hides; leave them out of targets or inputs")
         self.encoder, self.ratio, self.targets, self.per_square = encoder, ratio, tuple(chosen), tuple(per_square)
         self.classes = {key: tuple(given) for key, given in chosen.items() if key in MAPS + CLASSES}  # type: ignore[arg-type]
         numbers = {key: as_modality(key, given) for key, given in chosen.items() if key not in self.classes}
@@ -127,6 +130,11 @@ class MultiPretext(nn.Module):
             count: of N hidden or visible squares of P numbers (B, N, P), of maps logits (B, K, N, P) and classes
             (B, N, P), of images (B, k), or logits (B, K) and classes (B,). And `visible` (B, h, w) bool, and `features`
             (B, feature_dim) of the visible part.
+
+        Raises:
+            MissingModalityError: the batch lacks what the encoder reads.
+            BandError: a target has other pixels than the images that the encoder reads.
+            ValueError: images of so few squares that none or all would be hidden, or that do not divide into squares.
         """
         height, width = self._size(batch)
         generator = None if self.training else torch.Generator().manual_seed(0)
@@ -145,11 +153,16 @@ class MultiPretext(nn.Module):
         return outputs
 
     def _size(self, batch: Batch) -> tuple[int, int]:
-        """Height and width of the images that the encoder reads."""
-        for key in self.encoder.read.images:
-            if key in batch:
-                return batch[key].shape[-2], batch[key].shape[-1]
-        raise MissingModalityError(f"no image of {list(self.encoder.inputs)} in a batch of {sorted(batch)}")
+        """Height and width of the images that the encoder reads, which all targets with pixels have to have."""
+        sizes = {key: batch[key].shape[-2:] for key in (*self.encoder.read.images, *self.images, *MAPS) if key in batch}
+        read = [key for key in self.encoder.read.images if key in sizes]
+        if not read:
+            raise MissingModalityError(f"no image of {list(self.encoder.inputs)} in a batch of {sorted(batch)}")
+        height, width = sizes[read[0]]
+        for key, size in sizes.items():
+            if tuple(size) != (height, width) and key in self.targets:
+                raise BandError(f"{key} has {tuple(size)} pixels, {read[0]} {(height, width)}; bring them to one grid")
+        return height, width
 
     def _length(self, key: str) -> int:
         """Numbers that the head of a target gives for each square, or for the image."""

@@ -176,10 +176,10 @@ def test_uncertainty_weights_are_those_of_mmearth():
     names = ("s2", "climate_zone", "season")
     weighting = UncertaintyWeights(names, squared=names)
     losses = {"s2": torch.tensor(0.7), "climate_zone": torch.tensor(2.0), "season": torch.tensor(0.0)}
-    assert float(weighting(losses)) == pytest.approx(sum(losses.values()) / 2)
+    assert weighting(losses).item() == pytest.approx(sum(losses.values()).item() / 2)
     weighting.log_variance.data = torch.tensor([math.log(0.7), math.log(2.0), 0.3])
     total = weighting(losses)
-    assert float(total) == pytest.approx((1 + math.log(0.7) + 1 + math.log(2)) / 2)
+    assert total.item() == pytest.approx((1 + math.log(0.7) + 1 + math.log(2)) / 2)
     total.backward()
     torch.testing.assert_close(weighting.log_variance.grad, torch.zeros(3))
     weighting.log_variance.data.zero_()
@@ -241,6 +241,8 @@ def test_wrong_targets_are_refused():
         small({"s2": ("B02", "B03")})
     with pytest.raises(BandError, match="B99"):
         small({"s2": S2_BANDS, "s1": ("B99",)})
+    with pytest.raises(BandError, match=r"reads \['season'\], which nothing hides"):
+        small({"s2": S2_BANDS, "season": ()}, inputs={"s2": S2_BANDS, "season": ()})
     with pytest.raises(ArgumentError, match="ratio"):
         small(ratio=60)
     with pytest.raises(ArgumentError, match="width"):
@@ -256,6 +258,8 @@ def test_wrong_batches_are_refused():
     batch = full_batch()
     with pytest.raises(MissingModalityError, match="s2"):
         small()({key: value for key, value in batch.items() if key != "s2"})
+    with pytest.raises(BandError, match=r"dem has \(16, 16\) pixels, s2 \(32, 32\)"):
+        small()({**batch, "dem": batch["dem"][:, :, ::2, ::2]})
     model = small()
     wrong = {**batch, "climate_zone": torch.tensor([0, len(CLIMATE_ZONE_SYMBOLS)])}
     task = model.tasks()[4]
