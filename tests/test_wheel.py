@@ -27,7 +27,7 @@ def built(tmp_path_factory) -> Path:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     code = "import sys; from setuptools import build_meta as b; to = sys.argv[1]; b.build_wheel(to); b.build_sdist(to)"
     done = subprocess.run([sys.executable, "-c", code, str(target)], cwd=source, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and len([*target.iterdir()]) == 2, done.stdout + done.stderr
     return target
 
 
