@@ -1,5 +1,6 @@
 """`DescribedDataset`: the samples of any dataset with a `dataset.toml`, in the form of those of `BENGE`."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -297,9 +298,10 @@ class DescribedDataset(Dataset[Sample]):
             if layout is None or not parts:
                 continue
             if source.kind == "image":
-                has_gaps = layout.no_data or layout.dtype.startswith("float")
-                mean = self.statistics[key].mean if has_gaps else None
-                decoded[key] = decode_image(source, layout, parts, self.bands[key], mean)
+                found = self.statistics[key] if layout.no_data or layout.dtype.startswith("float") else None
+                gaps = found is not None and min(found.count) < found.samples * math.prod(layout.shape)
+                mean = found.mean if found else None
+                decoded[key] = decode_image(source, layout, parts, self.bands[key], mean, gaps=gaps)
             else:
                 (indices,) = parts.values()
                 is_target = key in self.targets
