@@ -39,7 +39,7 @@ def decode_image(
     numbers = [source.bands.index(band) for band in bands]
     device = next(iter(parts.values())).device
     scale, offset = (_factor(values, numbers, device) for values in layout.scales(source))
-    fill = torch.tensor([mean[n] if mean else torch.nan for n in numbers], device=device).view(-1, 1, 1)
+    nothing = torch.tensor([mean[n] if mean else torch.nan for n in numbers], device=device).view(-1, 1, 1)
     is_float = layout.dtype.startswith("float")
 
     def change(values: Tensor, places: Sequence[int]) -> None:
@@ -51,7 +51,7 @@ def decode_image(
         if offset is not None:
             values.add_(offset[places] if isinstance(offset, Tensor) else offset)
         if absent is not None:
-            torch.where(absent, fill[places], values, out=values)
+            torch.where(absent, nothing[places], values, out=values)
 
     located = [
         (parts[name], [at for at, number in enumerate(numbers) if number in places])
