@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bengelib.arguments import whole_number
-from bengelib.errors import ArgumentError, BandError
+from bengelib.errors import ArgumentError
 from bengelib.fusion import planes
 from bengelib.inputs import Inputs, Missing
 from bengelib.modalities import InputSpec
