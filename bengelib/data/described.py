@@ -1,5 +1,6 @@
 """`DescribedDataset`: the samples of any dataset with a `dataset.toml`, in the form of those of `BENGE`."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from bengelib.data.patches import Sample, SampleBatch
 from bengelib.data.samples import groups_of, read_column, read_samples, sides_of
 from bengelib.data.splits import SPLITS
 from bengelib.data.statistics import Statistics, as_modality
-from bengelib.data.stores import FileStore, PackStore, open_store
+from bengelib.data.stores import FileStore, PackStore, Wanted, open_store
 from bengelib.errors import DescriptionError, MissingModalityError, RasterError, SplitError, TableError
 from bengelib.modalities import Modality, Target
 
@@ -107,6 +108,7 @@ class DescribedDataset(Dataset[Sample]):
             first, reason = next(iter(self.skipped.items()))
             raise SplitError(f"none of the {len(chosen)} samples can be used, the first being {first} ({reason})")
         self._rows = used
+        self._wanted = {key: self._arrays_of(key) for key in self.store.layouts if key in self.keys}
         self.meta: pd.DataFrame = whole.iloc[used]
         self.patch_ids: list[str] = list(self.meta.index)
         groups = groups_of(known, whole)
@@ -282,27 +284,28 @@ class DescribedDataset(Dataset[Sample]):
             RasterError: a file is damaged, or differs from the others.
         """
         places = as_indices(indices, len(self))
+        rows = self._rows[places]
         batch: dict[str, Any] = {}
         for key in self.keys:
             if key in self._tables:
                 batch[key] = self._tables[key][torch.from_numpy(places)]
                 continue
-            wanted = self._wanted(key)
-            for name, array in self.store.read(key, self._rows[places], wanted).items():
+            for name, array in self.store.read(key, rows, self._wanted[key]).items():
                 batch[name] = torch.from_numpy(array)
         batch["patch_id"] = [self.patch_ids[place] for place in places.tolist()]
         return batch
 
-    def _wanted(self, key: str) -> dict[str, list[int]]:
-        """For each array of an image, the places within it of the bands that are asked for; empty of a map."""
+    def _arrays_of(self, key: str) -> Wanted:
+        """The arrays of an image or map that hold what is asked for, and where in them it is."""
         source, layout = self.description.source(key), self.store.layouts[key]
         if source.kind != "image":
-            return {}
+            return dict.fromkeys(layout.arrays)
         numbers = [source.bands.index(band) for band in self.bands[key]]
-        wanted = {
-            name: [places.index(n) for n in numbers if n in places] for name, (places, _) in layout.arrays.items()
-        }
-        return {name: places for name, places in wanted.items() if places}
+        wanted: dict[str, list[int] | None] = {}
+        for name, (places, _) in layout.arrays.items():
+            if chosen := [places.index(n) for n in numbers if n in places]:
+                wanted[name] = None if chosen == list(range(len(places))) else chosen
+        return wanted
 
     def decode(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """What `read_batch` gave, in the units of the description, on the device where it is."""
@@ -313,9 +316,10 @@ class DescribedDataset(Dataset[Sample]):
             if layout is None or not parts:
                 continue
             if source.kind == "image":
-                has_gaps = layout.no_data or layout.dtype.startswith("float")
-                mean = self.statistics[key].mean if has_gaps else None
-                decoded[key] = decode_image(source, layout, parts, self.bands[key], mean)
+                found = self.statistics[key] if layout.no_data or layout.dtype.startswith("float") else None
+                gaps = found is not None and min(found.count) < found.samples * math.prod(layout.shape)
+                mean = found.mean if found else None
+                decoded[key] = decode_image(source, layout, parts, self.bands[key], mean, gaps=gaps)
             else:
                 (indices,) = parts.values()
                 is_target = key in self.targets

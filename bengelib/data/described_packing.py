@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from bengelib.data.description import Description
 from bengelib.data.file_patterns import PACK
-from bengelib.data.manifest import digest
+from bengelib.data.manifest import digest, write_rows
 from bengelib.data.stores import (
     BATCH,
     SCHEMA,
@@ -130,7 +130,7 @@ def _write_pack(description: Description, table: pd.DataFrame, folder: Path, on_
         for name, entry in arrays.items():  # sparse files
             np.lib.format.open_memmap(partial / f"{name}.npy", "w+", dtype=entry["dtype"], shape=tuple(entry["shape"]))
         write_json(partial / "done.json", {"rows": 0, "skipped": {}})
-    done = _write_arrays(files, partial, list(arrays), on_error, progress)
+    done = _write_arrays(files, partial, arrays, on_error, progress)
     write_json(
         partial / "manifest.json",
         {
@@ -153,22 +153,22 @@ def _write_pack(description: Description, table: pd.DataFrame, folder: Path, on_
 
 
 def _write_arrays(
-    files: FileStore, partial: Path, names: Sequence[str], on_error: str, progress: bool
+    files: FileStore, partial: Path, arrays: Mapping[str, dict[str, Any]], on_error: str, progress: bool
 ) -> dict[str, Any]:
     """Write the samples that are not yet there; the journal."""
     journal: dict[str, Any] = read_json(partial / "done.json")
-    arrays = {name: np.lib.format.open_memmap(partial / f"{name}.npy", "r+") for name in names}
     count = len(files.samples)
     with tqdm(total=count, initial=journal["rows"], desc="packing", unit="sample", disable=not progress) as bar:
         for start in range(journal["rows"], count, BATCH):
             rows = np.arange(start, min(start + BATCH, count))
-            for key in files.layouts:
+            for key, layout in files.layouts.items():
                 good, read, bad = files.read_good(key, rows, on_error)
                 journal["skipped"].setdefault(key, {}).update(bad)
-                for name, values in read.items():
-                    arrays[name][good] = values
-            for array in arrays.values():
-                array.flush()
+                for name in layout.arrays:
+                    part = np.zeros((len(rows), *arrays[name]["shape"][1:]), arrays[name]["dtype"])
+                    if read:
+                        part[good - start] = read[name]
+                    write_rows(partial / f"{name}.npy", start, part)
             journal["rows"] = int(rows[-1]) + 1
             write_json(partial / "done.json", journal)
             bar.update(len(rows))

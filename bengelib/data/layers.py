@@ -79,6 +79,10 @@ class Layout:
         """Shape of the array that has the band at a place."""
         return next(shape for places, shape in self.arrays.values() if place in places)
 
+    def empty(self, name: str) -> np.ndarray:
+        """An array of no sample."""
+        return np.empty((0, *self.arrays[name][1]), self.dtype)
+
     def scales(self, source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Scale and offset of each band, by the description or, where it has neither, by the tags; empty for 1 and 0.
 

@@ -315,6 +315,18 @@ def map_array(path: Path) -> np.ndarray:
         return np.asarray(np.load(path))
 
 
+def write_rows(path: Path, start: int, part: np.ndarray) -> None:
+    """Write rows to a `.npy` file in place.
+
+    Plain writes rather than a memory map: a full disk is an error here, and the end of the process there.
+    """
+    with path.open("r+b") as file:
+        np.lib.format.read_magic(file)
+        np.lib.format.read_array_header_1_0(file)
+        file.seek(start * part[0].nbytes, os.SEEK_CUR)
+        file.write(part.data)
+
+
 def digest(data: bytes | np.ndarray) -> str:
     """BLAKE2b of the bytes, 128 bits, in hexadecimal."""
     plain = data if isinstance(data, bytes) else np.ascontiguousarray(data).data.cast("B")

@@ -37,6 +37,7 @@ from bengelib.data.manifest import (
     reason_stale,
     stat_patch,
     table_sources,
+    write_rows,
 )
 from bengelib.data.plausible import check_together
 from bengelib.data.rasters import RASTER_KEYS, read_patch, tree_folders
@@ -325,21 +326,9 @@ def _write_chunk(partial: Path, chunk: _Chunk, modality_folders: Mapping[str, Pa
             for name, pixels in stored.items():
                 values[name][place] = as_packed(name, pixels)
     for name, part in (*values.items(), ("sources", sources)):
-        _write_rows(partial / f"{name}.npy", chunk.start, part)
+        write_rows(partial / f"{name}.npy", chunk.start, part)
     digests = {name: digest(part) for name, part in values.items()}
     return {"chunk": chunk.number, "arrays": digests, "sources": digest(sources), "skipped": skipped}
-
-
-def _write_rows(path: Path, start: int, part: np.ndarray) -> None:
-    """Write rows to a `.npy` file in place.
-
-    Plain writes rather than a memory map: a full disk is an error here, and the end of the process there.
-    """
-    with path.open("r+b") as file:
-        np.lib.format.read_magic(file)
-        np.lib.format.read_array_header_1_0(file)
-        file.seek(start * part[0].nbytes, os.SEEK_CUR)
-        file.write(part.data)
 
 
 def _still_good(

@@ -33,6 +33,8 @@ from bengelib.data.statistics import Statistics, measure
 from bengelib.errors import ChecksumError, MissingModalityError, RasterError
 from bengelib.files import discard, put_in_place
 
+Wanted = Mapping[str, list[int] | None]
+"""Names of arrays, each with the places of the bands that are to be read; None for all of them."""
 SCHEMA = "described-1"
 CACHE = "dataset.statistics.json"
 BATCH = 64
@@ -82,22 +84,18 @@ class FileStore:
             raise damaged[0]
         raise MissingModalityError(f"no sample of {self.description.path} has files of {source.key}: {missing}")
 
-    def read(
-        self, key: str, rows: np.ndarray, wanted: Mapping[str, Sequence[int]] | None = None
-    ) -> dict[str, np.ndarray]:
-        """The arrays of an image or map of some samples, stacked, of each the places that are wanted.
+    def read(self, key: str, rows: np.ndarray, wanted: Wanted | None = None) -> dict[str, np.ndarray]:
+        """The arrays of an image or map of some samples, stacked: all of them, or those that are wanted.
 
         Raises:
             MissingModalityError: a file of an input is not there. Without the file of a target its label is unknown.
             RasterError: a file is damaged, or differs from the others.
         """
         read = [self._sample(key, row) for row in rows.tolist()]
-        stacked = {}
-        for name, (_, shape) in self.layouts[key].arrays.items():
-            if wanted and name not in wanted:
-                continue
-            array = np.stack([each[name] for each in read]) if read else np.empty((0, *shape), self.layouts[key].dtype)
-            stacked[name] = array[:, list(wanted[name])] if wanted else array
+        layout, stacked = self.layouts[key], {}
+        for name, places in (wanted or dict.fromkeys(layout.arrays)).items():
+            array = np.stack([each[name] for each in read]) if read else layout.empty(name)
+            stacked[name] = array if places is None else array[:, places]
         return stacked
 
     def _sample(self, key: str, row: int) -> dict[str, np.ndarray]:
@@ -223,24 +221,18 @@ class PackStore(FileStore):
         """What is pickled: everything but the open arrays."""
         return {**self.__dict__, "_arrays": {}}
 
-    def read(
-        self, key: str, rows: np.ndarray, wanted: Mapping[str, Sequence[int]] | None = None
-    ) -> dict[str, np.ndarray]:
-        """The arrays of an image or map of some samples, of each the places that are wanted.
+    def read(self, key: str, rows: np.ndarray, wanted: Wanted | None = None) -> dict[str, np.ndarray]:
+        """The arrays of an image or map of some samples: all of them, or those that are wanted.
 
         Raises:
             ChecksumError: an array is damaged.
         """
         read = {}
-        for name in self.layouts[key].arrays:
-            if wanted and name not in wanted:
-                continue
+        for name, places in (wanted or dict.fromkeys(self.layouts[key].arrays)).items():
             if name not in self._arrays:
                 self._arrays[name] = self._open(name)
             array = self._arrays[name]
-            places = list(wanted[name]) if wanted else []
-            whole = not wanted or places == list(range(array.shape[1]))
-            read[name] = array[rows] if whole else array[rows[:, None], places]
+            read[name] = array[rows] if places is None else array[rows[:, None], places]
         return read
 
     def _open(self, name: str) -> np.ndarray:

@@ -1,3 +1,4 @@
+import pickle
 import shutil
 import warnings
 from pathlib import Path
@@ -236,10 +237,22 @@ def test_statistics_are_of_what_the_samples_hold(tmp_path):
 
 
 @pytest.mark.parametrize("is_packed", [False, True])
-def test_spawned_workers_read_the_same(tmp_path, is_packed):
+def test_a_copy_in_another_process_reads_the_same(tmp_path, is_packed):
     root = write_rich(tmp_path, 4)
     if is_packed:
         pack(root)
+    data = DescribedDataset(root, progress=False)
+    sample = data[2]
+    copy = pickle.loads(pickle.dumps(data))
+    assert type(copy.store) is (PackStore if is_packed else FileStore) and not vars(copy.store).get("_arrays")
+    equal(copy[2], sample)
+    assert copy.inputs == data.inputs
+
+
+@pytest.mark.slow
+def test_spawned_workers_read_the_same(tmp_path):
+    root = write_rich(tmp_path, 4)
+    pack(root)
     data = DescribedDataset(root, progress=False)
     loader = DataLoader(data, batch_size=2, num_workers=1, multiprocessing_context="spawn", collate_fn=data.collate)
     for batch, indices in zip(loader, ([0, 1], [2, 3]), strict=True):
@@ -342,3 +355,89 @@ def test_statistics_are_not_measured_where_nothing_needs_them(tmp_path, monkeypa
     root = write_crops(tmp_path, 4)
     monkeypatch.setattr(FileStore, "statistics", None)
     assert DescribedDataset(root)[0]["s2"].shape == (4, SIDE, SIDE)
+
+
+BIGEARTHNET = """
+[samples]
+table = "metadata.parquet"
+id = "patch_id"
+split = "split"
+
+[modalities.s2]
+kind = "image"
+files = "BigEarthNet-S2/*/{patch_id}/{patch_id}_{band}.tif"
+bands = ["B01", "B02", "B8A"]
+scale = 0.0001
+unit = "reflectance"
+
+[modalities.s1]
+kind = "image"
+files = "BigEarthNet-S1/*/{s1_name}/{s1_name}_{band}.tif"
+bands = ["VV", "VH"]
+unit = "dB"
+
+[targets.labels]
+kind = "labels"
+column = "labels"
+classes = ["Arable land", "Pastures", "Inland waters"]
+
+[targets.corine]
+kind = "map"
+files = "Reference_Maps/*/{patch_id}/{patch_id}_reference_map.tif"
+classes = { 211 = "Arable land", 231 = "Pastures", 512 = "Inland waters" }
+"""
+
+
+def write_bigearthnet(root: Path, table: str) -> Path:
+    """Three patches of two tiles in the folders of BigEarthNet v2 (reBEN, arXiv:2407.03653), and their metadata."""
+    import pandas as pd
+
+    write_toml(root, BIGEARTHNET.replace("metadata.parquet", table))
+    rng = np.random.default_rng(1)
+    rows = []
+    for n, side in enumerate(("train", "validation", "test")):
+        tile = f"S2A_MSIL2A_20170613T101031_N9999_R022_T33UU{'PQ'[n % 2]}"
+        orbit = f"S1A_IW_GRDH_1SDV_2017061{n}T165043"
+        patch, radar = f"{tile}_{n}_43", f"{orbit}_33UUP_{n}_48"
+        for band, size in (("B01", 2), ("B02", 12), ("B8A", 6)):
+            pixels = rng.integers(1, 5000, (size, size)).astype(np.uint16)
+            write_tif(root / "BigEarthNet-S2" / tile / patch / f"{patch}_{band}.tif", pixels, nodata=0)
+        for band in ("VV", "VH"):
+            pixels = rng.normal(-12, 3, (12, 12)).astype(np.float32)
+            write_tif(root / "BigEarthNet-S1" / orbit / radar / f"{radar}_{band}.tif", pixels)
+        codes = np.full((12, 12), (211, 231, 512)[n], np.uint16)
+        codes[0] = 0
+        write_tif(root / "Reference_Maps" / tile / patch / f"{patch}_reference_map.tif", codes, nodata=0)
+        labels = [["Pastures", "Arable land"], ["Pastures"], ["Inland waters"]][n]
+        old = f"S2A_MSIL2A_20170613T101031_{n}_43"
+        columns = {"patch_id": patch, "labels": labels, "split": side, "country": "Austria", "s1_name": radar}
+        rows.append({**columns, "s2v1_name": old, "contains_seasonal_snow": False})
+    frame = pd.DataFrame(rows)
+    if table.endswith(".csv"):
+        frame.to_csv(root / table, index=False)
+    else:
+        pytest.importorskip("pyarrow")
+        frame.to_parquet(root / table)
+    return root
+
+
+@pytest.mark.parametrize("table", ["metadata.csv", "metadata.parquet"])
+def test_bigearthnet_v2_with_its_metadata(tmp_path, table):
+    root = write_bigearthnet(tmp_path, table)
+    data = DescribedDataset(root, progress=False)
+    assert [len(DescribedDataset(root, side, progress=False)) for side in ("train", "val", "test")] == [1, 1, 1]
+    np.testing.assert_array_equal(data.table("labels"), [[1, 1, 0], [0, 1, 0], [0, 0, 1]])
+    sample = data[2]
+    assert sample["s2"].shape == (3, 12, 12) and sample["s1"].shape == (2, 12, 12)
+    assert (sample["corine"][0] == 255).all() and (sample["corine"][1:] == 2).all()
+    assert not data.account.concerns()
+    before = [data[n] for n in range(3)]
+    pack(root)
+    packed = DescribedDataset(root, progress=False)
+    for n in range(3):
+        equal(packed[n], before[n])
+    # the names of version 1, by which other tables know the patches
+    rewrite(root, 'id = "patch_id"', 'id = "s2v1_name"')
+    joined = DescribedDataset(root, progress=False)
+    assert joined.patch_ids == [f"S2A_MSIL2A_20170613T101031_{n}_43" for n in range(3)]
+    equal({**joined[1], "patch_id": before[1]["patch_id"]}, before[1])

@@ -15,7 +15,10 @@ from bengelib.errors import DescriptionError, MissingModalityError
 from tests.described_folders import rewrite, write_toml
 
 REAL = Path(__file__).parents[3] / "shared" / "real-eo"
-pytestmark = pytest.mark.skipif(not REAL.is_dir(), reason="the real imagery is not beside this checkout")
+pytestmark = [
+    pytest.mark.skipif(not REAL.is_dir(), reason="the real imagery is not beside this checkout"),
+    pytest.mark.filterwarnings("ignore:.*are of no sample of samples.csv:bengelib.errors.DataWarning"),
+]
 
 
 def describe(root: Path, folder: str, toml: str, table: list[dict[str, str]] | None = None) -> Path:
