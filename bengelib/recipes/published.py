@@ -5,6 +5,7 @@ them; what is no weight is never run.
 """
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -148,14 +149,12 @@ def read_weights(path: Path) -> dict[str, Any]:
     return content
 
 
-class _Nothing(dict):
-    """Takes the place of anything in a file that is no weight."""
+class _Nothing:
+    """Takes the place of anything in a file that is no weight; what is made of it is empty."""
 
-    def __init__(self, *_: Any, **__: Any) -> None:
-        super().__init__()
-
-    def __setstate__(self, state: Any) -> None:
-        """Forget it."""
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        """A dict of the one kind that torch lets a file fill and give attributes."""
+        return OrderedDict()
 
 
 def find_resnets(content: Mapping[str, Any], path: Path, kind: str | None) -> list[Weights]:

@@ -234,10 +234,10 @@ def test_radar_in_linear_power(tmp_path):
 def test_fill_values_that_the_file_does_not_name(tmp_path):
     height = np.full((1, 60, 84), 300, np.int16)
     height[0, 0, :5] = -32768
-    refused(write_scene(tmp_path / "a.tif", height, None), r"a\.tif .*outside -500 to 9000 m", {"dem": DEM})
-    with opened(write_scene(tmp_path / "b.tif", height, None, nodata=-32768), {"dem": DEM}) as scene:
+    refused({"dem": write_scene(tmp_path / "a.tif", height, None)}, r"a\.tif .*outside -500 to 9000 m", {"dem": DEM})
+    with opened(write_scene(tmp_path / "b_dem.tif", height, None, nodata=-32768), {"dem": DEM}) as scene:
         assert (~scene.read(0, 0, 60, 84)[1]).sum() == 5
-    flat = write_scene(tmp_path / "c.tif", np.zeros_like(height), None)
+    flat = write_scene(tmp_path / "c.tif", np.zeros_like(height), ("elevation",))
     opened(flat, {"dem": DEM}).close()  # the sea is 0 m high
 
 
