@@ -114,29 +114,27 @@ def find_bands(
             raise BandError(f"{len(given)} names of bands {tuple(given)}; the files have {total} bands: name each")
         rest = iter(given)
         names = [[next(rest) for _ in each] for each in names]
-    found: dict[str, list[tuple[int, int]]] = {}
+    unnamed = [] if given is not None else [number for number, file in enumerate(files) if not any(file.descriptions)]
     images = [key for key, modality in inputs.items() if modality.kind == "image"]
-    for key, modality in inputs.items():
-        bands = modality.bands if modality.kind == "image" else ()
-        if (number := _unnamed(key, images, keys, names, len(bands))) is not None:
-            warnings.warn(
-                f"the {len(bands)} bands of {files[number].name} have no names; they are taken for {bands}, in this "
-                "order. Name them with --bands if that is not so",
-                DataWarning,
-                stacklevel=4,
-            )
-            found[key] = [(number, index) for index in range(1, len(bands) + 1)]
-            continue
-        for band in bands:
-            wanted = (band, key) if len(bands) == 1 else (band,)  # the elevation of a file may be called `dem`
-            hits: list[tuple[int, int]] = []
-            for number, (stated, listed) in enumerate(zip(keys, names, strict=True)):
-                if stated == band or (stated == key and len(bands) == 1):
-                    hits += [(number, 1)] if len(listed) == 1 else _places(number, listed, wanted)
-                elif stated in (None, key):
-                    hits += _places(number, listed, wanted)
-            if len(hits) != 1:
-                what = "no file has it" if not hits else "it is there more than once"
+    found = {}
+    for key in images:
+        bands = inputs[key].bands
+        hits = [_hits(key, band, len(bands) == 1, keys, names) for band in bands]
+        if not any(hits):
+            possible = [
+                number for number in unnamed if keys[number] == key or (keys[number] is None and len(images) == 1)
+            ]
+            if len(possible) == 1 and files[possible[0]].count == len(bands):
+                hits = [[(possible[0], index)] for index in range(1, len(bands) + 1)]
+                warnings.warn(
+                    f"the bands of {files[possible[0]].name} have no names; they are taken for {bands}, in this order. "
+                    "Name them with --bands if that is not so",
+                    DataWarning,
+                    stacklevel=4,
+                )
+        for band, hit in zip(bands, hits, strict=True):
+            if len(hit) != 1:
+                what = "no file has it" if not hit else "it is there more than once"
                 have = [
                     f"{os.path.basename(file.name)}: {', '.join(name or 'unnamed' for name in listed)}"
                     for file, listed in zip(files, names, strict=True)
@@ -147,19 +145,22 @@ def find_bands(
                     f"{key}=FILE, or {band}=FILE for a file of one band. Scenes side by side are mapped one by one, or "
                     "merged first (gdalbuildvrt)."
                 )
-            found.setdefault(key, []).extend(hits)
+        found[key] = [place for hit in hits for place in hit]
     return found
 
 
-def _unnamed(
-    key: str, images: Sequence[str], keys: Sequence[str | None], names: Sequence[Sequence[str]], count: int
-) -> int | None:
-    """The one file that is said to be a modality, or can be nothing else, and has as many bands, none with a name."""
-    for stated in (key, None) if len(images) == 1 else (key,):
-        numbers = [number for number, each in enumerate(keys) if each == stated]
-        if len(numbers) == 1 and len(names[numbers[0]]) == count > 1 and not any(names[numbers[0]]):
-            return numbers[0]
-    return None
+def _hits(
+    key: str, band: str, is_only: bool, keys: Sequence[str | None], names: Sequence[Sequence[str]]
+) -> list[tuple[int, int]]:
+    """Where a band of a modality is, by what is said of the files and by the names of their bands."""
+    wanted = (band, key) if is_only else (band,)  # the elevation of a file may be called `dem`
+    hits = []
+    for number, (stated, listed) in enumerate(zip(keys, names, strict=True)):
+        if len(listed) == 1 and (stated == band or (stated == key and is_only)):
+            hits.append((number, 1))
+        elif stated in (None, key, band):
+            hits += _places(number, listed, wanted)
+    return hits
 
 
 def _names_of(file: Any) -> list[str]:

@@ -1,7 +1,6 @@
 """Pictures of maps of classes that lie in GeoTIFFs of any size."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rasterio
@@ -34,18 +33,18 @@ def plot_scene_map(path: str | Path, pixels: int = 800, note: str = "") -> Figur
             values = raster.read(1, out_shape=shape, resampling=Resampling.nearest)
             names = {int(name[6:]): text for name, text in raster.tags(1).items() if name.startswith("CLASS_")}
             palette = raster.colormap(1)
-            bounds, unit = raster.bounds, _unit_of(raster.crs)
+            bounds, crs = raster.bounds, raster.crs
             target, no_data = raster.descriptions[0] or "class", raster.nodata
     except (rasterio.errors.RasterioError, ValueError) as error:
         raise RasterError(f"{path} is no map of classes with a colour table ({error})") from error
     colours = np.array([palette.get(value, (0, 0, 0, 0)) for value in range(256)], dtype=np.uint8)
     figure, axes = subplots(figsize=(8.4, 6.0))
-    metres = unit in ("metre", "m")
-    scale = 1000 if metres else 1
+    metres = bool(crs) and crs.is_projected and crs.linear_units in ("metre", "m")
+    scale, unit = (1000, "km") if metres else (1, "degrees" if crs and crs.is_geographic else "units of the grid")
     extent = (0, (bounds.right - bounds.left) / scale, 0, (bounds.top - bounds.bottom) / scale)
     axes.imshow(colours[values], extent=extent, interpolation="nearest")
-    axes.set_xlabel("km to the east" if metres else f"east ({unit or 'units of the grid'})")
-    axes.set_ylabel("km to the north" if metres else f"north ({unit or 'units of the grid'})")
+    axes.set_xlabel(f"{unit} to the east")
+    axes.set_ylabel(f"{unit} to the north")
     axes.set_title(target.replace("_", " "))
     counts = np.bincount(values[values != no_data] if no_data is not None else values.ravel(), minlength=256)
     there = [value for value in np.argsort(-counts, kind="stable").tolist() if counts[value]]
@@ -60,10 +59,3 @@ def plot_scene_map(path: str | Path, pixels: int = 800, note: str = "") -> Figur
     if handles:
         figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
     return noted(figure, note)
-
-
-def _unit_of(crs: Any) -> str:
-    """The unit of a grid's coordinates; empty where there is no coordinate system."""
-    if not crs:
-        return ""
-    return "degrees" if crs.is_geographic else str(crs.linear_units)

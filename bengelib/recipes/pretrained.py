@@ -5,6 +5,7 @@ the encoder normalises those bands as the weights are used to. Facts and files o
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,23 +83,23 @@ def load_pretrained(
         raise ArgumentError(f"unknown kind {kind!r} of weights; choose from {list(PUBLISHED)}")
     check_hash(path, sha256)
     found = find_resnets(read_weights(path), path, kind)
-    taken: dict[str, tuple[str, ...]] = {}
-    fits = [(resnet, _best(resnet, found)) for resnet in resnets]
-    for resnet, weights in fits:
+    plans = []
+    for resnet in resnets:
+        weights = max(found, key=partial(_known, resnet))
         if not _known(resnet, weights) and weights.facts.unit:
             continue  # radar has nothing of weights for optical bands
         _check_units(resnet, weights)
-        state = _fitting(weights.state, resnet, path)
-        state["conv1.weight"] = adapt_filters(
-            weights.state["conv1.weight"], weights.facts.bands, [band for _, band in resnet.channels]
-        )
+        plans.append((resnet, weights, _fitting(weights.state, resnet, path)))
+    taken: dict[str, tuple[str, ...]] = {}
+    for resnet, weights, state in plans:
+        names, bands = [band for _, band in resnet.channels], weights.facts.bands
+        state["conv1.weight"] = adapt_filters(weights.state["conv1.weight"], bands, names)
         resnet.layers.load_state_dict({**resnet.layers.state_dict(), **state})
         if resnet.trunk is not None:
             _load_trunk(resnet, weights.state)
         _normalise(resnet, weights.facts)
-        for key in dict.fromkeys(key for key, _ in resnet.channels):
-            bands = [band for other, band in resnet.channels if other == key]
-            taken[key] = tuple(band for band in bands if _place(band, weights.facts.bands) is not None)
+        for key, band in resnet.channels:
+            taken[key] = (*taken.get(key, ()), *([band] if _place(band, bands) is not None else []))
     if not taken:
         raise BandError(
             f"the encoder reads {[band for resnet in resnets for _, band in resnet.channels]}, and {source} knows "
@@ -228,12 +229,8 @@ def _load_trunk(resnet: _Slot, state: Mapping[str, Tensor]) -> None:
         resnet.trunk.load_state_dict({**resnet.trunk.state_dict(), **trunk})
 
 
-def _best(resnet: _Slot, found: Sequence[Weights]) -> Weights:
-    """The weights that know the most channels of a ResNet."""
-    return max(found, key=lambda weights: _known(resnet, weights))
-
-
 def _known(resnet: _Slot, weights: Weights) -> int:
+    """How many channels of a ResNet some weights know."""
     return sum(_place(band, weights.facts.bands) is not None for _, band in resnet.channels)
 
 

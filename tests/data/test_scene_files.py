@@ -88,7 +88,7 @@ def test_a_file_a_modality(tmp_path, pixels):
 
 def test_bands_without_names_are_taken_in_order_with_a_warning_where_nothing_else_is_meant(tmp_path, pixels):
     path = write_scene(tmp_path / "a.tif", pixels, None)
-    with pytest.warns(DataWarning, match=r"3 bands of .*a\.tif have no names.*B02.*--bands"):
+    with pytest.warns(DataWarning, match=r"the bands of .*a\.tif have no names.*B02.*--bands"):
         found = read(path, {"s2": S2})
     np.testing.assert_allclose(found["s2"], optical(pixels), rtol=1e-6)
     radar = write_scene(tmp_path / "b.tif", decibels(), ("VV", "VH"))
@@ -96,6 +96,9 @@ def test_bands_without_names_are_taken_in_order_with_a_warning_where_nothing_els
         read({"s2": path, "radar": radar}, {"s2": S2, "radar": RADAR})
     with pytest.raises(BandError, match="no file has it"):  # which of the two sensors is not guessed
         read([path, radar], {"s2": S2, "radar": RADAR})
+    single = write_scene(tmp_path / "height.tif", np.full((1, HEIGHT, WIDTH), 300, np.int16), None)
+    with pytest.warns(DataWarning, match="have no names"):
+        read(single, {"dem": DEM})
     more = write_scene(tmp_path / "c.tif", reflectances(HEIGHT, WIDTH, 4), None)
     with pytest.raises(BandError, match=r"unnamed, unnamed, unnamed, unnamed"):
         read(more, {"s2": S2})
