@@ -1,4 +1,4 @@
-"""The command line: `python -m bengelib simulate|fetch|pack|methods|pretrain|probe|predict|bench`, each with `--help`."""
+"""The command line: `python -m bengelib COMMAND`; `--help` lists the commands, and says how to use each."""
 
 import argparse
 import io
@@ -148,7 +148,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train a network on labels, and print its scores with their intervals")
     _add_root(command)
     command.add_argument("--target", nargs="+", required=True, help="what to predict; several are learnt together")
-    command.add_argument("--modalities", nargs="+", help="what the network reads (default: all; of ben-ge s2 s1)")
+    command.add_argument(
+        "--modalities", nargs="+", help="what the network reads (default: all but lonlat; of ben-ge s2 s1)"
+    )
     command.add_argument("--out", type=_path, required=True, help="model to write, such as model.safetensors")
     command.add_argument(
         "--fusion", choices=FUSIONS, default="early", help="how modalities are joined (default: early)"
@@ -208,7 +210,8 @@ def _add_data(command: argparse.ArgumentParser) -> None:
         "--modalities", nargs="+", help="with --root: what the encoder reads (default: all images; of ben-ge s2 s1)"
     )
     command.add_argument(
-        "--target", help="with --root: what is predicted; of ben-ge climate_zone, land_cover_top or corine"
+        "--target",
+        help="with --root: what the probe predicts; of ben-ge climate_zone, land_cover_top or corine",
     )
     command.add_argument("--precision", choices=PRECISIONS, default="auto")
     command.add_argument("--skip", action="store_true", help="leave broken images out instead of stopping")
@@ -277,7 +280,7 @@ def _pretrain(options: argparse.Namespace) -> None:
     settings = Pretraining(batch_size=options.batch, **{name: getattr(options, name) for name in names})
     others: dict[str, Any] = _of_benge(options)
     if options.root is not None and options.view is not None:
-        raise ValueError("--view is for --images; views of --root have --size pixels, cut from patches of 120")
+        raise ValueError("--view is for --images; views of --root have --size pixels, fewer where images are small")
     if options.images is not None:
         pretrain_images(options.images, options.out, settings, **others)
     else:
@@ -287,6 +290,7 @@ def _pretrain(options: argparse.Namespace) -> None:
 
 def _probe(options: argparse.Namespace) -> None:
     from bengelib.cli.commands import (
+        check_figure,
         check_writable,
         draw_rows,
         probe_dataset,
@@ -304,7 +308,7 @@ def _probe(options: argparse.Namespace) -> None:
     others |= {"fractions": options.fractions, "precision": options.precision}
     others["after_each"] = partial(write_rows, options.out)
     if options.figure is not None:
-        check_writable(options.figure)
+        check_figure(options.figure)
     if options.images is not None:
         rows = probe_images(options.checkpoint, options.images, **others)
     else:
