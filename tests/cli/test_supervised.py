@@ -56,7 +56,9 @@ def tree(tmp_path_factory):
 
 def write_thirteen_bands(root, patches: int = 8, side: int = 24, classes: int = 3):
     """Chips of simulated patches as GeoTIFFs of 13 bands in the order of EuroSAT, in folders of their land cover."""
-    data = BENGE(simulate(root.parent / "sim", patches, progress=False), None, ("s2",), ("land_cover",))
+    data = BENGE(
+        simulate(root.parent / "sim", patches, sampling="natural", progress=False), None, ("s2",), ("land_cover",)
+    )
     chips: dict[int, list[np.ndarray]] = {}
     for sample in data:
         numbers = (sample["s2"].numpy() * 10_000).clip(0).round().astype(np.uint16)
