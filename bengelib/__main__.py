@@ -157,7 +157,9 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train a network on labels, and print its scores with their intervals")
     _add_root(command)
     command.add_argument("--target", nargs="+", required=True, help="what to predict; several are learnt together")
-    command.add_argument("--modalities", nargs="+", help="what the network reads (default: all; of ben-ge s2 s1)")
+    command.add_argument(
+        "--modalities", nargs="+", help="what the network reads (default: all but lonlat; of ben-ge s2 s1)"
+    )
     command.add_argument("--out", type=_path, required=True, help="model to write, such as model.safetensors")
     command.add_argument(
         "--fusion", choices=FUSIONS, default="early", help="how modalities are joined (default: early)"
@@ -234,7 +236,8 @@ def _add_data(command: argparse.ArgumentParser) -> None:
         "--modalities", nargs="+", help="with --root: what the encoder reads (default: all images; of ben-ge s2 s1)"
     )
     command.add_argument(
-        "--target", help="with --root: what is predicted; of ben-ge climate_zone, land_cover_top or corine"
+        "--target",
+        help="with --root: what the probe predicts; of ben-ge climate_zone, land_cover_top or corine",
     )
     command.add_argument("--precision", choices=PRECISIONS, default="auto")
     command.add_argument("--skip", action="store_true", help="leave broken images out instead of stopping")
@@ -307,7 +310,7 @@ def _pretrain(options: argparse.Namespace) -> None:
     settings = Pretraining(batch_size=options.batch, **{name: getattr(options, name) for name in names})
     others: dict[str, Any] = _of_benge(options)
     if options.root is not None and options.view is not None:
-        raise ValueError("--view is for --images; views of --root have --size pixels, cut from patches of 120")
+        raise ValueError("--view is for --images; views of --root have --size pixels, fewer where images are small")
     make_accelerator(options.precision)  # join the other processes, if there are any
     checkpoints = checkpoint_folder(options.out, options.resume)
     others |= {"checkpoint": checkpoints, "checkpoint_every": options.checkpoint_every, "log": options.log}
@@ -322,6 +325,7 @@ def _pretrain(options: argparse.Namespace) -> None:
 
 def _probe(options: argparse.Namespace) -> None:
     from bengelib.cli.commands import (
+        check_figure,
         check_writable,
         draw_rows,
         probe_dataset,
@@ -339,7 +343,7 @@ def _probe(options: argparse.Namespace) -> None:
     others |= {"fractions": options.fractions, "precision": options.precision}
     others["after_each"] = partial(write_rows, options.out)
     if options.figure is not None:
-        check_writable(options.figure)
+        check_figure(options.figure)
     if options.images is not None:
         rows = probe_images(options.checkpoint, options.images, **others)
     else:

@@ -25,6 +25,8 @@ TESTED_ELSEWHERE = {
     "data/batches": "test_engine.py",
     "data/csv_text": "data/test_tables.py",
     "data/decode": "test_transforms.py",
+    "data/guess": "data/test_describe.py",
+    "data/guess_layout": "data/test_describe.py",
     "data/labelled": "test_probe.py",
     "data/patches": "data/test_dataset.py",
     "data/transfer": "data/test_download.py",

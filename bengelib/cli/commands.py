@@ -27,7 +27,7 @@ from bengelib.data.image_listing import class_of, hold_out, list_images, picture
 from bengelib.data.images import ImageFolder
 from bengelib.data.loading import load, prepare
 from bengelib.engine import History, seed_everything
-from bengelib.errors import BandError, CheckpointError, DataWarning
+from bengelib.errors import ArgumentError, BandError, CheckpointError, DataWarning
 from bengelib.files import absolute, put_in_place
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network
@@ -46,6 +46,7 @@ from bengelib.recipes.pretraining import (
     side_by_side,
     strong_views,
 )
+from bengelib.recipes.supervised import check_sizes
 
 HELD_OUT = 0.2
 
@@ -139,6 +140,7 @@ def pretrain_dataset(
             classes.
         MissingModalityError: no place is seen on two dates, for `"seco"`.
         CheckpointError: `out` cannot be written.
+        DescriptionError: images of different sizes.
         BengeError: whatever `load` finds wrong.
     """
     settings = settings or Pretraining()
@@ -151,6 +153,7 @@ def pretrain_dataset(
     besides = tuple(key for key in facts.needs if key == "lonlat")
     open_ = partial(_open, root, modalities, besides, settings.fold, on_error, progress)
     data, held = open_("train"), open_("test")
+    check_sizes(data, "early")
     seed_everything(settings.seed)
     encoder = build_encoder(data.inputs, settings.method, settings.depth, settings.width)
     views = strong_views(_view_size(settings, data.inputs), data.inputs)
@@ -339,12 +342,30 @@ def draw_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     """Draw rows of `label_efficiency`: the score against the share of labelled samples, one line a way of training."""
     from bengelib.plot.results import plot_curves
 
-    score = "accuracy" if "accuracy" in rows[0] else "mean average precision"
+    path, score = Path(path), "accuracy" if "accuracy" in rows[0] else "mean average precision"
     figure = plot_curves(
         curves(rows), "share of the training samples with a label", f"{score} on held-out samples, band: 95 %", log=True
     )
-    if figure is not None:
-        figure.savefig(path)
+    if figure is None:
+        return
+    beside = path.with_name(f".{path.name}.part")
+    figure.savefig(beside, format=path.suffix[1:])
+    put_in_place(beside, path)
+
+
+def check_figure(path: str | Path) -> None:
+    """Refuse a figure that could not be written after long work.
+
+    Raises:
+        CheckpointError: see `check_writable`.
+        ArgumentError: a suffix of no kind of picture.
+    """
+    from matplotlib.figure import Figure
+
+    known = Figure().canvas.get_supported_filetypes()
+    if Path(path).suffix[1:].lower() not in known:
+        raise ArgumentError(f"{path} is no name of a picture; end it in one of .{', .'.join(known)}")
+    check_writable(path)
 
 
 def _finite(value: Any) -> Any:

@@ -1,24 +1,26 @@
 """The commands `describe`, `train` and `evaluate`: from a folder to a model with scores."""
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bengelib.cli.commands import check_writable
 from bengelib.data.describe import describe
-from bengelib.data.loading import load
-from bengelib.errors import BandError
+from bengelib.data.description import FILE_NAME, is_described, read_description
+from bengelib.data.loading import load, prepare
+from bengelib.errors import BandError, DataWarning, SplitError
 from bengelib.intervals import Interval
-from bengelib.recipes.supervised import Training, load_model, save_model, saved_targets, scores, train
+from bengelib.modalities import Target
+from bengelib.recipes.supervised import Training, check_data, check_labels, load_model, save_model, scores, train
 
 
 def run_describe(options: argparse.Namespace) -> None:
     """Write a first `dataset.toml` and print what was guessed."""
     guess = describe(options.root, overwrite=options.overwrite)
-    print(Path(options.root) / "dataset.toml")
-    for sentence in guess.said:
+    print(Path(options.root) / FILE_NAME)
+    for sentence in guess.guessed:
         print(f"  {sentence}")
     for problem in guess.problems:
         print(f"TO DECIDE: {problem}")
@@ -28,8 +30,7 @@ def run_train(options: argparse.Namespace) -> None:
     """Train a network, write it, and print its scores on the test side."""
     names = ("fusion", "depth", "width", "epochs", "lr", "crop", "modality_dropout", "seed", "precision")
     settings = Training(batch_size=options.batch, **{name: getattr(options, name) for name in names})
-    check_writable(options.out)
-    found = train_on(
+    found, targets = train_on(
         options.root,
         options.target,
         options.out,
@@ -40,16 +41,17 @@ def run_train(options: argparse.Namespace) -> None:
         fold=options.fold,
         on_error="skip" if options.skip else "raise",
     )
-    print_scores(found)
+    print_scores(found, targets)
     print(options.out)
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
     """Print the scores of a model of `train` on the test side of its split."""
     network, config = load_model(options.checkpoint)
-    config["targets"] = list(saved_targets(config))
     test = _open(options.root, "test", config, "skip" if options.skip else "raise")
-    print_scores(scores(network, test, precision=options.precision, batch_size=options.batch))
+    check_data(network, config, test)
+    found = scores(network, test, precision=options.precision, batch_size=options.batch)
+    print_scores(found, test.outputs)
 
 
 def train_on(
@@ -64,7 +66,7 @@ def train_on(
     fold: int = 0,
     on_error: str = "raise",
     progress: bool = True,
-) -> dict[str, dict[str, Interval]]:
+) -> tuple[dict[str, dict[str, Interval]], dict[str, Target]]:
     """Train on the training side of a dataset, choose the epoch by its validation side, and score on its test side.
 
     Args:
@@ -72,41 +74,70 @@ def train_on(
         targets: keys to predict.
         out: the checkpoint to write.
         settings: see `Training`.
-        modalities: keys to use as inputs; those that `load` gives unless named.
+        modalities: keys to use as inputs; see `inputs_of` for those that are used unless named.
         start: a checkpoint of an encoder to start from.
         scheme: of the split: `"official"`, `"study"` or `"blocked"`; what suits the dataset unless given.
         fold: which fold is the test side under `"blocked"`.
         on_error: `"raise"` or `"skip"`.
         progress: show bars.
 
+    Returns:
+        Scores by target, see `scores`, and the targets.
+
     Raises:
         BandError: a target that the dataset does not have, or that no model can be asked for.
         BengeError: whatever `load`, `train` and `scores` find wrong.
     """
-    config: dict[str, Any] = {"modalities": modalities, "targets": list(targets), "scheme": scheme, "fold": fold}
+    check_writable(out)
+    config: dict[str, Any] = {
+        "modalities": modalities or inputs_of(prepare(root, progress=progress)),
+        "targets": list(targets),
+        "scheme": scheme,
+        "fold": fold,
+    }
     data = _open(root, "train", config, on_error, progress)
     if other := [name for name in targets if name not in data.outputs]:
         raise BandError(f"no model can be asked for {other}; choose from the targets {list(data.outputs)}")
-    network, _ = train(data, _open(root, "val", config, on_error, progress), settings, start=start, progress=progress)
     test = _open(root, "test", config, on_error, progress)
-    found = scores(network, test, precision=settings.precision)
-    facts = [asdict(target) for target in data.outputs.values()]  # a list, for the order
-    config |= {"modalities": list(data.inputs), "targets": facts, "dataset": data.root.name}
+    check_labels(test, "test")
+    try:
+        val = _open(root, "val", config, on_error, progress)
+    except SplitError as error:
+        warnings.warn(f"{error}. The weights of the last epoch are kept.", DataWarning, stacklevel=2)
+        val = None
+    network, _ = train(data, val, settings, start=start, progress=progress)
+    config |= {"modalities": list(data.inputs), "dataset": data.root.name}
     config["stored"] = getattr(data, "stored", {})  # for scenes whose files are like those of the dataset
+    save_model(out, network, settings, data.outputs, config)  # so that it is there, whatever becomes of the scores
+    network, _ = load_model(out)  # what evaluate reads, to the last bit
+    found = scores(network, test, precision=settings.precision)
     config["scores"] = {name: {score: list(value) for score, value in each.items()} for name, each in found.items()}
-    save_model(out, network, replace(settings), config)
-    return found
+    save_model(out, network, settings, data.outputs, config)
+    return found, data.outputs
+
+
+def inputs_of(root: Path) -> tuple[str, ...] | None:
+    """What a network of a dataset reads unless told otherwise; None for what `load` gives.
+
+    That is everything but `lonlat`: a network that reads where a sample lies learns the map of the training data by
+    heart. Where there is nothing else, it is read.
+    """
+    if not is_described(root):
+        return None
+    keys = tuple(read_description(root).modalities)
+    return tuple(key for key in keys if key != "lonlat") or keys
 
 
 def _open(root: str | Path, split: str, config: dict[str, Any], on_error: str, progress: bool = True) -> Any:
     """One side of the split of a model."""
     given = {name: config[name] for name in ("scheme", "fold") if config[name] is not None}
-    keys = config["modalities"], list(config["targets"])
+    keys = config["modalities"], config["targets"]
     return load(root, split, *keys, on_error=on_error, progress=progress, **given)
 
 
-def print_scores(found: dict[str, dict[str, Interval]]) -> None:
-    """One line a score."""
+def print_scores(found: Mapping[str, Mapping[str, Interval]], targets: Mapping[str, Target]) -> None:
+    """One line a score: the target, the score, its value and 95 % interval, and its unit."""
     for target, each in found.items():
         for name, value in each.items():
-            print(f"{target} {name} {value}")
+            shown = "{:.4g} [{:.4g}, {:.4g}]".format(*value) if name == "mae" else str(value)
+            print(f"{target} {name} {shown} {targets[target].unit if name == 'mae' else ''}".rstrip())

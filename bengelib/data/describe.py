@@ -1,87 +1,54 @@
 """`describe`: a first `dataset.toml` from what lies in a folder, with each guess said aloud.
 
 What it can tell are names, counts, types and values; what it cannot are units that values do not show, the order of
-bands without names, and licences. Read the file that it writes, and correct it.
+bands without names, what is to be predicted, and licences. Read the file that it writes, and correct it.
 """
 
-import json
 import re
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from bengelib.bands import LAND_COVER, S1_BANDS, S2_BANDS
+from bengelib.bands import CORINE_43, S1_BANDS, S2_BANDS
 from bengelib.data.described import DescribedDataset
 from bengelib.data.description import FILE_NAME
-from bengelib.data.samples import read_text_table
+from bengelib.data.guess import Guess
+from bengelib.data.guess_columns import guess_columns
+from bengelib.data.guess_files import Files, guess_files
+from bengelib.data.guess_layout import SUFFIXES, Found, find_images, find_layout
+from bengelib.data.samples import read_text_table, sides_of
+from bengelib.data.splits import SPLITS
+from bengelib.data.statistics import as_modality
 from bengelib.errors import BengeError, DatasetNotFoundError, DescriptionError
-from bengelib.files import put_in_place, tree_folder
+from bengelib.files import discard, put_in_place, tree_folder, writing
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy")
-_LOOK = 12
-"""Files of a modality that are opened for a guess."""
-_FEW = 40
-"""Different values that make a column, or a map, one of classes."""
-_S2_L1C = (*S2_BANDS[:10], "B10", *S2_BANDS[10:])
-_EUROSAT = (*(f"B{number:02d}" for number in range(1, 13)), "B8A")
-_OPTICAL = re.compile(
-    r"(?i)^(s2_?)?(b(and)?_?0?\d{1,2}a?|coastal( aerosol)?|blue|green|red|red_?edge_?\d?|nir\d?|swir_?\d?)$"
-)
-_RADAR = re.compile(r"(?i)^(vv|vh|hh|hv)$")
-_HEIGHT = re.compile(r"(?i)(^|_)(dem|elevation|height|altitude|srtm)($|_)|dem$")
-_COVER = re.compile(r"(?i)land_?cover|worldcover|lulc")
-
-
-@dataclass
-class Guess:
-    """A `dataset.toml` that was guessed.
-
-    Attributes:
-        text: its content.
-        said: what was guessed, in sentences.
-        problems: what has to be decided by hand before the data can be used.
-    """
-
-    text: str
-    said: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-
-@dataclass
-class _Files:
-    """Files that one pattern finds, and what the first of them hold."""
-
-    name: str
-    pattern: str
-    paths: list[Path]
-
-    def looked(self) -> Iterator[tuple[np.ndarray, list[str], float | None]]:
-        """Pixels (k, h, w), names of the layers and the no-data tag of some files, evenly spread."""
-        for path in self.paths[:: max(1, len(self.paths) // _LOOK)][:_LOOK]:
-            yield _open(path)
+_CORINE_CODES = (111, 112, 121, 122, 123, 124, 131, 132, 133, 141, 142, 211, 212, 213, 221, 222, 223, 231, 241, 242,
+                 243, 244, 311, 312, 313, 321, 322, 323, 324, 331, 332, 333, 334, 411, 412, 421, 422, 423, 511, 512,
+                 521, 522, 523)  # fmt: skip
+"""Level-3 codes of CORINE Land Cover, in the order of `CORINE_43`; 335 is the one that BigEarthNet v1 does not have."""
 
 
 def describe(root: str | Path, *, overwrite: bool = False, progress: bool = True) -> Guess:
     """Write a first `dataset.toml` for a folder, and measure the statistics of its modalities.
 
-    It knows class folders, a folder for each modality, one folder beside a table that names its files, tables alone,
-    and the layout of BigEarthNet v2.
+    It knows class folders, a folder for each modality, band or sample, folders `train`, `val` and `test` above or
+    below these, tables that name the files, tables alone, and the layout of BigEarthNet v2.
 
     Args:
         root: the folder.
         overwrite: whether to replace a `dataset.toml` that is there.
         progress: whether to show a bar while statistics are measured.
 
+    Returns:
+        What was written, what was guessed, and what is left to decide.
+
     Raises:
         DatasetNotFoundError: no such folder, or neither images nor tables in it.
-        DescriptionError: a `dataset.toml` is there, or a file cannot be read.
+        DescriptionError: a `dataset.toml` is there, no file of a kind can be read, or the layout is none of these.
+        TableError: a table cannot be read.
+        DiskError: the folder cannot be read or written.
     """
     root = tree_folder(root)
     if not root.is_dir():
@@ -90,453 +57,165 @@ def describe(root: str | Path, *, overwrite: bool = False, progress: bool = True
     if path.exists() and not overwrite:
         raise DescriptionError(f"{path} is there already; edit it, or give --overwrite to have another one written")
     guess = _guess(root)
-    partial = path.with_name(f".{FILE_NAME}.part")
-    partial.write_text(guess.text, encoding="utf-8")
-    put_in_place(partial, path)
+    with writing(root, "call describe again"):
+        partial = path.with_name(f".{FILE_NAME}.part")
+        try:
+            partial.write_text(guess.text, encoding="utf-8")
+            put_in_place(partial, path)
+        finally:
+            discard(partial)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        _check(root, guess, progress)
+    except KeyboardInterrupt:
+        discard(path)
+        raise
+    return guess
+
+
+def _check(root: Path, guess: Guess, progress: bool) -> None:
+    """Read the dataset as it was guessed, and tell its statistics and what is the matter with it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the account says the same
+        try:
             data = DescribedDataset(root, progress=progress)
-        guess.said.append(str(data.account).splitlines()[0])
+        except BengeError as error:
+            guess.decide(str(error))
+            return
+    guess.guessed += str(data.account).splitlines()
+    try:
+        sides = sides_of(data.description, data.meta)
+        if absent := [side for side in SPLITS if side not in sides]:
+            guess.decide(
+                f"no sample is on the side {' or '.join(absent)} of the split; models are trained with all three"
+            )
     except BengeError as error:
-        guess.problems.append(str(error))
-        return guess
+        guess.decide(str(error))
     for key, source in data.description.modalities.items():
         try:
-            _ = DescribedDataset(root, modalities=(key,), targets=(), progress=progress).inputs
-        except BengeError as error:
-            guess.problems.append(str(error))
-        else:
             found = data.store.statistics(key, progress=progress)
-            for band, mean, std in list(zip(source.bands, found.mean, found.std, strict=True))[:16]:
-                guess.said.append(f"{key} {band}: mean {mean:.4g}, standard deviation {std:.4g}")
-    return guess
+            as_modality(source, found, source.bands)
+        except BengeError as error:
+            guess.decide(str(error))
+            continue
+        for band, mean, std in list(zip(source.bands, found.mean, found.std, strict=True))[:16]:
+            guess.say(f"{key} {band}: mean {mean:.4g}, standard deviation {std:.4g}")
 
 
 def _guess(root: Path) -> Guess:
     """The content for a folder."""
+    guess = Guess(root.name or "dataset")
     if (root / "BigEarthNet-S2").is_dir():
-        return _bigearthnet(root)
-    tables = sorted(path for path in root.iterdir() if path.suffix in (".csv", ".parquet"))
-    folders = _folders(root)
-    guess = Guess("")
+        _guess_bigearthnet(root, guess)
+        return guess
+    folders = find_images(root)
+    paths = sorted(path for path in root.iterdir() if path.suffix in (".csv", ".parquet") and path.name[0] != ".")
+    tables = {path.name: read_text_table(path) for path in paths}
     if not folders and not tables:
-        raise DatasetNotFoundError(f"{root} holds neither images {SUFFIXES} nor a table .csv or .parquet")
-    table = _read(tables[0]) if tables else None
-    parts = [_head(root)]
+        raise DatasetNotFoundError(f"{root} holds neither images ({', '.join(SUFFIXES)}) nor a table .csv or .parquet")
+    apart = find_layout(Guess(""), folders, alike=False) if folders else []
+    found = []
+    if len({_column_of(table, part)[0] for table in tables.values() for part in apart} - {""}) > 1:
+        found = apart  # a column for each folder: what lies in them is joined by the table
+    elif folders:
+        found = find_layout(guess, folders)
+    name = max(tables, key=lambda name: sum(_column_of(tables[name], part)[2] for part in found), default="")
     if len(tables) > 1:
-        guess.said.append(
-            f"of the tables {[path.name for path in tables]} the first is taken; change [samples] table if wrong"
-        )
-    if not folders:
-        assert table is not None
-        parts += _of_table(tables[0].name, table, None, guess)
-    elif _is_classes(folders) and table is None:
-        parts += _of_classes(folders, guess)
+        guess.decide(f"of the tables {list(tables)}, {name} is taken; change `table` of [samples] if that is wrong")
+    if not found:
+        guess_columns(guess, name, tables[name], "", alone=True)
+    elif name and any(_column_of(tables[name], part)[2] for part in found):
+        _join(guess, name, tables[name], found)
     else:
-        parts += _of_folders(root, folders, tables[0].name if tables else "", table, guess)
-    guess.text = "\n".join(parts)
+        if name and not any("class" in part.folders for part in found):
+            examples = [part.ids[0] for part in found]
+            raise DescriptionError(
+                f"no column of {root / name}, which has {list(tables[name])}, names the image files, such as "
+                f"{examples[0]}; add one with their names, without folders"
+            )
+        if name:
+            guess.decide(f"no column of {name} names the files, and it is not used; add one if they belong together")
+        _write(guess, found)
     return guess
 
 
-def _head(root: Path) -> str:
-    return (
-        f"# Guessed by `python -m bengelib describe`; read it, and correct it.\n[dataset]\nname = {_text(root.name)}\n"
-        'licence = ""  # state it\ncitation = ""  # state it\n'
-    )
-
-
-def _folders(root: Path) -> dict[str, list[Path]]:
-    """Image files by the folder that they lie in, relative to the root (`""` for the root itself)."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(root.rglob("*")):
-        inside = path.relative_to(root)
-        if any(part.startswith(".") or part in ("packed", "packed.partial") for part in inside.parts):
-            continue
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            found.setdefault(inside.parent.as_posix() if len(inside.parts) > 1 else "", []).append(path)
-    return found
-
-
-def _is_classes(folders: dict[str, list[Path]]) -> bool:
-    """Whether folders are classes: two or more, one level deep, whose files do not share their names."""
-    if "" in folders or len(folders) < 2 or any("/" in name for name in folders):
-        return False
-    stems = [{path.stem for path in paths} for paths in folders.values()]
-    shared = sum(count > 1 for count in Counter(stem for each in stems for stem in each).values())
-    return shared < 0.1 * sum(map(len, stems))
-
-
-def _of_classes(folders: dict[str, list[Path]], guess: Guess) -> list[str]:
-    """One modality and the class of its folders."""
-    classes = list(folders)
-    suffix = Counter(path.suffix for paths in folders.values() for path in paths).most_common(1)[0][0]
-    every = [path for paths in folders.values() for path in paths if path.suffix == suffix]
-    dropped = sum(map(len, folders.values())) - len(every)
-    if dropped:
-        guess.said.append(f"{dropped} files end otherwise than {suffix} and are of no sample")
-    guess.said.append(f"{len(classes)} folders are taken for classes: {classes[:12]}")
-    files = _Files("image", f"{{class}}/{{id}}{suffix}", sorted(every))
-    target = ["[targets.label]", 'kind = "class"', 'column = "class"  # the folder', f"classes = {_list(classes)}", ""]
-    return ["[samples]\n", *_modality(files, guess), "\n".join(target)]
-
-
-def _of_folders(
-    root: Path, folders: dict[str, list[Path]], table_name: str, table: pd.DataFrame | None, guess: Guess
-) -> list[str]:
-    """A modality or a map for each folder of images."""
-    field, parts = "id", []
-    if table is not None:
-        field, whole_name = _id_column(table, folders, guess)
-        parts += _of_table(table_name, table, field, guess)
-    else:
-        whole_name = False
-        parts.append("[samples]\n")
-    keys = Counter(re.sub(r"\W+", "_", name.rpartition("/")[2] or root.name).strip("_") for name in folders)
-    for name, paths in folders.items():
-        key = re.sub(r"\W+", "_", name.rpartition("/")[2] or ("image" if table is not None else root.name)).strip("_")
-        key = key if key and keys[key] < 2 else re.sub(r"\W+", "_", name).strip("_")
-        key = key if not key[:1].isdigit() else f"m_{key}"
-        suffix = Counter(path.suffix for path in paths).most_common(1)[0][0]
-        placeholder = f"{{{field}}}" if whole_name else f"{{id}}{suffix}"
-        files = _Files(
-            key, f"{name}/{placeholder}".lstrip("/"), sorted([path for path in paths if path.suffix == suffix])
-        )
-        parts += _modality(files, guess)
-    return parts
-
-
-def _id_column(table: pd.DataFrame, folders: dict[str, list[Path]], guess: Guess) -> tuple[str, bool]:
-    """The column that names the files, and whether it does so with their suffix."""
-    names = {path.name for paths in folders.values() for path in paths}
-    stems = {path.stem for paths in folders.values() for path in paths}
-    scored = {}
-    for column in map(str, table):
+def _column_of(table: pd.DataFrame, part: Found) -> tuple[str, bool, int]:
+    """The column that names files, whether it does so with their suffixes, and how many files it names."""
+    stems, names = set(part.ids), {files[0].name for files in part.files}
+    best = ("", False, 0)
+    for column in (str(column) for column in table if not {"{", "}"} & set(str(column))):
         values = set(table[column])
-        scored[column, True], scored[column, False] = len(values & names), len(values & stems)
-    (column, whole), hits = max(scored.items(), key=lambda item: item[1])
-    if not hits:
-        raise DescriptionError(
-            f"no column of the table, {list(table.columns)}, names the image files, such as {sorted(names)[0]}; add one"
-        )
-    guess.said.append(f"column {column} names the files")
-    return column, whole
+        for whole, known in ((False, stems), (True, names)):
+            if (hits := len(values & known)) > best[2]:
+                best = (column, whole, hits)
+    return best
 
 
-def _of_table(name: str, table: pd.DataFrame, id_column: str | None, guess: Guess) -> list[str]:
-    """The samples, and what the columns of a table are."""
-    columns = [str(column) for column in table]
-    lower = {column.lower(): column for column in columns}
-    samples = ["[samples]", f"table = {_text(name)}"]
-    if id_column is None:
-        unique = [column for column in columns if table[column].is_unique and (table[column] != "").all()]
-        named = [column for column in unique if re.search(r"(?i)(^|_)(id|name|patch|file|station)s?($|_)", column)]
-        if not named:
-            guess.said.append(f"no column of {name} names the samples: their row numbers do; keep the order")
-        id_column = named[0] if named else ""
-    samples += [f"id = {_text(id_column)}"] if id_column else []
-    used = {id_column}
-    group = next(
-        (lower[c] for c in lower if re.fullmatch(r"(.*_)?(group|site|tile|event|scene|region|block)(_.*)?", c)), None
-    )
-    if group and table[group].nunique() < len(table):
-        samples.append(f"group = {_text(group)}")
-        guess.said.append(f"column {group} keeps samples together in a blocked split ({table[group].nunique()} groups)")
-        used.add(group)
-    lon, lat = (
-        next((lower[c] for c in names if c in lower), None)
-        for names in (("lon", "longitude", "lng"), ("lat", "latitude"))
-    )
-    if lon and lat:
-        samples += [f"longitude = {_text(lon)}", f"latitude = {_text(lat)}"]
-        guess.said.append(
-            f"columns {lon} and {lat} are taken for degrees; without a group they make the blocks of a split"
-        )
-        used |= {lon, lat}
-    if "split" in lower:
-        samples.append(f"split = {_text(lower['split'])}")
-        used.add(lower["split"])
-    rest = [column for column in columns if column not in used]
-    numeric = [column for column in rest if _is_numeric(table[column])]
-    classes = [
-        column for column in rest if column not in numeric and 2 <= table[column].replace("", np.nan).nunique() <= _FEW
-    ]
-    whole = [c for c in numeric if re.fullmatch(r"(?i)label|class|target|y", c) and table[c].nunique() <= _FEW]
-    classes += whole
-    numeric = [column for column in numeric if column not in whole]
-    parts = ["\n".join([*samples, ""])]
-    is_alone = not any("files" in part for part in parts)
-    for column in classes:
-        names = sorted(
-            set(table[column]) - {""}, key=lambda value: (len(value), value) if value.isdigit() else (0, value)
-        )
-        parts.append(f'[targets.{_key(column)}]\nkind = "class"\ncolumn = {_text(column)}\nclasses = {_list(names)}\n')
-        guess.said.append(f"column {column} is taken for a target of {len(names)} classes")
-    if lon and lat:
-        parts.append(
-            f'[modalities.lonlat]\nkind = "vector"\ncolumns = {_list([lon, lat])}\nbands = ["lon", "lat"]\n'
-            'unit = "degree"\n'
-        )
-    if numeric and classes and is_alone:
-        groups: dict[str, list[str]] = {}
-        for column in numeric:
-            groups.setdefault(re.split(r"[_\-. ]", column)[0], []).append(column)
-        if any(len(members) == 1 for members in groups.values()):
-            groups = {"values": numeric} if len(groups) == len(numeric) else groups
-        for key, members in groups.items():
-            parts.append(
-                f'[modalities.{_key(key)}]\nkind = "vector"\ncolumns = {_list(members)}\nunit = ""  # state it\n'
-            )
-            guess.said.append(f"columns {members[:8]} are taken for the vector {_key(key)}")
-    else:
-        for column in numeric:
-            parts.append(
-                f'[targets.{_key(column)}]\nkind = "number"\ncolumn = {_text(column)}\nunit = ""  # state it\n'
-            )
-            guess.said.append(f"column {column} is taken for a number to predict")
-    return parts
-
-
-def _modality(files: _Files, guess: Guess) -> list[str]:
-    """The tables of what a set of files holds: a modality, a map, or several of both in the layers of one file."""
-    looked = list(files.looked())
-    counts = Counter(len(pixels) for pixels, _, _ in looked)
-    if len(counts) > 1:
-        guess.problems.append(
-            f"the files of {files.pattern} have {dict(counts)} layers; put them into folders of their own"
-        )
-    pixels, names, tag = max(looked, key=lambda each: len(each[0]))
-    values = [each[0] for each in looked if len(each[0]) == len(pixels)]
-    sizes = {each.shape[1:] for each in values}
-    size = f"size = {min(max(shape) for shape in sizes)}  # files have {len(sizes)} sizes\n" if len(sizes) > 1 else ""
-    shared = Counter(tuple(other) for _, other, _ in looked).most_common(1)[0]
-    named = all(names) and len(set(names)) == len(names) and (shared[1] == len(looked))
-    if len(pixels) == 1 and (codes := _codes(values, 0)) is not None:
-        return [_map(files.name, files.pattern, (), codes, tag, size, guess)]
-    if named and len(pixels) > 1:
-        return _layers(files, names, values, tag, size, guess)
-    bands = _band_names(files, values, guess)
-    return [_image(files.name, files.pattern, bands, (), values, tag, size, guess)]
-
-
-def _layers(
-    files: _Files, names: list[str], values: list[np.ndarray], tag: float | None, size: str, guess: Guess
-) -> list[str]:
-    """Modalities and maps of a file whose layers have names."""
-    groups: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        if _OPTICAL.match(name):
-            groups.setdefault("optical", []).append(place)
-        elif _RADAR.match(name):
-            groups.setdefault("radar", []).append(place)
-        else:
-            groups[_key(name)] = [place]
-    if len(groups) == 1:
-        return [_image(files.name, files.pattern, names, (), values, tag, size, guess)]
-    guess.said.append(f"the {len(names)} layers of {files.pattern} are taken apart by their names")
-    parts = []
-    for key, places in groups.items():
-        if re.fullmatch(r"(?i)(.*_)?(qa|quality|scl|mask)(_.*)?", key):
-            guess.said.append(f"layer {key} looks like flags of quality and is left out")
+def _join(guess: Guess, name: str, table: pd.DataFrame, found: Sequence[Found]) -> None:
+    """Write files that a table names, and the columns of the table."""
+    columns = [_column_of(table, part) for part in found]
+    id_column = max(columns, key=lambda each: each[2])[0]
+    guess.say(f"column {id_column} of {name} names the files")
+    for part, (column, whole, hits) in zip(found, columns, strict=True):
+        if not hits:
+            guess.say(f"no column of {name} names the files of {part.pattern}, which are left out")
             continue
-        layers = tuple(place + 1 for place in places)
-        codes = _codes(values, places[0]) if len(places) == 1 and not _HEIGHT.search(key) else None
-        if codes is not None and _COVER.search(key):
-            parts.append(_map(key, files.pattern, layers, codes, tag, size, guess))
-        else:
-            chosen = [each[places] for each in values]
-            parts.append(_image(key, files.pattern, [names[p] for p in places], layers, chosen, tag, size, guess))
-    return parts
+        if hits < len(part.ids):
+            guess.say(f"column {column} names {hits} of the {len(part.ids)} files of {part.pattern}")
+        for field, folders in part.folders.items():
+            same = next((str(c) for c in table if set(table[c]) == set(folders)), "")
+            part.pattern = part.pattern.replace(f"{{{field}}}", f"{{{same}}}" if same else "*")
+        suffix = Path(part.pattern).suffix
+        part.pattern = part.pattern.replace(f"{{id}}{suffix}", f"{{{column}}}") if whole else part.pattern
+        part.pattern = part.pattern.replace("{id}", f"{{{column}}}")
+    guess_columns(guess, name, table, id_column, alone=False)
+    for part in (part for part, each in zip(found, columns, strict=True) if each[2]):
+        guess_files(guess, Files(part.name, part.pattern, part.files, part.bands))
 
 
-def _image(
-    key: str,
-    pattern: str,
-    bands: Sequence[str],
-    layers: tuple[int, ...],
-    values: list[np.ndarray],
-    tag: float | None,
-    size: str,
-    guess: Guess,
-) -> str:
-    """The table of an image, with the unit and scale that its values suggest."""
-    low = [min(float(np.nanmin(each[band])) for each in values) for band in range(len(bands))]
-    high = [max(float(np.nanmax(each[band])) for each in values) for band in range(len(bands))]
-    kind = values[0].dtype
-    lines = [f"[modalities.{key}]", 'kind = "image"', f"files = {_text(pattern)}", f"bands = {_list(bands)}"]
-    if layers:
-        lines.append(f"layers = {list(layers)}")
-    is_optical = len(bands) >= 3 and kind.kind in "iu" and kind.itemsize > 1
-    if key == "optical" or (is_optical and not _HEIGHT.search(key)):
-        lines += ['unit = "reflectance"', "scale = 0.0001"]
-        guess.said.append(f"{key} is taken for reflectance x 10000 ({kind}, from {min(low):g} to {max(high):g})")
-        dark = [min(float(each[band].min()) for band in range(len(bands))) for each in values]
-        bright = sum(value >= 900 for value in dark)
-        if bright:
-            guess.problems.append(
-                f"{bright} of {len(dark)} files of {key} that were looked at have no value below 900, as in Sentinel-2 "
-                "of processing baseline 04.00 and later: state offset = -0.1 if all files are such, offset = 0.0 if "
-                "none is, and bring them to one form if they are mixed"
+def _write(guess: Guess, found: Sequence[Found]) -> None:
+    """Write files that make the samples themselves."""
+    if "split" in found[0].folders:
+        guess.samples(split="split")
+    for part in found:
+        if classes := part.folders.get("class"):
+            facts = {"kind": "class", "column": "class", "classes": classes}
+            guess.add("targets", guess.key("label"), facts, {"column": "the folder"})
+        guess_files(guess, Files(part.name, part.pattern, part.files, part.bands, only_images="class" in part.folders))
+    ids = [set(part.ids) for part in found]
+    for part, own in zip(found[1:], ids[1:], strict=True):
+        if not own & ids[0]:
+            guess.decide(
+                f"the files of {part.pattern} have other names than those of {found[0].pattern}, such as "
+                f"{part.ids[0]} and {found[0].ids[0]}: name them alike, or write a table with a column for each"
             )
-            lines.append("# offset = -0.1  # or 0.0: state it")
-        else:
-            lines.append("offset = 0.0")
-    elif kind.name == "uint8":
-        lines += ['unit = "1"', f"scale = {1 / 255!r}  # 0 to 255 become 0 to 1"]
-    elif key == "radar" or (len(bands) == 2 and kind.kind == "f"):
-        unit = "dB" if min(low) < 0 else "linear power"
-        lines.append(f"unit = {_text(unit)}")
-        guess.said.append(f"{key} is taken for backscatter in {unit} (from {min(low):.3g} to {max(high):.3g})")
-    else:
-        unit = "m" if _HEIGHT.search(key) else ""
-        lines.append(f"unit = {_text(unit)}" + ("" if unit else "  # state it"))
-    odd = [value for value in (-9999.0, -32768.0, -32767.0) if min(low) == value]
-    if odd:
-        lines.append(f"no_data = {odd[0]:g}")
-        guess.said.append(f"{odd[0]:g} in {key} is taken for no data")
-    elif tag is not None and np.isfinite(tag):
-        lines.append(f"no_data = {tag:g}  # the tag of the files")
-    return "\n".join([*lines, size])
 
 
-def _map(
-    key: str,
-    pattern: str,
-    layers: tuple[int, ...],
-    codes: list[int],
-    tag: float | None,
-    size: str,
-    guess: Guess,
-) -> str:
-    """The table of a map of classes."""
-    legend = {entry.code: entry.name for entry in LAND_COVER}
-    rest = [code for code in codes if code != 0]
-    no_data = []
-    if rest and set(rest) <= set(legend) and len(rest) > 1:
-        classes = legend
-        no_data = [0]
-        guess.said.append(f"{key} is taken for a map of ESA WorldCover")
-    elif codes in ([0, 255], [0, 1]):
-        classes = {codes[0]: f"no {key}", codes[1]: key}
-        guess.said.append(f"{key} is taken for a map of two classes, {codes}")
-    else:
-        classes = {code: f"class {code}" for code in codes}
-        guess.said.append(
-            f"{key} is taken for a map of {len(codes)} classes, {codes}; name them, and add those not met yet"
-        )
-    if tag is not None and tag in classes and codes not in ([0, 255], [0, 1]):
-        del classes[int(tag)]
-        no_data = [int(tag)]
-    table = ", ".join(f"{code} = {_text(name)}" for code, name in classes.items())
-    lines = [f"[targets.{key}]", 'kind = "map"', f"files = {_text(pattern)}", f"classes = {{ {table} }}"]
-    lines += [f"layers = {list(layers)}"] if layers else []
-    lines += [f"no_data = {no_data}"] if no_data else []
-    return "\n".join([*lines, size])
-
-
-def _codes(values: list[np.ndarray], band: int) -> list[int] | None:
-    """The few whole numbers that a layer holds, None if they are many."""
-    if values[0].dtype.kind not in "iu":
-        return None
-    found = sorted({int(code) for each in values for code in np.unique(each[band])})
-    return found if 1 < len(found) <= _FEW and found[0] >= 0 else None
-
-
-def _band_names(files: _Files, values: list[np.ndarray], guess: Guess) -> Sequence[str]:
-    """Names for layers without any, by their number and type."""
-    count, kind = len(values[0]), values[0].dtype
-    if count == 13 and kind.kind == "u":
-        means = np.mean([each.mean(axis=(1, 2)) for each in values], axis=0)
-        cirrus = int(means.argmin())  # B10 sees the upper atmosphere alone and is almost black
-        order = _EUROSAT if cirrus == 9 else _S2_L1C
-        guess.said.append(
-            f"13 layers are taken for Sentinel-2 Level-1C in the order {', '.join(order)}: the darkest, layer "
-            f"{cirrus + 1}, is taken for the cirrus band B10; check it"
-        )
-        return order
-    if count == 12 and kind.kind in "iu":
-        guess.said.append(f"12 layers are taken for Sentinel-2 Level-2A in the order {', '.join(S2_BANDS)}; check it")
-        return S2_BANDS
-    if count == 3 and kind.name == "uint8":
-        guess.said.append(f"the three layers of {files.name} are taken for red, green and blue; check it")
-        return ("R", "G", "B")
-    if count == 2 and kind.kind == "f":
-        guess.said.append(f"the two layers of {files.name} are taken for VV and VH; check it")
-        return S1_BANDS
-    if count > 1:
-        guess.said.append(f"the {count} layers of {files.name} have no names; give them some")
-    return (files.name,) if count == 1 else tuple(f"band_{number}" for number in range(1, count + 1))
-
-
-def _bigearthnet(root: Path) -> Guess:
+def _guess_bigearthnet(root: Path, guess: Guess) -> None:
     """The layout of BigEarthNet v2 (reBEN, Clasen et al. 2024, arXiv:2407.03653)."""
-    guess = Guess("", ["the folders are those of BigEarthNet v2"])
-    table = next(iter(sorted([*root.glob("metadata.parquet"), *root.glob("metadata.csv")])), None)
-    parts = [_head(root).replace('licence = ""  # state it', 'licence = "CDLA-Permissive-1.0"')]
-    rows = _read(table) if table else None
-    if table is None or rows is None:
-        parts.append("[samples]\n")
-        guess.said.append(
-            "there is no metadata.parquet, so that Sentinel-1, maps and labels cannot be joined to the patches"
+    guess.say("the folders are those of BigEarthNet v2")
+    guess.head(licence="CDLA-Permissive-1.0", citation="Clasen et al. 2024, arXiv:2407.03653")
+    path = next((path for path in (root / "metadata.parquet", root / "metadata.csv") if path.is_file()), None)
+    rows = None if path is None else read_text_table(path)
+    s2 = {"kind": "image", "files": "BigEarthNet-S2/*/{id}/{id}_{band}.tif", "bands": S2_BANDS}
+    if path is None or rows is None:
+        guess.decide(
+            "there is no metadata.parquet, without which Sentinel-1 and labels cannot be joined to the patches"
         )
     else:
-        parts.append(f'[samples]\ntable = {_text(table.name)}\nid = "patch_id"\nsplit = "split"\n')
-    parts.append(
-        '[modalities.s2]\nkind = "image"\nfiles = "BigEarthNet-S2/*/{id}/{id}_{band}.tif"\n'
-        f'bands = {_list(S2_BANDS)}\nunit = "reflectance"\nscale = 0.0001\noffset = 0.0\nno_data = []\n'
-    )
-    if rows is not None and (root / "BigEarthNet-S1").is_dir():
-        parts.append(
-            '[modalities.s1]\nkind = "image"\nfiles = "BigEarthNet-S1/*/{s1_name}/{s1_name}_{band}.tif"\n'
-            f'bands = {_list(S1_BANDS)}\nunit = "dB"\n'
-        )
-    if rows is not None and (root / "Reference_Maps").is_dir():
-        codes: set[int] = set()
-        for path in sorted((root / "Reference_Maps").rglob("*.tif"))[:200]:
-            codes |= {int(code) for code in np.unique(_open(path)[0])}
-        classes = ", ".join(f'{code} = "CORINE {code}"' for code in sorted(codes - {0}))
-        parts.append(
-            '[targets.reference_map]\nkind = "map"\nfiles = "Reference_Maps/*/{id}/{id}_reference_map.tif"\n'
-            f"classes = {{ {classes} }}  # of the files looked at; add the others\nno_data = [0, 999]\n"
-        )
+        id_column = "patch_id" if "patch_id" in rows else next(iter(map(str, rows)))
+        guess.samples(table=path.name, id=id_column, **({"split": "split"} if "split" in rows else {}))
+    guess.add("modalities", guess.key("s2"), {**s2, "unit": "reflectance", "scale": 0.0001})
+    if rows is not None and "s1_name" in rows and (root / "BigEarthNet-S1").is_dir():
+        s1 = {"files": "BigEarthNet-S1/*/{s1_name}/{s1_name}_{band}.tif", "bands": S1_BANDS, "unit": "dB"}
+        guess.add("modalities", guess.key("s1"), {"kind": "image", **s1})
+    maps = {path.name for path in (root / "Reference_Maps").glob("*/*")}
+    patches = {path.name for path in (root / "BigEarthNet-S2").glob("*/*")} if rows is None else {*rows[id_column]}
+    if maps & patches:
+        codes = {**dict(zip(_CORINE_CODES, CORINE_43, strict=True)), 335: "Glaciers and perpetual snow"}
+        files = "Reference_Maps/*/{id}/{id}_reference_map.tif"
+        facts = {"kind": "map", "files": files, "classes": dict(sorted(codes.items())), "no_data": [0, 999]}
+        guess.add("targets", guess.key("reference_map"), facts)
     if rows is not None and "labels" in rows:
-        names = sorted({name for cell in rows["labels"] for name in cell.split(";")} - {""})
-        parts.append(f'[targets.labels]\nkind = "labels"\ncolumn = "labels"\nclasses = {_list(names)}\n')
-    guess.text = "\n".join(parts)
-    return guess
-
-
-def _open(path: Path) -> tuple[np.ndarray, list[str], float | None]:
-    """Pixels (k, h, w), names of the layers and no-data tag of a file."""
-    try:
-        if path.suffix == ".npy":
-            pixels = np.load(path, allow_pickle=False)
-            return pixels[None] if pixels.ndim == 2 else pixels, [""] * (len(pixels) if pixels.ndim == 3 else 1), None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as file:
-                return file.read(), [name or "" for name in file.descriptions], file.nodata
-    except (RasterioError, OSError, ValueError) as error:
-        raise DescriptionError(f"{path} cannot be read ({error}); mend it, or move it elsewhere") from error
-
-
-def _read(path: Path) -> pd.DataFrame:
-    return read_text_table(path)
-
-
-def _is_numeric(column: "pd.Series[str]") -> bool:
-    filled = column[column != ""]
-    return bool(len(filled)) and bool(pd.to_numeric(filled, errors="coerce").notna().all())
-
-
-def _key(name: str) -> str:
-    key = re.sub(r"\W+", "_", name).strip("_") or "values"
-    return f"m_{key}" if key[0].isdigit() else key
-
-
-def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _list(values: Iterable[str]) -> str:
-    return json.dumps(list(values), ensure_ascii=False)
+        cells = (re.findall("'([^']*)'", cell) if cell[:1] == "[" else cell.split(";") for cell in rows["labels"])
+        names = sorted({name.strip() for cell in cells for name in cell} - {""})
+        guess.add("targets", guess.key("labels"), {"kind": "labels", "column": "labels", "classes": names})

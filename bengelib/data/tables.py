@@ -173,15 +173,16 @@ def read_meta(root: Path) -> pd.DataFrame:
     if not path.is_file():
         if version := _bigearthnet(root):
             raise DatasetNotFoundError(
-                f"{root} is {version}, not ben-ge: it has no {path.name}. bengelib needs a tree in ben-ge's layout: "
-                "that table, sentinel-2/<patch id>/, sentinel-1/<patch id>/, and elevation, land cover and weather of "
-                'the same patches. bengelib.load("ben-ge-800") gets one.'
+                f"{root} is {version}, not ben-ge: it has no {path.name}. `python -m bengelib describe --root {root}` "
+                'writes a dataset.toml, with which it can be read; bengelib.load("ben-ge-800") gets ben-ge, with '
+                "elevation, land cover and weather of the same patches."
             )
         others = sorted(other.name for other in root.glob("*_meta.csv"))
         hint = f"; it has {others}: rename the folder to match" if others else ""
         raise DatasetNotFoundError(
             f"no {path.name} in {root}{hint}. The file carries the folder's name; a wrongly unpacked archive has it "
-            "one folder deeper."
+            "one folder deeper. For data of your own, write a dataset.toml with `python -m bengelib describe --root "
+            f"{root}`."
         )
     meta = read_csv(path, META_COLUMNS)
     if meta.empty:

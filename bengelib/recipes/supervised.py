@@ -1,7 +1,7 @@
 """From a described dataset to a trained network and its scores: what `train` and `evaluate` of the command line do."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from bengelib.arguments import real_number, whole_number
+from bengelib.arguments import check_share, real_number, whole_number
 from bengelib.bands import IGNORE_INDEX
 from bengelib.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, saved_inputs
 from bengelib.engine import History, Trainer, predict, seed_everything
-from bengelib.errors import BandError, CheckpointError, SplitError
+from bengelib.errors import ArgumentError, BandError, CheckpointError, DescriptionError, SplitError
 from bengelib.fusion import DecisionFusion, EarlyFusion, FeatureFusion, FiLMFusion, LateFusion
 from bengelib.heads import ClassificationHead, Network, RegressionHead, SegmentationHead
 from bengelib.intervals import Interval, bootstrap
 from bengelib.metrics import (
+    MIN_POSITIVES,
     accuracy,
     confusion_by_patch,
     drawn_mean_iou,
@@ -26,7 +27,7 @@ from bengelib.metrics import (
     mean_absolute_error,
     mean_average_precision,
 )
-from bengelib.modalities import InputSpec, Target, as_modalities
+from bengelib.modalities import InputSpec, Target, as_modalities, require_same
 from bengelib.tasks import Classification, MultiLabel, Regression, Segmentation, Task
 from bengelib.transforms import Augment
 
@@ -37,6 +38,9 @@ FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "film": FiLMFusion,
 }
 """Ways of joining modalities in one encoder; `"decision"` joins networks that decide alone."""
+
+_FAR = 50
+"""Standard deviations, or factor between two of them, at which values are of another scale."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,17 @@ class Training:
         """Refuse settings before anything is read.
 
         Raises:
-            ValueError: naming the setting, its value and what was expected.
+            ArgumentError: naming the setting, its value and what was expected.
         """
         if self.fusion not in (*FUSIONS, "decision"):
-            raise BandError(f"unknown fusion {self.fusion!r}; choose one of {[*FUSIONS, 'decision']}")
-        for name in ("epochs", "batch_size"):
+            raise ArgumentError(f"unknown fusion {self.fusion!r}; choose one of {[*FUSIONS, 'decision']}")
+        for name in ("epochs", "batch_size", *(("crop",) if self.crop is not None else ())):
             whole_number(name, getattr(self, name))
+        whole_number("seed", self.seed, 0)
         real_number("lr", self.lr, above=0)
+        check_share("modality_dropout", self.modality_dropout, zero=True, one=False)
+        if self.fusion == "decision" and self.modality_dropout:
+            raise ArgumentError("decision fusion has a network for each modality, none of which can do without its own")
 
 
 def build_network(
@@ -92,28 +100,29 @@ def build_network(
         moments: mean and standard deviation of the training labels of each number.
 
     Raises:
-        BandError: no target, a map asked of an encoder without maps, or inputs that the fusion cannot join.
+        BandError: no target, a map or number that the fusion cannot give, or inputs that it cannot join.
     """
     if not targets:
-        raise BandError("no target to train for; name one or more with --target")
+        raise BandError("no target to train for; name one or more")
     modalities = as_modalities(inputs)
+    has_image = any(modality.kind == "image" for modality in modalities.values())
     if settings.fusion == "decision":
-        alone = Training(**{**asdict(settings), "fusion": "late"})
-        networks = {
-            key: build_network({key: modality}, targets, alone, moments) for key, modality in modalities.items()
-        }
-        labels = [name for name, target in targets.items() if target.kind == "labels"]
         if other := [name for name, target in targets.items() if target.kind not in ("class", "labels")]:
-            raise BandError(f"decision fusion averages probabilities of classes; {other} are none")
-        return DecisionFusion(networks, labels)
+            raise BandError(f"decision fusion averages probabilities of classes, and {other} have none; choose late")
+        alone = replace(settings, fusion="late")
+        networks = {key: build_network({key: each}, targets, alone, moments) for key, each in modalities.items()}
+        return DecisionFusion(networks, [name for name, target in targets.items() if target.kind == "labels"])
+    if settings.fusion != "late" and not has_image:
+        raise BandError(f"{settings.fusion} fusion needs an image, and the inputs are {list(modalities)}; choose late")
     options: dict[str, Any] = {"depth": settings.depth, "width": settings.width}
     encoder = FUSIONS[settings.fusion](modalities, modality_dropout=settings.modality_dropout, **options)
     length = int(encoder.feature_dim)  # type: ignore[arg-type]
     heads: dict[str, nn.Module] = {}
     for name, target in targets.items():
         if target.kind == "map":
-            if not hasattr(encoder, "pyramid"):
-                raise BandError(f"{name} is a map, which {settings.fusion} fusion does not give; choose early or late")
+            if not hasattr(encoder, "pyramid") or not has_image:
+                how = f"{settings.fusion} fusion" if has_image else f"a model of {list(modalities)}"
+                raise BandError(f"{name} is a map, which {how} does not give; choose early or late fusion of images")
             heads[name] = SegmentationHead(encoder.channels, target.classes)  # type: ignore[arg-type]
         elif target.kind == "number":
             heads[name] = RegressionHead(length, *moments[name])
@@ -132,20 +141,64 @@ def task_of(target: Target, scale: float = 1.0) -> Task:
 
 
 def label_moments(data: Any, targets: Mapping[str, Target]) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation of the labels of each number among the targets.
-
-    Raises:
-        SplitError: no sample has a label, or all have the same.
-    """
+    """Mean and standard deviation of the labels of each number among the targets."""
     moments = {}
     for name, target in targets.items():
         if target.kind == "number":
             values = np.asarray(data.table(name), np.float64)
             values = values[np.isfinite(values)]
-            if not len(values) or not values.std() > 0:
-                raise SplitError(f"the {len(values)} training labels of {name} do not vary; there is nothing to learn")
             moments[name] = (float(values.mean()), float(values.std()))
     return moments
+
+
+def check_labels(data: Any, side: str) -> None:
+    """Refuse a side of a split without labels, or on which there is nothing to learn, as far as the table tells.
+
+    Raises:
+        SplitError: no sample has a label or, for training, all have the same.
+    """
+    for name, target in data.outputs.items():
+        if target.kind == "map":
+            continue
+        labels = np.asarray(data.table(name))
+        known = labels[_known(target, labels)]
+        if not len(known):
+            raise SplitError(
+                f"none of the {len(labels)} samples of the {side} side has a label of {name}; give another split, or "
+                "leave that target out"
+            )
+        if side == "train" and len(np.unique(known, axis=0)) < 2:
+            raise SplitError(f"the {len(known)} training labels of {name} are all the same; there is nothing to learn")
+
+
+def check_sizes(data: Any, fusion: str, crop: int | None = None) -> None:
+    """Refuse images and maps of different sizes where a network takes them pixel by pixel.
+
+    Args:
+        data: with `shape(key)`, where its images differ.
+        fusion: one of `FUSIONS`, or `"decision"`.
+        crop: as of `Training`.
+
+    Raises:
+        DescriptionError: naming the keys, their sizes and the fix.
+    """
+    if not hasattr(data, "shape"):
+        return
+    images = [key for key, modality in data.inputs.items() if modality.kind == "image"]
+    maps = [key for key, target in data.outputs.items() if target.kind == "map"]
+    joined = [*images, *maps] if maps or crop or fusion in ("early", "feature", "film") else []
+    shapes = {key: data.shape(key) for key in joined}
+    if len(set(shapes.values())) < 2:
+        return
+    largest = max(shapes, key=lambda key: shapes[key])
+    other = next(key for key in shapes if shapes[key] != shapes[largest])
+    sizes = {key: f"{shapes[key][0]} x {shapes[key][1]} pixels" for key in (other, largest)}
+    part = "targets" if other in maps else "modalities"
+    late = "" if maps or crop else ", or choose late fusion"
+    raise DescriptionError(
+        f"{other} has {sizes[other]} and {largest} {sizes[largest]}, and the network takes them pixel by pixel; state "
+        f"size = {shapes[largest][0]} in [{part}.{other}] of dataset.toml{late}"
+    )
 
 
 def train(
@@ -162,8 +215,14 @@ def train(
 
     Raises:
         CheckpointError: `start` is of another encoder or other data.
+        SplitError: a side without labels, or nothing to learn.
+        DescriptionError: images of different sizes that are to be joined pixel by pixel.
         BengeError: whatever `build_network` and `fit` find wrong.
     """
+    for side, each in (("train", data), ("val", val)):
+        if each is not None:
+            check_labels(each, side)
+    check_sizes(data, settings.fusion, settings.crop)
     moments = label_moments(data, data.outputs)
     seed_everything(settings.seed)
     network = build_network(data.inputs, data.outputs, settings, moments)
@@ -173,8 +232,9 @@ def train(
         load_checkpoint(start, network, heads=False)
     tasks = [task_of(target, moments.get(name, (0.0, 1.0))[1]) for name, target in data.outputs.items()]
     trainer = Trainer(precision=settings.precision, progress=progress)
-    images = any(modality.kind == "image" for modality in data.inputs.values())
-    augment = Augment(settings.crop) if images else None
+    shapes = [data.shape(key) for key in data.inputs] if hasattr(data, "shape") else []
+    is_square = settings.crop is not None or all(height == width for height, width in shapes)
+    augment = Augment(settings.crop, turn=is_square)  # a turned image has other sides
     options: dict[str, Any] = {"epochs": settings.epochs, "batch_size": settings.batch_size, "lr": settings.lr}
     history = History()
     parts = network.networks.values() if isinstance(network, DecisionFusion) else [network]
@@ -183,14 +243,21 @@ def train(
     return network, history
 
 
-def save_model(path: str | Path, network: Any, settings: Training, config: Mapping[str, Any] | None = None) -> None:
-    """Write a network that `train` made, with all that builds it again."""
+def save_model(
+    path: str | Path,
+    network: Any,
+    settings: Training,
+    targets: Mapping[str, Target],
+    config: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a network that `train` made for some targets, with all that builds it again."""
     heads = dict(network.heads.items()) if isinstance(network, Network) else {}
     moments = {
         name: [float(head.mean), float(head.scale)] for name, head in heads.items() if isinstance(head, RegressionHead)
     }
-    config = {**(config or {}), "made_by": "train", "settings": asdict(settings), "moments": moments}
-    save_checkpoint(path, network, config)
+    made = {"made_by": "train", "settings": asdict(settings), "moments": moments}
+    outputs = [asdict(target) for target in targets.values()]  # a list keeps the order
+    save_checkpoint(path, network, {**(config or {}), **made, "outputs": outputs})
 
 
 def load_model(path: str | Path) -> tuple[Any, dict[str, Any]]:
@@ -212,13 +279,43 @@ def load_model(path: str | Path) -> tuple[Any, dict[str, Any]]:
 
 
 def saved_targets(config: Mapping[str, Any]) -> dict[str, Target]:
-    """What a network answers, by key: of the configuration that `load_model` gives."""
-    return {
-        facts["name"]: Target(
-            facts["name"], facts["kind"], tuple(facts["classes"]), facts["unit"], tuple(facts["colours"])
-        )
-        for facts in config["targets"]
-    }
+    """The targets of a model of `train`, in order, from its configuration."""
+    texts = ("classes", "colours")  # lists in a checkpoint
+    targets = [Target(**{**facts, **{text: tuple(facts[text]) for text in texts}}) for facts in config["outputs"]]
+    return {target.name: target for target in targets}
+
+
+def check_data(network: Any, config: Mapping[str, Any], data: Any) -> None:
+    """Refuse data that are not like those that a model was trained with, for all that they have the same names.
+
+    Args:
+        network: with `inputs`; what `load_model` gave.
+        config: what `load_model` gave beside it.
+        data: what the model is to be tested with.
+
+    Raises:
+        BandError: other bands, another order or unit; values of another scale; a target of another kind, unit, or with
+            other classes or another order of them. Naming both.
+    """
+    require_same(network.inputs, data.inputs)
+    for key, trained in as_modalities(network.inputs).items():
+        given = data.inputs[key].take(trained.bands)
+        for band, mean, std, other_mean, other_std in zip(
+            trained.bands, trained.mean, trained.std, given.mean, given.std, strict=True
+        ):
+            if not 1 / _FAR < other_std / std < _FAR or abs(other_mean - mean) > _FAR * std:
+                raise BandError(
+                    f"the model was trained with {key} {band} of {mean:.3g} +- {std:.3g}, and the dataset has "
+                    f"{other_mean:.3g} +- {other_std:.3g}; state the scale and the offset as they were in the training"
+                )
+    for name, saved in saved_targets(config).items():
+        target = data.outputs[name]
+        for what in ("kind", "classes", "unit"):
+            if getattr(saved, what) != getattr(target, what):
+                raise BandError(
+                    f"the model predicts {name} with the {what} {getattr(saved, what)!r}, and the dataset has "
+                    f"{getattr(target, what)!r}; describe the target as it was in the training"
+                )
 
 
 def scores(
@@ -228,7 +325,8 @@ def scores(
 
     Returns:
         By target: `accuracy` and `macro_f1` of a class, `map` (mean average precision) of labels, `mean_iou` and
-        `accuracy` of a map, `mae` in its unit of a number; samples without a label do not count.
+        `accuracy` (of all pixels) of a map, `mae` in its unit of a number. What has no label does not count. The means
+        over classes are over those with five samples or more, and left out if there is no such class.
 
     Raises:
         SplitError: no sample has a label.
@@ -252,21 +350,21 @@ def scores(
         together = None if groups is None else groups[known].tolist()
         predicted, truth = predicted[known], truth[known]
         if target.kind == "class":
-            result[name] = {
-                "accuracy": bootstrap(predicted, truth, accuracy, groups=together),
-                "macro_f1": bootstrap(predicted, truth, macro_f1, groups=together),
-            }
+            result[name] = {"accuracy": bootstrap(predicted, truth, accuracy, groups=together)}
+            if np.bincount(truth).max() >= MIN_POSITIVES:
+                result[name]["macro_f1"] = bootstrap(predicted, truth, macro_f1, groups=together)
         elif target.kind == "labels":
-            result[name] = {"map": bootstrap(predicted, truth, mean_average_precision, groups=together)}
+            result[name] = {}
+            if truth.sum(axis=0).max() >= MIN_POSITIVES:
+                result[name]["map"] = bootstrap(predicted, truth, mean_average_precision, groups=together)
         elif target.kind == "number":
             result[name] = {"mae": bootstrap(predicted, truth, mean_absolute_error, groups=together)}
         else:
             matrices = confusion_by_patch(predicted, truth, len(target.classes))
             support = matrices.sum(axis=2)
-            right = (np.diagonal(matrices, axis1=1, axis2=2).sum(axis=1) / support.sum(axis=1))[:, None]
             result[name] = {
                 "mean_iou": bootstrap(matrices[None], support, drawn_mean_iou, groups=together),
-                "accuracy": bootstrap(right, np.ones_like(right), _mean, groups=together),
+                "accuracy": bootstrap(matrices[None], support, _pixel_accuracy, groups=together),
             }
     return result
 
@@ -279,7 +377,8 @@ def _known(target: Target, truth: np.ndarray) -> np.ndarray:
     return np.isfinite(flat).all(axis=1)
 
 
-def _mean(values: np.ndarray, _: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean of (N, 1) values in each drawing, (D,)."""
-    mean: np.ndarray = counts @ values[:, 0] / counts.sum(axis=1)
-    return mean
+def _pixel_accuracy(matrices: np.ndarray, support: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Share of the labelled pixels that are right in each drawing, (D,), from confusion matrices (N, K, K)."""
+    right = np.trace(matrices, axis1=1, axis2=2)
+    shares: np.ndarray = counts @ right / (counts @ support.sum(axis=1))
+    return shares

@@ -19,17 +19,24 @@ from bengelib.__main__ import _seconds, main
 from bengelib.checkpoint import read_checkpoint, save_checkpoint, saved_inputs
 from bengelib.cli.commands import (
     Pretraining,
+    check_figure,
+    check_target,
     check_writable,
+    draw_rows,
+    images_of,
     load_encoder,
+    pretrain_dataset,
     pretrain_images,
     probe_images,
     probe_options,
     write_rows,
 )
+from bengelib.data.described import DescribedDataset
+from bengelib.data.description import read_description
 from bengelib.data.image_files import read_image
 from bengelib.data.images import class_of, image_modality, list_images
 from bengelib.engine import seed_everything
-from bengelib.errors import CheckpointError, DataWarning
+from bengelib.errors import ArgumentError, BandError, CheckpointError, DataWarning, DescriptionError
 from bengelib.fusion import EarlyFusion, LateFusion
 from bengelib.heads import Network
 from bengelib.methods import TABLE
@@ -37,7 +44,9 @@ from bengelib.recipes.pretraining import strong_views
 from bengelib.views import TwoViews
 from tests import fake_tree as fake
 from tests.forked import finish, run_command, start
+from tests.described_folders import write_crops, write_tif
 from tests.image_folders import COLOURS, write_images
+from tests.recipes.test_supervised import write_fields
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-data.md"
 SMALL = ["--width", "8", "--epochs", "1", "--size", "32", "--batch", "8", "--precision", "no"]
@@ -124,6 +133,23 @@ def test_another_seed_is_another_encoder_and_another_hold_out(pretrained, tmp_pa
     (header, weights), (others, other) = (read_checkpoint(at) for at in (checkpoint, tmp_path / "other.safetensors"))
     assert not torch.equal(weights["encoder.resnet.conv1.weight"], other["encoder.resnet.conv1.weight"])
     assert header["config"]["holdout"] != others["config"]["holdout"]
+
+
+def test_a_figure_is_drawn_of_rows(tmp_path):
+    rows = [
+        {"mode": mode, "fraction": fraction, "seed": 0, "accuracy": 0.5 + fraction / 3, "ci95": [0.4, 0.9]}
+        for mode in ("frozen", "scratch")
+        for fraction in (0.1, 1.0)
+    ]
+    for name in ("curve.png", "curve.SVG"):
+        check_figure(tmp_path / "new" / name)
+        draw_rows(tmp_path / "new" / name, rows)
+    assert (tmp_path / "new" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["curve.SVG", "curve.png"]
+    plt.close("all")
+    for wrong in ("curve", "curve.xlsx"):
+        with pytest.raises(ArgumentError, match=r"no name of a picture.*\.png"):
+            check_figure(tmp_path / wrong)
 
 
 def test_rows_without_a_value_are_still_json(tmp_path):
@@ -215,6 +241,74 @@ def test_two_sensors_of_a_tree_are_contrasted(tree, tmp_path, capsys, method):
     assert refused(capsys, "BandError", "two modalities")[0]
 
 
+@pytest.fixture(scope="module")
+def fields(tmp_path_factory):
+    """Sixty described samples in groups: images, a vector, and a target of each kind. To be read only."""
+    return write_fields(tmp_path_factory.mktemp("described") / "fields")
+
+
+def test_the_same_commands_on_a_described_dataset(fields, tmp_path, capsys):
+    checkpoint, out = tmp_path / "encoder.safetensors", tmp_path / "rows.json"
+    assert main(["pretrain", "--root", str(fields), "--out", str(checkpoint), *SMALL]) == 0, capsys.readouterr().err
+    config = read_checkpoint(checkpoint)[0]["config"]
+    test = DescribedDataset(fields, "test", progress=False)
+    assert config["holdout"] == test.patch_ids and len(set(test.groups)) == 6
+    assert list(load_encoder(checkpoint)[0].inputs) == ["s2"]
+    given = ["probe", "--root", str(fields), "--checkpoint", str(checkpoint), "--out", str(out), *QUICK]
+    command = [*given, "--target", "crop", "--fractions", "1", "--figure", str(tmp_path / "curve.png")]
+    assert main(command) == 0, capsys.readouterr().err
+    rows = json.loads(out.read_text())
+    known = DescribedDataset(fields, "train", progress=False).table("crop") != 255
+    assert {row["n_labels"] for row in rows} == {known.sum()} and (tmp_path / "curve.png").is_file()
+
+    assert main([*given, "--target", "tags", "--fractions", "1", "--mode", "frozen"]) == 0, capsys.readouterr().err
+    assert set(json.loads(out.read_text())[0]) == {"mode", "fraction", "n_labels", "seed", "map", "ci95"}
+    for wrong, words in (
+        (["--target", "harvest"], ("BandError", "'harvest'", "'crop', 'tags'")),
+        ([], ("BandError", "None", "'crop', 'tags'")),
+        (["--target", "crop", "--modalities", "weather"], ("CheckpointError", "('s2',)", "('weather',)")),
+        (["--target", "crop", "--figure", "curve.xlsx"], ("ArgumentError", "curve.xlsx")),
+    ):
+        assert main([*given, *wrong]) == 2
+        assert refused(capsys, *words)[0]
+
+
+def test_samples_that_were_held_out_and_are_gone(tmp_path, capsys):
+    root, checkpoint = write_fields(tmp_path / "fields", 20), tmp_path / "encoder.safetensors"
+    assert main(["pretrain", "--root", str(root), "--out", str(checkpoint), *SMALL]) == 0
+    held = read_checkpoint(checkpoint)[0]["config"]["holdout"]
+    lines = (root / "samples.csv").read_text().splitlines()
+    (root / "samples.csv").write_text("\n".join(line for line in lines if not line.startswith(f"{held[0]},")))
+    shutil.rmtree(root / "packed")
+    command = ["probe", "--root", str(root), "--checkpoint", str(checkpoint), "--target", "crop", *QUICK]
+    assert main([*command, "--out", str(tmp_path / "rows.json")]) == 2
+    assert refused(capsys, "CheckpointError", held[0], "fields")[0]
+
+
+def test_what_a_described_dataset_is_asked_for(fields, tree, tmp_path):
+    assert images_of(fields) == ("s2",) and images_of(tree) == ("s2", "s1")
+    assert check_target(fields, "tags").kind == "labels" and check_target(tree, "corine").kind == "labels"
+    with pytest.raises(BandError, match=r"None.*'crop', 'tags'"):
+        check_target(fields, None)
+    root = write_crops(tmp_path / "crops", 2)
+    assert check_target(root, None).name == "crop"
+    text = (root / "dataset.toml").read_text()
+    image = text[text.index("[modalities.s2]") : text.index("[modalities.weather]")]
+    (root / "dataset.toml").write_text(text.replace(image, ""))
+    with pytest.raises(BandError, match="describes no image"):
+        images_of(root)
+
+
+def test_images_of_other_sizes_are_not_stacked(tmp_path):
+    root = write_fields(tmp_path / "fields", 20)
+    for sample in range(20):
+        write_tif(root / "dem" / f"p{sample}.tif", np.arange(64, dtype=np.int16).reshape(8, 8) + sample)
+    dem = '\n[modalities.dem]\nkind = "image"\nfiles = "dem/{id}.tif"\nbands = ["dem"]\nunit = "m"\n'
+    (root / "dataset.toml").write_text((root / "dataset.toml").read_text() + dem)
+    with pytest.raises(DescriptionError, match=r"size = 16 in \[modalities.dem\]"):
+        pretrain_dataset(root, tmp_path / "x", Pretraining(width=8, epochs=1), progress=False)
+
+
 def test_places_of_a_tree_are_learned(tree, tmp_path, capsys):
     checkpoint = tmp_path / "encoder.safetensors"
     command = ["pretrain", "--root", str(tree), "--out", str(checkpoint), *SMALL, "--method"]
@@ -245,7 +339,7 @@ def test_settings_of_other_methods_are_refused(pretrained, tmp_path, capsys):
 
 
 def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
-    (lines,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    _, lines = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len([line for line in lines.splitlines() if line.strip()]) <= 34
     write_images(tmp_path / "images", count=10)
     monkeypatch.chdir(tmp_path)
@@ -268,14 +362,45 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
     assert {row["mode"] for row in names["rows"]} == {"frozen", "finetune", "scratch"}
 
 
-def test_the_commands_of_the_page_are_understood(monkeypatch):
+def test_the_lines_of_the_page_for_described_data_run(tmp_path, monkeypatch):
+    lines, _ = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    write_images(tmp_path / "chips", count=10)
+    monkeypatch.chdir(tmp_path)
+    assert main(["describe", "--root", "chips"]) == 0
+    for said, instead in (("width=0.5", "width=0.125"), ("epochs=10", "epochs=1")):
+        assert said in lines
+        lines = lines.replace(said, instead)
+    names = {}
+    exec(lines, names)
+    assert names["classes"] == tuple(COLOURS)
+
+
+def test_the_commands_of_the_page_are_understood():
     module = __import__("bengelib.__main__", fromlist=["_parser"])
     text = PAGE.read_text().replace("\\\n", " ")
-    commands = re.findall(r"^    python -m bengelib (.*)$", text, re.MULTILINE)
-    assert len(commands) == 9
+    commands = [command.split() for command in re.findall(r"^    python -m bengelib (.*)$", text, re.MULTILINE)]
+    names = ["describe", "pretrain", "probe", "train", "evaluate"]
+    assert list(dict.fromkeys(command[0] for command in commands)) == names
     for command in commands:
-        options = module._parser().parse_args(command.split())
-        assert callable(options.run)
+        options = module._parser().parse_args(command)
+        assert command[0] in ("describe", "evaluate") or options.out
+
+
+def test_the_dataset_of_the_page_is_understood(tmp_path):
+    (toml,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (tmp_path / "dataset.toml").write_text(toml)
+    description = read_description(tmp_path)
+    assert list(description.modalities) == ["s2", "weather"] and list(description.targets) == ["crop", "cover"]
+
+
+def test_the_page_names_every_key_of_a_description():
+    text = PAGE.read_text()
+    module = import_module("bengelib.data.description")
+    keys = {*module._TABLES["dataset"], *module._TABLES["samples"]}
+    for kinds in (module._MODALITY_KEYS, module._TARGET_KEYS):
+        keys |= {*kinds, *(key for names in kinds.values() for key in names)}
+    table = text[text.index("| table | key |") : text.index("In a pattern,")]
+    assert not [key for key in keys if f"`{key}`" not in table]
 
 
 # --------------------------------------------------------------------------------------------------------------- faults

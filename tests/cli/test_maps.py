@@ -21,8 +21,7 @@ def model(path, kind="map", stored=None):
     settings = Training(width=0.0625)
     torch.manual_seed(0)
     network = build_network({"s2": S2}, {"cover": target}, settings, {})
-    facts = {"name": "cover", "kind": kind, "classes": list(CLASSES), "unit": "", "colours": list(target.colours)}
-    save_model(path, network, settings, {"targets": [facts], "stored": stored or {}})
+    save_model(path, network, settings, {"cover": target}, {"stored": stored or {}})
     return path
 
 

@@ -1,0 +1,125 @@
+"""A `dataset.toml` as it is guessed: its tables as text, what was guessed in words, and what is left to decide."""
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from bengelib.data.account import shown
+from bengelib.data.description import _TAKEN
+from bengelib.errors import DescriptionError
+
+
+class Guess:
+    """A `dataset.toml` that was guessed.
+
+    Attributes:
+        text: its content.
+        guessed: what was guessed, in sentences.
+        problems: what has to be decided by hand before the data can be used.
+        known: the table `[samples]`.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Begin with the table of the dataset itself."""
+        self.guessed: list[str] = []
+        self.problems: list[str] = []
+        self._tables = ["# Guessed by `python -m bengelib describe`: read it, and correct it."]
+        self._keys: set[str] = set()
+        self.known: dict[str, Any] = {}
+        self._head = {"name": name, "licence": "", "citation": ""}
+
+    @property
+    def text(self) -> str:
+        """The content of the file."""
+        head = [_table("dataset", self._head, {}), _table("samples", self.known, {})]
+        return "\n".join([self._tables[0], *head, *self._tables[1:]])
+
+    def say(self, sentence: str) -> None:
+        """Tell what was guessed, once."""
+        if sentence not in self.guessed:
+            self.guessed.append(sentence)
+
+    def decide(self, sentence: str) -> None:
+        """Tell what has to be decided by hand, once."""
+        if sentence not in self.problems:
+            self.problems.append(sentence)
+
+    def head(self, **values: str) -> None:
+        """State keys of the table `[dataset]`."""
+        self._head |= values
+
+    def samples(self, **values: Any) -> None:
+        """State keys of the table `[samples]`."""
+        self.known |= values
+
+    def key(self, *names: str) -> str:
+        """The first of some names that a modality or target can have and none has yet, else the last with a number."""
+        keys = [_plain(name) for name in names]
+        numbered = (f"{keys[-1]}_{number}" for number in range(2, len(self._keys) + 3))
+        key = next(key for key in (*keys, *numbered) if key and key not in self._keys and not _means_something(key))
+        self._keys.add(key)
+        return key
+
+    def add(
+        self, part: str, key: str, values: Mapping[str, Any], notes: Mapping[str, str] | None = None, off: str = ""
+    ) -> None:
+        """Add the table of a modality or target.
+
+        Args:
+            part: `"modalities"` or `"targets"`.
+            key: what `key` gave.
+            values: keys of the table; None leaves one out.
+            notes: by key, a comment behind its value.
+            off: reason why the table is written as a comment; empty for a table that counts.
+        """
+        text = _table(f"{part}.{key}", values, notes or {})
+        if off:
+            text = "\n".join(f"# {line}".rstrip() for line in [f"{off}:", *text.splitlines()]) + "\n"
+        self._tables.append(text)
+
+
+def _means_something(key: str) -> bool:
+    """Whether batches or networks use a name for something else."""
+    return key in _TAKEN or key.endswith("_available") or hasattr(torch.nn.ModuleDict(), key)
+
+
+def _plain(name: str) -> str:
+    """A name in the letters that keys may have; empty if it has none of them."""
+    letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    key = re.sub(r"\W+", "_", letters).strip("_")
+    return f"m_{key}" if key[:1].isdigit() else key
+
+
+def _table(name: str, values: Mapping[str, Any], notes: Mapping[str, str]) -> str:
+    """A table of TOML."""
+    lines = [f"[{name}]"]
+    for key, value in values.items():
+        if value is not None:
+            note = notes.get(key) or ("" if value else "state it") if isinstance(value, str) else notes.get(key)
+            lines.append(f"{key} = {as_toml(value)}" + (f"  # {note}" if note else ""))
+    return "\n".join([*lines, ""])
+
+
+def as_toml(value: Any) -> str:
+    """A text, number, list, or table from whole numbers to texts, as TOML has it on one line.
+
+    Raises:
+        DescriptionError: a text that is not Unicode, as names of files can be.
+    """
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise DescriptionError(
+                f"the name '{shown(value)}' is no UTF-8, which a dataset.toml cannot hold; rename it"
+            ) from None
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {as_toml(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(as_toml, value)) + "]"
+    return f"{value:g}" if isinstance(value, float) and value == int(value) else repr(value)
