@@ -18,7 +18,8 @@ from bengelib.files import put_in_place
 from bengelib.heads import Network
 from bengelib.modalities import Modality, as_modalities
 
-FORMAT = "bengelib-checkpoint-2"
+FORMAT = "bengelib-checkpoint-3"
+"""The one key of the file's metadata: safetensors writes several in random order, and equal models in unequal bytes."""
 
 
 def save_checkpoint(path: str | Path, model: Network, config: Mapping[str, Any] | None = None) -> None:
@@ -37,7 +38,7 @@ def save_checkpoint(path: str | Path, model: Network, config: Mapping[str, Any] 
     header = {**_identity(model), "config": dict(config or {})}
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     partial = path.with_name(path.name + ".part")
-    save_file(state, partial, metadata={"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
+    save_file(state, partial, metadata={FORMAT: json.dumps(header, sort_keys=True)})
     put_in_place(partial, path)
 
 
@@ -56,11 +57,11 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file ({error}); it may be truncated") from error
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a {FORMAT} file; its format says {metadata.get('format')!r}")
+    if FORMAT not in metadata:
+        raise CheckpointError(f"{path} is not a {FORMAT} file; its metadata holds {metadata}")
     try:
-        header = json.loads(metadata["header"])
-    except (KeyError, ValueError) as error:
+        header = json.loads(metadata[FORMAT])
+    except ValueError as error:
         raise CheckpointError(f"{path} has no readable header ({error!r}); save the model again") from error
     return header, weights
 
