@@ -170,7 +170,7 @@ def test_sanity_values():
 
 
 def test_bad_shapes_are_refused():
-    with pytest.raises(ValueError, match="nothing to paint"):
+    with pytest.raises(ValueError, match="nothing to reconstruct"):
         masked_loss(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4), torch.zeros(2, 3))
     with pytest.raises(ValueError, match=r"\(B, N, P\)"):
         masked_loss(torch.zeros(2, 3, 4), torch.zeros(2, 3, 5), torch.ones(2, 3))

@@ -216,7 +216,7 @@ def probe_images(
         images: the same folder, wherever it is now.
         on_error: what to do about a broken image, `"raise"` or `"skip"`.
         progress: show bars, and each result.
-        **options: those of `label_efficiency`: `modes`, `fractions`, `seeds`, `turns`, `finetune_settings`, ...
+        **options: those of `label_efficiency`: `modes`, `fractions`, `seeds`, `tta`, `finetune_settings`, ...
 
     Raises:
         CheckpointError: it is none, of other data, of images without classes, or files that it held out are gone or
@@ -319,14 +319,12 @@ def probe_dataset(
     )
 
 
-def probe_options(
-    steps: int | None = None, seeds: Sequence[int] = (0,), turns: int = 8, **others: Any
-) -> dict[str, Any]:
+def probe_options(steps: int | None = None, seeds: Sequence[int] = (0,), tta: int = 8, **others: Any) -> dict[str, Any]:
     """Options of `label_efficiency` from those of the command line; `steps` holds for both ways of training."""
     settings = {"finetune_settings": FINE_TUNING, "scratch_settings": FROM_SCRATCH}
     if steps is not None:
         settings = {name: replace(value, steps=steps, epochs=0) for name, value in settings.items()}
-    return {"seeds": tuple(seeds), "turns": turns, **settings, **others}
+    return {"seeds": tuple(seeds), "tta": tta, **settings, **others}
 
 
 def write_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""The text of a CSV file as people save it: read, or refused with a word about what is the matter with the file."""
+"""The text of a CSV file, read or refused with an explanation of the fault."""
 
 import csv
 import io
@@ -32,14 +32,14 @@ _KINDS = (
     (b"\xff\xfe", f"UTF-16 text, as spreadsheets write it: {_AS_CSV}"),
     (b"\xfe\xff", f"UTF-16 text, as spreadsheets write it: {_AS_CSV}"),
 )
-"""What a file is, by its first bytes, that is no CSV."""
+"""Kinds of files other than CSV, by their first bytes."""
 
 
 def read_text(path: Path, error: type[BengeError]) -> str:
     """The text of a file in UTF-8, without its byte-order mark.
 
     Raises:
-        error: it cannot be read or is something else, such as a workbook, a web page, or text of another encoding.
+        error: the file cannot be read or is not CSV, but a workbook, a web page, or text of another encoding.
     """
     try:
         data = path.read_bytes()
@@ -67,7 +67,7 @@ def read_text(path: Path, error: type[BengeError]) -> str:
 def read_rows(
     text: str, path: Path, error: type[BengeError], *, strict: bool = True
 ) -> Iterator[tuple[int, list[str]]]:
-    """The number of the line, and the fields, of each row of a text with commas; blank lines are passed over.
+    """Line number and fields of each row of a text with commas; blank lines are skipped.
 
     Raises:
         error: a comment, or quotes that do not match (where `strict`).
@@ -90,7 +90,7 @@ def read_rows(
 
 
 def what_number(text: str) -> str:
-    """What is the matter with a text that is no number, as a sentence after a blank; empty where nobody knows."""
+    """Why a text is not a number, as a sentence after a space; empty if unknown."""
     for form, what in _NUMBERS:
         if re.fullmatch(form, text.strip()):
             return f" {text.strip()!r} looks like {what}{'' if what.endswith('?') else '.'}"

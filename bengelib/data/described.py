@@ -1,4 +1,4 @@
-"""`DescribedDataset`: the samples of any dataset with a `dataset.toml`, in the form of those of `BENGE`."""
+"""`DescribedDataset`: any dataset with a `dataset.toml`, with samples in the form of `BENGE`."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -27,25 +27,25 @@ from bengelib.modalities import Modality, Target
 
 
 class DescribedDataset(Dataset[Sample]):
-    """Samples of a dataset that a `dataset.toml` describes, each a dict of modalities and targets, and its `patch_id`.
+    """Samples of a dataset described by a `dataset.toml`, each a dict of modalities and targets, and its `patch_id`.
 
     | kind | shape, type, unit |
     |---|---|
-    | image | (bands, H, W) float32 in the unit that the description states; no data becomes the band's mean |
+    | image | (bands, H, W) float32 in the unit of the description; no data becomes the band's mean |
     | map as a modality | (classes, H, W) float32 of 0 and 1 |
     | vector, scalar | (columns,), () float32 |
     | class, map as a target | () int64, (H, W) int64, index of the class, 255 where unknown |
     | labels, number | (classes,), () float32, NaN where unknown |
 
-    A pack is read where there is a current one (see `bengelib.pack`), the files otherwise.
+    A current pack (see `bengelib.pack`) is read if there is one, otherwise the files.
 
     Attributes:
-        description: what the file says.
-        meta: the table of the samples that are used; every column is text.
+        description: the content of the `dataset.toml`.
+        meta: the table of the used samples; every column is text.
         patch_ids: their ids, in order.
-        groups: what keeps samples together, (N,) of str, or None.
+        groups: the group of each sample, (N,) of str, or None.
         skipped: samples that are left out, with the reason.
-        account: how many samples there were, how many are used, and why the others are not.
+        account: numbers of used and left-out samples, with reasons.
     """
 
     def __init__(
@@ -68,22 +68,22 @@ class DescribedDataset(Dataset[Sample]):
         Args:
             root: the folder of the `dataset.toml`.
             split: `"train"`, `"val"`, `"test"`, or None for all samples.
-            modalities: keys to use as inputs; all of them unless given.
-            targets: keys to predict; all of them unless given.
-            bands: by modality, the bands to give, in order; all of them unless given.
-            transform: applied to each sample last; not to what `read_batch` gives.
-            scheme: `"official"`, `"study"` or `"blocked"`, see `sides_of`; what suits the dataset unless given.
-            fold: which of the five folds is the test side under `"blocked"`.
-            on_error: `"raise"` stops at a sample that lacks a file or a value; `"skip"` leaves it out with a warning.
-            decoded: whether samples are in their units, or as `read_batch` gives them.
+            modalities: keys of the inputs; by default all.
+            targets: keys to predict; by default all.
+            bands: bands of each modality, in order; by default all.
+            transform: applied last to each sample; not to `read_batch`.
+            scheme: `"official"`, `"study"` or `"blocked"`, see `sides_of`; by default the one that suits the dataset.
+            fold: the test fold, of five, under `"blocked"`.
+            on_error: `"raise"` stops at a sample without a file or value; `"skip"` leaves it out with a warning.
+            decoded: whether samples are in their units, or stored as in `read_batch`.
             progress: whether to show a bar while statistics are measured.
 
         Raises:
             DescriptionError: the description is malformed, or the files or the table contradict it.
             BandError: an unknown modality, target or band.
-            MissingModalityError: a file is not there.
-            TableError: the table, or a value in it, cannot be used.
-            SplitError: an unknown or empty split, or one that the dataset cannot have.
+            MissingModalityError: a file is missing.
+            TableError: the table or one of its values cannot be used.
+            SplitError: an unknown or empty split, or one that the dataset does not support.
         """
         self.description = read_description(root)
         self.root = self.description.root
@@ -130,12 +130,12 @@ class DescribedDataset(Dataset[Sample]):
         return rows
 
     def _columns(self) -> dict[str, Source]:
-        """The modalities and targets that stand in the table."""
+        """The modalities and targets in the table."""
         sources = {key: self.description.source(key) for key in self.keys}
         return {key: source for key, source in sources.items() if source.columns}
 
     def _check_samples(self, whole: pd.DataFrame, chosen: np.ndarray) -> dict[str, str]:
-        """Samples that lack a file or a value of a modality, or have a damaged file, with the reason."""
+        """Samples without a file or value of a modality, or with a damaged file, and the reason."""
         reasons: dict[str, str] = {}
         for key in self.keys:
             source = self.description.source(key)
@@ -188,17 +188,17 @@ class DescribedDataset(Dataset[Sample]):
 
     @cached_property
     def statistics(self) -> dict[str, Statistics]:
-        """Of each modality, over all samples of the dataset, whatever the split: measured once, then kept on disk."""
+        """Statistics of each modality over all samples of the dataset, in any split: measured once and kept on disk."""
         return {
             key: self.store.statistics(key, on_error=self.on_error, progress=self.progress) for key in self.modalities
         }
 
     @cached_property
     def inputs(self) -> dict[str, Modality]:
-        """What each modality is, for encoders: `EarlyFusion(dataset.inputs)`.
+        """The modalities, for encoders: `EarlyFusion(dataset.inputs)`.
 
         Raises:
-            DescriptionError: the statistics contradict the unit that is stated, or a band never varies.
+            DescriptionError: the statistics contradict the stated unit, or a band is constant.
             RasterError: a file of any sample is damaged (with `on_error="raise"`).
         """
         return {
@@ -208,7 +208,7 @@ class DescribedDataset(Dataset[Sample]):
 
     @property
     def stored(self) -> dict[str, dict[str, list[float]]]:
-        """How numbers in the files of each image become its unit: `scale` and `offset` by band, and `no_data`."""
+        """Conversion of stored values of each image to its unit: `scale` and `offset` by band, and `no_data`."""
         found = {}
         for key, layout in self.store.layouts.items():
             source = self.description.source(key)
@@ -224,16 +224,16 @@ class DescribedDataset(Dataset[Sample]):
 
     @property
     def outputs(self) -> dict[str, Target]:
-        """What each target is, by key."""
+        """The targets by key."""
         return {key: self.description.source(key).target for key in self.targets}
 
     @property
     def simulated(self) -> bool:
-        """Whether the pixels are invented: never said of a described dataset."""
+        """Whether the pixels are simulated: always False for a described dataset."""
         return False
 
     def shape(self, key: str) -> tuple[int, int]:
-        """Rows and columns of an image or map; (0, 0) of what is none."""
+        """Rows and columns of an image or map; (0, 0) for anything else."""
         layout = self.store.layouts.get(key)
         return layout.shape if layout else (0, 0)
 
@@ -245,7 +245,7 @@ class DescribedDataset(Dataset[Sample]):
         """One sample; see the class for shapes and units.
 
         Raises:
-            ArgumentError: the index is no whole number.
+            ArgumentError: the index is not a whole number.
             IndexError: there is no such sample.
             RasterError: a file is damaged, or differs from the others.
         """
@@ -260,27 +260,27 @@ class DescribedDataset(Dataset[Sample]):
 
     @staticmethod
     def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-        """For `DataLoader(..., collate_fn=dataset.collate)`: the batch that `__getitems__` read, as it is."""
+        """For `DataLoader(..., collate_fn=dataset.collate)`: the batch of `__getitems__`, unchanged."""
         return samples.batch if isinstance(samples, SampleBatch) else default_collate(list(samples))
 
     def table(self, key: str) -> np.ndarray:
-        """All samples' values, (N, ...), of a modality or target that stands in the table.
+        """Values of all samples, (N, ...), of a modality or target in the table.
 
         Raises:
-            BandError: it does not.
+            BandError: the key is not in the table.
         """
         check_names((key,), tuple(self._columns()), "keys in the table")
         return self._tables[key].numpy()
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
-        """Several samples as they are stored, stacked; `decode` makes samples of them.
+        """Several stored samples as a batch, for `decode`.
 
         Args:
-            indices: places in this dataset, (B,), from 0.
+            indices: indices into this dataset, (B,), from 0.
 
         Raises:
-            ArgumentError: a boolean mask, or anything else that is no places.
-            IndexError: a place beyond the end.
+            ArgumentError: a boolean mask, or anything else that is not indices.
+            IndexError: an index beyond the end.
             RasterError: a file is damaged, or differs from the others.
         """
         places = as_indices(indices, len(self))
@@ -296,7 +296,7 @@ class DescribedDataset(Dataset[Sample]):
         return batch
 
     def _arrays_of(self, key: str) -> Wanted:
-        """The arrays of an image or map that hold what is asked for, and where in them it is."""
+        """The arrays that hold the requested bands of an image or map, and their positions in them."""
         source, layout = self.description.source(key), self.store.layouts[key]
         if source.kind != "image":
             return dict.fromkeys(layout.arrays)
@@ -308,7 +308,7 @@ class DescribedDataset(Dataset[Sample]):
         return wanted
 
     def decode(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """What `read_batch` gave, in the units of the description, on the device where it is."""
+        """Convert a batch of `read_batch` to the units of the description, on its device."""
         decoded = dict(batch)
         for key in self.keys:
             source, layout = self.description.source(key), self.store.layouts.get(key)

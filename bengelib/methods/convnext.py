@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from bengelib.arguments import whole_number
 from bengelib.errors import ArgumentError
-from bengelib.fusion import planes
-from bengelib.inputs import Inputs, Missing
+from bengelib.fusion import stack_channels
+from bengelib.inputs import InputNorm, Missing
 from bengelib.modalities import InputSpec
 from bengelib.transforms import Batch
 
@@ -301,7 +301,7 @@ class ConvNeXtEncoder(nn.Module):
         missing: Missing = "error",
         net: ConvNeXt | None = None,
     ) -> None:
-        """Build the encoder; see `Inputs` and `ConvNeXt` for the arguments.
+        """Build the encoder; see `InputNorm` and `ConvNeXt` for the arguments.
 
         `net` takes the place of a new network of this size and stem.
 
@@ -309,7 +309,7 @@ class ConvNeXtEncoder(nn.Module):
             BandError: an unknown modality or band, or no image among the inputs.
         """
         super().__init__()
-        self.read = Inputs(inputs, modality_dropout, missing)
+        self.read = InputNorm(inputs, modality_dropout, missing)
         self.inputs = self.read.modalities
         self.read.require_images()
         channels = sum(self.read.channels(key) for key in self.inputs) + self.read.mask_size
@@ -324,7 +324,7 @@ class ConvNeXtEncoder(nn.Module):
     def stack(self, batch: Batch) -> Tensor:
         """All modalities as the channels of one image, (B, C, H, W), in the order of `inputs`, then the mask if any."""
         values, available = self.read(batch)
-        return planes(values, available.float() if self.read.mask_size else None)
+        return stack_channels(values, available.float() if self.read.mask_size else None)
 
     def pyramid(self, batch: Batch, visible: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
         """The stacked image and the maps of the network, finest first, and the features from the same pass.

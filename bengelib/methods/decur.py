@@ -48,12 +48,12 @@ class DeCUR(SiameseNetwork):
         }
 
 
-def decoupled(z1: Tensor, z2: Tensor, common: float = 0.875, off_diagonal: float = 5e-3) -> Tensor:
+def decoupled(z1: Tensor, z2: Tensor, common: float = 0.875, lambda_param: float = 5e-3) -> Tensor:
     """The term of DeCUR between two sensors, 0 or more.
 
     With C the correlation over the batch of each dimension of z1 with each of z2, of which only the blocks of the
     common dimensions c and of the unique dimensions u count:
-    sum over c of (1 - C_ii)^2 + sum over u of C_ii^2 + off_diagonal * sum over i != j within a block of C_ij^2.
+    sum over c of (1 - C_ii)^2 + sum over u of C_ii^2 + lambda_param * sum over i != j within a block of C_ij^2.
 
     Sanity values: the number of common dimensions when all embeddings are equal; that of the unique ones for equal
     embeddings of uncorrelated dimensions.
@@ -62,7 +62,7 @@ def decoupled(z1: Tensor, z2: Tensor, common: float = 0.875, off_diagonal: float
         z1: embeddings by the first sensor, (B, D), B of 2 or more; the first `common` of the dimensions are common.
         z2: embeddings by the second sensor, (B, D).
         common: share of the dimensions that are common, from 0 to 1.
-        off_diagonal: weight of the last sum, 0 or more.
+        lambda_param: weight of the last sum, 0 or more.
 
     Raises:
         ValueError: other shapes, a batch of one, or (`ArgumentError`) a share or weight outside its range.
@@ -70,17 +70,17 @@ def decoupled(z1: Tensor, z2: Tensor, common: float = 0.875, off_diagonal: float
     """
     check_pair(z1, z2)
     check_share("common", common, zero=True)
-    real_number("off_diagonal", off_diagonal, least=0)
+    real_number("lambda_param", lambda_param, least=0)
     correlation = cross_correlation(z1, z2)  # (D, D)
     shared = round(common * len(correlation))
     wanted = torch.zeros(len(correlation), device=z1.device)  # (D,), of the diagonal
     wanted[:shared] = 1
     diagonal = correlation.diagonal()  # (D,)
     blocks = correlation[:shared, :shared].square().sum() + correlation[shared:, shared:].square().sum()  # ()
-    return (wanted - diagonal).square().sum() + off_diagonal * (blocks - diagonal.square().sum())
+    return (wanted - diagonal).square().sum() + lambda_param * (blocks - diagonal.square().sum())
 
 
-def decur(outputs: Mapping[str, Tensor], common: float = 0.875, off_diagonal: float = 5e-3) -> Tensor:
+def decur(outputs: Mapping[str, Tensor], common: float = 0.875, lambda_param: float = 5e-3) -> Tensor:
     """Loss of DeCUR, 0 or more: for `Contrast(decur)`.
 
     Barlow Twins between the two views of the first sensor, the same of the second, and `decoupled` between the first
@@ -91,12 +91,12 @@ def decur(outputs: Mapping[str, Tensor], common: float = 0.875, off_diagonal: fl
     Args:
         outputs: `view_1`, `again_1`, `view_2` and `again_2`, (B, D) each, B of 2 or more.
         common: share of the dimensions that are common; 0.875 in the paper.
-        off_diagonal: weight of correlations of different dimensions; 0.0051 in the paper.
+        lambda_param: weight of correlations of different dimensions; 0.0051 in the paper.
 
     Raises:
         ValueError: see `decoupled`.
         NonFiniteLossError: see `decoupled`.
     """
-    within = barlow_twins(outputs["view_1"], outputs["again_1"], off_diagonal)
-    within_2 = barlow_twins(outputs["view_2"], outputs["again_2"], off_diagonal)
-    return within + within_2 + decoupled(outputs["view_1"], outputs["view_2"], common, off_diagonal)
+    within = barlow_twins(outputs["view_1"], outputs["again_1"], lambda_param)
+    within_2 = barlow_twins(outputs["view_2"], outputs["again_2"], lambda_param)
+    return within + within_2 + decoupled(outputs["view_1"], outputs["view_2"], common, lambda_param)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bengelib.arguments import whole_number
 from bengelib.bands import CLIMATE_ZONE_SYMBOLS, IGNORE_INDEX, LAND_COVER_NAMES, S1_BANDS, S2_BANDS, WEATHER
 from bengelib.errors import BandError, MissingModalityError
-from bengelib.inputs import Inputs
+from bengelib.inputs import InputNorm
 from bengelib.losses import masked_squared_error
 from bengelib.mae import check_ratio, patchify, random_mask
 from bengelib.methods.convnext import ConvNeXtBlock, ConvNeXtEncoder
@@ -107,7 +107,7 @@ class MultiPretext(nn.Module):
         numbers = {key: as_modality(key, given) for key, given in chosen.items() if key not in self.classes}
         require_same(encoder.inputs, numbers, "the target")
         self.inputs: dict[str, Modality] = {**numbers, **encoder.inputs}
-        self.read = nn.ModuleDict({key: Inputs({key: each}, missing="mean") for key, each in numbers.items()})
+        self.read = nn.ModuleDict({key: InputNorm({key: each}, missing="mean") for key, each in numbers.items()})
         self.images = [key for key, modality in numbers.items() if modality.kind == "image"]
         self.to_heads = nn.Linear(encoder.feature_dim, width)
         self.hidden = nn.Parameter(0.02 * torch.randn(width))

@@ -144,7 +144,7 @@ class WavelengthEncoder(ConvNeXtEncoder):
             wavelengths: see `wavelengths_of`.
             size: see `ConvNeXt`.
             stem: see `ConvNeXt`.
-            missing: see `Inputs`.
+            missing: see `InputNorm`.
             shared: an encoder to share all weights with; `size`, `stem` and `generator` are its own then.
             generator: of another size than the default's.
 

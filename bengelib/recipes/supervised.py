@@ -55,7 +55,7 @@ class Training:
         batch_size: samples a step.
         lr: highest learning rate.
         crop: pixels along a side of a random crop in training; None trains on whole images.
-        modality_dropout: probability of hiding a modality in training, see `Inputs`.
+        modality_dropout: probability of hiding a modality in training, see `InputNorm`.
         seed: of weights, order and crops.
         precision: see `bengelib.devices.choose_precision`.
     """

@@ -43,14 +43,14 @@ from bengelib.methods import TABLE
 from bengelib.recipes.pretraining import strong_views
 from bengelib.views import TwoViews
 from tests import fake_tree as fake
-from tests.forked import finish, run_command, start
 from tests.described_folders import write_crops, write_tif
+from tests.forked import finish, run_command, start
 from tests.image_folders import COLOURS, write_images
 from tests.recipes.test_supervised import write_fields
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-data.md"
 SMALL = ["--width", "8", "--epochs", "1", "--size", "32", "--batch", "8", "--precision", "no"]
-QUICK = ["--steps", "2", "--turns", "1", "--precision", "no"]
+QUICK = ["--steps", "2", "--tta", "1", "--precision", "no"]
 
 
 @pytest.fixture(scope="module")
@@ -349,7 +349,7 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
         ("Views(48", "Views(24"),
         ("Views(64", "Views(32"),
         ("width=0.5", "width=0.125"),
-        ("seeds=(0, 1, 2)", "seeds=(0, 1), turns=1, finetune_settings=quick, scratch_settings=quick"),
+        ("seeds=(0, 1, 2)", "seeds=(0, 1), tta=1, finetune_settings=quick, scratch_settings=quick"),
     ):
         assert said in lines
         lines = lines.replace(said, instead)

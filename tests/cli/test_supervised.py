@@ -86,7 +86,7 @@ def test_three_commands_from_a_folder_to_a_figure(tmp_path, capsys):
     run(capsys, "pretrain", "--root", root, "--out", encoder, "--width", 8, "--epochs", 1, "--batch", 32,
         "--precision", "no")  # fmt: skip
     shown = run(capsys, "probe", "--root", root, "--checkpoint", encoder, "--fractions", 0.2, 1, "--out", rows,
-                "--figure", figure, "--steps", 3, "--turns", 1, "--precision", "no")  # fmt: skip
+                "--figure", figure, "--steps", 3, "--tta", 1, "--precision", "no")  # fmt: skip
     assert shown.split("\n")[:2] == [str(rows), str(figure)]
     found = json.loads(rows.read_text())
     assert [(row["mode"], row["fraction"]) for row in found] == [
