@@ -1,8 +1,8 @@
-"""DeCUR: two sensors whose embeddings share some dimensions and keep the others to themselves.
+"""DeCUR: embeddings of two sensors with common and unique dimensions.
 
 Wang et al. 2024, "Decoupling Common and Unique Representations for Multimodal Self-supervised Learning",
-arXiv:2309.05300. Contrast of two sensors keeps what both see; here each sensor also learns, from two views of its own,
-what the other cannot know. Every term is one of Barlow Twins, so no samples are compared.
+arXiv:2309.05300. A contrastive loss of two sensors keeps only information of both; here each sensor also learns, from
+two views of its own, information that the other lacks. All terms are those of Barlow Twins, without negatives.
 """
 
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ from bengelib.transforms import Batch
 
 
 class DeCUR(SiameseNetwork):
-    """Two encoders with a projector each, which make an embedding of each of two views: four of a sample.
+    """Two encoders with a projector each, which embed each of two views: four embeddings per sample.
 
     Train it with `fit(DeCUR(encoder, encoder_2=other), [Contrast(decur)], ..., augment=TwoViews(views))` on batches of
-    both sensors, of which `views` gives both the same crop.
+    both sensors, with the same crop of both in each view.
 
     The paper: three layers of 8192 in the projectors, the first 7,168 dimensions common, 100 epochs.
     """
@@ -32,7 +32,7 @@ class DeCUR(SiameseNetwork):
         All are (B, projector_dim); `features` (B, F) are those of the first view by the first sensor.
 
         Raises:
-            MissingModalityError: the batch has no views and nothing says how to make them.
+            MissingModalityError: the batch has no views, and the network has no `views` to make them.
             ArgumentError: there is only one encoder.
         """
         if self.encoder_2 is None or self.projector_2 is None:
@@ -59,13 +59,13 @@ def decoupled(z1: Tensor, z2: Tensor, common: float = 0.875, lambda_param: float
     embeddings of uncorrelated dimensions.
 
     Args:
-        z1: embeddings by the first sensor, (B, D), B of 2 or more; the first `common` of the dimensions are common.
-        z2: embeddings by the second sensor, (B, D).
-        common: share of the dimensions that are common, from 0 to 1.
+        z1: embeddings of the first sensor, (B, D) with B >= 2; its first dimensions are the common ones.
+        z2: embeddings of the second sensor, (B, D).
+        common: fraction of common dimensions, from 0 to 1.
         lambda_param: weight of the last sum, 0 or more.
 
     Raises:
-        ValueError: other shapes, a batch of one, or (`ArgumentError`) a share or weight outside its range.
+        ValueError: wrong shapes, a batch of one, or (`ArgumentError`) a fraction or weight outside its range.
         NonFiniteLossError: an embedding on the CPU is NaN or infinite; on another device the loss is NaN.
     """
     check_pair(z1, z2)
@@ -81,16 +81,16 @@ def decoupled(z1: Tensor, z2: Tensor, common: float = 0.875, lambda_param: float
 
 
 def decur(outputs: Mapping[str, Tensor], common: float = 0.875, lambda_param: float = 5e-3) -> Tensor:
-    """Loss of DeCUR, 0 or more: for `Contrast(decur)`.
+    """Loss of DeCUR, 0 or more, for `Contrast(decur)`.
 
-    Barlow Twins between the two views of the first sensor, the same of the second, and `decoupled` between the first
-    views of both, added up. (The authors' code halves the last term.)
+    The sum of Barlow Twins between the two views of the first sensor, the same of the second, and `decoupled` between
+    the first views of both. (The authors' code halves the last term.)
 
     Sanity value: `2 D + common D` when all embeddings are equal.
 
     Args:
-        outputs: `view_1`, `again_1`, `view_2` and `again_2`, (B, D) each, B of 2 or more.
-        common: share of the dimensions that are common; 0.875 in the paper.
+        outputs: `view_1`, `again_1`, `view_2` and `again_2`, (B, D) each with B >= 2.
+        common: fraction of common dimensions; 0.875 in the paper.
         lambda_param: weight of correlations of different dimensions; 0.0051 in the paper.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pictures of maps of classes that lie in GeoTIFFs of any size."""
+"""Figures of class maps in GeoTIFFs of any size."""
 
 from pathlib import Path
 
@@ -13,18 +13,18 @@ from bengelib.plot.style import noted, subplots
 
 
 def plot_scene_map(path: str | Path, pixels: int = 800, note: str = "") -> Figure:
-    """A map of classes with its legend: what `predict_map` wrote, read in the coarseness of the picture.
+    """A class map of `predict_map` with its legend, read at the resolution of the figure.
 
     Args:
         path: a GeoTIFF with a colour table and the tags `CLASS_0`, `CLASS_1` ...
-        pixels: along the longer side of the picture, at most.
+        pixels: maximum number along the longer side of the figure.
         note: printed in the lower corner.
 
     Returns:
-        A figure; the legend has the classes that occur in it, with their shares of the pixels that have data.
+        A figure; the legend has the classes that occur, with their fractions of the pixels with data.
 
     Raises:
-        RasterError: no such file, or no map of classes.
+        RasterError: the file is missing, or not a class map.
     """
     try:
         with rasterio.open(path) as raster:

@@ -219,7 +219,7 @@ def test_what_cannot_be_trained_is_one_line(fields, tmp_path, capsys):
     (tmp_path / "bare").mkdir()
     fails(capsys, "train", "--root", tmp_path / "bare", "--target", "crop", *out, words=("describe --root",))
     fails(capsys, "describe", "--root", tmp_path / "bare", words=("neither images", ".csv"))
-    fails(capsys, "describe", "--root", fields, words=("is there already", "--overwrite"))
+    fails(capsys, "describe", "--root", fields, words=("exists already", "--overwrite"))
     assert not (tmp_path / "model").exists()
 
 

@@ -446,7 +446,7 @@ def test_real_pictures_in_class_folders(real, tmp_path):
 def test_what_is_there_is_not_replaced(tmp_path):
     root = write_classes(tmp_path / "x", 3, ".png")
     (root / FILE_NAME).write_text("mine")
-    with pytest.raises(DescriptionError, match="is there already"):
+    with pytest.raises(DescriptionError, match="exists already"):
         describe(root, progress=False)
     assert (root / FILE_NAME).read_text() == "mine"
     described(root, overwrite=True)
