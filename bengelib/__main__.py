@@ -113,9 +113,9 @@ def _parser() -> argparse.ArgumentParser:
         "--size", type=int, default=64, help="pixels along a side of an image, with --root of a view (default: 64)"
     )
     command.add_argument("--view", type=int, help="with --images: pixels of a view (default: three quarters of --size)")
-    command.add_argument("--batch", type=int, default=256, help="images per step and process (default: 256)")
+    command.add_argument("--batch-size", type=int, default=256, help="images per step and process (default: 256)")
     command.add_argument(
-        "--micro-batch", type=int, help="images per forward pass, for a --batch that exceeds the memory"
+        "--micro-batch", type=int, help="images per forward pass, for a --batch-size that exceeds the memory"
     )
     command.add_argument(
         "--sync-batchnorm", action="store_true", help="share BatchNorm statistics between all processes"
@@ -129,7 +129,11 @@ def _parser() -> argparse.ArgumentParser:
     for name, kind, text in (
         ("temperature", float, "of the loss (default: 0.2)"),
         ("momentum", float, "of the target network (default: 0.99, less in short runs)"),
-        ("queue", int, "keys in the queue, a multiple of --batch (default: up to 4096 and a quarter of the images)"),
+        (
+            "queue",
+            int,
+            "keys in the queue, a multiple of --batch-size (default: up to 4096, a quarter of the images)",
+        ),
         ("regions", int, "of the earth to distinguish (default: 20)"),
     ):
         having = ", ".join(method for method, facts in TABLE.items() if name in facts.settings)
@@ -206,7 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--rounds", type=int, default=7, help="number of timings of each method (default: 7)")
     command.add_argument(
-        "--batch", type=int, help="samples per batch (default: loader 32, train 128, views 256, pretrain 64)"
+        "--batch-size", type=int, help="samples per batch (default: loader 32, train 128, views 256, pretrain 64)"
     )
     command.add_argument("--precision", choices=PRECISIONS, help="of views and pretrain (default: auto)")
     command.add_argument("--processes", type=int, help="for pretrain: number to compare with a single one (default: 2)")
@@ -222,7 +226,7 @@ def _path(text: str) -> str:
 def _add_root(command: argparse.ArgumentParser) -> None:
     """The arguments of the commands that learn from labels or test with them."""
     command.add_argument("--root", type=_path, required=True, help="folder or name of a dataset")
-    command.add_argument("--batch", type=int, default=32, help="samples per step (default: 32)")
+    command.add_argument("--batch-size", type=int, default=32, help="samples per step (default: 32)")
     command.add_argument("--precision", choices=PRECISIONS, default="auto")
     command.add_argument("--skip", action="store_true", help="leave damaged samples out instead of stopping")
 
@@ -319,7 +323,7 @@ def _pretrain(options: argparse.Namespace) -> None:
     names = ["method", "width", "epochs", "depth", "size", "view", "lr", "seed", "precision"]
     names += ["micro_batch", "sync_batchnorm"]
     names += ["temperature", "momentum", "queue", "regions"]
-    settings = Pretraining(batch_size=options.batch, **{name: getattr(options, name) for name in names})
+    settings = Pretraining(batch_size=options.batch_size, **{name: getattr(options, name) for name in names})
     others: dict[str, Any] = _of_benge(options)
     if options.root is not None and options.view is not None:
         raise ValueError("--view is for --images; views of --root have --size pixels, fewer where images are small")
@@ -398,7 +402,7 @@ def _bench(options: argparse.Namespace) -> None:
     limit_threads()
     measures: dict[str, Any] = {"loader": bench_loader, "train": bench_train}
     measures |= {"views": bench_views, "pretrain": bench_pretrain}
-    given = {"batch_size": options.batch, "precision": options.precision, "processes": options.processes}
+    given = {"batch_size": options.batch_size, "precision": options.precision, "processes": options.processes}
     given |= {"root": options.root, "rounds": options.rounds}
     given = {name: value for name, value in given.items() if value is not None}
     takes = inspect.signature(measures[options.what]).parameters

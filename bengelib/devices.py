@@ -32,7 +32,7 @@ _OF_LAUNCHERS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORL
 
 
 def on_host(values: Tensor) -> bool:
-    """Whether a tensor can be read without waiting for a device."""
+    """True if a tensor can be read without waiting for a device."""
     return values.device.type == "cpu"
 
 

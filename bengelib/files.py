@@ -47,7 +47,7 @@ def absolute(path: str | os.PathLike[str]) -> Path:
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether some file system treats two names as equal: they may differ in case and in the form of accents."""
+    """True if some file system treats two names as equal: they may differ in case and in the form of accents."""
     return folded(one) == folded(other)
 
 
@@ -115,7 +115,7 @@ def disk_error(error: OSError, where: Path | str) -> DiskError:
 
 
 def can_write(folder: Path) -> bool:
-    """Whether `folder` can be written to, found by trying: permissions do not show a read-only disk."""
+    """True if `folder` can be written to, found by trying: permissions do not show a read-only disk."""
     trial = folder / f".{_owner()}"
     try:
         trial.mkdir()
@@ -235,7 +235,7 @@ def _try_lock(handle: int) -> bool:
 
 
 def _can_lock(folder: Path) -> bool:
-    """Whether a new file can be locked: some disks refuse every lock as if another process held it."""
+    """True if a new file can be locked: some disks refuse every lock as if another process held it."""
     trial = folder / f".{_owner()}.lock"
     try:
         handle = os.open(trial, os.O_RDWR | os.O_CREAT | os.O_EXCL)
@@ -312,7 +312,7 @@ def _is_tag(tag: list[str]) -> bool:
 
 
 def _is_abandoned(path: Path, tag: list[str]) -> bool:
-    """Whether the process that wrote a folder has ended: its lock is free or, without locks, it is not running."""
+    """True if the process that wrote a folder has ended: its lock is free or, without locks, it is not running."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:

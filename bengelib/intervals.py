@@ -27,7 +27,7 @@ class Interval(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether a difference is significant: its interval does not contain 0."""
+        """True if a difference is significant: its interval does not contain 0."""
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:

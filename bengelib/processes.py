@@ -22,7 +22,7 @@ def count_processes() -> int:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that writes files; true in a single process."""
+    """True if this is the process that writes files; true in a single process."""
     return count_processes() == 1 or distributed.get_rank() == 0
 
 

@@ -20,7 +20,7 @@ FEWEST_CHANNELS = 16
 
 
 def has_wrong_kernel(convolution: nn.Conv2d) -> bool:
-    """Whether oneDNN may compute wrong gradients for a convolution of this shape."""
+    """True if oneDNN may compute wrong gradients for a convolution of this shape."""
     return (
         all(size == 1 for size in convolution.kernel_size)
         and any(step > 1 for step in convolution.stride)

@@ -295,7 +295,7 @@ class GradNorm(EqualWeights):
 
 
 def _on_host(values: Tensor) -> bool:
-    """Whether a tensor can be read without waiting for a device."""
+    """True if a tensor can be read without waiting for a device."""
     return values.device.type == "cpu"
 
 

@@ -29,7 +29,7 @@ def run_describe(options: argparse.Namespace) -> None:
 def run_train(options: argparse.Namespace) -> None:
     """Train a network, write it, and print its scores on the test split."""
     names = ("fusion", "depth", "width", "epochs", "lr", "crop", "modality_dropout", "seed", "precision")
-    settings = Training(batch_size=options.batch, **{name: getattr(options, name) for name in names})
+    settings = Training(batch_size=options.batch_size, **{name: getattr(options, name) for name in names})
     found, targets = train_on(
         options.root,
         options.target,
@@ -50,7 +50,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     network, config = load_model(options.checkpoint)
     test = _open(options.root, "test", config, "skip" if options.skip else "raise")
     check_data(network, config, test)
-    found = scores(network, test, precision=options.precision, batch_size=options.batch)
+    found = scores(network, test, precision=options.precision, batch_size=options.batch_size)
     print_scores(found, test.outputs)
 
 

@@ -210,14 +210,14 @@ def _random_numbers_kept() -> Iterator[None]:
 
 
 def _can_copy(value: Any) -> bool:
-    """Whether an argument is data without tensors that are part of a graph."""
+    """True if an argument is data without tensors that are part of a graph."""
     if isinstance(value, Mapping):
         return not any(isinstance(entry, Tensor) and entry.grad_fn is not None for entry in value.values())
     return isinstance(value, np.ndarray) or (isinstance(value, Tensor) and value.grad_fn is None)
 
 
 def _same(before: Any, after: Any) -> bool:
-    """Whether two arguments hold the same values."""
+    """True if two arguments hold the same values."""
     if isinstance(before, Mapping):
         return list(before) == list(after) and all(_same(before[key], after[key]) for key in before)
     if isinstance(before, Tensor):

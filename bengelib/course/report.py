@@ -7,7 +7,6 @@ special case for it. A query with a misspelled name is an error.
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -334,31 +333,6 @@ def score_table(columns: Mapping[str, Mapping[str, Interval | str]]) -> pd.DataF
     """Scores as text: a column for each key with scores, a row for each name; None without scores."""
     cells = {title: {name: str(score) for name, score in found.items()} for title, found in columns.items() if found}
     return pd.DataFrame(cells).fillna("not asked") if cells else None
-
-
-def labels_saved(curve: Mapping[float, Interval], reference: Mapping[float, Interval], share: float) -> float | None:
-    """Additional fraction of labels that a reference needs to reach the score of a curve at `share`.
-
-    Curves are interpolated along the logarithm of the fraction.
-
-    Args:
-        curve: score by fraction of labels, in (0, 1].
-        reference: score by fraction of labels of the reference.
-        share: one of the fractions of the curve.
-
-    Returns:
-        The fraction saved; 0 or below if none is; None if the reference never reaches that score.
-    """
-    wanted = curve[share].value
-    shares = sorted(reference)
-    if reference[shares[0]].value >= wanted:
-        return shares[0] - share
-    for lower, upper in pairwise(shares):
-        start, end = reference[lower].value, reference[upper].value
-        if start < wanted <= end:
-            way = (wanted - start) / (end - start)
-            return float(np.exp((1 - way) * np.log(lower) + way * np.log(upper))) - share
-    return None
 
 
 def _columns(by: str | Sequence[str]) -> list[str]:

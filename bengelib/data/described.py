@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
 
-from bengelib.arguments import as_index, as_indices, check_names
+from bengelib.arguments import as_indices, check_names
 from bengelib.bands import IGNORE_INDEX
 from bengelib.data.account import Account
 from bengelib.data.decode_layers import decode_image, decode_map
 from bengelib.data.description import Source, read_description
-from bengelib.data.patches import Sample, SampleBatch
+from bengelib.data.patches import Sample, StoredDataset
 from bengelib.data.samples import groups_of, read_column, read_samples, sides_of
 from bengelib.data.splits import SPLITS
 from bengelib.data.statistics import Statistics, as_modality
@@ -26,7 +25,7 @@ from bengelib.errors import DescriptionError, MissingModalityError, RasterError,
 from bengelib.modalities import Modality, Target
 
 
-class DescribedDataset(Dataset[Sample]):
+class DescribedDataset(StoredDataset):
     """Samples of a dataset described by a `dataset.toml`, each a dict of modalities and targets, and its `patch_id`.
 
     | kind | shape, type, unit |
@@ -229,39 +228,13 @@ class DescribedDataset(Dataset[Sample]):
 
     @property
     def simulated(self) -> bool:
-        """Whether the pixels are simulated: always False for a described dataset."""
+        """True if the pixels are simulated: always False for a described dataset."""
         return False
 
     def shape(self, key: str) -> tuple[int, int]:
         """Rows and columns of an image or map; (0, 0) for anything else."""
         layout = self.store.layouts.get(key)
         return layout.shape if layout else (0, 0)
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self.patch_ids)
-
-    def __getitem__(self, index: int) -> Sample:
-        """One sample; see the class for shapes and units.
-
-        Raises:
-            ArgumentError: the index is not a whole number.
-            IndexError: there is no such sample.
-            RasterError: a file is damaged, or differs from the others.
-        """
-        sample: Sample = self.__getitems__([as_index(index, len(self))])[0]
-        return sample
-
-    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
-        """Several samples, read and decoded together; `torch.utils.data.DataLoader` calls this."""
-        stored = self.read_batch(indices)
-        samples = SampleBatch(self.decode(stored) if self.decoded else stored)
-        return [self.transform(sample) for sample in samples] if self.transform else samples
-
-    @staticmethod
-    def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-        """For `DataLoader(..., collate_fn=dataset.collate)`: the batch of `__getitems__`, unchanged."""
-        return samples.batch if isinstance(samples, SampleBatch) else default_collate(list(samples))
 
     def table(self, key: str) -> np.ndarray:
         """Values of all samples, (N, ...), of a modality or target in the table.

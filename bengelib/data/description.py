@@ -116,7 +116,7 @@ class Source:
 
     @property
     def per_band(self) -> bool:
-        """Whether each band has a file of its own."""
+        """True if each band has a file of its own."""
         return self.files is not None and "band" in self.files.fields
 
     @property
@@ -179,7 +179,7 @@ class Description:
 
 
 def is_described(root: str | Path) -> bool:
-    """Whether a folder holds a `dataset.toml`."""
+    """True if a folder holds a `dataset.toml`."""
     return (tree_folder(root) / FILE_NAME).is_file()
 
 

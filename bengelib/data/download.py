@@ -82,22 +82,22 @@ _PLACES = (
 
 def fetch(
     name: str,
-    root: str | Path = "data",
+    into: str | Path = "data",
     *,
     parts: Sequence[str] | None = None,
     mirror: str | None = None,
     transfer: Transfer | None = None,
     progress: bool = True,
 ) -> Path:
-    """Download a dataset to `root/name`, unless it exists.
+    """Download a dataset to `into/name`, unless it exists.
 
     Size and hash are checked against the publisher's record. The next call continues one that was interrupted or
     killed; the folder gets its name only when complete; a second process that fetches the same dataset waits for the
-    first. An archive downloaded by hand to `root/downloads/` is used.
+    first. An archive downloaded by hand to `into/downloads/` is used.
 
     Args:
         name: `"ben-ge-800"` (183 MB), `"ben-ge-8k"` (1.8 GB, 4.2 GB unpacked) or `"ben-ge"` (191 GB unpacked).
-        root: folder of all datasets.
+        into: folder of all datasets.
         parts: for the full set only: some of `"s2"`, `"s1"`, `"dem"`, `"land_cover"` and `"weather"`; by default all.
             Later calls can add parts.
         mirror: address of another server with the same paths as zenodo.org.
@@ -109,10 +109,10 @@ def fetch(
 
     Raises:
         DownloadError: the server fails or refuses, the archive is not safe to unpack or does not hold the dataset, or
-            `root/name` holds something else; with the address and folder for a manual download.
+            `into/name` holds something else; with the address and folder for a manual download.
         ChecksumError: the hash of the downloaded file is wrong.
         DiskSpaceError: there is too little space, checked before the download.
-        DiskError: `root` cannot be written to.
+        DiskError: `into` cannot be written to.
         DatasetNotFoundError: an unknown name.
         ArgumentError: an unknown part.
     """
@@ -124,24 +124,24 @@ def fetch(
     parts = None if parts is None else as_names("parts", parts)
     if unknown := [part for part in parts or () if part not in known]:
         raise ArgumentError(f"{name} has no parts {unknown}; it has {known or 'none: it comes as a whole'}")
-    root = absolute(root)
-    folder = root / name
-    downloads = root / "downloads"
+    into = absolute(into)
+    folder = into / name
+    downloads = into / "downloads"
     transfer = transfer or Transfer(progress=progress)
     wanted = [source for source in SOURCES[name] if source.part is None or parts is None or source.part in parts]
     meta = folder / f"{name}_meta.csv"
     if meta.is_file() and all(_has(folder, source) for source in wanted):
-        sweep_lock(root / ".fetch.lock")
+        sweep_lock(into / ".fetch.lock")
         return folder
     if not known and folder.is_dir() and any(folder.iterdir()):
         raise DownloadError(
             f"{folder} exists and has no {meta.name}, so it is not {name} and left alone. Move it elsewhere, or fetch "
-            "into another root."
+            "into another folder."
         )
-    waiting = f"Waiting for another process that fetches data into {root} ..." if progress else None
-    with writing(root, "call fetch again: what is downloaded is kept"):
+    waiting = f"Waiting for another process that fetches data into {into} ..." if progress else None
+    with writing(into, "call fetch again: what is downloaded is kept"):
         downloads.mkdir(parents=True, exist_ok=True)
-        with locked(root / ".fetch.lock", waiting):
+        with locked(into / ".fetch.lock", waiting):
             for source in wanted:
                 if not _has(folder, source):
                     _fetch_source(name, source, folder, downloads, mirror, transfer)
@@ -151,7 +151,7 @@ def fetch(
 
 
 def _has(folder: Path, source: Source) -> bool:
-    """Whether the content of this source is in `folder`."""
+    """True if the content of this source is in `folder`."""
     return (folder / (f".fetched-{source.part}" if source.part else f"{folder.name}_meta.csv")).is_file()
 
 
@@ -226,7 +226,7 @@ def _download(
         if needed > free:
             raise DiskSpaceError(
                 f"{file} needs {needed / 1e9:.2f} GB more, to download and unpack, and the disk of {downloads} has "
-                f"{free / 1e9:.2f} GB free. Make room, or give another root."
+                f"{free / 1e9:.2f} GB free. Make room, or give another folder."
             )
     if archive.is_file() and _has_hash(archive, checksum):
         return archive
@@ -245,7 +245,7 @@ def _download(
 
 
 def _has_hash(path: Path, checksum: str | None) -> bool:
-    """Whether a file has this hash, such as `md5:...`; True if none is known."""
+    """True if a file has this hash, such as `md5:...`; True if none is known."""
     if checksum is None:
         return True
     algorithm, _, expected = checksum.partition(":")

@@ -190,7 +190,7 @@ def _place(
 
 
 def same_ground(one: Place | None, other: Place | None) -> bool:
-    """Whether two rasters cover the same ground, to less than a pixel in 120; True if one has no location.
+    """True if two rasters cover the same ground, to less than a pixel in 120; True if one has no location.
 
     Coordinate systems may differ if the corners coincide.
     """

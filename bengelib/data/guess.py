@@ -83,7 +83,7 @@ class Guess:
 
 
 def _means_something(key: str) -> bool:
-    """Whether batches or networks reserve a name."""
+    """True if batches or networks reserve a name."""
     return key in _TAKEN or key.endswith("_available") or hasattr(torch.nn.ModuleDict(), key)
 
 

@@ -270,12 +270,12 @@ def _is_numeric(cells: "pd.Series[str]") -> bool:
 
 
 def _is_count(cells: "pd.Series[str]") -> bool:
-    """Whether a column numbers the rows, from 0 or 1."""
+    """True if a column numbers the rows, from 0 or 1."""
     return len(cells) > 1 and any(cells.tolist() == [str(n) for n in range(s, len(cells) + s)] for s in (0, 1))
 
 
 def _is_same(one: "pd.Series[str]", other: "pd.Series[str]") -> bool:
-    """Whether two columns are equivalent: each value of one corresponds to one value of the other."""
+    """True if two columns are equivalent: each value of one corresponds to one value of the other."""
     pairs = len(set(zip(one, other, strict=True)))
     return pairs == one.nunique() == other.nunique()
 

@@ -76,7 +76,7 @@ def load(
 
 
 def is_simulated(name: str | Path) -> bool:
-    """Whether a dataset is simulated, according to the marker in its folder, not its name.
+    """True if a dataset is simulated, according to the marker in its folder, not its name.
 
     Args:
         name: as for `load`. A dataset that does not exist yet is simulated if `load` would simulate it.

@@ -176,7 +176,52 @@ class SampleBatch(Sequence[Sample]):
         return {key: value[index] for key, value in self.batch.items()}
 
 
-class PatchDataset(Dataset[Sample]):
+class StoredDataset(Dataset[Sample]):
+    """Base of datasets that read and decode samples in batches.
+
+    A subclass has `patch_ids`, `transform` and `decoded`, and implements `read_batch` and `decode`.
+    """
+
+    patch_ids: list[str]
+    transform: Callable[[Sample], Sample] | None
+    decoded: bool
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.patch_ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample; see the class for keys, shapes and units.
+
+        Raises:
+            ArgumentError: the index is not a whole number.
+            IndexError: there is no such sample.
+            RasterError: a file is missing or damaged, or holds invalid values.
+        """
+        sample: Sample = self.__getitems__([as_index(index, len(self))])[0]
+        return sample
+
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
+        """Several samples, read and decoded together; `torch.utils.data.DataLoader` calls this."""
+        stored = self.read_batch(indices)
+        samples = SampleBatch(self.decode(stored) if self.decoded else stored)
+        return [self.transform(sample) for sample in samples] if self.transform else samples
+
+    @staticmethod
+    def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+        """For `DataLoader(..., collate_fn=dataset.collate)`: the batch of `__getitems__`, unchanged."""
+        return samples.batch if isinstance(samples, SampleBatch) else default_collate(list(samples))
+
+    def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
+        """Several stored samples as a batch, for `decode`."""
+        raise NotImplementedError
+
+    def decode(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Convert a batch of `read_batch` to physical units, on its device."""
+        raise NotImplementedError
+
+
+class PatchDataset(StoredDataset):
     """Base of `BENGE` and `PackedBENGE`, which have the same arguments and samples.
 
     Attributes:
@@ -247,7 +292,7 @@ class PatchDataset(Dataset[Sample]):
         chosen, unsplit = select_patches(self.folder, name, whole, split, scheme, fold)
         self.meta, self.skipped = leave_out(chosen, self._problems(chosen, on_error), on_error)
         self.account = account_for(self.root, whole, split, unsplit, self.skipped, len(self.meta))
-        self.patch_ids: list[str] = list(self.meta.index)
+        self.patch_ids = list(self.meta.index)
         self._rows = whole.index.get_indexer(self.meta.index)
         self._tables = {key: torch.from_numpy(self.table(key)) for key in self.keys if key in TABLE_KEYS}
 
@@ -298,38 +343,12 @@ class PatchDataset(Dataset[Sample]):
 
     @property
     def simulated(self) -> bool:
-        """Whether the pixels are simulated, by the marker of the simulator; every figure should say so."""
+        """True if the pixels are simulated, by the marker of the simulator; every figure should say so."""
         return any(read_marker(folder) is not None for folder in (self.root, self.folder))
-
-    def __len__(self) -> int:
-        """Number of patches."""
-        return len(self.patch_ids)
-
-    def __getitem__(self, index: int) -> Sample:
-        """The sample of one patch; see `BENGE` for keys, shapes and units.
-
-        Raises:
-            ArgumentError: the index is not a whole number.
-            IndexError: there is no such patch.
-            RasterError: a file is missing, damaged, without data, or holds invalid values.
-        """
-        sample: Sample = self.__getitems__([as_index(index, len(self))])[0]
-        return sample
-
-    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
-        """The samples of several patches, read and decoded together; `torch.utils.data.DataLoader` calls this."""
-        stored = self.read_batch(indices)
-        samples = SampleBatch(self.decode(stored) if self.decoded else stored)
-        return [self.transform(sample) for sample in samples] if self.transform else samples
 
     def decode(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Convert a batch of `read_batch` to the units of `BENGE`, on its device; see `bengelib.data.decode`."""
         return decode(batch, self.s2_bands, self.s1_bands)
-
-    @staticmethod
-    def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-        """For `DataLoader(..., collate_fn=dataset.collate)`: the batch of `__getitems__`, unchanged."""
-        return samples.batch if isinstance(samples, SampleBatch) else default_collate(list(samples))
 
     def table(self, key: str) -> np.ndarray:
         """Values of all patches, (N, ...), of a key that is not a raster, such as `"climate_zone"`.

@@ -61,7 +61,7 @@ class Directory:
         return struct.unpack_from(f"{self.order}{count}{_FORMS[kind]}", self.data, place)
 
     def is_page(self) -> bool:
-        """Whether this is an image, neither an overview nor a mask of another one."""
+        """True if this is an image, neither an overview nor a mask of another one."""
         kind = self.get(Tag.SUBFILE, (0,))[0]
         return not kind & (_REDUCED | _MASK) and self.get(Tag.OLD_SUBFILE, (1,)) != (2,)
 

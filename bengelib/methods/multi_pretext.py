@@ -214,7 +214,7 @@ class MultiPretext(nn.Module):
 
 
 def _is_known(key: str, given: Modality | Sequence[str]) -> bool:
-    """Whether a target is a modality, or one of the supported classes."""
+    """True if a target is a modality, or one of the supported classes."""
     return isinstance(given, Modality) or key in (*MODALITIES, *MAPS, *CLASSES)
 
 

@@ -160,13 +160,13 @@ def _write(work: Path, name: str, settings: dict[str, Any], processes: int, prog
 
 
 def _is_ours(name: str) -> Callable[[str], bool]:
-    """Whether an entry of the folder of an incomplete dataset `name` was written by `_write`."""
+    """True if an entry of the folder of an incomplete dataset `name` was written by `_write`."""
     known = (*_FOLDERS, "README", MARKER, *(f"{name}_{table}.csv" for table in HEADERS))
     return known.__contains__
 
 
 def _reusable(root: Path, settings: dict[str, Any]) -> bool:
-    """Whether `root` is a complete dataset of these settings; False if it does not exist.
+    """True if `root` is a complete dataset of these settings; False if it does not exist.
 
     Raises:
         SettingsError: the folder holds something else.

@@ -49,7 +49,7 @@ from tests.image_folders import COLOURS, write_images
 from tests.recipes.test_supervised import write_fields
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-data.md"
-SMALL = ["--width", "8", "--epochs", "1", "--size", "32", "--batch", "8", "--precision", "no"]
+SMALL = ["--width", "8", "--epochs", "1", "--size", "32", "--batch-size", "8", "--precision", "no"]
 QUICK = ["--steps", "2", "--tta", "1", "--precision", "no"]
 
 

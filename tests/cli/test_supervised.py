@@ -83,7 +83,7 @@ def test_three_commands_from_a_folder_to_a_figure(tmp_path, capsys):
     encoder, rows, figure = tmp_path / "encoder.safetensors", tmp_path / "rows.json", tmp_path / "curve.png"
     shown = run(capsys, "describe", "--root", root)
     assert "taken for the cirrus band B10" in shown and "TO DECIDE" not in shown
-    run(capsys, "pretrain", "--root", root, "--out", encoder, "--width", 8, "--epochs", 1, "--batch", 32,
+    run(capsys, "pretrain", "--root", root, "--out", encoder, "--width", 8, "--epochs", 1, "--batch-size", 32,
         "--precision", "no")  # fmt: skip
     shown = run(capsys, "probe", "--root", root, "--checkpoint", encoder, "--fractions", 0.2, 1, "--out", rows,
                 "--figure", figure, "--steps", 3, "--tta", 1, "--precision", "no")  # fmt: skip
@@ -164,7 +164,7 @@ def test_maps_labels_and_numbers_of_ben_ge_on_a_blocked_split(tree, tmp_path, ca
 def test_from_a_pretrained_encoder(tree, tmp_path, capsys, method, fusion):
     encoder = tmp_path / "encoder.safetensors"
     run(capsys, "pretrain", "--root", tree, "--method", method, "--out", encoder, "--width", 8, "--epochs", 1,
-        "--size", 32, "--batch", 8, "--precision", "no")  # fmt: skip
+        "--size", 32, "--batch-size", 8, "--precision", "no")  # fmt: skip
     command = ["train", "--root", tree, "--target", "climate_zone", "--fusion", fusion, "--checkpoint", encoder]
     command += ["--scheme", "blocked", "--crop", 32, "--out", tmp_path / "model"]
     run(capsys, *command, *SMALL)
