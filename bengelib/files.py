@@ -148,8 +148,8 @@ def locked(path: Path, waiting: str | None) -> Iterator[bool]:
         reason = error.strerror or str(error) or type(error).__name__
     if handle is None:
         warnings.warn(
-            f"the disk of {path.parent} does not lock files ({reason}). Going on without a lock: let no other process "
-            "write there meanwhile.",
+            f"the disk of {path.parent} does not lock files ({reason}). Continuing without a lock: let no other "
+            "process write there meanwhile.",
             DataWarning,
             stacklevel=4,
         )

@@ -177,7 +177,9 @@ def check_pair(z1: Tensor, z2: Tensor) -> None:
             f"{tuple(z2.shape)}"
         )
     if len(z1) < 2:
-        raise ValueError("a batch of one has nothing to differ from; use batches of two samples or more, better 64")
+        raise ValueError(
+            "a batch of one has nothing to be compared with; use batches of two samples or more, better 64"
+        )
     if z1.device.type != "cpu":  # a check would wait for the device; the loss becomes NaN instead
         return
     finite = torch.isfinite(z1).all(dim=1) & torch.isfinite(z2).all(dim=1)  # (B,)

@@ -107,7 +107,7 @@ class ViTEncoder(nn.Module):
         self.read = InputNorm(inputs)
         self.inputs = self.read.modalities
         if self.read.vectors:
-            raise BandError(f"{self.read.vectors} are no images; a vision transformer reads images alone")
+            raise BandError(f"{self.read.vectors} are not images; a vision transformer reads only images")
         self.read.require_images()
         self.bands = [len(modality.bands) for modality in self.inputs.values()]
         self.patch, self.channels, self.feature_dim = patch, sum(self.bands), dim

@@ -222,7 +222,7 @@ def load_imagenet(encoder: ResNetEncoder, channels: Sequence[str]) -> None:
             )
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         damaged = isinstance(error, EOFError | UnpicklingError)
-        cause = "the file is no weights file" if damaged else str(error) or type(error).__name__
+        cause = "the file does not hold weights" if damaged else str(error) or type(error).__name__
         raise DownloadError(
             f"cannot download the ImageNet weights ({cause}). Fetch {url} on a machine with internet access and put it "
             f"into {torch.hub.get_dir()}/checkpoints/, in place of a damaged one if there is one."

@@ -135,7 +135,9 @@ class Checkpoints:
         if interrupted or wishes[0][0]:
             self.write()
         if interrupted:
-            raise KeyboardInterrupt(f"a checkpoint of step {monitor.steps} is in {self.folder}; start again to go on")
+            raise KeyboardInterrupt(
+                f"a checkpoint of step {monitor.steps} is in {self.folder}; start again to continue"
+            )
 
     def write(self) -> None:
         """Write a checkpoint now and remove old ones; if the disk refuses it, warn and continue."""
@@ -160,7 +162,7 @@ class Checkpoints:
                 put_in_place(part, path)
         except (BengeError, RuntimeError) as error:
             discard(part)
-            warnings.warn(f"no checkpoint of step {step}: {error} The training goes on.", DataWarning, stacklevel=5)
+            warnings.warn(f"no checkpoint of step {step}: {error} The training continues.", DataWarning, stacklevel=5)
             return
         for old in [*_checkpoints(folder)[KEPT:], *folder.glob("step-*.pt.part")]:
             discard(old)
@@ -207,7 +209,7 @@ class Checkpoints:
             return found
         if files:
             raise CheckpointError(
-                f"none of the {len(files)} checkpoints in {folder} can be read; delete them to begin anew"
+                f"none of the {len(files)} checkpoints in {folder} can be read; delete them to start again"
             )
         return None
 
@@ -219,7 +221,7 @@ class Checkpoints:
             more = f" (and {len(other) - 3} more)" if len(other) > 3 else ""
             raise CheckpointError(
                 f"{path} is of another training: {'; '.join(words)}{more}. Give the same settings and data to go on, "
-                "or another folder to begin anew."
+                "or another folder to start again."
             )
 
     def _put_random_states_back(self) -> None:

@@ -105,7 +105,7 @@ def two_views(batch: Batch, views: ViewMaker | None = None, training: bool = Fal
         batch = views(batch, torch.Generator().manual_seed(0))
     first: Batch = batch["view_1"]
     if training and any(isinstance(value, Tensor) and len(value) == 1 for value in first.values()):
-        raise ArgumentError("a batch of one has nothing to differ from; train on batches of two samples or more")
+        raise ArgumentError("a batch of one has nothing to be compared with; train on batches of two samples or more")
     return first, batch["view_2"]
 
 

@@ -271,7 +271,7 @@ def test_other_pictures_are_read_with_their_own_statistics():
 
 @pytest.mark.parametrize("inputs", [{}, {"season": ()}, {"image": ("red",)}], ids=str)
 def test_what_is_no_image_is_refused(inputs):
-    with pytest.raises(BandError, match=r"no images|empty|no statistics"):
+    with pytest.raises(BandError, match=r"not images|empty|no statistics"):
         ViTEncoder(inputs)
 
 

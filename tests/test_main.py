@@ -100,7 +100,7 @@ def test_an_interruption_says_that_it_can_be_taken_up(monkeypatch, capsys):
 
     monkeypatch.setattr(import_module("bengelib.sim.simulate"), "simulate", interrupted)
     assert main(["simulate", "--root", "x"]) == 130
-    assert "goes on" in capsys.readouterr().err
+    assert "same command continues" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["explode"], ["bench", "everything"]])

@@ -363,7 +363,7 @@ def check_figure(path: str | Path) -> None:
 
     known = Figure().canvas.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in known:
-        raise ArgumentError(f"{path} is no name of a picture; end it in one of .{', .'.join(known)}")
+        raise ArgumentError(f"{path} is not the name of an image file; end it in one of .{', .'.join(known)}")
     check_writable(path)
 
 
@@ -447,10 +447,10 @@ def checkpoint_folder(out: str | Path, resume: bool) -> Path:
     begun = any(folder.glob("step-*.pt"))
     if begun and not resume:
         raise CheckpointError(
-            f"{folder} has checkpoints of a training that was cut off; give --resume to go on, or delete it"
+            f"{folder} has checkpoints of an interrupted training; give --resume to continue, or delete it"
         )
     if resume and not begun:
-        warnings.warn(f"there is no checkpoint in {folder}; the training begins anew", DataWarning, stacklevel=2)
+        warnings.warn(f"there is no checkpoint in {folder}; the training starts again", DataWarning, stacklevel=2)
     return folder
 
 

@@ -81,7 +81,7 @@ def check_meta(meta: pd.DataFrame, path: Path) -> None:
         raise TableError(
             f"{path} pairs {len(apart)} of {len(ids)} patches with a radar patch of another place, the first being "
             f"{ids[apart[0]]} with {ids_s1[apart[0]]}: tile, column and row, at the end of both ids, must agree. Was "
-            "one column sorted, shifted or filled by itself?"
+            "one column sorted, shifted or filled alone?"
         )
     _check_places(meta, path, of_s1)
     _check_dates(meta, path, "s2", of_s2)
@@ -89,7 +89,7 @@ def check_meta(meta: pd.DataFrame, path: Path) -> None:
     far = [row for row, s2, s1 in pairs if abs(_day(s2.date) - _day(s1.date)) > 31]
     if far:
         first = f"{ids[far[0]]} and {ids_s1[far[0]]}"
-        _warn(f"{path}: the two images of {len(far)} pairs lie more than a month apart, the first being {first}")
+        _warn(f"{path}: the two images of {len(far)} pairs are more than a month apart, the first being {first}")
 
 
 def _day(text: str) -> int:
@@ -118,7 +118,7 @@ def _check_places(meta: pd.DataFrame, path: Path, found: list[tuple[int, Identit
     if off_tile.any():
         first = int(off_tile.argmax())
         swapped = (turned[off_tile] < 55_000 + _FAR_FROM_TILE).all()
-        cause = "Longitude and latitude are swapped." if swapped else "Was a column sorted or shifted by itself?"
+        cause = "Longitude and latitude are swapped." if swapped else "Was a column sorted or shifted alone?"
         raise TableError(
             f"{path} puts {int(off_tile.sum())} of {len(meta)} patches off the tile that their ids name, the first "
             f"being {meta['patch_id'].iloc[found[first][0]]}: lon {lon[first]:g}, lat {lat[first]:g} is not in "
@@ -142,7 +142,7 @@ def _check_dates(meta: pd.DataFrame, path: Path, acquisition: str, found: list[t
         _warn(
             f"{path}: timestamp_{acquisition} of {len(other)} patches is not of the date in their id, the first being "
             f"{stamps[other[0]]!r} of {meta['patch_id'].iloc[other[0]]}. The form is 2017-06-13 10:10:31. Was the "
-            "column sorted, shifted or written anew by a spreadsheet?"
+            "column sorted, shifted or rewritten by a spreadsheet?"
         )
     expected = {text: _season_of(text) for text in {identity.date for _, identity in found}}
     given = _numbers(meta, f"season_{acquisition}").tolist()
@@ -189,7 +189,7 @@ def check_labels(root: Path, meta: pd.DataFrame, sample: int | None) -> None:
         if named != patch_id:
             raise TableError(
                 f"{path} says that {patch_id_s1} belongs to {named}, but {root.name}_meta.csv pairs it with "
-                f"{patch_id}. One of the two is wrong: was a column of the table sorted or shifted by itself?"
+                f"{patch_id}. One of the two is wrong: was a column of the table sorted or shifted alone?"
             )
         optical_path = root / "sentinel-2" / patch_id / f"{patch_id}_labels_metadata.json"
         place = patch_corner(patch_id, patch_id_s1)

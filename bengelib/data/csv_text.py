@@ -10,15 +10,15 @@ from bengelib.errors import BengeError
 
 _AS_CSV = "save it as CSV UTF-8, with commas"
 _NUMBERS = (
-    (r"[-+]?\d{1,3}(,\d{3}){2,}(\.\d*)?|[-+]?\d{1,3},\d{3}\.\d*", "thousands set apart: write 1234.5"),
-    (r"[-+]?\d{1,3}([ '\u2019\u00a0\u2009\u202f]\d{3})+([.,]\d*)?", "thousands set apart: write 1234.5"),
-    (r"[-+]?\d{1,3}(\.\d{3})+,\d*", "thousands set apart by points, and a decimal comma: write 1234.5"),
-    (r"[-+]?\d{1,3},\d{3}", "a decimal comma (write 1.234), or thousands set apart (write 1234)?"),
+    (r"[-+]?\d{1,3}(,\d{3}){2,}(\.\d*)?|[-+]?\d{1,3},\d{3}\.\d*", "thousands separators: write 1234.5"),
+    (r"[-+]?\d{1,3}([ '\u2019\u00a0\u2009\u202f]\d{3})+([.,]\d*)?", "thousands separators: write 1234.5"),
+    (r"[-+]?\d{1,3}(\.\d{3})+,\d*", "points as thousands separators, and a decimal comma: write 1234.5"),
+    (r"[-+]?\d{1,3},\d{3}", "a decimal comma (write 1.234), or a thousands separator (write 1234)?"),
     (r"[-+]?\d*,\d+([eE][-+]?\d+)?", "a decimal comma: write a point"),
     (r"[\u2212\u2012\u2013\u2014].*\d.*", "a dash in place of the minus sign: write -"),
     (r"[-+]?\d+(\.\d+)?\s*[^\d\s.,eExX_+-].*", "a unit or another sign behind the number: leave it out"),
     (r"(?i)true|false", "a truth value: write a number"),
-    (r"#.*", "an error of a spreadsheet: mend its formula"),
+    (r"#.*", "an error of a spreadsheet: correct its formula"),
 )
 """What is written instead of a number, by its form."""
 _KINDS = (
@@ -58,7 +58,7 @@ def read_text(path: Path, error: type[BengeError]) -> str:
     except UnicodeDecodeError as reason:
         line = data.count(b"\n", 0, reason.start) + 1
         raise error(
-            f"cannot read {path}: line {line} has the byte {data[reason.start]:#x}, which is no UTF-8. It is text of "
+            f"cannot read {path}: line {line} has the byte {data[reason.start]:#x}, which is not UTF-8. It is text of "
             f"another encoding: {_AS_CSV}."
         ) from reason
     return text

@@ -153,7 +153,7 @@ class DescribedDataset(StoredDataset):
                 error = TableError if source.columns else absent
                 raise error(
                     f"{source.where} {len(bad)} of {len(chosen)} samples cannot be used, the first being {first} "
-                    f'({reason}). Mend them, or give on_error="skip" to go on without them.'
+                    f'({reason}). Correct them, or give on_error="skip" to leave them out.'
                 )
             for sample, reason in bad.items():
                 reasons.setdefault(sample, f"{key}: {reason}")
@@ -168,8 +168,8 @@ class DescribedDataset(StoredDataset):
         for key in self.store.layouts:
             if key in self.keys and (names := self.store.strangers(key)):
                 account.remarks.append(
-                    f"{len(names)} files of {key} are of no sample of {self.description.samples['table']}, the first "
-                    f"being {names[0]}; left out"
+                    f"{len(names)} files of {key} belong to no sample of {self.description.samples['table']}, the "
+                    f"first being {names[0]}; left out"
                 )
         for key in self.targets:
             for sample in self._unlabelled(key):

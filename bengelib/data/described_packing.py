@@ -67,7 +67,7 @@ def pack_described(
 
     if not with_files(description):  # everything is in the table
         return folder
-    with writing(folder, "call pack again: it goes on where it stopped"):
+    with writing(folder, "call pack again: it continues where it stopped"):
         if is_current():  # before the lock too: the disk may be read-only
             sweep_lock(lock)
             return folder

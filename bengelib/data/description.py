@@ -200,7 +200,7 @@ def read_description(root: str | Path) -> Description:
             f"no {FILE_NAME} in {root}; write a first one with `python -m bengelib describe --root {root}`"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"{path} is no TOML in UTF-8: {error}") from error
+        raise DescriptionError(f"{path} is not TOML in UTF-8: {error}") from error
     except OSError as error:
         raise disk_error(error, path) from error
     _check_keys(path, "", content, tuple(_TABLES))
@@ -405,7 +405,7 @@ def _read_map(table: _Table, source: Source, is_target: bool) -> Source:
     if len(set(names)) < len(given):
         raise table.fail("classes", "numbers and names that differ from each other")
     if both := [code for code in codes if code in no_data]:
-        raise table.fail("no_data", f"numbers that are no classes, which {both} are")
+        raise table.fail("no_data", f"numbers that are not classes, which {both} are")
     source = replace(
         source,
         bands=() if is_target else names,

@@ -115,7 +115,7 @@ def as_toml(value: Any) -> str:
             value.encode()
         except UnicodeEncodeError:
             raise DescriptionError(
-                f"the name '{shown(value)}' is no UTF-8, which a dataset.toml cannot hold; rename it"
+                f"the name '{shown(value)}' is not UTF-8, which a dataset.toml cannot hold; rename it"
             ) from None
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Mapping):

@@ -202,7 +202,7 @@ def _inputs(
     if known or has_places or not numeric:
         return known
     *read, last = numeric
-    guess.decide(f"no column is a class, a place or a band: {last}, the last one, is taken for what is predicted")
+    guess.decide(f"no column is a class, a place or a band: {last}, the last one, is taken for the target")
     return _sensors(read)
 
 

@@ -139,7 +139,7 @@ class _Draft:
         if not groups or (len(groups) == 1 and not others):
             self.image(self.files.name, names, range(len(names)))
             return
-        self.guess.say(f"the {len(names)} layers of {self.files.pattern} are taken apart by their names")
+        self.guess.say(f"the {len(names)} layers of {self.files.pattern} are divided by their names")
         for name, places in groups.items():
             if _COVER.search(name) and (codes := self.codes(places[0])):
                 self.map(name, places[0], codes)
@@ -153,7 +153,7 @@ class _Draft:
                     f"neither a band nor elevation: take the # away to have {names[place]} read, unless it is predicted"
                 )
                 self.image(names[place], [names[place]], [place], off=why)
-                self.guess.say(f"layer {names[place]} may be what is to be predicted, and stands there as a comment")
+                self.guess.say(f"layer {names[place]} may be a target, and is written as a comment")
 
     def image(self, name: str, bands: Sequence[str], places: Sequence[int], off: str = "") -> None:
         """Describe an image, with the unit and scale that its values suggest; `off` as in `Guess.add`."""
@@ -346,7 +346,7 @@ def _read(path: Path, place: int | None = None) -> _Look:
                     () if is_scaled else tuple(changing_tags(tags)),
                 )
     except (RasterioError, OSError, ValueError, EOFError) as error:
-        raise DescriptionError(f"{path} cannot be read ({error}): mend it, or move it elsewhere") from error
+        raise DescriptionError(f"{path} cannot be read ({error}): repair it, or move it elsewhere") from error
 
 
 def _read_npy(path: Path, place: int | None) -> _Look:

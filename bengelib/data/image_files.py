@@ -45,7 +45,7 @@ TURNED = "are turned as their EXIF orientation says"
 SEVERAL_PICTURES = "hold a second picture (MPO); the first is read, as by viewers"
 HARMLESS = (TURNED, SEVERAL_PICTURES)
 """Notes that cause no warning, since viewers do the same."""
-_ADVICE = 'Repair it, or go on without it: on_error="skip", on the command line --skip.'
+_ADVICE = 'Repair it, or leave it out: on_error="skip", on the command line --skip.'
 
 
 def read_image(path: Path) -> tuple[Image.Image, list[str], tuple[str, ...]]:

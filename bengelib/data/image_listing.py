@@ -309,7 +309,7 @@ def _class_folder(folder: Path, root: Path, account: Account) -> list[str]:
                 f"of the files in the class folder {folder} none is read: {reasons}. Save the images as JPEG or PNG "
                 f"({', '.join(SUFFIXES)}), or take the folder {label} out of {root}."
             )
-        account.remarks.append(f"the folder {label} is empty and is no class")
+        account.remarks.append(f"the folder {label} is empty and not a class")
     return names
 
 

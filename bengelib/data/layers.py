@@ -181,7 +181,7 @@ def _as_indices(source: Source, layer: Layer) -> np.ndarray:
     if not known.all():
         odd = codes[~known][0]
         raise RasterError(
-            f"{layer.path} holds {odd:g} at {int((~known).sum())} pixels, which is no class of {source.where} "
+            f"{layer.path} holds {odd:g} at {int((~known).sum())} pixels, which is not a class of {source.where} "
             f"classes = {dict(zip(source.codes, source.classes, strict=True))}; add it there or to no_data"
         )
     return indices
@@ -201,7 +201,7 @@ def _read(source: Source, path: Path, places: tuple[int, ...], layout: Layout | 
         places = (0,)
     if not path.is_file():
         raise MissingModalityError(
-            f"no {path}, which {source.files.where if source.files else source.where} asks for; mend the pattern or "
+            f"no {path}, which {source.files.where if source.files else source.where} asks for; correct the pattern or "
             "the table, or leave the sample out"
         )
     shape = layout.array_of(places[0])[-2:] if layout else None
@@ -272,7 +272,7 @@ def _read_raster(source: Source, path: Path, places: tuple[int, ...], shape: Seq
             applied = source.kind == "map" or source.scale or source.offset or {*scale} != {1.0} or any(offset)
             if not applied and (odd := changing_tags(tags)):
                 raise RasterError(
-                    f"{path} says in words of its own that its values are to be scaled or shifted ({', '.join(odd)}); "
+                    f"{path} has tags that scale or shift its values ({', '.join(odd)}); "
                     f"state scale and offset in {source.where}"
                 )
             no_data = [file.nodatavals[chosen[0] - 1], *no_data_tags(str(path), tags)]
@@ -286,14 +286,14 @@ def _check_meaning(source: Source, path: Path, file: Any, layer: int) -> None:
         raise RasterError(f"{path} has {len(file.subdatasets)} pages or parts; expected the bands as layers of one")
     if source.kind == "image" and file.colorinterp[layer - 1] == ColorInterp.palette:
         raise RasterError(
-            f"{path} holds the numbers of colours in a palette, which are no measurements; describe {source.where} "
+            f"{path} holds the numbers of colours in a palette, which are not measurements; describe {source.where} "
             "with kind = 'map' if they are classes, else store the colours themselves"
         )
     flags = file.mask_flag_enums[layer - 1]
     if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags and not file.dataset_mask().all():
         raise RasterError(
-            f"{path} hides pixels by a mask, which is not read; write a number that is no measurement into them, and "
-            f"state it as no_data in {source.where}"
+            f"{path} hides pixels by a mask, which is not read; write a number that is not a measurement into them, "
+            f"and state it as no_data in {source.where}"
         )
 
 

@@ -99,7 +99,7 @@ def leave_out(
     first, reason = next(iter(reasons.items()))
     what = f"{len(reasons)} of {len(meta)} patches cannot be used, the first being {first} ({reason})"
     if on_error == "raise":
-        raise RasterError(f'{what}. Mend them, or give on_error="skip" to go on without them.')
+        raise RasterError(f'{what}. Correct them, or give on_error="skip" to leave them out.')
     if len(reasons) == len(meta):
         raise SplitError(f"{what}. None is left.")
     return meta.drop(index=list(reasons)), reasons

@@ -118,7 +118,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
     _, header = next(rows, (0, []))
     names = [name.strip() for name in header]
     if len(names) == 1 and (other := next((sign for sign in ";\t|" if sign in names[0]), "")):
-        raise TableError(f"{path} has its values set apart by {other!r}: save it with commas")
+        raise TableError(f"{path} has its values separated by {other!r}: save it with commas")
     if twice := [name for name in names if name and names.count(name) > 1]:
         raise TableError(f"{path} has the column {twice[0]!r} twice; remove one, or give it another name")
     columns: list[list[str]] = [[] for _ in names]
@@ -172,7 +172,7 @@ def numbers(table: pd.DataFrame, column: str, where: str) -> np.ndarray:
     if bad.any():
         first = text[bad].iloc[0]
         raise TableError(
-            f"{where}: column {column} has {first!r} for sample {table.index[bad][0]}, which is no finite number; "
+            f"{where}: column {column} has {first!r} for sample {table.index[bad][0]}, which is not a finite number; "
             f"correct it, or leave it empty where it is unknown.{what_number(first)}"
         )
     return values
@@ -253,7 +253,7 @@ def groups_of(description: Description, table: pd.DataFrame) -> np.ndarray | Non
         if outside.any():
             raise TableError(
                 f"{where}: column {samples[name]} has {values[outside][0]:g} for sample {table.index[outside][0]}, "
-                f"which is no {name}; "
+                f"which is not a {name}; "
                 f"expected degrees from -{limit} to {limit}. Are longitude and latitude exchanged, or is it metres?"
             )
     block = samples.get("block", BLOCK)

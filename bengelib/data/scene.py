@@ -193,7 +193,7 @@ class Scene:
         for path, place in zip(self.paths, places, strict=True):
             if place is None or not place.crs:
                 raise RasterError(
-                    f"{path} does not say where it lies: it has no {'grid' if place is None else 'coordinate system'}. "
+                    f"{path} has no location: it has no {'grid' if place is None else 'coordinate system'}. "
                     "Give it one, for example with gdal_edit.py -a_srs EPSG:32633 (and -a_ullr for the corners)."
                 )
         finest = int(np.argmin([abs(file.transform.a) for file in self._files]))

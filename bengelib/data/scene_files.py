@@ -69,7 +69,7 @@ def _numbers(key: str, given: Any, modality: Modality) -> np.ndarray:
     try:
         value = np.asarray(given.split(",") if isinstance(given, str) else given, dtype=np.float32).reshape(-1)
     except (TypeError, ValueError):
-        raise ArgumentError(f"{key}={given!r}; expected numbers, since {key} is no image") from None
+        raise ArgumentError(f"{key}={given!r}; expected numbers, since {key} is not an image") from None
     expected = len(modality.bands)
     if len(value) != expected or not np.isfinite(value).all():
         raise ArgumentError(f"{key}={given!r}; expected {expected} finite numbers, of {modality.bands}")

@@ -189,7 +189,7 @@ def official_split(
         return ids
     if unknown == ids[:1] and len(ids) > 1:
         raise SplitError(
-            f"{path}: line 1, {unknown[0]!r}, is the only one that is no patch of the meta CSV. A header? Remove it."
+            f"{path}: line 1, {unknown[0]!r}, is the only one that is not a patch of the meta CSV. A header? Remove it."
         )
     hint = "The split file belongs to another dataset or the meta CSV is incomplete."
     if unknown[0].startswith("S1"):

@@ -178,5 +178,5 @@ def check_unit(source: Source, found: Statistics) -> None:
     if units == {""} and {band.upper() for band in source.bands} <= _RADAR_BANDS and low >= 0:
         raise DescriptionError(
             f"{source.where} names no unit of {list(source.bands)}, whose values, from {low:g} to "
-            f"{max(found.high):g}, are no decibels; state unit = 'linear power', 'amplitude', or what else they are"
+            f"{max(found.high):g}, are not decibels; state unit = 'linear power', 'amplitude', or what else they are"
         )

@@ -58,7 +58,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     columns = tuple(dict.fromkeys(("patch_id", *columns)))
     if others := [name for name in names_like(path) if name != path.name]:
         warnings.warn(
-            f"{path} is read, and {others} beside it, of the same name but for capitals or accents, is not",
+            f"{path} is read, and {others} beside it, whose name differs in capitals or accents only, is not",
             DataWarning,
             stacklevel=2,
         )
@@ -105,7 +105,7 @@ def _check_rows(text: str, path: Path, columns: Sequence[str], ids: Sequence[str
             continue
         if "patch_id" in [part.strip(' "\r') for part in start.split(separator)] and separator in start:
             raise TableError(
-                f"{path} has its values set apart by {name}: save it with commas, and with points in decimal numbers."
+                f"{path} has its values separated by {name}: save it with commas, and with points in decimal numbers."
             )
     rows = read_rows(text, path, TableError)
     _, first = next(rows, (0, []))
@@ -124,7 +124,7 @@ def _check_rows(text: str, path: Path, columns: Sequence[str], ids: Sequence[str
             is_plain = False
             if len(row) < count or any(value.strip() for value in row[count:]):
                 cause = (
-                    "A decimal comma (write 45.5), thousands set apart (write 1234), or a comma in an unquoted text?"
+                    "A decimal comma (write 45.5), a thousands separator (write 1234), or a comma in an unquoted text?"
                     if len(row) > count
                     else "Was the line cut off?"
                 )
@@ -144,7 +144,7 @@ def _what_header(header: Sequence[str], missing: Sequence[str]) -> str:
     """The fault of a header that lacks columns, for a message."""
     line = ",".join(header)
     if line.lower().startswith("sep="):
-        return f"begins with {line!r}, a note for spreadsheets. Remove this line, and set values apart by commas."
+        return f"begins with {line!r}, a note for spreadsheets. Remove this line, and separate values by commas."
     if len(header) == 1 and "," in header[0]:
         return "has each of its lines in quotes as a whole: save it without."
     if any(read_id(name) for name in header):
@@ -297,7 +297,7 @@ def _same_patches(table: pd.DataFrame, meta: pd.DataFrame, column: str, expected
         first = other[0]
         raise TableError(
             f"{path}: {column} of {len(other)} patches is that of another patch, the first being {given.iloc[first]} "
-            f"where {expected.iloc[first]} belongs to {meta.index[first]}. Was a column sorted or shifted by itself?"
+            f"where {expected.iloc[first]} belongs to {meta.index[first]}. Was a column sorted or shifted alone?"
         )
 
 

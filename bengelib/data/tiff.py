@@ -8,7 +8,7 @@ from typing import Any
 
 from bengelib.errors import RasterError
 
-AGAIN = "Copy, write or download it once more."
+AGAIN = "Copy, write or download it again."
 
 _FORMS = {1: "B", 2: "s", 3: "H", 4: "I", 6: "b", 7: "s", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I", 16: "Q", 17: "q"}
 """Formats of the TIFF types; 5 and 10 are fractions, which are not needed."""

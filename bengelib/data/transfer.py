@@ -93,7 +93,7 @@ class Transfer:
         try:
             return json.loads(data)
         except ValueError:
-            raise DownloadError(f"{url} answered with something that is no JSON: {data[:60]!r}") from None
+            raise DownloadError(f"{url} answered with something that is not JSON: {data[:60]!r}") from None
 
     def _persist(self, url: str, action: Callable[[], _Result], gained: Callable[[], int]) -> _Result:
         """Repeat `action` until it succeeds, or fails too often in a row without progress."""
@@ -134,7 +134,7 @@ class Transfer:
                         break
                     if have == 0 and piece.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
                         raise _web_page(url)
-                    with writing(part, "call fetch again: it goes on where it stopped"):
+                    with writing(part, "call fetch again: it continues where it stopped"):
                         file.write(piece)
                         file.flush()
                     have += len(piece)
@@ -145,7 +145,7 @@ class Transfer:
     def _open(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         """The response of the server, if it can be read."""
         if not url.startswith(("https://", "http://")):  # urllib would read local files as well
-            raise DownloadError(f"{url} is no web address")
+            raise DownloadError(f"{url} is not a web address")
         request = urllib.request.Request(
             url, headers={"User-Agent": "bengelib", "Accept-Encoding": "identity", **headers}
         )

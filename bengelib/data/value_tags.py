@@ -43,7 +43,7 @@ def check_value_tags(path: str, tags: Iterable[tuple[str, str]]) -> list[float]:
     tags = list(tags)
     if changing := changing_tags(tags):
         raise RasterError(
-            f"{path} says that its values are to be scaled or shifted ({', '.join(changing)}); expected files "
+            f"{path} has tags that scale or shift its values ({', '.join(changing)}); expected files "
             "that hold the values themselves (scale 1, offset 0). Apply what it says, convert to the units of the "
             "layout (reflectance x 10000, dB, metres), and write the file without these tags."
         )
@@ -70,7 +70,7 @@ def no_data_tags(path: str, tags: Iterable[tuple[str, str]]) -> list[float]:
         if _NO_DATA.search(re.sub("[^a-z]", "", _BAND.sub("", name).lower())):
             if (value := _number(text)) is None:
                 raise RasterError(
-                    f"{path} has a value for no data that is no number, {name} {text[:60]!r}. Write the number, or "
+                    f"{path} has a no-data value that is not a number, {name} {text[:60]!r}. Write the number, or "
                     "remove the tag."
                 )
             no_data.append(value)

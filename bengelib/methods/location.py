@@ -169,7 +169,7 @@ class PlaceImage(nn.Module):
         super().__init__()
         self.inputs: dict[str, Modality] = {**getattr(encoder, "inputs", {}), **place.inputs}
         if "lonlat" in getattr(encoder, "inputs", {}):
-            raise BandError("the encoder of images reads 'lonlat', which is what it has to be told apart by")
+            raise BandError("the image encoder reads 'lonlat', which would reveal the answer")
         self.encoder, self.place = encoder, place
         self.to_shared = nn.Linear(feature_dim(encoder), place.feature_dim)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(real_number("temperature", temperature, above=0))))

@@ -108,7 +108,7 @@ def wavelengths_of(inputs: InputSpec, wavelengths: Mapping[str, float] | None = 
         for band in modality.bands:
             if band not in known:
                 placeholder = band in S1_PLACEHOLDERS
-                fix = "S1_PLACEHOLDERS, which are no physics" if placeholder else f"{{{band!r}: nanometres}}"
+                fix = "S1_PLACEHOLDERS, which are not physics" if placeholder else f"{{{band!r}: nanometres}}"
                 raise BandError(f"no wavelength for band {band!r} of {key!r}; give wavelengths={fix}")
             found.append(real_number(f"wavelength of {band!r}", known[band], least=100))
     return torch.tensor(found, dtype=torch.float32)

@@ -36,7 +36,7 @@ def plot_scene_map(path: str | Path, pixels: int = 800, note: str = "") -> Figur
             bounds, crs = raster.bounds, raster.crs
             target, no_data = raster.descriptions[0] or "class", raster.nodata
     except (rasterio.errors.RasterioError, ValueError) as error:
-        raise RasterError(f"{path} is no map of classes with a colour table ({error})") from error
+        raise RasterError(f"{path} is not a class map with a colour table ({error})") from error
     colours = np.array([palette.get(value, (0, 0, 0, 0)) for value in range(256)], dtype=np.uint8)
     figure, axes = subplots(figsize=(8.4, 6.0))
     metres = bool(crs) and crs.is_projected and crs.linear_units in ("metre", "m")

@@ -144,7 +144,7 @@ def predict_map(
         settings = [chosen, opened.inputs, config.get("stored"), bands, scale, offset, tiling, precision, device.type]
         identity = _identity(network, opened.paths, [*settings, [str(layer) for layer in layers]])
         folder = out.with_name(f"{out.name}.partial")
-        again = "call it again: it goes on where it stopped"
+        again = "call it again: it continues where it stopped"
         waiting = f"Waiting for another process that writes {out.name} ..." if progress else None
         row_of_tiles = job.rows.size * opened.shape[1] * opened.pixel_bytes
         cache = min(_CACHE[1], max(_CACHE[0], row_of_tiles * 5 // 4))
@@ -347,7 +347,7 @@ def _choose_target(model: nn.Module, target: str | Target | None, known: Mapping
     if name is None and len(able) == 1:
         (name,) = able
     if name not in able:
-        what = f"target {name!r} cannot be mapped" if name else "it has to be said which target to map"
+        what = f"target {name!r} cannot be mapped" if name else "the target to map must be named"
         raise BandError(f"{what}: the model answers {list(outputs)}, of which {able} have classes. Choose one of them")
     if isinstance(target, Target):
         if target.classes != tuple(outputs[name]):

@@ -143,7 +143,7 @@ def read_weights(path: Path) -> dict[str, Any]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError, KeyError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} is no file of weights that can be read ({reason}); get it once more") from error
+        raise CheckpointError(f"{path} is not a readable file of weights ({reason}); download it again") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a dict of weights")
     return content
@@ -265,5 +265,5 @@ def check_hash(path: Path, digits: str | None) -> None:
     if len(digits) < 8 or not found.startswith(digits.casefold()):
         raise ChecksumError(
             f"{path} has the SHA-256 {found}, not {digits}{'...' if len(digits) < 64 else ''}: it is damaged, or "
-            "another file. Remove it and get it once more"
+            "another file. Remove it and download it again"
         )

@@ -233,7 +233,7 @@ def test_what_cannot_be_trained_is_one_line(fields, tmp_path, capsys):
         ('"B04", "B08"]', '"B04", "B08", "B11"]', ("4 layers", "B11")),
         ('classes = ["maize", "wheat"]', 'classes = ["maize", "rye"]', ("'wheat'", "crop", "p1")),
         ('column = "harvest"', 'column = "yield"', ("'yield'", "harvest")),
-        ("30 = ", "40 = ", ("30", "cover", "no class")),
+        ("30 = ", "40 = ", ("30", "cover", "not a class")),
     ],
 )
 def test_a_wrong_description_is_found_before_the_training(tmp_path, capsys, old, new, words):
@@ -278,7 +278,7 @@ def test_an_interrupted_training_leaves_nothing(fields, tmp_path, monkeypatch, c
     monkeypatch.setattr(import_module("bengelib.engine").Trainer, "fit", interrupt)
     command = ["train", "--root", fields, "--target", "crop", "--out", tmp_path / "model", *SMALL]
     assert main([str(word) for word in command]) == 130
-    assert "begins anew" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert "starts again" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_a_model_is_kept_although_it_cannot_be_scored(fields, tmp_path, monkeypatch, capsys):

@@ -477,7 +477,7 @@ def test_files_that_cannot_be_read(tmp_path):
     assert any(f"{damaged} cannot be read" in problem for problem in guess.problems)
     for path in root.glob("*/*.tif"):
         path.write_bytes(b"damaged")
-    with pytest.raises(DescriptionError, match=r"cannot be read .*mend it"):
+    with pytest.raises(DescriptionError, match=r"cannot be read .*repair it"):
         describe(root, overwrite=True, progress=False)
 
 
