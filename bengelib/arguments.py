@@ -18,26 +18,26 @@ def as_indices(indices: Any, size: int) -> np.ndarray:
             negative numbers, which would count from the end.
         IndexError: an index beyond the end.
     """
-    places = np.asarray(indices)
-    if places.dtype == bool or (isinstance(indices, (list, tuple)) and any(isinstance(i, bool) for i in indices)):
-        raise ArgumentError(f"a mask of {places.size} booleans where indices are expected; give np.flatnonzero(mask)")
-    if places.ndim != 1:
-        raise ArgumentError(f"indices of shape {places.shape}; expected a list or an array of one dimension")
-    if not places.size:
+    array = np.asarray(indices)
+    if array.dtype == bool or (isinstance(indices, (list, tuple)) and any(isinstance(i, bool) for i in indices)):
+        raise ArgumentError(f"a mask of {array.size} booleans where indices are expected; give np.flatnonzero(mask)")
+    if array.ndim != 1:
+        raise ArgumentError(f"indices of shape {array.shape}; expected a list or an array of one dimension")
+    if not array.size:
         return np.empty(0, dtype=np.int64)
-    if places.dtype.kind not in "iu":
-        raise ArgumentError(f"indices of type {places.dtype}, the first being {indices[0]!r}; expected whole numbers")
-    places = places.astype(np.int64, copy=False)
-    if (low := int(places.min())) < 0:
+    if array.dtype.kind not in "iu":
+        raise ArgumentError(f"indices of type {array.dtype}, the first being {indices[0]!r}; expected whole numbers")
+    array = array.astype(np.int64, copy=False)
+    if (low := int(array.min())) < 0:
         raise ArgumentError(f"index {low} is negative; expected indices from 0 to {size - 1}")
-    if (high := int(places.max())) >= size:
+    if (high := int(array.max())) >= size:
         raise IndexError(f"index {high} of {size} samples; expected indices from 0 to {size - 1}")
-    if len(places) == size > 2 and high <= 1:
+    if len(array) == size > 2 and high <= 1:
         raise ArgumentError(
             f"{size} numbers, one for each sample, and all of them 0 or 1: a mask? Give np.flatnonzero(mask) for the "
             "samples that it marks; if samples 0 and 1 are meant repeatedly, give the indices in two parts"
         )
-    return places
+    return array
 
 
 def as_index(index: Any, size: int) -> int:

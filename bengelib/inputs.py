@@ -92,16 +92,16 @@ class InputNorm(nn.Module):
         present = [key for key in self.modalities if key in batch]
         if not present:
             raise MissingModalityError(f"the model reads {list(self.modalities)}; the batch has only {sorted(batch)}")
-        some = batch[present[0]]
+        first = batch[present[0]]
         values: dict[str, Tensor] = {}
-        available = torch.ones(len(some), len(self.modalities), dtype=torch.bool, device=some.device)
+        available = torch.ones(len(first), len(self.modalities), dtype=torch.bool, device=first.device)
         for column, key in enumerate(self.modalities):
             if key in batch:
                 values[key] = self._normalized(key, batch[key])
                 if f"{key}_available" in batch:
                     available[:, column] = batch[f"{key}_available"]
             else:
-                values[key] = self._absent(key, batch, len(some), some.device)
+                values[key] = self._absent(key, batch, len(first), first.device)
                 available[:, column] = False
         if self.training and self.modality_dropout:
             available &= self._drawn(available)

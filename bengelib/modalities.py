@@ -88,9 +88,9 @@ class Modality:
             return self
         if unknown := [band for band in bands if band not in self.bands]:
             raise BandError(f"{self.name} has no bands {unknown}; name some of {list(self.bands)}")
-        places = [self.bands.index(band) for band in bands]
+        indices = [self.bands.index(band) for band in bands]
         picked: dict[str, Any] = {
-            name: tuple(getattr(self, name)[place] for place in places)
+            name: tuple(getattr(self, name)[place] for place in indices)
             for name in ("bands", "mean", "std", "unit", "wavelengths")
             if getattr(self, name)
         }

@@ -171,8 +171,8 @@ class Monitor:
         """
         values = torch.stack([losses[task.target].detach() for task in self.tasks])
         host = on_host(values)
-        told = batch if host else {key: batch[key] for key in ("patch_id", *losses) if key in batch}
-        self._pending.append(_Step(values, told))
+        context = batch if host else {key: batch[key] for key in ("patch_id", *losses) if key in batch}
+        self._pending.append(_Step(values, context))
         if host or self._due:
             self._check()
         self._watched = _watched(self.tasks, outputs) if self._due else {}

@@ -268,8 +268,8 @@ def _choose_C(features: np.ndarray, labels: np.ndarray, count: int, Cs: Sequence
     """The `C` of the lowest log loss on held-out folds."""
     random = np.random.default_rng(seed)
     if len(labels) > _CHOSEN_ON:
-        some = random.permutation(len(labels))[:_CHOSEN_ON]
-        features, labels = features[some], labels[some]
+        subset = random.permutation(len(labels))[:_CHOSEN_ON]
+        features, labels = features[subset], labels[subset]
     multi_label = labels.ndim == 2
     rarest = len(labels) if multi_label else int(np.unique(labels, return_counts=True)[1].min())
     folds = min(_FOLDS, rarest)

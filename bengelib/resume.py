@@ -372,10 +372,10 @@ def _public(value: Any) -> dict[str, Any]:
 def _content(data: Dataset[Any]) -> str | None:
     """A hash of some stored samples, None if they differ each time."""
     size = len(data)  # type: ignore[arg-type]
-    places = sorted({round(place) for place in np.linspace(0, size - 1, _SAMPLES).tolist()}) if size else []
+    positions = sorted({round(place) for place in np.linspace(0, size - 1, _SAMPLES).tolist()}) if size else []
     cpu = torch.device("cpu")
     before = _random_states(cpu)
-    first, again = ({key: _hash(value) for key, value in read_samples(data, places).items()} for _ in range(2))
+    first, again = ({key: _hash(value) for key, value in read_samples(data, positions).items()} for _ in range(2))
     _set_random_states(before, cpu)
     return f"{_hash(sorted(first.items())):08x}" if first == again else None
 

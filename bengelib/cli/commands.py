@@ -292,13 +292,13 @@ def probe_dataset(
     chosen = check_target(root, target or config["target"])
     open_ = partial(_open, root, reads, (chosen.name,), config["fold"], on_error, progress)
     train, test = open_("train"), open_("test")
-    places = {patch_id: place for place, patch_id in enumerate(test.patch_ids)}
-    if gone := [patch_id for patch_id in config["holdout"] if patch_id not in places]:
+    index_of = {patch_id: place for place, patch_id in enumerate(test.patch_ids)}
+    if gone := [patch_id for patch_id in config["holdout"] if patch_id not in index_of]:
         raise CheckpointError(
             f"{len(gone)} of the {len(config['holdout'])} test samples of {checkpoint} are not in {root}, the first "
             f"being {gone[0]}; give the dataset {config['folder']} that it was pretrained on"
         )
-    held = np.array([places[patch_id] for patch_id in config["holdout"]])
+    held = np.array([index_of[patch_id] for patch_id in config["holdout"]])
     sides = {}
     for name, data, rows in (("train", train, np.arange(len(train))), ("test", test, held)):
         labels = data.table(chosen.name)[rows]
@@ -444,12 +444,12 @@ def checkpoint_folder(out: str | Path, resume: bool) -> Path:
     """
     folder = absolute(out)
     folder = folder.with_name(f"{folder.name}.checkpoints")
-    begun = any(folder.glob("step-*.pt"))
-    if begun and not resume:
+    exists = any(folder.glob("step-*.pt"))
+    if exists and not resume:
         raise CheckpointError(
             f"{folder} has checkpoints of an interrupted training; give --resume to continue, or delete it"
         )
-    if resume and not begun:
+    if resume and not exists:
         warnings.warn(f"there is no checkpoint in {folder}; the training starts again", DataWarning, stacklevel=2)
     return folder
 

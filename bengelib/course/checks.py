@@ -93,15 +93,15 @@ class Submission:
 
     def _failure(self, error: BaseException, arguments: Mapping[str, Any]) -> str:
         """Message about an exception: type, message, line, arguments, and a hint."""
-        said = f"your function raised {type(error).__name__}: {_message(error)}"
+        text = f"your function raised {type(error).__name__}: {_message(error)}"
         if line := self._line(error):
-            said += f", in `{line}`"
-        said += "."
+            text += f", in `{line}`"
+        text += "."
         hint = self.explain(_message(error)) if self.explain else ""
         if not hint:
             called = ", ".join(f"{name}: {_describe(value)}" for name, value in arguments.items())
             hint = f"Call it yourself on such inputs, a line at a time, to see where ({called})."
-        return f"{said} {hint}"
+        return f"{text} {hint}"
 
     def _line(self, error: BaseException) -> str:
         """The line of the reader's function that raised the error, or an empty string."""
@@ -127,15 +127,15 @@ def report(exercise: str, examine: Callable[[], str]) -> None:
     cause: Exception | None = None
     try:
         with _random_numbers_kept():
-            mark, said = "ok", examine()
+            mark, text = "ok", examine()
     except Untouched as error:
-        mark, said, cause = "todo", "the function returns nothing yet. Write its body, and end it with `return`.", error
+        mark, text, cause = "todo", "the function returns nothing yet. Write its body, and end it with `return`.", error
     except NotYet as error:
-        mark, said, cause = "not yet", str(error), error
+        mark, text, cause = "not yet", str(error), error
     except Exception as error:  # a result so odd that the check cannot read it
-        said = f"the check cannot read what your function returned ({type(error).__name__}: {_message(error)}). "
-        mark, said, cause = "not yet", said + "Compare its type and shape with the outputs that are asked for.", error
-    line = f"[{mark}] Exercise {exercise}: {said}"
+        text = f"the check cannot read what your function returned ({type(error).__name__}: {_message(error)}). "
+        mark, text, cause = "not yet", text + "Compare its type and shape with the outputs that are asked for.", error
+    line = f"[{mark}] Exercise {exercise}: {text}"
     if cause is not None and os.environ.get(STRICT) == "1":
         raise ExerciseError(f"{line} (It raises because {STRICT} is 1.)") from cause
     print(textwrap.fill(line, _LINE, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))

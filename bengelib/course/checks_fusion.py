@@ -78,8 +78,8 @@ def check_bootstrap_interval(function: Callable[..., Any]) -> None:
         function: takes `correct` (N,) int64 of 0 and 1, the number of draws, and a seed; returns (low, high).
     """
 
-    def explain(said: str) -> str:
-        shares = "Quantiles must be" in said
+    def explain(message: str) -> str:
+        shares = "Quantiles must be" in message
         return "`np.quantile` takes shares, 0.025 and 0.975; `np.percentile` takes percent." if shares else ""
 
     def examine() -> str:
@@ -110,12 +110,12 @@ def check_stack(function: Callable[..., Any]) -> None:
         function: takes `s2` (B, 12, H, W), `s1` (B, 2, H, W) and `season` (B,); returns (B, 15, H, W).
     """
 
-    def explain(said: str) -> str:
-        if "except in dimension 1" in said:
+    def explain(message: str) -> str:
+        if "except in dimension 1" in message:
             return "Take height and width from `s2.shape`: numbers written into the code fit one size of image only."
-        if "except in dimension" in said:
+        if "except in dimension" in message:
             return "You join along the wrong dimension. Channels are dimension 1, after the batch: `dim=1`."
-        if any(part in said for part in ("number of dimensions", "existing size", "expanded", "expand(")):
+        if any(part in message for part in ("number of dimensions", "existing size", "expanded", "expand(")):
             return "`season` is (B,): make it (B, 1, 1, 1) first with `season[:, None, None, None]`, then expand it."
         return ""
 

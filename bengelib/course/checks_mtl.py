@@ -36,8 +36,8 @@ def check_masked_loss(function: Callable[..., Any]) -> None:
             labelled samples, and a 0 with a gradient where there are none.
     """
 
-    def explain(said: str) -> str:
-        if "out of bounds" in said:
+    def explain(message: str) -> str:
+        if "out of bounds" in message:
             return (
                 "255 is the index of no class: leave such samples out, or tell `F.cross_entropy` with `ignore_index`."
             )
@@ -272,12 +272,12 @@ def check_gradient_cosine(function: Callable[..., Any]) -> None:
             gradients, in [-1, 1]. A parameter that a loss does not use has a gradient of 0.
     """
 
-    def explain(said: str) -> str:
-        if "not have been used in the graph" in said:
+    def explain(message: str) -> str:
+        if "not have been used in the graph" in message:
             return "One loss does not use all parameters: pass `allow_unused=True`, and put 0 where it gives None."
-        if "second time" in said or "already been freed" in said:
+        if "second time" in message or "already been freed" in message:
             return "The graph was thrown away by the first pass backward: pass `retain_graph=True`."
-        if "NoneType" in said:
+        if "NoneType" in message:
             return "A parameter that a loss does not use has None for its gradient: put zeros in its place."
         return ""
 

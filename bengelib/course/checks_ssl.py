@@ -19,8 +19,8 @@ def check_nt_xent(function: Callable[..., Any]) -> None:
         function: takes embeddings `z1` and `z2` (B, D) and the temperature; returns one number.
     """
 
-    def explain(said: str) -> str:
-        if "must match the size" in said or "shapes cannot be multiplied" in said:
+    def explain(message: str) -> str:
+        if "must match the size" in message or "shapes cannot be multiplied" in message:
             return "Join the views with `torch.cat([z1, z2])`, (2B, D), and multiply that with its own transpose."
         return ""
 
@@ -106,8 +106,8 @@ def check_gain_and_offset(function: Callable[..., Any]) -> None:
             band of each sample times its own gain in 1 +- strength plus its own offset in +- strength.
     """
 
-    def explain(said: str) -> str:
-        if "must match the size" in said or "shape" in said:
+    def explain(message: str) -> str:
+        if "must match the size" in message or "shape" in message:
             return "Draw gains and offsets of shape (B, C, 1, 1), so that each is for a whole band of one sample."
         return ""
 

@@ -93,9 +93,9 @@ def _one_thread() -> None:
 
 
 def _timed(carry_out: Callable[[Any], dict[str, np.ndarray]], run: Run, path: Path) -> float:
-    begun = time.monotonic()
+    start = time.monotonic()
     keep(path, carry_out(run))
-    return time.monotonic() - begun
+    return time.monotonic() - start
 
 
 def command_line(

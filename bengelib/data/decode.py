@@ -104,16 +104,16 @@ def _check_groups(groups: Mapping[str, Tensor], s2_bands: Sequence[str]) -> None
 
 def _decode_s2(groups: Mapping[str, Tensor], s2_bands: Sequence[str], normalized: bool) -> Tensor:
     """Sentinel-2 at 10 m, (B, len(s2_bands), 120, 120) float32, from its stored parts by resolution."""
-    some = next(iter(groups.values()))
+    first = next(iter(groups.values()))
     moments = None
     if normalized:
-        moments = [moment * REFLECTANCE_SCALE for moment in _moments("s2", s2_bands, some.device)]
+        moments = [moment * REFLECTANCE_SCALE for moment in _moments("s2", s2_bands, first.device)]
 
-    def change(values: Tensor, places: Sequence[int]) -> None:
+    def change(values: Tensor, indices: Sequence[int]) -> None:
         if moments is None:
             values.div_(REFLECTANCE_SCALE)
         else:
-            mean, std = (moment[places] for moment in moments)
+            mean, std = (moment[indices] for moment in moments)
             values.sub_(mean).div_(std)
 
     parts = [
@@ -135,29 +135,29 @@ def assemble(
         shape: rows and columns of the image; coarser parts are upsampled bilinearly.
         change: converts a block (b, k, h, w) float32 of the bands at these indices to physical units, in place.
     """
-    some = parts[0][0]
-    full = (some.shape[0], sum(len(places) for _, places in parts), *shape)
-    on_cpu = some.device.type == "cpu"
+    first = parts[0][0]
+    full = (first.shape[0], sum(len(indices) for _, indices in parts), *shape)
+    on_cpu = first.device.type == "cpu"
     # On a CPU, numpy requests large memory pages and torch does not, which makes new memory several times cheaper;
     # a few samples at a time fit into the cache; and a second thread gains little.
-    image = torch.from_numpy(np.empty(full, np.float32)) if on_cpu else some.new_empty(full, dtype=torch.float32)
+    image = torch.from_numpy(np.empty(full, np.float32)) if on_cpu else first.new_empty(full, dtype=torch.float32)
     step = 32 if on_cpu else max(1, full[0])
     with one_thread() if on_cpu else nullcontext():
-        for part, places in parts:
+        for part, indices in parts:
             weights = _interpolation_weights(part.shape[-1], shape[-1]) if on_cpu and shape[0] == shape[1] else None
             for start in range(0, full[0], step):
                 values = part[start : start + step].to(torch.float32, copy=True)  # (b, k, h, w)
-                change(values, places)
-                for source, place, width in _runs(places):
+                change(values, indices)
+                for source, place, width in _runs(indices):
                     target = image[start : start + step, place : place + width]
                     _upsample(values[:, source : source + width], target, weights)
     return image
 
 
-def _runs(places: Sequence[int]) -> list[tuple[int, int, int]]:
+def _runs(indices: Sequence[int]) -> list[tuple[int, int, int]]:
     """Runs of consecutive numbers as (index of the first, first, length): [1, 2, 5] has (0, 1, 2) and (2, 5, 1)."""
     runs: list[tuple[int, int, int]] = []
-    for index, place in enumerate(places):
+    for index, place in enumerate(indices):
         if runs and place == runs[-1][1] + runs[-1][2]:
             runs[-1] = (*runs[-1][:2], runs[-1][2] + 1)
         else:

@@ -42,20 +42,20 @@ def decode_image(
     nothing = torch.tensor([mean[n] if mean else torch.nan for n in numbers], device=device).view(-1, 1, 1)
     is_float = layout.dtype.startswith("float")
 
-    def change(values: Tensor, places: Sequence[int]) -> None:
+    def change(values: Tensor, indices: Sequence[int]) -> None:
         absent = ~values.isfinite() if gaps and is_float else None
         for number in layout.no_data if gaps else ():
             absent = values == number if absent is None else absent | (values == number)
         if scale is not None:
-            values.mul_(scale[places] if isinstance(scale, Tensor) else scale)
+            values.mul_(scale[indices] if isinstance(scale, Tensor) else scale)
         if offset is not None:
-            values.add_(offset[places] if isinstance(offset, Tensor) else offset)
+            values.add_(offset[indices] if isinstance(offset, Tensor) else offset)
         if absent is not None:
-            torch.where(absent, nothing[places], values, out=values)
+            torch.where(absent, nothing[indices], values, out=values)
 
     located = [
-        (parts[name], [at for at, number in enumerate(numbers) if number in places])
-        for name, (places, _) in layout.arrays.items()
+        (parts[name], [at for at, number in enumerate(numbers) if number in indices])
+        for name, (indices, _) in layout.arrays.items()
         if name in parts
     ]
     return assemble(located, layout.shape, change)

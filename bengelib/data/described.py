@@ -213,10 +213,10 @@ class DescribedDataset(StoredDataset):
             source = self.description.source(key)
             if key in self.modalities and source.kind == "image":
                 scale, offset = (each or (1.0 - n,) * len(source.bands) for n, each in enumerate(layout.scales(source)))
-                places = [source.bands.index(band) for band in self.bands[key]]
+                indices = [source.bands.index(band) for band in self.bands[key]]
                 found[key] = {
-                    "scale": [scale[place] for place in places],
-                    "offset": [offset[place] for place in places],
+                    "scale": [scale[place] for place in indices],
+                    "offset": [offset[place] for place in indices],
                     "no_data": list(layout.no_data),
                 }
         return found
@@ -275,9 +275,9 @@ class DescribedDataset(StoredDataset):
             return dict.fromkeys(layout.arrays)
         numbers = [source.bands.index(band) for band in self.bands[key]]
         wanted: dict[str, list[int] | None] = {}
-        for name, (places, _) in layout.arrays.items():
-            if chosen := [places.index(n) for n in numbers if n in places]:
-                wanted[name] = None if chosen == list(range(len(places))) else chosen
+        for name, (held, _) in layout.arrays.items():
+            if chosen := [held.index(n) for n in numbers if n in held]:
+                wanted[name] = None if chosen == list(range(len(held))) else chosen
         return wanted
 
     def decode(self, batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -357,10 +357,10 @@ def value_tags(raster: Any, data: bytes, bands: Sequence[int] = (0, 1)) -> Itera
             if domain is None or not domain.startswith(_OTHER_DOMAINS):
                 yield from raster.tags(band, ns=domain).items()
     band_info = data[data.find(b"<Spectral_Band_Info>") : data.find(b"</Spectral_Band_Info>")]  # of SNAP, in a tag
-    told = {name.decode(): text.decode("utf-8", "replace") for name, text in _ELEMENT.findall(band_info)}
-    if told.pop("NO_DATA_VALUE_USED", "") != "true":
-        told.pop("NO_DATA_VALUE", None)
-    yield from told.items()
+    elements = {name.decode(): text.decode("utf-8", "replace") for name, text in _ELEMENT.findall(band_info)}
+    if elements.pop("NO_DATA_VALUE_USED", "") != "true":
+        elements.pop("NO_DATA_VALUE", None)
+    yield from elements.items()
 
 
 def place_of(path: str, raster: Any) -> Place | None:

@@ -71,8 +71,8 @@ def guess_columns(guess: Guess, name: str, table: pd.DataFrame, id_column: str, 
     if id_column:
         guess.samples(id=id_column)
     used |= _guess_split(guess, table) | _guess_group(guess, table, used)
-    places = _guess_places(guess, table, has_group="group" in guess.known)
-    used |= set(places)
+    locations = _guess_places(guess, table, has_group="group" in guess.known)
+    used |= set(locations)
     rest = [column for column in columns if column not in used]
     numeric = [column for column in rest if _is_numeric(table[column])]
     counts = [column for column in numeric if _is_count(table[column])]
@@ -84,13 +84,13 @@ def guess_columns(guess: Guess, name: str, table: pd.DataFrame, id_column: str, 
     if constant:
         guess.say(f"columns {constant} have one value everywhere and are left out")
     numeric = [column for column in numeric if column not in constant]
-    if places:
+    if locations:
         guess.add(
             "modalities",
             guess.key("lonlat"),
-            {"kind": "vector", "columns": places, "bands": ["lon", "lat"], "unit": "degree"},
+            {"kind": "vector", "columns": locations, "bands": ["lon", "lat"], "unit": "degree"},
         )
-    inputs = _inputs(guess, table, numeric, bool(labels), bool(places)) if alone else {}
+    inputs = _inputs(guess, table, numeric, bool(labels), bool(locations)) if alone else {}
     for group, members in inputs.items():
         key = guess.key(group, f"{group}_columns", "columns")
         guess.add("modalities", key, {"kind": "vector", "columns": members, **_unit(group, members, table)})

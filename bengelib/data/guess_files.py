@@ -140,11 +140,11 @@ class _Draft:
             self.image(self.files.name, names, range(len(names)))
             return
         self.guess.say(f"the {len(names)} layers of {self.files.pattern} are divided by their names")
-        for name, places in groups.items():
-            if _COVER.search(name) and (codes := self.codes(places[0])):
-                self.map(name, places[0], codes)
+        for name, indices in groups.items():
+            if _COVER.search(name) and (codes := self.codes(indices[0])):
+                self.map(name, indices[0], codes)
             else:
-                self.image(name, [names[place] for place in places], places)
+                self.image(name, [names[place] for place in indices], indices)
         for place in others:
             if _QUALITY.search(names[place]):
                 self.guess.say(f"layer {names[place]} looks like flags of quality and is left out")
@@ -155,37 +155,37 @@ class _Draft:
                 self.image(names[place], [names[place]], [place], off=why)
                 self.guess.say(f"layer {names[place]} may be a target, and is written as a comment")
 
-    def image(self, name: str, bands: Sequence[str], places: Sequence[int], off: str = "") -> None:
+    def image(self, name: str, bands: Sequence[str], indices: Sequence[int], off: str = "") -> None:
         """Describe an image, with the unit and scale that its values suggest; `off` as in `Guess.add`."""
-        low, high = self._range(places)
-        moving = [n for n in range(len(places)) if high[n] > low[n]]
-        if len(places) > 1 and len(self.looks) > 1 and 0 < len(moving) < len(places):
-            gone = [bands[n] for n in range(len(places)) if n not in moving]
+        low, high = self._range(indices)
+        moving = [n for n in range(len(indices)) if high[n] > low[n]]
+        if len(indices) > 1 and len(self.looks) > 1 and 0 < len(moving) < len(indices):
+            gone = [bands[n] for n in range(len(indices)) if n not in moving]
             self.guess.say(f"{gone} of {self.files.pattern} have one value everywhere and are left out")
-            bands, places = [bands[n] for n in moving], [places[n] for n in moving]
+            bands, indices = [bands[n] for n in moving], [indices[n] for n in moving]
             low, high = low[moving], high[moving]
         no_data = sorted({look.no_data for look in self.looks if look.no_data is not None})
         if odd := [value for value in _ODD if low.min() == value or self._is_height(name, bands)]:
             no_data = sorted({*no_data, *odd})
             self.guess.say(f"{', '.join(f'{value:g}' for value in odd)} in {name} would be no data")
-        is_all = len(places) == self.count and not any(look.has_alpha for look in self.looks)
+        is_all = len(indices) == self.count and not any(look.has_alpha for look in self.looks)
         key = self.guess.key(name, f"{self.files.name}_{name}", "image")
         facts = {
             "kind": "image",
             "files": self.files.pattern,
             "bands": list(bands),
-            "layers": None if is_all or self.files.bands else [place + 1 for place in places],
+            "layers": None if is_all or self.files.bands else [place + 1 for place in indices],
             **self._unit(key, name, bands, low, high),
             "no_data": no_data or None,
             "size": self.size,
         }
         self.guess.add("modalities", key, facts, off=off)
 
-    def _range(self, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def _range(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Lowest and highest measurement of each layer over all opened samples; 0 if there is none."""
-        low, high = np.full(len(places), np.inf), np.full(len(places), -np.inf)
+        low, high = np.full(len(indices), np.inf), np.full(len(indices), -np.inf)
         for look in self.looks:
-            for n, place in enumerate(places):
+            for n, place in enumerate(indices):
                 layer = look.layers[place]
                 values = layer[np.isfinite(layer) & (layer != look.no_data)]
                 if len(values):

@@ -71,7 +71,7 @@ def decode_image(raw: bytes, path: Path) -> tuple[Image.Image, list[str], tuple[
             "image of eight bits whose contrast you have chosen."
         )
     try:
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(BytesIO(raw)) as image:
@@ -93,7 +93,7 @@ def decode_image(raw: bytes, path: Path) -> tuple[Image.Image, list[str], tuple[
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError) as error:
         raise RasterError(f"{path} is broken ({error}). {_ADVICE}") from error
     odd += more + turned
-    odd += [f"were read with a warning of Pillow: {str(warning.message).strip()}" for warning in said]
+    odd += [f"were read with a warning of Pillow: {str(warning.message).strip()}" for warning in caught]
     return shown, odd, tuple(_pixel_hash(each) for each in ((shown,) if shown is rgb else (shown, rgb)))
 
 

@@ -130,8 +130,8 @@ class ImageFolder(Dataset[dict[str, Any]]):
                 contents.append(content)
         self.contents = np.array(same_pictures(contents))
         self._pixels = torch.from_numpy(pixels[: len(self.names)])
-        places = {label: place for place, label in enumerate(self.classes)}
-        self.labels = np.array([places[class_of(name)] for name in self.names], dtype=np.int64)
+        index_of = {label: place for place, label in enumerate(self.classes)}
+        self.labels = np.array([index_of[class_of(name)] for name in self.names], dtype=np.int64)
         self.account.used = len(self.names)
         if self.skipped and not self.names:
             first, reason = next(iter(self.skipped.items()))

@@ -136,36 +136,36 @@ def read_patch(
         patch_id, patch_id_s1, s2_bands, s1_bands,
     )  # fmt: skip
     stored: dict[str, np.ndarray] = {}
-    places: dict[str, Place | None] = {}
+    locations: dict[str, Place | None] = {}
     first = next((key for key in RASTER_KEYS if key in folders), "s2")
     if files and first not in files:
         witness = patch_files({first: folders[first]}, patch_id, patch_id_s1)[first][0]
         with contextlib.suppress(RasterError):  # the file was not requested
-            places[witness] = read_geotiff(witness)[1].place
+            locations[witness] = read_geotiff(witness)[1].place
     for resolution in (10, 20, 60) if "s2" in files else ():
         paths = [path for path, band in zip(files["s2"], s2_bands, strict=True) if S2[band].resolution == resolution]
         if paths:
-            stored[f"s2_{resolution}m"] = _read_bands("s2", paths, PATCH_SIZE * 10 // resolution, places)
+            stored[f"s2_{resolution}m"] = _read_bands("s2", paths, PATCH_SIZE * 10 // resolution, locations)
     if "s1" in files:
-        stored["s1"] = _read_bands("s1", files["s1"], PATCH_SIZE, places)
+        stored["s1"] = _read_bands("s1", files["s1"], PATCH_SIZE, locations)
     if "dem" in files:
-        stored["dem"] = _read_bands("dem", files["dem"], PATCH_SIZE, places)
+        stored["dem"] = _read_bands("dem", files["dem"], PATCH_SIZE, locations)
     if "land_cover" in files:
-        stored["land_cover"] = _read_bands("land_cover", files["land_cover"], PATCH_SIZE, places)[0]
-    _check_places(places, patch_corner(patch_id, patch_id_s1))
+        stored["land_cover"] = _read_bands("land_cover", files["land_cover"], PATCH_SIZE, locations)[0]
+    _check_places(locations, patch_corner(patch_id, patch_id_s1))
     return stored
 
 
-def _read_bands(key: str, paths: Sequence[str], size: int, places: dict[str, Place | None]) -> np.ndarray:
-    """The files of one modality and size, (len(paths), size, size); their locations are added to `places`.
+def _read_bands(key: str, paths: Sequence[str], size: int, locations: dict[str, Place | None]) -> np.ndarray:
+    """The files of one modality and size, (len(paths), size, size); their locations are added to `locations`.
 
     Raises:
         RasterError: a file has another layout, or its pixels are invalid.
     """
-    told = _told_of(key, paths)
+    described = _with_sidecars(key, paths)
     bands = []
     for path in paths:
-        pixels, header = read_geotiff(path, companions=path in told)
+        pixels, header = read_geotiff(path, companions=path in described)
         if header.shape != (size, size):
             raise RasterError(
                 f"{path} holds {header.shape} pixels; expected ({size}, {size}), which cover {PATCH_METRES} m. Cut "
@@ -180,7 +180,7 @@ def _read_bands(key: str, paths: Sequence[str], size: int, places: dict[str, Pla
             raise RasterError(f"{path} says that its unit is {header.unit!r}; expected metres. Convert it to metres.")
         for value in header.no_data:
             _check_no_data(key, path, pixels, value)
-        places[path] = header.place
+        locations[path] = header.place
         bands.append(pixels)
     stack = np.stack(bands)
     if key == "land_cover":
@@ -200,7 +200,7 @@ def _read_bands(key: str, paths: Sequence[str], size: int, places: dict[str, Pla
     return stack
 
 
-def _told_of(key: str, paths: Sequence[str]) -> list[str]:
+def _with_sidecars(key: str, paths: Sequence[str]) -> list[str]:
     """Those of some files in one folder that have sidecar files: `.aux.xml`, `.msk`, `.tfw`."""
     if key in ("dem", "land_cover"):  # the folder holds the files of all patches, which are too many to list
         endings = (".tif.aux.xml", ".tif.msk", ".aux.xml", ".tfw", ".wld")
@@ -274,20 +274,20 @@ def _check_codes(codes: np.ndarray, path: str) -> None:
         )
 
 
-def _check_places(places: Mapping[str, Place | None], named: tuple[int, int, int] | None) -> None:
+def _check_places(locations: Mapping[str, Place | None], named: tuple[int, int, int] | None) -> None:
     """Refuse rasters of one patch that do not cover the same ground, or not that of its ids.
 
     Rasters without a location pass. The location of the ids tolerates half a patch, since users may have their own
     grids.
 
     Args:
-        places: by path.
+        locations: by path.
         named: EPSG code and upper left corner from the ids, see `patch_corner`.
 
     Raises:
         RasterError: naming the first two that differ, or the first one of another patch.
     """
-    known = [(path, place) for path, place in places.items() if place is not None]
+    known = [(path, place) for path, place in locations.items() if place is not None]
     for path, place in known[1:]:
         other, expected = known[0]
         if place != expected and not same_ground(expected, place):

@@ -197,20 +197,20 @@ def read_column(source: Source, table: pd.DataFrame) -> np.ndarray:
             values = values + source.offset
         return np.asarray(values if source.kind == "vector" else values[:, 0], np.float32)
     (column,) = source.columns
-    places = {name: place for place, name in enumerate(source.classes)}
+    index_of = {name: place for place, name in enumerate(source.classes)}
     cells = table[column]
     if source.kind == "class":
-        known = cells.map(places)
+        known = cells.map(index_of)
         _refuse_unknown(source, cells[known.isna() & (cells != "")])
         return np.array(known.fillna(IGNORE_INDEX), np.int64)  # a copy, since pandas' array may be read-only
-    values = np.full((len(table), len(places)), np.nan, np.float32)
+    values = np.full((len(table), len(index_of)), np.nan, np.float32)
     for row, cell in enumerate(cells):
         names = _labels(cell, source.separator)
-        if unknown := [name for name in names if name not in places]:
+        if unknown := [name for name in names if name not in index_of]:
             _refuse_unknown(source, pd.Series(unknown, [cells.index[row]] * len(unknown), dtype=str))
         if names:
             values[row] = 0
-            values[row, [places[name] for name in names]] = 1
+            values[row, [index_of[name] for name in names]] = 1
     return values
 
 

@@ -189,18 +189,18 @@ class Scene:
         Raises:
             RasterError: the coordinate system is missing or different, or the ground or the pixels differ.
         """
-        places = [place_of(path, file) for path, file in zip(self.paths, self._files, strict=True)]
-        for path, place in zip(self.paths, places, strict=True):
+        locations = [place_of(path, file) for path, file in zip(self.paths, self._files, strict=True)]
+        for path, place in zip(self.paths, locations, strict=True):
             if place is None or not place.crs:
                 raise RasterError(
                     f"{path} has no location: it has no {'grid' if place is None else 'coordinate system'}. "
                     "Give it one, for example with gdal_edit.py -a_srs EPSG:32633 (and -a_ullr for the corners)."
                 )
         finest = int(np.argmin([abs(file.transform.a) for file in self._files]))
-        one, where = self._files[finest], places[finest]
+        one, where = self._files[finest], locations[finest]
         self.shape, self.crs, self.transform = (one.height, one.width), one.crs, one.transform
         self._factors = []
-        for path, file, place in zip(self.paths, self._files, places, strict=True):
+        for path, file, place in zip(self.paths, self._files, locations, strict=True):
             if file.crs != one.crs:
                 raise RasterError(
                     f"{path} is in {place.crs.partition(',')[0]}, but {self.paths[finest]} in "  # type: ignore[union-attr]

@@ -93,9 +93,9 @@ class FileStore:
         """
         read = [self._sample(key, row) for row in rows.tolist()]
         layout, stacked = self.layouts[key], {}
-        for name, places in (wanted or dict.fromkeys(layout.arrays)).items():
+        for name, indices in (wanted or dict.fromkeys(layout.arrays)).items():
             array = np.stack([each[name] for each in read]) if read else layout.empty(name)
-            stacked[name] = array if places is None else array[:, places]
+            stacked[name] = array if indices is None else array[:, indices]
         return stacked
 
     def _sample(self, key: str, row: int) -> dict[str, np.ndarray]:
@@ -229,11 +229,11 @@ class PackStore(FileStore):
             ChecksumError: an array is damaged.
         """
         read = {}
-        for name, places in (wanted or dict.fromkeys(self.layouts[key].arrays)).items():
+        for name, indices in (wanted or dict.fromkeys(self.layouts[key].arrays)).items():
             if name not in self._arrays:
                 self._arrays[name] = self._open(name)
             array = self._arrays[name]
-            read[name] = array[rows] if places is None else array[rows[:, None], places]
+            read[name] = array[rows] if indices is None else array[rows[:, None], indices]
         return read
 
     def _open(self, name: str) -> np.ndarray:
@@ -313,7 +313,7 @@ def file_marks(source: Source, records: Sequence[Mapping[str, str]]) -> np.ndarr
 
 
 def _layout_from(entry: dict[str, Any]) -> Layout:
-    arrays = {name: (tuple(places), tuple(shape)) for name, (places, shape) in entry["arrays"].items()}
+    arrays = {name: (tuple(indices), tuple(shape)) for name, (indices, shape) in entry["arrays"].items()}
     rest = {name: tuple(entry[name]) for name in ("scale", "offset", "no_data", "shape")}
     return Layout(arrays, entry["dtype"], **rest)
 

@@ -61,13 +61,13 @@ def place_clusters(lonlat: np.ndarray | Tensor, clusters: int = 20, seed: int = 
     """
     from sklearn.cluster import KMeans  # slow to import, and only needed here
 
-    places = np.asarray(torch.as_tensor(lonlat).cpu(), dtype=np.float64)
-    if places.ndim != 2 or places.shape[1] != 2 or not np.isfinite(places).all():
-        raise ValueError(f"lonlat is (N, 2) degrees, all finite; got shape {places.shape}")
-    different = len(np.unique(places, axis=0))
+    points = np.asarray(torch.as_tensor(lonlat).cpu(), dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+        raise ValueError(f"lonlat is (N, 2) degrees, all finite; got shape {points.shape}")
+    different = len(np.unique(points, axis=0))
     if whole_number("clusters", clusters) > different:
         raise ArgumentError(f"{clusters} clusters of {different} different places; choose from 1 to {different}")
-    fitted = KMeans(clusters, n_init=10, random_state=seed).fit(on_sphere(torch.from_numpy(places)).numpy())
+    fitted = KMeans(clusters, n_init=10, random_state=seed).fit(on_sphere(torch.from_numpy(points)).numpy())
     x, y, z = fitted.cluster_centers_.T
     return PlaceClusters(np.rad2deg(np.stack([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))], axis=1)))
 

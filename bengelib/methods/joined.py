@@ -106,8 +106,8 @@ class JoinedEncoders(nn.Module):
         present = [key for key in self.inputs if key in batch]
         if not present:
             raise MissingModalityError(f"the encoders read {list(self.inputs)}, but the batch has only {sorted(batch)}")
-        some = batch[present[0]]
-        available = torch.ones(len(some), len(self.encoders), dtype=torch.bool, device=some.device)
+        first = batch[present[0]]
+        available = torch.ones(len(first), len(self.encoders), dtype=torch.bool, device=first.device)
         for column, encoder in enumerate(self.encoders.values()):
             for key in encoder.inputs:  # type: ignore[union-attr]
                 available[:, column] &= batch.get(f"{key}_available", True) if key in batch else False

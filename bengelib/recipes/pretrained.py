@@ -114,10 +114,10 @@ def adapt_filters(filters: Tensor, bands: Sequence[str], channels: Sequence[str]
 
     See `load_pretrained` for the rule.
     """
-    places = [_place(name, bands) for name in channels]
+    indices = [_place(name, bands) for name in channels]
     mean = filters.mean(dim=1)
-    adapted = torch.stack([mean if place is None else filters[:, place] for place in places], dim=1)
-    return adapted * (len(bands) / len(channels)) if None in places else adapted
+    adapted = torch.stack([mean if place is None else filters[:, place] for place in indices], dim=1)
+    return adapted * (len(bands) / len(channels)) if None in indices else adapted
 
 
 class _Slot(NamedTuple):
