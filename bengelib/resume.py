@@ -220,8 +220,8 @@ class Checkpoints:
             words = [f"{name} is {self._settings.get(name)!r}, there it was {there.get(name)!r}" for name in other[:3]]
             more = f" (and {len(other) - 3} more)" if len(other) > 3 else ""
             raise CheckpointError(
-                f"{path} is of another training: {'; '.join(words)}{more}. Give the same settings and data to go on, "
-                "or another folder to start again."
+                f"{path} is of another training: {'; '.join(words)}{more}. Give the same settings and data to "
+                "continue, or another folder to start again."
             )
 
     def _put_random_states_back(self) -> None:

@@ -199,12 +199,12 @@ def check_labels(root: Path, meta: pd.DataFrame, sample: int | None) -> None:
             if place and max(abs(corner[0] - place[1]), abs(corner[1] - place[2])) >= PATCH_METRES / 2:
                 raise TableError(
                     f"{file} is of the place {corner}, but its id names the place {place[1:]} (upper left corner, "
-                    "metres). It lies in a folder of another patch: put the right one there."
+                    "metres). It is in the folder of another patch: put the right one there."
                 )
         if len({corner for _, corner in corners}) > 1:
             raise TableError(
                 f"{optical_path} is of the place {corners[1][1]}, but that of its radar patch, {path}, of "
-                f"{corners[0][1]} (upper left corner, metres). One of them lies in a folder of another patch."
+                f"{corners[0][1]} (upper left corner, metres). One of them is in the folder of another patch."
             )
 
 

@@ -84,8 +84,8 @@ class BENGE(PatchDataset):
             if absent:
                 raise MissingModalityError(
                     f"{len(absent)} of {len(ids)} patches have no {key!r} in {folder}, the first being "
-                    f'{ids[absent[0]]}. {absent_hint(folder, key, ids[absent[0]])} Or give on_error="skip" to go on '
-                    "without them."
+                    f'{ids[absent[0]]}. {absent_hint(folder, key, ids[absent[0]])} Or give on_error="skip" to leave '
+                    "them out."
                 )
         return {}
 

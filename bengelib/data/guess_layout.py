@@ -200,7 +200,7 @@ def _of_paths(guess: Guess, where: Folder, name: str, paths: Sequence[Path]) -> 
         other = next(path.name for path in paths if path.suffix != suffix)
         guess.decide(
             f"{len(paths) - counts[suffix]} files of {'/'.join(where) or name}, such as {other}, do not end in "
-            f"{suffix} and belong to no sample: rename or convert them if they shall be"
+            f"{suffix} and belong to no sample: rename or convert them to include them"
         )
     paths = [path for path in paths if path.suffix == suffix]
     matches = {path: match for path in paths if (match := _BAND.fullmatch(path.stem)) and match[1]}

@@ -111,7 +111,7 @@ def find_layout(source: Source, row: Mapping[str, str]) -> Layout:
     elif odd := [each for each in by_shape if each[0] * columns != each[1] * rows]:
         raise RasterError(
             f"{source.where} the files of a sample have {odd[0][0]} x {odd[0][1]} and {rows} x {columns} pixels, such "
-            f"as {layers[0].path}; state the size that samples shall have, such as size = {rows}"
+            f"as {layers[0].path}; state the size of the samples, such as size = {rows}"
         )
     names = {each: f"{source.key}.{each[0]}x{each[1]}" for each in by_shape}  # with a full stop, which keys cannot have
     no_data = source.no_data or layers[0].no_data
@@ -225,7 +225,7 @@ def _compare(source: Source, layout: Layout, layer: Layer, shape: Sequence[int])
     if (height, width) != tuple(shape):
         raise RasterError(
             f"{layer.path} has {height} x {width} pixels, the first sample {shape[0]} x {shape[1]}; state the size "
-            f"that samples shall have, such as size = {shape[0]}, in {source.where}"
+            f"of the samples, such as size = {shape[0]}, in {source.where}"
         )
     if source.kind == "map":
         return

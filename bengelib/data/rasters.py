@@ -63,7 +63,7 @@ def modality_folder(root: Path, key: str) -> Path:
             return path
     names = " or ".join(f"{path.name}/" for path in candidates)
     raise MissingModalityError(
-        f"{key!r} was asked for, but {root} has no folder {names}. Leave {key!r} out, or fetch it."
+        f"{key!r} was requested, but {root} has no folder {names}. Leave {key!r} out, or fetch it."
     )
 
 

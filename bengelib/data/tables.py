@@ -208,7 +208,7 @@ def _find(root: Path, stem: str, what: str) -> Path:
     if found:
         return found[0]
     raise MissingModalityError(
-        f"{what!r} was asked for, but there is no {candidates[0].name} in {root} (nor in its folder {stem}/). "
+        f"{what!r} was requested, but there is no {candidates[0].name} in {root} (nor in its folder {stem}/). "
         f"Leave {what!r} out, or add the file."
     )
 
@@ -347,7 +347,7 @@ def read_climate_zone(root: Path, meta: pd.DataFrame, problems: Problems | None 
             path = _find(root, "climatezones", "climate_zone")
         except MissingModalityError:
             raise MissingModalityError(
-                f"'climate_zone' was asked for, but {path.name} in {root} has no column climatezone and there is no "
+                f"'climate_zone' was requested, but {path.name} in {root} has no column climatezone and there is no "
                 f"{root.name}_climatezones.csv. Leave 'climate_zone' out, or add one of them."
             ) from None
         table = read_csv(path, ("climatezone",))
@@ -370,7 +370,7 @@ def corine_multi_hot(path: Path) -> np.ndarray:
         TableError: the file is unreadable, or has a label that is not in CORINE's level 3.
     """
     if not path.is_file():
-        raise MissingModalityError(f"'corine' was asked for, but there is no {path}. Leave 'corine' out, or add it.")
+        raise MissingModalityError(f"'corine' was requested, but there is no {path}. Leave 'corine' out, or add it.")
     try:
         labels = [str(label) for label in json.loads(path.read_text(encoding="utf-8"))["labels"]]
     except (ValueError, KeyError, TypeError) as error:

@@ -179,7 +179,7 @@ def find_resnets(content: Mapping[str, Any], path: Path, kind: str | None) -> li
     if not found:
         raise CheckpointError(
             f"{path} holds no ResNet{f' of {kind}' if kind else ''}: its first weights are {list(tensors)[:3]}. "
-            "Expected names such as conv1.weight and layer1.0.conv1.weight, with whatever stands before them"
+            "Expected names such as conv1.weight and layer1.0.conv1.weight, with any prefix"
         )
     return found
 
