@@ -80,17 +80,16 @@ def test_folder_is_made_and_nothing_else_is_left(path):
     assert [entry.name for entry in path.parent.iterdir()] == ["model.safetensors"]
 
 
-SAVE = """import sys
-from bengelib.checkpoint import save_checkpoint
-from tests.test_checkpoint import make_model
-for number in range(4):
-    save_checkpoint(f"{sys.argv[1]}-{number}", make_model(), {"seed": 3, "dataset": "ben-ge-sim"})"""
+def save_often(folder):
+    for number in range(4):
+        save_checkpoint(f"{folder}/{os.getpid()}-{number}", make_model(), {"seed": 3, "dataset": "ben-ge-sim"})
 
 
 def test_equal_models_are_equal_files_in_every_process(tmp_path):
-    for seed in ("1", "2"):
-        command = [sys.executable, "-c", SAVE, str(tmp_path / seed)]
-        subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, check=True)
+    save_often(tmp_path)
+    code = f"from tests.test_checkpoint import save_often\nsave_often({str(tmp_path)!r})"
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, check=True)
     files = [path.read_bytes() for path in tmp_path.iterdir()]
     assert len(files) == 8 and len(set(files)) == 1
 
