@@ -1,4 +1,4 @@
-"""The checks of Lab 1, data fusion: one function an exercise, called with the reader's function (see `checks`)."""
+"""The checks of Lab 1, data fusion: one function per exercise, called with the reader's function (see `checks`)."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,7 +34,7 @@ def check_ndvi(function: Callable[..., Any]) -> None:
 
 @np.errstate(divide="ignore", invalid="ignore")
 def _examine_ndvi(result: Any, s2: Tensor, bands: Sequence[str]) -> None:
-    """Compare with what is right, and with what each usual mistake gives."""
+    """Compare with the correct result, and with that of each common mistake."""
     values = dict(zip(bands, s2.numpy().astype(np.float64), strict=True))
     near, red = values["B08"], values["B04"]
     given = numbers(result, near.shape, "(H, W)")
@@ -78,8 +78,8 @@ def check_bootstrap_interval(function: Callable[..., Any]) -> None:
         function: takes `correct` (N,) int64 of 0 and 1, the number of draws, and a seed; returns (low, high).
     """
 
-    def explain(said: str) -> str:
-        shares = "Quantiles must be" in said
+    def explain(message: str) -> str:
+        shares = "Quantiles must be" in message
         return "`np.quantile` takes shares, 0.025 and 0.975; `np.percentile` takes percent." if shares else ""
 
     def examine() -> str:
@@ -110,12 +110,12 @@ def check_stack(function: Callable[..., Any]) -> None:
         function: takes `s2` (B, 12, H, W), `s1` (B, 2, H, W) and `season` (B,); returns (B, 15, H, W).
     """
 
-    def explain(said: str) -> str:
-        if "except in dimension 1" in said:
+    def explain(message: str) -> str:
+        if "except in dimension 1" in message:
             return "Take height and width from `s2.shape`: numbers written into the code fit one size of image only."
-        if "except in dimension" in said:
+        if "except in dimension" in message:
             return "You join along the wrong dimension. Channels are dimension 1, after the batch: `dim=1`."
-        if any(part in said for part in ("number of dimensions", "existing size", "expanded", "expand(")):
+        if any(part in message for part in ("number of dimensions", "existing size", "expanded", "expand(")):
             return "`season` is (B,): make it (B, 1, 1, 1) first with `season[:, None, None, None]`, then expand it."
         return ""
 
@@ -206,7 +206,7 @@ def check_hide_modalities(function: Callable[..., Any]) -> None:
 
 
 def _read_hidden(result: Any, values: dict[str, Tensor]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The two things that were returned, as arrays, if they have the types and shapes asked for."""
+    """The two returned values as arrays, if they have the required types and shapes."""
     hidden, available = things(result, 2, "(values, available)")
     expect(
         isinstance(hidden, dict) and list(hidden) == list(values),
@@ -223,7 +223,7 @@ def _read_hidden(result: Any, values: dict[str, Tensor]) -> tuple[dict[str, np.n
 
 
 def _examine_hidden(values: dict[str, np.ndarray], hidden: dict[str, np.ndarray], available: np.ndarray) -> None:
-    """Compare what is zero with `available`, what is not with `values`, and the drawing with what was asked for."""
+    """Compare zeros with `available`, other values with `values`, and frequencies with the probability."""
     expect(all(np.isfinite(value).all() for value in hidden.values()), "hidden values must be 0, the mean, not NaN.")
     zero = np.stack([(value == 0).all(axis=(1, 2, 3)) for value in hidden.values()], axis=1)  # (B, M)
     some = np.stack([(value == 0).any(axis=(1, 2, 3)) for value in hidden.values()], axis=1)  # (B, M)

@@ -1,4 +1,4 @@
-"""The checks of Lab 2, multi-task learning: one function an exercise, called with the reader's function."""
+"""The checks of Lab 2, multi-task learning: one function per exercise, called with the reader's function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from bengelib.course.checks import NotYet, Submission, expect, numbers, pick, re
 
 
 def _tensor(result: Any, meaning: str = "()") -> Tensor:
-    """What the function returned, if it is one number that a gradient can flow back from.
+    """The result of the function, if it is one number with a gradient.
 
     Raises:
         NotYet: it is not.
@@ -36,8 +36,8 @@ def check_masked_loss(function: Callable[..., Any]) -> None:
             labelled samples, and a 0 with a gradient where there are none.
     """
 
-    def explain(said: str) -> str:
-        if "out of bounds" in said:
+    def explain(message: str) -> str:
+        if "out of bounds" in message:
             return (
                 "255 is the index of no class: leave such samples out, or tell `F.cross_entropy` with `ignore_index`."
             )
@@ -72,7 +72,7 @@ def check_masked_loss(function: Callable[..., Any]) -> None:
 
 
 def _examine_masked_loss(submission: Submission, labels: Tensor) -> None:
-    """Compare with what is right for a batch with labels, and with what the usual mistakes give."""
+    """Compare with the correct result for a batch with labels, and with those of common mistakes."""
     weights = torch.randn(len(labels), 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
     logits = weights.detach()
     result = submission(logits=weights * 1.0, labels=labels)
@@ -126,7 +126,7 @@ def check_mean_iou(function: Callable[..., Any]) -> None:
 
 @np.errstate(divide="ignore", invalid="ignore")
 def _examine_mean_iou(submission: Submission, confusion: np.ndarray) -> None:
-    """Compare with what is right, and with what the usual mistakes give."""
+    """Compare with the correct result, and with those of common mistakes."""
     given = numbers(submission(confusion=confusion), (), "one number, the mean over classes")
     hits, truth, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     either = truth + predicted - hits
@@ -200,7 +200,7 @@ def check_uncertainty_loss(function: Callable[..., Any]) -> None:
 def _examine_uncertainty(
     submission: Submission, losses: dict[str, float], noises: dict[str, float], factors: dict[str, float]
 ) -> None:
-    """Compare value and gradients with what is right, and the value with what the usual mistakes give."""
+    """Compare value and gradients with the correct ones, and the value with those of common mistakes."""
     loss_leaves = {name: torch.tensor(value, requires_grad=True) for name, value in losses.items()}
     noise_leaves = {name: torch.tensor(value, requires_grad=True) for name, value in noises.items()}
     result = submission(
@@ -272,12 +272,12 @@ def check_gradient_cosine(function: Callable[..., Any]) -> None:
             gradients, in [-1, 1]. A parameter that a loss does not use has a gradient of 0.
     """
 
-    def explain(said: str) -> str:
-        if "not have been used in the graph" in said:
+    def explain(message: str) -> str:
+        if "not have been used in the graph" in message:
             return "One loss does not use all parameters: pass `allow_unused=True`, and put 0 where it gives None."
-        if "second time" in said or "already been freed" in said:
+        if "second time" in message or "already been freed" in message:
             return "The graph was thrown away by the first pass backward: pass `retain_graph=True`."
-        if "NoneType" in said:
+        if "NoneType" in message:
             return "A parameter that a loss does not use has None for its gradient: put zeros in its place."
         return ""
 
@@ -389,7 +389,7 @@ def check_project(function: Callable[..., Any]) -> None:
 
 
 def _examine_conflict(submission: Submission, gradient: np.ndarray, other: np.ndarray) -> None:
-    """Compare with what is right for two gradients that conflict, and with what the usual mistakes give."""
+    """Compare with the correct result for two conflicting gradients, and with those of common mistakes."""
     given = numbers(
         submission(gradient=torch.from_numpy(gradient.copy()), other=torch.from_numpy(other.copy())), (3,), "(P,)"
     )

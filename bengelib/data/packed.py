@@ -75,7 +75,7 @@ class PackedBENGE(PatchDataset):
         """Refuse a key that the pack does not hold."""
         if key not in self._manifest["modalities"] and self._array_name(key) not in self._manifest["arrays"]:
             raise MissingModalityError(
-                f"{key!r} was asked for, but the pack {self.folder} does not hold it. Leave {key!r} out, or add it to "
+                f"{key!r} was requested, but the pack {self.folder} does not hold it. Leave {key!r} out, or add it to "
                 "the tree and call bengelib.pack."
             )
 

@@ -125,7 +125,7 @@ def pack(
         return pack_described(description, read_samples(description), on_error=on_error, progress=progress)
     given = root / "packed" if destination is None else absolute(destination)
     folder = Path(os.path.realpath(given))  # written where it will lie, if `given` is a link to another disk
-    with writing(folder, "call pack again: it goes on where it stopped"):
+    with writing(folder, "call pack again: it continues where it stopped"):
         meta = read_meta(root)
         lock = folder.with_name(f".{folder.name}.lock")
         if _is_current(root, folder, meta, on_error, thorough):  # before the lock too: the disk may be read-only
@@ -260,7 +260,7 @@ def _write_tables(
                 patch_id, reason = next(iter(bad.items()))
                 raise TableError(
                     f"{len(bad)} of {len(meta)} patches have no good {key}, the first being {patch_id} ({reason}). "
-                    'Mend the file, or give on_error="skip" to pack without them.'
+                    'Correct the file, or give on_error="skip" to pack without them.'
                 )
             name = f"{key}_{acquisition}" if key in TIMED_KEYS else key
             np.save(partial / f"{name}.npy", values)

@@ -1,7 +1,7 @@
 """Figures: of data (`samples`), of results (`results`), of maps (`maps`) and of architectures (`diagrams`).
 
-The figures of data and of results can be had from here, as the labs do: `from bengelib import plot`, then
-`plot.plot_curves(...)`. Each returns a `matplotlib.figure.Figure`.
+Figures of data and results are available here: `from bengelib import plot`, then `plot.plot_curves(...)`. Each function
+returns a `matplotlib.figure.Figure`.
 """
 
 from bengelib.plot.maps import plot_scene_map as plot_scene_map

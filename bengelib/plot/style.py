@@ -1,6 +1,6 @@
-"""What all figures share: colours, markers, the resolution, and the note that says where the data are from.
+"""Shared style of all figures: colours, markers, the resolution, and the note with the source of the data.
 
-Colours are Okabe-Ito or viridis/cividis, which stay apart for colour-blind readers, or those of a published legend.
+Colours are Okabe-Ito or viridis/cividis, which colour-blind readers can distinguish, or those of a published legend.
 """
 
 from collections.abc import Callable
@@ -17,13 +17,13 @@ subplots: Callable[..., tuple[Figure, Any]] = partial(plt.subplots, dpi=80, layo
 
 
 def plain(axis: Axes) -> None:
-    """Take the ticks off an axis that shows a picture."""
+    """Remove the ticks from an axis that shows an image."""
     axis.set_xticks([])
     axis.set_yticks([])
 
 
 def noted(figure: Figure, note: str) -> Figure:
-    """Write the note, and take the figure out of pyplot's hands so that a notebook shows it once."""
+    """Write the note, and close the figure in pyplot so that a notebook shows it once."""
     if note:
         figure.supxlabel(note, x=0.995, ha="right", fontsize=7, color="#555555")
     plt.close(figure)

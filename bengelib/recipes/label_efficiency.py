@@ -51,7 +51,7 @@ def label_efficiency(
     seeds: Sequence[int] = (0,),
     augment: Augmentation | None = None,
     stages: Sequence[int] = (2, 3),
-    turns: int = 8,
+    tta: int = 8,
     finetune_settings: FineTuning = FINE_TUNING,
     scratch_settings: FineTuning = FROM_SCRATCH,
     groups: Sequence[str] | None = None,
@@ -65,7 +65,7 @@ def label_efficiency(
     * `finetune`: the whole network trained further, from the weights of the encoder and of such a probe.
     * `scratch`: the same network from random weights, with the same steps and views and its own learning rate.
 
-    Every mode of a seed has the same labelled samples, and all answer for the test samples in `turns` flips and turns.
+    Every mode of a seed has the same labelled samples, and all predict the test samples with the same `tta`.
     The learning rate of a mode, where there is a choice, is chosen at the first seed of each fraction, on a part of the
     labelled samples. The test samples decide nothing.
 
@@ -83,7 +83,7 @@ def label_efficiency(
         seeds: draws of the labelled samples and runs of training.
         augment: views of a training batch in `finetune` and `scratch`.
         stages: stages whose features probes and heads read beside the last, in all modes, see `extract_features`.
-        turns: see `extract_features`.
+        tta: see `extract_features`.
         finetune_settings: see `FineTuning`; `stages` above hold.
         scratch_settings: likewise, taken `for_random_weights`.
         groups: of the test samples, such as tiles, drawn as wholes for the intervals.
@@ -115,7 +115,7 @@ def label_efficiency(
         Classification(target, classes)  # refuses too many classes now, and not after the first mode
     contents = contents_of(train)
     subsets = {seed: label_subsets(train_labels, fractions, seed, contents=contents) for seed in seeds}
-    features = _Frozen(encoder, train, test, subsets, stages, turns, precision) if "frozen" in modes else None
+    features = _Frozen(encoder, train, test, subsets, stages, tta, precision) if "frozen" in modes else None
     rows: list[dict[str, Any]] = []
     for fraction in sorted(set.intersection(*(set(by_fraction) for by_fraction in subsets.values()))):
         for mode in modes:
@@ -138,7 +138,7 @@ def label_efficiency(
                     }
                     settings = with_chosen_lr(*arguments, settings=settings, seed=seed, **common)
                     network = finetune(*arguments, settings=settings, seed=seed, **common)
-                    logits = logits_of(network, test, target, turns=turns, precision=precision)
+                    logits = logits_of(network, test, target, tta=tta, precision=precision)
                     predicted = logits if multi_label else logits.argmax(axis=1)
                 runs.append(score_runs(predicted[None], test_labels, score, counts))
                 rows.append(_row(mode, fraction, len(chosen), seed, metric, pool(runs[-1]), progress))
@@ -172,13 +172,13 @@ class _Frozen:
         test: Dataset[Any],
         subsets: dict[int, dict[float, np.ndarray]],
         stages: Sequence[int],
-        turns: int,
+        tta: int,
         precision: str,
     ) -> None:
         self._needed = np.unique(np.concatenate([part for draw in subsets.values() for part in draw.values()]))
         some = Subset(train, self._needed.tolist())
-        self._train = extract_features(encoder, some, stages=stages, turns=turns, precision=precision)
-        self._test = extract_features(encoder, test, stages=stages, turns=turns, precision=precision)
+        self._train = extract_features(encoder, some, stages=stages, tta=tta, precision=precision)
+        self._test = extract_features(encoder, test, stages=stages, tta=tta, precision=precision)
 
     def predict(self, chosen: np.ndarray, labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
         """Predictions of a logistic probe on the chosen training samples for the test samples."""

@@ -49,8 +49,8 @@ from tests.image_folders import COLOURS, write_images
 from tests.recipes.test_supervised import write_fields
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-data.md"
-SMALL = ["--width", "8", "--epochs", "1", "--size", "32", "--batch", "8", "--precision", "no"]
-QUICK = ["--steps", "2", "--turns", "1", "--precision", "no"]
+SMALL = ["--width", "8", "--epochs", "1", "--size", "32", "--batch-size", "8", "--precision", "no"]
+QUICK = ["--steps", "2", "--tta", "1", "--precision", "no"]
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_a_figure_is_drawn_of_rows(tmp_path):
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["curve.SVG", "curve.png"]
     plt.close("all")
     for wrong in ("curve", "curve.xlsx"):
-        with pytest.raises(ArgumentError, match=r"no name of a picture.*\.png"):
+        with pytest.raises(ArgumentError, match=r"not the name of an image file.*\.png"):
             check_figure(tmp_path / wrong)
 
 
@@ -349,7 +349,7 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
         ("Views(48", "Views(24"),
         ("Views(64", "Views(32"),
         ("width=0.5", "width=0.125"),
-        ("seeds=(0, 1, 2)", "seeds=(0, 1), turns=1, finetune_settings=quick, scratch_settings=quick"),
+        ("seeds=(0, 1, 2)", "seeds=(0, 1), tta=1, finetune_settings=quick, scratch_settings=quick"),
     ):
         assert said in lines
         lines = lines.replace(said, instead)
@@ -633,7 +633,7 @@ def test_a_pretraining_that_is_cut_off_goes_on(pretrained, tmp_path, monkeypatch
     folder = tmp_path / "encoder.safetensors.checkpoints"
     assert [path.name for path in folder.iterdir()] == ["step-000000002.pt"] and not out.exists()
     assert main(command) == 2
-    assert "cut off; give --resume to go on, or delete it" in capsys.readouterr().err
+    assert "interrupted training; give --resume to continue, or delete it" in capsys.readouterr().err
     assert main([*command, "--resume", "--lr", "0.5"]) == 2
     assert "lr is 0.5, there it was 0.002" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
