@@ -6,8 +6,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import bengelib
-from tools.links import declared_repository
+import bengelib  # noqa: E402
+from tools.links import declared_repository  # noqa: E402
 
 project = "Data-efficient deep learning for Earth observation"
 author = "the bengelib authors"

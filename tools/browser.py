@@ -78,7 +78,8 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as started:
-        options = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+        options = ["--disable-dev-shm-usage", "--disable-gpu"]
+        options += ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
         running = started.chromium.launch(executable_path=shutil.which("chromium"), args=options)
         try:
             yield running
@@ -172,6 +173,8 @@ def run_all(page: Any, frontend: str, address: str, notebook: str, pictures: Pat
         place.scroll_into_view_if_needed()
         page.screenshot(path=pictures / f"{stem}-{number}.png")
     faults = [f"an image that does not show: {image}" for image in shown["broken"]]
-    faults += [f"{shown[name]} {what}" for name, what in
-               (("unfinished", "formulas that are wrong"), ("closed", "answers that do not open")) if shown[name]]  # fmt: skip
+    if shown["unfinished"]:
+        faults.append(f"{shown['unfinished']} formulas that are wrong")
+    if shown["closed"]:
+        faults.append(f"{shown['closed']} answers that do not open")
     return Seen(shown["images"], shown["formulas"], shown["details"], faults)

@@ -4,10 +4,10 @@
     python -m tools.doors --quick               # the knobs that the labs come with
     python -m tools.doors --door colab --lab 01
 
-The doors: Colab (a fresh environment that says it is Colab; the setup cell installs a wheel of this checkout), Binder (one core,
-2 GB), JupyterLab and Notebook 7 (a browser runs all cells), VS Code (a kernel that starts in the folder above), and pip
-(the wheel and the source distribution in a fresh environment, then the lines of the README). All of them work on
-copies. Pictures, notebooks and the table go to build/doors/. A door that cannot be tried here says why.
+The doors: Colab (a fresh environment that says it is Colab; the setup cell installs a wheel of this checkout), Binder
+(one core, 2 GB), JupyterLab and Notebook 7 (a browser runs all cells), VS Code (a kernel that starts in the folder
+above), and pip (the wheel and the source distribution in a fresh environment, then the lines of the README). All of
+them work on copies. Pictures, notebooks and the table go to build/doors/. A door that cannot be tried here says why.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,7 +59,7 @@ class Skipped(Exception):
 
 
 class Opened(NamedTuple):
-    """What the doors share: a clone, a folder for scratch and one for results, the labs, and whether knobs are small."""
+    """What the doors share: a clone, a folder for scratch and one for results, the labs, and whether knobs stay."""
 
     clone: Path
     scratch: Path
@@ -151,7 +152,9 @@ def pip(opened: Opened) -> Iterator[Row]:
         yield Row("pip", package.name, time.monotonic() - started, None, said, fault)
     if find_spec("twine"):
         built = [str(path) for path in _built(opened)]
-        done = subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *built], capture_output=True, encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, "-m", "twine", "check", "--strict", *built], capture_output=True, encoding="utf-8"
+        )
         yield Row("pip", "twine check --strict", 0.0, None, f"{done.stdout.count('PASSED')} passed",
                   done.stdout if done.returncode else None)  # fmt: skip
 
@@ -356,6 +359,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[Row] = []
     output = _folder(options.output.resolve())
     os.environ.pop("PYTHONPATH", None)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # servers and copies are cleared away
     with tempfile.TemporaryDirectory(prefix="doors-") as folder, environment({"BENGE_DATA": f"{folder}/data"}):
         scratch = Path(folder)
         opened = Opened(fresh.copy_clone(scratch / "clone"), scratch, output, labs, options.quick)

@@ -1,8 +1,8 @@
 """What Sphinx needs to make the site of the repository as it stands; an extension, see docs/conf.py.
 
-The pages are the files that also stand on GitHub. What they link to besides pages is linked to on GitHub; formulas become
-MathML, so that nothing is loaded from elsewhere; and what GitHub draws (Mermaid) or leaves out (modules, studies) is
-written as tables.
+The pages are the files that also stand on GitHub. What they link to besides pages is linked to on GitHub; formulas
+become MathML, so that nothing is loaded from elsewhere; and what GitHub draws (Mermaid) or leaves out (modules,
+studies) is written as tables.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def house_table(drawing: str) -> str:
         rows.append("".join(f"<td>{cell}</td>" for cell in row))
     head = "".join(f'<th scope="col">{word}</th>' for word in ("room", "modules", "imports from"))
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<div class="pst-scrollable-table-container"><table class="table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<table class="table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def study_table(rows: Iterable[Mapping[str, str]]) -> str:
