@@ -105,7 +105,8 @@ def house_table(drawing: str) -> str:
         rows.append("".join(f"<td>{cell}</td>" for cell in row))
     head = "".join(f'<th scope="col">{word}</th>' for word in ("room", "modules", "imports from"))
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<table class="table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    table = f'<table class="table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<div class="pst-scrollable-table-container" tabindex="0">{table}</div>'
 
 
 def study_table(rows: Iterable[Mapping[str, str]]) -> str:
@@ -154,8 +155,15 @@ def _study(folder: str) -> str:
 
 
 def _rewrite(app: Sphinx, tree: Any) -> None:
-    """Draw what only GitHub draws, and typeset formulas in raw HTML."""
+    """Draw what only GitHub draws, typeset formulas in raw HTML, and say of a figure where it is described."""
     from docutils import nodes
+
+    for section in tree.findall(nodes.section):
+        title = section.next_node(nodes.title)
+        for image in section.findall(nodes.image):  # an inner section comes later and is more to the point
+            if "alt" not in image or image.get("figure-of-a-cell"):
+                image["alt"] = f"Figure of the section “{title.astext()}”, described in the text around it"
+                image["figure-of-a-cell"] = True
 
     for block in list(tree.findall(nodes.literal_block)):
         if block.get("language") == "mermaid":
