@@ -201,7 +201,7 @@ class PCGrad(EqualWeights):
     """Gradient surgery: where two tasks' gradients conflict, each loses its component along the other.
 
     For each task i, g_i starts as its gradient; then for every other task j in random order, if g_i . g_j < 0,
-    g_i <- g_i - (g_i . g_j / |g_j|^2) g_j; the step follows the sum of all g_i (Yu et al. 2020, arXiv:2001.06782,
+    `g_i <- g_i - (g_i . g_j / |g_j|^2) g_j`; the step follows the sum of all g_i (Yu et al. 2020, arXiv:2001.06782,
     algorithm 1). Every g_i stays a sum of the plain gradients with coefficients that follow from their dot products
     alone, so the surgery is a weighted sum of the losses, with weights of 1 or more. Heads follow their own loss.
     """
@@ -254,9 +254,9 @@ def project_conflicts(products: Tensor, orders: Sequence[Sequence[int]] | None =
 class GradNorm(EqualWeights):
     """Weights that make all tasks learn at the same rate, by the size of their gradients on the last shared layer.
 
-    G_i = w_i |g_i| is drawn towards mean(G) r_i^alpha, where r_i is L_i / L_i(0) over its mean over tasks: a task that
+    `G_i = w_i |g_i|` is drawn towards mean(G) r_i^alpha, where r_i is L_i / L_i(0) over its mean over tasks: a task that
     lags behind gets a larger gradient. A step follows the sum of w_i L_i; then w moves downhill on
-    sum |G_i - mean(G) r_i^alpha|, the second term held constant, and is scaled to add up to K (Chen et al. 2018,
+    `sum |G_i - mean(G) r_i^alpha|`, the second term held constant, and is scaled to add up to K (Chen et al. 2018,
     arXiv:1711.02257, algorithm 1). Weights do not fall below `floor`, before the scaling.
     """
 

@@ -1,6 +1,6 @@
 """Spherical harmonics: the waves of a sphere, which give every place on earth a code without poles or date line.
 
-Real and orthonormal, without the Condon-Shortley phase. Of degree l and order m, from -l to l:
+Real and orthonormal, without the Condon-Shortley phase. Of degree l and order m, from -l to l::
 
     Y_lm = P_l|m|(cos theta) * (sqrt(2) sin(|m| phi), 1, sqrt(2) cos(m phi))   for m < 0, m = 0, m > 0,
 
