@@ -254,8 +254,8 @@ def project_conflicts(products: Tensor, orders: Sequence[Sequence[int]] | None =
 class GradNorm(EqualWeights):
     """Weights that make all tasks learn at the same rate, by the size of their gradients on the last shared layer.
 
-    `G_i = w_i |g_i|` is drawn towards mean(G) r_i^alpha, where r_i is L_i / L_i(0) over its mean over tasks: a task that
-    lags behind gets a larger gradient. A step follows the sum of w_i L_i; then w moves downhill on
+    `G_i = w_i |g_i|` is drawn towards mean(G) r_i^alpha, where r_i is L_i / L_i(0) over its mean over tasks: a task
+    that lags behind gets a larger gradient. A step follows the sum of w_i L_i; then w moves downhill on
     `sum |G_i - mean(G) r_i^alpha|`, the second term held constant, and is scaled to add up to K (Chen et al. 2018,
     arXiv:1711.02257, algorithm 1). Weights do not fall below `floor`, before the scaling.
     """
