@@ -68,6 +68,4 @@ html_theme_options = {
     "use_repository_button": True,
     "use_download_button": False,
     "show_navbar_depth": 1,
-    "pygments_light_style": "a11y-high-contrast-light",
-    "pygments_dark_style": "a11y-high-contrast-dark",
 }

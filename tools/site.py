@@ -195,9 +195,11 @@ def setup(app: Sphinx) -> dict[str, Any]:
             for link in list(self.document.findall(addnodes.download_reference)):
                 self._lead(link, address(page, link["reftarget"], folder=False))
             for link in list(self.document.findall(addnodes.pending_xref)):
+                if link.get("reftype") != "myst" or link.get("refdomain") == "doc":
+                    continue  # a page
                 target = unquote(link.get("reftarget", "")).partition("#")[0]
                 path = ROOT / posixpath.dirname(page) / target
-                if link.get("reftype") == "myst" and target and not ADDRESS.match(target) and path.exists():
+                if target and not ADDRESS.match(target) and path.exists():
                     self._lead(link, address(page, target, folder=path.is_dir()))
 
         def _lead(self, link: nodes.Element, to: str) -> None:
