@@ -235,7 +235,7 @@ def _blur_matrix(sigmas: Tensor, length: int) -> Tensor:
 
 
 def speckle_decibels(strengths: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Speckle to add to decibels, (B, *shape): gamma noise of mean 1 on the linear power.
+    """Speckle to add to decibels, `(B, *shape)`: gamma noise of mean 1 on the linear power.
 
     A gamma variable of L looks has mean 1 and coefficient of variation 1 / sqrt(L). It is approximated by the cube of a
     normal variable (Wilson and Hilferty 1931, doi:10.1073/pnas.17.12.684), accurate to a few per cent for two looks and

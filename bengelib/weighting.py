@@ -199,7 +199,7 @@ class PCGrad(EqualWeights):
     """Gradient surgery: where two tasks' gradients conflict, each loses its component along the other.
 
     For each task i, g_i starts as its gradient; then for every other task j in random order, if g_i . g_j < 0,
-    g_i <- g_i - (g_i . g_j / |g_j|^2) g_j; the step follows the sum of all g_i (Yu et al. 2020, arXiv:2001.06782,
+    `g_i <- g_i - (g_i . g_j / |g_j|^2) g_j`; the step follows the sum of all g_i (Yu et al. 2020, arXiv:2001.06782,
     algorithm 1). Every g_i remains a linear combination of the original gradients whose coefficients depend only on
     their dot products, so the surgery is a weighted sum of the losses, with weights of 1 or more. Heads follow their
     own loss.
@@ -253,9 +253,9 @@ def project_conflicts(products: Tensor, orders: Sequence[Sequence[int]] | None =
 class GradNorm(EqualWeights):
     """Gradient normalisation: weights that balance the training rates of the tasks, by the norms of their gradients.
 
-    G_i = w_i |g_i| on the last shared layer is pulled towards mean(G) r_i^alpha, where r_i is L_i / L_i(0) divided by
+    `G_i = w_i |g_i|` on the last shared layer is pulled towards mean(G) r_i^alpha, where r_i is L_i / L_i(0) divided by
     its mean over tasks: a task that lags behind gets a larger gradient. A step minimises the sum of w_i L_i; then w
-    follows the gradient of sum |G_i - mean(G) r_i^alpha|, the second term held constant, and is scaled to sum to K
+    follows the gradient of `sum |G_i - mean(G) r_i^alpha|`, the second term held constant, and is scaled to sum to K
     (Chen et al. 2018, arXiv:1711.02257, algorithm 1). Weights are at least `floor` before the scaling.
     """
 

@@ -13,14 +13,9 @@ import pytest
 from bengelib.cores import usable_cores
 from tests.arithmetics import AVX2, cases
 from tools import clean_outputs, links, run_labs
+from tools.doors import REDUCED
 
 ROOT = Path(__file__).parents[1]
-# Knobs of the quick run, by the folder of the lab; each lab has its own.
-REDUCED: dict[str, dict[str, object]] = {
-    "01-data_fusion": {"PATCHES": 120, "EPOCHS": 1, "SEEDS": (0, 1)},
-    "02-mtl": {"PATCHES": 120, "EPOCHS": 1, "SEEDS": (0, 1)},
-    "03-ssl": {"PATCHES": 120, "EPOCHS": 1, "STEPS": 2, "SEEDS": (0, 1)},
-}
 # A laptop's: no AVX-512 and no AMX, on one core. The kernel reads these variables when it starts. Where several
 # processes run the tests, each kernel gets its share of the cores: threads that wait for each other make all of them
 # several times slower.

@@ -123,9 +123,15 @@ class _WatchedClient(NotebookClient):
 
 
 def run_lab(
-    path: Path, output: Path, knobs: Mapping[str, Any], name: str, strict: bool = False
+    path: Path,
+    output: Path,
+    knobs: Mapping[str, Any],
+    name: str,
+    strict: bool = False,
+    folder: Path | None = None,
+    memory_limit: int | None = None,
 ) -> tuple[LabResult, nbformat.NotebookNode]:
-    """Runs one notebook in a fresh kernel, in the notebook's own folder, and writes `output`/*.ipynb and *.html.
+    """Runs one notebook in a fresh kernel and writes `output`/*.ipynb and *.html.
 
     Args:
         path: The notebook.
@@ -133,6 +139,8 @@ def run_lab(
         knobs: Values for the cell tagged `parameters`.
         name: Shown in the progress and in the table.
         strict: Whether a check of an exercise that does not answer [ok] ends the run.
+        folder: The kernel's working folder; the notebook's own if None.
+        memory_limit: Resident bytes above which the run is ended.
 
     Returns:
         The result, and the executed notebook. A cell that fails ends the run and is in the result, not raised.
@@ -153,7 +161,7 @@ def run_lab(
         timeout=None,
         kernel_name="python3",
         extra_arguments=["--IPKernelApp.log_level=50"],  # else a note on the local connection at every start
-        resources={"metadata": {"path": str(path.parent)}},
+        resources={"metadata": {"path": str(folder or path.parent)}},
         on_cell_start=progress.cell_started,
         on_cell_executed=progress.cell_finished,
     )
@@ -162,7 +170,7 @@ def run_lab(
     started = time.monotonic()
     # Neither an IPython profile of the user (startup files, options) nor a switch set outside must change what shows.
     profiles = work_folder(Path(tempfile.gettempdir(), "bengelib-labs"))
-    with profiles as profile, MemoryWatch(lambda: _process(client)) as memory, progress:
+    with profiles as profile, MemoryWatch(lambda: _process(client), memory_limit) as memory, progress:
         progress.memory = memory
         try:
             client.execute(env={**os.environ, "IPYTHONDIR": str(profile), STRICT: str(int(strict))})

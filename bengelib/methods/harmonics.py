@@ -1,6 +1,6 @@
 """Spherical harmonics: features of locations on the Earth without singularities at the poles or the date line.
 
-Real and orthonormal, without the Condon-Shortley phase. Of degree l and order m, from -l to l:
+Real and orthonormal, without the Condon-Shortley phase. Of degree l and order m, from -l to l::
 
     Y_lm = P_l|m|(cos theta) * (sqrt(2) sin(|m| phi), 1, sqrt(2) cos(m phi))   for m < 0, m = 0, m > 0,
 
