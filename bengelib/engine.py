@@ -27,7 +27,7 @@ from bengelib.data.batches import batches, check_bands, steps_per_epoch
 from bengelib.devices import handed_back, make_accelerator
 from bengelib.errors import NonFiniteLossError
 from bengelib.gradient_cache import in_parts
-from bengelib.metrics import LOWER_IS_BETTER
+from bengelib.metrics import lower_is_better
 from bengelib.monitor import History as History
 from bengelib.monitor import Monitor, compare_gradients, labelled_weight
 from bengelib.processes import JoinedOutputs, join_losses, mean_over_processes, share_buffers, synchronised
@@ -72,7 +72,7 @@ class Trainer:
         weight_decay: of AdamW.
         warmup: share of the steps over which the learning rate rises.
         monitor: the validation figure that decides which epoch is best: `"loss"` (lowest), or `"<target>/<metric>"`
-            (highest; of `mae` the lowest).
+            (highest, or lowest as `metrics.lower_is_better` says).
         monitor_every: steps between two readings of numbers from the device, for the progress bar, for what tasks
             watch, and on a GPU for losses that are not finite.
         gradient_every: compare the tasks' gradients on `model.encoder` every so many steps; 0 is never. Each time costs
@@ -371,7 +371,7 @@ def _score(figures: Mapping[str, float], monitor: str, epoch: int) -> float:
 
     Raises:
         NonFiniteLossError: the validation loss is NaN or infinite.
-        ValueError: there is no such figure, or it is NaN.
+        ValueError: there is no such figure, it is NaN, or nobody has said which way it is better.
     """
     if not math.isfinite(figures["loss"]):
         raise NonFiniteLossError(
@@ -380,8 +380,7 @@ def _score(figures: Mapping[str, float], monitor: str, epoch: int) -> float:
         )
     if math.isnan(figures.get(monitor, math.nan)):
         raise ValueError(f"cannot monitor {monitor!r}; choose a finite one of the validation figures {figures}")
-    lower = monitor.rpartition("/")[2] in LOWER_IS_BETTER
-    return figures[monitor] if lower else -figures[monitor]
+    return figures[monitor] if lower_is_better(monitor) else -figures[monitor]
 
 
 def warm_cosine(step: int, steps: int, warmup: float) -> float:

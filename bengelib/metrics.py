@@ -9,14 +9,37 @@ from collections.abc import Callable
 
 import numpy as np
 
-LOWER_IS_BETTER = ("loss", "mae")
-"""Names of figures of which less is better; of all others more is."""
+LOWER_IS_BETTER = ("loss", "mae", "error")
+"""Names of figures of which less is better."""
+
+HIGHER_IS_BETTER = (
+    "accuracy", "macro_f1", "map", "average_precision", "mean_iou", "iou", "r2", "retrieval", "spread", "rank"
+)  # fmt: skip
+"""Names of figures of which more is better. A figure of a new name is added here or above."""
 
 MIN_POSITIVES = 5
 """Macro averages are over the classes with at least this many positives among the samples that are evaluated."""
 
 Score = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """The score of each drawing, (D,), from predictions and truth, (N, ...), and how often each patch is drawn, (D, N)."""
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether less of a figure is better, which its name says.
+
+    Args:
+        name: of the figure, or of one of a target, such as `"season/mae"`.
+
+    Raises:
+        ValueError: a name of which nobody has said which way is better.
+    """
+    figure = name.rpartition("/")[2]
+    if figure not in LOWER_IS_BETTER + HIGHER_IS_BETTER:
+        raise ValueError(
+            f"it is not known whether more or less of {figure!r} is better; name the figure as one of which less is, "
+            f"{LOWER_IS_BETTER}, or more is, {HIGHER_IS_BETTER}"
+        )
+    return figure in LOWER_IS_BETTER
 
 
 def f1_by_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ is needed can be imported from here.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -163,7 +164,8 @@ class ImageFolder(Dataset[dict[str, Any]]):
         A channel that never varies has a standard deviation of 1.
         """
         mean, std = (moment.tolist() for moment in self.statistics())
-        return {"image": image_modality(mean, [deviation or 1.0 for deviation in std])}
+        known = image_modality(mean, [deviation or 1.0 for deviation in std])
+        return {"image": replace(known, size=self._pixels.shape[-1])}
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel over all pixels of all images, each (3,) float32."""
