@@ -9,13 +9,13 @@ import pytest
 from bengelib.course.results import COLUMNS, POOLED, fingerprint, read_results
 from tests.study_module import load_study
 
-FOLDERS = sorted(path.parent.name for path in Path(__file__).parents[1].glob("0[1-9]-*/study.py"))
+STUDIES = sorted(Path(__file__).parents[1].glob("0[1-9]-*/*study.py"))
 SHARES = ("accuracy", "macro_f1", "map", "mean_iou", "iou")
 
 
-@pytest.fixture(scope="module", params=FOLDERS)
+@pytest.fixture(scope="module", params=STUDIES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def study(request):
-    return load_study(request.param)
+    return load_study(request.param.parent.name, request.param.name)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def results(study):
 
 
 def test_every_lab_has_a_study():
-    assert len(FOLDERS) == 3
+    assert len({path.parent for path in STUDIES}) == 3
 
 
 def test_every_row_belongs_to_a_configuration_that_exists(study, results):

@@ -159,7 +159,7 @@ def pretrain_dataset(
     seed_everything(settings.seed)
     inputs = {key: data.inputs[key] for key in modalities}
     encoder = build_encoder(inputs, settings.method, settings.depth, settings.width)
-    views = strong_views(_view_size(settings, encoder), inputs)
+    views = strong_views(view_size(settings, encoder), inputs)
     views = as_measured(views) if settings.method == "cross-modal" else views
     if TABLE[settings.method].two_sensors:
         width = settings.width / FULL_WIDTH
@@ -189,7 +189,7 @@ def _besides(root: Path, method: str, modalities: Sequence[str]) -> tuple[str, .
     return tuple(key for key in PRETEXTS if key not in modalities and (key in rasters or key not in RASTER_KEYS))
 
 
-def _view_size(settings: Pretraining, encoder: nn.Module) -> int:
+def view_size(settings: Pretraining, encoder: nn.Module) -> int:
     """Pixels along a side of a view: `size`, or three quarters of smaller images, in whole squares of the encoder."""
     if settings.view is not None:
         return settings.view
@@ -321,7 +321,7 @@ def probe_dataset(
         sides[name] = Subset(data, rows[known].tolist()), labels[known], rows[known]
     groups = None if test.groups is None else test.groups[sides["test"][2]].tolist()
     kind = {name: config["settings"][name] for name in ("method", "size")}
-    size = _view_size(Pretraining(**kind), encoder)
+    size = view_size(Pretraining(**kind), encoder)
     options.setdefault("augment", as_measured(mild_views(size, encoder.inputs)))  # type: ignore[arg-type]
     return label_efficiency(
         encoder,

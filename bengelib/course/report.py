@@ -41,12 +41,14 @@ class Study:
         folder: of the lab that the study belongs to.
         failure: why there is no table, if it was looked for on the web.
         count_runs: whether verdicts go by the number of training runs behind them.
+        results: name of the file that holds the table; the script that makes it ends in `study.py` instead.
     """
 
     frame: pd.DataFrame
     folder: str
     failure: str = ""
     count_runs: bool = True
+    results: str = "results.csv"
 
     def __bool__(self) -> bool:
         return len(self.frame) > 0
@@ -54,8 +56,8 @@ class Study:
     def __str__(self) -> str:
         if not self:
             return (
-                f"{self.failure}There is no results.csv yet, so the cells that read the study show nothing.\n"
-                f"In a clone of the course, `python {self.folder}/study.py` makes it."
+                f"{self.failure}There is no {self.results} yet, so the cells that read the study show nothing.\n"
+                f"In a clone of the course, `python {self.folder}/{_script(self.results)}` makes it."
             )
         return f"{self.frame['config'].nunique()} configurations, {len(self.frame)} numbers"
 
@@ -247,6 +249,42 @@ class Study:
         names = [name for name in self.values("model", **where) if name.startswith(begun)]
         return {f"fold {name.removeprefix(begun)}": self.numbers(only=(name,), **where)[name] for name in names}
 
+    def fold_table(self, asked: Sequence[tuple[str, str]], **where: Any) -> pd.DataFrame | None:
+        """Numbers of each fold of several models beside the interval of all folds, as text; None if there are none.
+
+        Args:
+            asked: model and condition of each row.
+            **where: values of columns, at least `metric`.
+
+        Raises:
+            TableError: see `numbers`.
+        """
+        rows = {}
+        for model, condition in asked:
+            for interval in self.scores(only=(model,), condition=condition, **where).values():
+                folds = self.folds(model, condition=condition, **where).items()
+                shown = {fold: f"{value:.3f}" for fold, value in folds}
+                rows[f"{model}, {condition}"] = {**shown, "all, 95 % interval": str(interval)}
+        return pd.DataFrame(rows).T if rows else None
+
+    def ends(self, metrics: Sequence[str], **where: Any) -> pd.DataFrame | None:
+        """Numbers of the first and the last epoch, a row a model, to two decimals; None if there is no table.
+
+        Args:
+            metrics: such as `("spread", "rank")`.
+            **where: values of columns, such as `seed="0"`.
+
+        Raises:
+            TableError: see `rows`.
+        """
+        columns = {}
+        for metric in metrics:
+            traces = self.traces("epoch", metric=metric, **where)
+            for place, when in ((0, "first"), (-1, "last")):
+                found = {model: round(float(values[0, place]), 2) for model, (_, values) in traces.items()}
+                columns[f"{metric}, {when} epoch"] = found
+        return pd.DataFrame(columns) if self else None
+
     def test_set(self, **where: Any) -> str:
         """Size of the test, in words; empty if the table does not say."""
         rows = self.rows(**where)
@@ -311,25 +349,27 @@ class Study:
         return {name: found[name] for name in only if name in found} if only else found
 
 
-def open_study(folder: str, address: str, *, count_runs: bool = True) -> Study:
-    """Open the study of a lab: its table in the clone, in the current folder or the one above, else on the web.
+def open_study(folder: str, address: str, *, count_runs: bool = True, results: str = "results.csv") -> Study:
+    """Open a study of a lab: its table in the clone, in the current folder or the one above, else on the web.
 
     Args:
         folder: of the lab, such as `"02-mtl"`.
         address: of the course on the web, the part before the name of the folder.
         count_runs: see `Study`.
+        results: name of the table.
 
     Raises:
         TableError: there is a table that cannot be read.
     """
     clone = Path(bengelib.__file__).parents[1] / folder
-    near = next((place for place in (clone, Path("."), Path("..")) if (place / "study.py").is_file()), None)
+    near = next((place for place in (clone, Path("."), Path("..")) if (place / _script(results)).is_file()), None)
     try:
-        table = read_results(near / "results.csv" if near else f"{address}/{folder}/results.csv")
+        table = read_results(near / results if near else f"{address}/{folder}/{results}")
     except OSError as error:
         table = pd.DataFrame(columns=list(COLUMNS))
-        return Study(table, folder, f"results.csv could not be fetched: {type(error).__name__}\n", count_runs)
-    return Study(table, folder, count_runs=count_runs)
+        failure = f"{results} could not be fetched: {type(error).__name__}\n"
+        return Study(table, folder, failure, count_runs, results)
+    return Study(table, folder, count_runs=count_runs, results=results)
 
 
 def score_table(columns: Mapping[str, Mapping[str, Interval | str]]) -> pd.DataFrame | None:
@@ -361,6 +401,11 @@ def labels_saved(curve: Mapping[float, Interval], reference: Mapping[float, Inte
             way = (wanted - start) / (end - start)
             return float(np.exp((1 - way) * np.log(lower) + way * np.log(upper))) - share
     return None
+
+
+def _script(results: str) -> str:
+    """Name of the script beside a table that makes it."""
+    return results.replace("results.csv", "study.py")
 
 
 def _columns(by: str | Sequence[str]) -> list[str]:
