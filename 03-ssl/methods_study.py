@@ -87,7 +87,7 @@ RUNS = ROOT / "build" / "studies" / "family"
 EUROSAT = "eurosat-rgb"
 FOLDER = Path(os.environ.get("EUROSAT_RGB", ROOT.parent / "shared" / "real-eo" / "eurosat_rgb"))
 """EuroSAT RGB, class folders of JPEG files."""
-LEARNED_FROM = 3000
+LEARNED_FROM = 2000
 """Tiles of EuroSAT to learn from, of those that are not held out."""
 STAGES = (2, 3)
 DRAWS = 3
@@ -112,7 +112,7 @@ class Run(BaseRun):
     fractions: tuple[float, ...] = (0.1, 1.0)
     width: float = 0.25
     patches: int = 1000
-    epochs: int = 30
+    epochs: int = 20
     batch_size: int = 64
     size: int = 48
     view: int = 32
@@ -131,7 +131,7 @@ REAL: dict[str, Any] = {
     "inputs": ("image",),
     "scheme": "study",
     "epochs": 8,
-    "fractions": (0.02, 1.0),
+    "fractions": (0.03, 1.0),
 }
 UNDONE: dict[str, dict[str, Any]] = {
     "byol": {},
