@@ -100,12 +100,12 @@ TABLE = {
     "multi-pretext": Method(
         "reconstruct hidden squares of an image and, from the visible ones, all else that is known of the place",
         "Nedungadi et al. 2024, arXiv:2405.02771; Woo et al. 2023, arXiv:2301.00808",
-        0.0,
+        3.0,
     ),
     "place-image": Method(
         "find the place of an image, as a location encoder codes it, among those of the batch",
         "Klemmer et al. 2025, arXiv:2311.17179",
-        0.0,
+        0.5,
         needs=("lonlat",),
         settings=("temperature",),
     ),

@@ -144,7 +144,8 @@ class MultiPretext(nn.Module):
         seen = (restore < kept.shape[1]).to(some.device)  # (B, N)
         visible = seen.view(-1, rows, columns)
         maps, features = self.encoder.pyramid(batch, visible)
-        places = self.to_heads(maps[-1].permute(0, 2, 3, 1))  # (B, h, w, width)
+        last = self.encoder.net.last_norm(maps[-1].permute(0, 2, 3, 1))  # or nothing would train it
+        places = self.to_heads(last)  # (B, h, w, width)
         places = torch.where(visible[..., None], places, self.hidden.to(places.dtype))
         outputs = {"visible": visible, "features": features}
         for key in self.targets:

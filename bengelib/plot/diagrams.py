@@ -390,7 +390,7 @@ def _one_sided(axis: Axes, x: float) -> None:
     _down(axis, x - 0.42, 0, 2.06, 1.62)
     _down(axis, x + 0.42, 0, 2.3, 1.62)
     _text(axis, x + 0.42, 1.94, "stop", SMALL, color="white", fontweight="bold",
-          bbox={"boxstyle": "octagon,pad=0.18", "facecolor": OKABE_ITO[5], "edgecolor": "white"})  # fmt: skip
+          bbox={"boxstyle": "round,pad=0.2", "facecolor": OKABE_ITO[5], "edgecolor": "white"})  # fmt: skip
     for side in (-0.42, 0.42):
         _cells(axis, x + side, 1.54, [S2_COLOUR if side < 0 else "#bbbbbb"] * 4)
     _text(axis, x, 1.28, "must agree")

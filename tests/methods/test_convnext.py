@@ -312,5 +312,5 @@ def test_networks_that_do_not_fit_a_fusion_are_refused():
     ):
         with pytest.raises(BandError, match=said):
             FeatureFusion({"s2": (), "s1": ()}, nets=nets)
-    with pytest.raises(BandError, match="2 channels, and the images have"):
+    with pytest.raises(BandError, match=r"2\} channels, and the images have"):
         FiLMFusion({"s2": (), "season": ()}, net=s1)

@@ -195,7 +195,7 @@ def test_all_that_is_known_of_a_place_is_asked_for():
     data.inputs = {"s1": encoder.inputs["s1"], "dem": replace(as_modality("dem"), mean=(7.0,))}
     made = pretext(encoder, data, strong_views(16), Pretraining(method="multi-pretext"))
     assert made.model.targets == ("s1", "s2", "lonlat") and made.model.per_square == ("s2", "s1")
-    assert isinstance(made.weighting, UncertaintyWeights) and made.weighting.targets == list(made.model.targets)
+    assert isinstance(made.weighting, UncertaintyWeights) and list(made.weighting.targets) == list(made.model.targets)
     assert made.augment.turn and made.augment.noise == made.augment.gain == 0 and made.augment.scale == (0.2, 1.0)
     data.dem = torch.zeros(16, 1, 32, 32)
     asked = pretext_targets(encoder, _With(data, "dem"))
