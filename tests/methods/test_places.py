@@ -99,7 +99,8 @@ def test_the_table_of_the_page_has_a_row_for_each_code(monkeypatch):
     table = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "places_table.py"))
     for name, place in (("probe_held_out", 1), ("train_held_out", 2)):
         monkeypatch.setitem(table["rows"].__globals__, name, lambda *given, _=place, **options: 0 * given[_] + 1)
-    stations = pd.DataFrame(anywhere(60), columns=["Lon", "Lat"]).assign(meanT=np.arange(60.0), meanP=np.arange(60.0) ** 2)
+    stations = pd.DataFrame(anywhere(60), columns=["Lon", "Lat"])
+    stations = stations.assign(meanT=np.arange(60.0), meanP=np.arange(60.0) ** 2)
     rows = table["rows"](stations, size=30)
     assert len(rows) == len(table["CODES"]) + len(table["NETWORKS"]) and {len(row) for row in rows} == {5}
     page = Path(__file__).parents[2] / "docs" / "methods.md"
