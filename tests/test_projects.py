@@ -25,8 +25,10 @@ SMALL = {"--epochs": "1", "--batch": "8", "--size": "32", "--width": "8", "--vie
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """Twenty patches on five tiles."""
-    return fake.write_fake_tree(tmp_path_factory.mktemp("projects") / "ben-ge-sim", 20)
+    """Twenty patches on five tiles, packed."""
+    root = fake.write_fake_tree(tmp_path_factory.mktemp("projects") / "ben-ge-sim", 20)
+    bengelib.pack(root, progress=False)
+    return root
 
 
 def test_there_are_twelve_in_six_themes():

@@ -342,7 +342,7 @@ def draw_collapse() -> Figure:
 
 def _two_views(axis: Axes, x: float, colours: tuple[str, str] = (S2_COLOUR, S2_COLOUR)) -> None:
     """Two views of an image, each through an encoder, down to the height at which panels differ."""
-    for side, colour, name in ((-0.42, colours[0], "view 1"), (0.42, colours[1], "view 2")):
+    for side, colour, name in ((-0.42, colours[0], "view\n1"), (0.42, colours[1], "view\n2")):
         _image(axis, x + side, 3.34, S2_COLOUR, name, 1)
         _down(axis, x + side, 0, 3.14, 2.92)
         _stages(axis, x + side, 2.72, colour, (0.56, 0.44))
