@@ -25,7 +25,6 @@ CODES = {
     "harmonics, 10 degrees": {"degrees": 10},
     "harmonics, 20 degrees": {"degrees": 20},
     "harmonics, 20 degrees, no falloff": {"degrees": 20, "falloff": 0.0},
-    "harmonics, 40 degrees": {"degrees": 40},
 }
 NETWORKS = {"longitude and latitude": {"degrees": 0}, "harmonics, 20 degrees": {"degrees": 20}}
 
