@@ -206,16 +206,18 @@ def _parser() -> argparse.ArgumentParser:
 
     add_predict(commands, _path)
 
-    command = commands.add_parser("bench", help="measure the speed of loading, training and augmentation")
-    command.add_argument("what", choices=("loader", "train", "views", "pretrain"))
+    command = commands.add_parser("bench", help="measure the speed of loading, training, augmentation and methods")
+    command.add_argument("what", choices=("loader", "train", "views", "pretrain", "methods"))
     command.add_argument(
         "--root", type=_path, help="for loader, optionally for train: folder of a dataset of 800 patches or more"
     )
     command.add_argument("--rounds", type=int, default=7, help="number of timings of each method (default: 7)")
     command.add_argument(
-        "--batch-size", type=int, help="samples per batch (default: loader 32, train 128, views 256, pretrain 64)"
+        "--batch-size",
+        type=int,
+        help="samples per batch (default: loader and methods 32, train 128, views 256, pretrain 64)",
     )
-    command.add_argument("--precision", choices=PRECISIONS, help="of views and pretrain (default: auto)")
+    command.add_argument("--precision", choices=PRECISIONS, help="of views, pretrain and methods (default: auto)")
     command.add_argument("--processes", type=int, help="for pretrain: number to compare with a single one (default: 2)")
     command.set_defaults(run=_bench)
     return parser
@@ -397,6 +399,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     from bengelib.cli.bench import bench_loader, describe
+    from bengelib.cli.bench_methods import bench_methods
     from bengelib.cli.bench_pretrain import bench_pretrain
     from bengelib.cli.bench_train import bench_train
     from bengelib.cli.bench_views import bench_views
@@ -404,7 +407,7 @@ def _bench(options: argparse.Namespace) -> None:
 
     limit_threads()
     measures: dict[str, Any] = {"loader": bench_loader, "train": bench_train}
-    measures |= {"views": bench_views, "pretrain": bench_pretrain}
+    measures |= {"views": bench_views, "pretrain": bench_pretrain, "methods": bench_methods}
     given = {"batch_size": options.batch_size, "precision": options.precision, "processes": options.processes}
     given |= {"root": options.root, "rounds": options.rounds}
     given = {name: value for name, value in given.items() if value is not None}

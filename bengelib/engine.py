@@ -27,7 +27,7 @@ from bengelib.data.batches import batches, check_bands, steps_per_epoch
 from bengelib.devices import make_accelerator, restored_forward
 from bengelib.errors import NonFiniteLossError
 from bengelib.gradient_cache import in_parts
-from bengelib.metrics import LOWER_IS_BETTER
+from bengelib.metrics import lower_is_better
 from bengelib.monitor import History as History
 from bengelib.monitor import Monitor, compare_gradients, labelled_weight
 from bengelib.processes import JoinedOutputs, join_losses, mean_over_processes, share_buffers, synchronised
@@ -72,7 +72,7 @@ class Trainer:
         weight_decay: of AdamW.
         warmup: fraction of the steps during which the learning rate rises.
         monitor: the validation metric that selects the best epoch: `"loss"` (lowest), or `"<target>/<metric>"`
-            (highest; lowest for `mae`).
+            (highest, or lowest as `metrics.lower_is_better` says).
         monitor_every: steps between two transfers of numbers from the device, for the progress bar, the tasks' `watch`
             and, on a GPU, the detection of losses that are not finite.
         gradient_every: steps between two comparisons of the tasks' gradients on `model.encoder`; 0 means never. Each
@@ -371,7 +371,7 @@ def _score(figures: Mapping[str, float], monitor: str, epoch: int) -> float:
 
     Raises:
         NonFiniteLossError: the validation loss is NaN or infinite.
-        ValueError: there is no such metric, or it is NaN.
+        ValueError: there is no such metric, it is NaN, or it is not known which way it is better.
     """
     if not math.isfinite(figures["loss"]):
         raise NonFiniteLossError(
@@ -380,8 +380,7 @@ def _score(figures: Mapping[str, float], monitor: str, epoch: int) -> float:
         )
     if math.isnan(figures.get(monitor, math.nan)):
         raise ValueError(f"cannot monitor {monitor!r}; choose a finite one of the validation figures {figures}")
-    lower = monitor.rpartition("/")[2] in LOWER_IS_BETTER
-    return figures[monitor] if lower else -figures[monitor]
+    return figures[monitor] if lower_is_better(monitor) else -figures[monitor]
 
 
 def warm_cosine(step: int, steps: int, warmup: float) -> float:

@@ -8,7 +8,8 @@ them), or a `Modality` of any other dataset. A single-sensor model is early fusi
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from copy import deepcopy
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -99,11 +100,24 @@ class FeatureFusion(nn.Module):
         how: Literal["concat", "sum", "gate"] = "concat",
         modality_dropout: float = 0.0,
         missing: Missing = "error",
+        nets: Mapping[str, nn.Module] | None = None,
     ) -> None:
-        """Build the encoders; `stage` 1 to 4 is the ResNet stage after which the maps are fused.
+        """Build the encoders.
+
+        Args:
+            inputs: see `Inputs`, also for `modality_dropout` and `missing`.
+            depth: see `ResNetEncoder`, also for `width`.
+            width: of all ResNets.
+            stage: 1 to 4, the stage after which the maps are joined.
+            how: see the class.
+            modality_dropout: see `Inputs`.
+            missing: see `Inputs`.
+            nets: networks to take the place of the ResNets, by image, such as `{"s2": encoder.net, ...}` of pretrained
+                `ConvNeXtEncoder`s or `resnet` of `EarlyFusion`s. They are copied; what follows the joint is a copy of
+                the later stages of the first.
 
         Raises:
-            BandError: an unknown modality or band, or no image among the inputs.
+            BandError: an unknown modality or band, no image among the inputs, or networks for other images or channels.
             ValueError: another `stage` or `how`.
         """
         super().__init__()
@@ -115,15 +129,18 @@ class FeatureFusion(nn.Module):
         self.stage, self.how = stage, how
         self.read.require_images()
         self.images, self.vectors = self.read.images, self.read.vectors
-        self.encoders = nn.ModuleDict()
-        for key in self.images:
-            encoder = ResNetEncoder(self.read.channels(key), depth, width)
-            for later in range(stage + 1, 5):
-                setattr(encoder, f"layer{later}", nn.Identity())
-            self.encoders[key] = encoder
-        trunk = ResNetEncoder(1, depth, width)
-        self.trunk = nn.Sequential(*(getattr(trunk, f"layer{later}") for later in range(stage + 1, 5)))
-        channels = trunk.channels[stage]
+        if nets is None:
+            built: dict[str, Any] = {key: ResNetEncoder(self.read.channels(key), depth, width) for key in self.images}
+            trunk: Any = ResNetEncoder(1, depth, width)
+        else:
+            built = {key: deepcopy(net) for key, net in nets.items()}
+            _check_nets(built, {key: self.read.channels(key) for key in self.images}, stage)
+            trunk = deepcopy(built[self.images[0]])
+        self.encoders = nn.ModuleDict({key: built[key] for key in self.images})
+        self.trunk, self.last_norm = trunk.after(stage), trunk.last_norm
+        for net in built.values():
+            net.cut(stage)
+        channels = trunk.channels[stage - 5]
         joined = channels * len(self.images) + self.read.mask_size
         if how == "concat":
             self.mix = nn.Conv2d(joined, channels, kernel_size=1)
@@ -136,7 +153,7 @@ class FeatureFusion(nn.Module):
 
     def _maps(self, values: Mapping[str, Tensor], available: Tensor) -> tuple[list[Tensor], Tensor]:
         """The map (B, C, h, w) of each image after the chosen stage, and all of them stacked, with any mask."""
-        maps = [self.encoders[key].pyramid(values[key])[self.stage] for key in self.images]  # type: ignore[operator]
+        maps = [self.encoders[key].pyramid(values[key])[-1] for key in self.images]  # type: ignore[operator]
         columns = [list(self.inputs).index(key) for key in self.images]
         maps = [only_where(each, available[:, column]) for column, each in zip(columns, maps, strict=True)]
         stacked = dict(enumerate(maps))
@@ -173,9 +190,24 @@ class FeatureFusion(nn.Module):
         else:
             weights = self._weights(stacked, available)
             joined = sum(weights[:, place, None] * each for place, each in enumerate(maps))
-        features = [self.trunk(joined).mean(dim=(2, 3))]
+        features = [self.last_norm(self.trunk(joined).mean(dim=(2, 3)))]
         features += [self.perceptrons[key](values[key]) for key in self.vectors]
         return torch.cat(features, dim=1)
+
+
+def _check_nets(nets: Mapping[str, Any], channels: Mapping[str, int], stage: int) -> None:
+    """Refuse networks that do not read the images, or whose maps after `stage` cannot be joined.
+
+    Raises:
+        BandError: naming both.
+    """
+    if set(nets) != set(channels):
+        raise BandError(f"there are networks for {list(nets)}; expected one for each image, {list(channels)}")
+    if wrong := {key: net.in_channels for key, net in nets.items() if net.in_channels != channels[key]}:
+        raise BandError(f"the networks read {wrong} channels, and the images have {dict(channels)}")
+    if len({net.channels[stage - 5] for net in nets.values()}) > 1:
+        found = {key: net.channels[stage - 5] for key, net in nets.items()}
+        raise BandError(f"after stage {stage} the networks have {found} channels, which cannot be joined")
 
 
 class LateFusion(nn.Module):
@@ -265,11 +297,14 @@ class FiLMFusion(nn.Module):
         width: float = 1.0,
         modality_dropout: float = 0.0,
         missing: Missing = "error",
+        net: nn.Module | None = None,
     ) -> None:
         """Build the encoder; see `InputNorm` and `ResNetEncoder` for the arguments.
 
+        A copy of `net`, such as that of a pretrained `ConvNeXtEncoder` of the same images, takes the ResNet's place.
+
         Raises:
-            BandError: an unknown modality or band, no image, or no vector among the inputs.
+            BandError: an unknown modality or band, no image, no vector among the inputs, or a network for other images.
         """
         super().__init__()
         self.read = InputNorm(inputs, modality_dropout, missing)
@@ -278,14 +313,17 @@ class FiLMFusion(nn.Module):
         self.images, self.vectors = self.read.images, self.read.vectors
         if not self.vectors:
             raise BandError(f"no vector among the inputs {list(self.inputs)}; FiLM needs one, such as 'season'")
-        self.resnet = ResNetEncoder(sum(self.read.channels(key) for key in self.images), depth, width)
+        stacked = sum(self.read.channels(key) for key in self.images)
+        resnet: Any = ResNetEncoder(stacked, depth, width) if net is None else deepcopy(net)
+        _check_nets({"images": resnet}, {"images": stacked}, 4)
+        self.resnet = resnet
         given = sum(self.read.channels(key) for key in self.vectors) + self.read.mask_size
-        self.modulators = nn.ModuleList(_perceptron(given, 2 * channels) for channels in self.resnet.channels[1:])
+        self.modulators = nn.ModuleList(_perceptron(given, 2 * channels) for channels in resnet.channels[-4:])
         for modulator in self.modulators:
             last = modulator[-1]  # type: ignore[index]
             nn.init.zeros_(last.weight)  # the ResNet starts unmodulated
             nn.init.zeros_(last.bias)
-        self.feature_dim = self.resnet.feature_dim
+        self.feature_dim = resnet.feature_dim
 
     def forward(self, batch: Batch) -> Tensor:
         """Features (B, feature_dim)."""
@@ -294,15 +332,12 @@ class FiLMFusion(nn.Module):
         if self.read.mask_size:
             vectors.append(available.float())
         condition = torch.cat(vectors, dim=1)  # (B, v)
-        resnet = self.resnet
-        x = resnet.maxpool(
-            resnet.relu(resnet.bn1(resnet.conv1(stack_channels({key: values[key] for key in self.images}))))
-        )
-        layers = (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4)
-        for layer, modulator in zip(layers, self.modulators, strict=True):
+        x = self.resnet.embed(stack_channels({key: values[key] for key in self.images}))
+        for layer, modulator in zip(self.resnet.after(0), self.modulators, strict=True):
             gamma, beta = modulator(condition)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1) each
             x = (1 + gamma) * layer(x) + beta
-        return x.mean(dim=(2, 3))
+        features: Tensor = self.resnet.last_norm(x.mean(dim=(2, 3)))
+        return features
 
 
 class DecisionFusion(nn.Module):

@@ -40,7 +40,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float = 0.2) -> Tensor:
     check_pair(z1, z2)
     _check_temperature(temperature)
     count = len(z1)
-    z = F.normalize(_wide(torch.cat([z1, z2])), dim=1)  # (2B, D), of length 1
+    z = F.normalize(wide(torch.cat([z1, z2])), dim=1)  # (2B, D), of length 1
     similarity = z @ z.T / temperature  # (2B, 2B), cosines in +- 1 / t
     similarity = similarity.masked_fill(torch.eye(2 * count, dtype=torch.bool, device=z.device), -math.inf)  # k != i
     partner = torch.arange(2 * count, device=z.device).roll(count)  # (2B,), i's is i + B or i - B
@@ -58,7 +58,7 @@ def cross_modal(z1: Tensor, z2: Tensor, temperature: float = 0.2) -> Tensor:
     """
     check_pair(z1, z2)
     _check_temperature(temperature)
-    z1, z2 = F.normalize(_wide(z1), dim=1), F.normalize(_wide(z2), dim=1)  # (B, D) each, of length 1
+    z1, z2 = F.normalize(wide(z1), dim=1), F.normalize(wide(z2), dim=1)  # (B, D) each, of length 1
     similarity = z1 @ z2.T / temperature  # (B, B), row: first sensor, column: second
     own = torch.arange(len(z1), device=z1.device)  # (B,), the positives are on the diagonal
     return (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
@@ -120,7 +120,7 @@ def vicreg(z1: Tensor, z2: Tensor, similarity: float = 25.0, variance: float = 2
     """
     check_pair(z1, z2)
     _check_weights(similarity=similarity, variance=variance, covariance=covariance)
-    z1, z2 = _wide(z1), _wide(z2)
+    z1, z2 = wide(z1), wide(z2)
     invariance = F.mse_loss(z1, z2)  # ()
     hinge, redundancy = z1.new_zeros(()), z1.new_zeros(())
     for z in (z1, z2):
@@ -144,22 +144,22 @@ def agreement(z1: Tensor, z2: Tensor) -> Tensor:
 
 def paired_cosines(a: Tensor, b: Tensor) -> Tensor:
     """Cosine similarity of corresponding rows of two (B, D), (B,), in 32 bits or more."""
-    return F.cosine_similarity(_wide(a), _wide(b), dim=1)
+    return F.cosine_similarity(wide(a), wide(b), dim=1)
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
     """Cosine similarity of each row of (A, D) and each row of (B, D), (A, B), in 32 bits or more."""
     with torch.autocast(a.device.type, enabled=False):
-        return F.normalize(_wide(a), dim=1) @ F.normalize(_wide(b), dim=1).T
+        return F.normalize(wide(a), dim=1) @ F.normalize(wide(b), dim=1).T
 
 
 def cross_correlation(z1: Tensor, z2: Tensor) -> Tensor:
     """Correlation over the batch of each dimension of z1 with each of z2, both (B, D): (D, D), rows for z1."""
-    a, b = _standardized(_wide(z1)), _standardized(_wide(z2))  # (B, D) each, mean 0 and spread 1
+    a, b = _standardized(wide(z1)), _standardized(wide(z2))  # (B, D) each, mean 0 and spread 1
     return a.T @ b / len(a)
 
 
-def _wide(values: Tensor) -> Tensor:
+def wide(values: Tensor) -> Tensor:
     """The same values in at least 32 bits."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
@@ -211,7 +211,7 @@ def masked_cross_entropy(logits: Tensor, labels: Tensor, unknown: int = UNKNOWN)
         unknown: the value of a missing label.
     """
     known = (labels != unknown).sum().clamp(min=1)
-    return F.cross_entropy(_wide(logits), labels, ignore_index=unknown, reduction="sum") / known
+    return F.cross_entropy(wide(logits), labels, ignore_index=unknown, reduction="sum") / known
 
 
 def masked_binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -222,7 +222,7 @@ def masked_binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         labels: (B, K) of 0 and 1, NaN where there is no label.
     """
     known = ~labels.isnan()
-    losses = F.binary_cross_entropy_with_logits(_wide(logits), labels.nan_to_num(), reduction="none")
+    losses = F.binary_cross_entropy_with_logits(wide(logits), labels.nan_to_num(), reduction="none")
     return torch.where(known, losses, 0.0).sum() / known.sum().clamp(min=1)
 
 

@@ -9,14 +9,37 @@ from collections.abc import Callable
 
 import numpy as np
 
-LOWER_IS_BETTER = ("loss", "mae")
-"""Names of metrics for which lower is better; for all others higher is."""
+LOWER_IS_BETTER = ("loss", "mae", "error")
+"""Names of metrics for which lower is better."""
+
+HIGHER_IS_BETTER = (
+    "accuracy", "macro_f1", "map", "average_precision", "mean_iou", "iou", "r2", "retrieval", "spread", "rank"
+)  # fmt: skip
+"""Names of metrics for which higher is better. A metric with a new name is added here or above."""
 
 MIN_POSITIVES = 5
 """Macro averages include the classes with at least this many positives among the evaluated samples."""
 
 Score = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """The score of each resample, (D,), from predictions and truth, (N, ...), and the count of each patch, (D, N)."""
+
+
+def lower_is_better(name: str) -> bool:
+    """Return whether lower values of a metric are better, by its name.
+
+    Args:
+        name: of the metric, or of that of a target, such as `"season/mae"`.
+
+    Raises:
+        ValueError: a name that is in neither list.
+    """
+    metric = name.rpartition("/")[2]
+    if metric not in LOWER_IS_BETTER + HIGHER_IS_BETTER:
+        raise ValueError(
+            f"it is not known whether lower or higher values of {metric!r} are better; use one for which lower is, "
+            f"{LOWER_IS_BETTER}, or higher is, {HIGHER_IS_BETTER}"
+        )
+    return metric in LOWER_IS_BETTER
 
 
 def f1_by_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

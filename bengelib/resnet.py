@@ -176,6 +176,25 @@ class ResNetEncoder(nn.Module):
             maps.append(x)
         return maps
 
+    @property
+    def last_norm(self) -> nn.Module:
+        """A normalisation of the pooled features; there is none."""
+        return nn.Identity()
+
+    def embed(self, image: Tensor) -> Tensor:
+        """The map (B, C, H / 4, W / 4) that the first stage reads, of an image (B, in_channels, H, W)."""
+        embedded: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(image))))
+        return embedded
+
+    def after(self, stage: int) -> nn.Sequential:
+        """The stages after `stage`, 0 to 4, each from maps (B, C, h, w) to maps."""
+        return nn.Sequential(*(getattr(self, f"layer{later}") for later in range(stage + 1, 5)))
+
+    def cut(self, stage: int) -> None:
+        """Give up the stages after `stage`, in place: all later maps of `pyramid` are the one of that stage."""
+        for later in range(stage + 1, 5):
+            setattr(self, f"layer{later}", nn.Identity())
+
     def forward(self, image: Tensor) -> Tensor:
         """Pooled features (B, feature_dim) of an image (B, in_channels, H, W) of any size."""
         return self.pyramid(image)[-1].mean(dim=(2, 3))

@@ -21,6 +21,7 @@ PAGES = [
     *sorted(ROOT.glob("docs/*.md")),
     *sorted(ROOT.glob("[0-9][0-9]-*/README.md")),
     *sorted(ROOT.glob("[0-9][0-9]-*/*.src.md")),
+    *sorted(ROOT.glob("[0-9][0-9]-*/projects.md")),
 ]
 BLOCK = re.compile(
     r"^```(?:bash|sh|shell)\n(.*?)^```|(?:^    (?:\.venv/bin/)?python -m .*\n(?:^        .*\n)*)",

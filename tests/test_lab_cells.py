@@ -50,9 +50,10 @@ def read_study(path: Path, table: pd.DataFrame) -> dict[str, str]:
     names: dict[str, Any] = {}
     shown, opened = {}, []
 
-    def open_study(folder: str, address: str, **options: Any) -> Study:
+    def open_study(folder: str, address: str, *, results: str = "results.csv", **options: Any) -> Study:
         opened.append(folder)
-        return Study(table, folder, **options)
+        other = read_results(path.with_name(results)) if len(table) and results != "results.csv" else table
+        return Study(other, folder, results=results, **options)
 
     for source in code_cells(path)[1:]:  # but for the setup cell
         tree = ast.parse(source)
@@ -67,7 +68,7 @@ def read_study(path: Path, table: pd.DataFrame) -> dict[str, str]:
         elif not unknown(tree, names):
             with suppress(NameError):  # the name of an argument that also stands outside its function
                 shown[source.partition("\n")[0]] = run(tree, names)
-    assert opened == [path.parent.name]
+    assert set(opened) == {path.parent.name}
     return shown
 
 

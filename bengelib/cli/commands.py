@@ -26,12 +26,14 @@ from bengelib.data.image_files import file_hash, read_bytes
 from bengelib.data.image_listing import class_of, hold_out, list_images, picture_hashes, same_names
 from bengelib.data.images import ImageFolder
 from bengelib.data.loading import load, prepare
+from bengelib.data.rasters import RASTER_KEYS, tree_folders
 from bengelib.engine import History, seed_everything
 from bengelib.errors import ArgumentError, BandError, CheckpointError, DataWarning
 from bengelib.files import absolute, put_in_place
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network
-from bengelib.methods import TABLE
+from bengelib.methods import MASKED, TABLE
+from bengelib.methods.multi_pretext import PRETEXTS
 from bengelib.modalities import TARGETS, Modality, Target
 from bengelib.processes import is_first_process
 from bengelib.recipes.finetuning import FINE_TUNING, FROM_SCRATCH
@@ -94,7 +96,7 @@ def pretrain_images(
     data = ImageFolder(images, learn, size=settings.size, on_error=on_error, progress=progress)
     seed_everything(settings.seed)
     encoder = build_encoder(data.inputs, settings.method, settings.depth, settings.width)
-    views = strong_views(settings.view_size, data.inputs)
+    views = strong_views(settings.view_size, encoder.inputs)  # type: ignore[arg-type]
     history = pretrain_encoder(encoder, data, views, settings, progress=progress, **kept)
     config = {
         "made_from": "images",
@@ -149,18 +151,19 @@ def pretrain_dataset(
     modalities = modalities or images_of(root)
     if target is not None:
         check_target(root, target)
-    facts = TABLE[settings.method]
-    besides = tuple(key for key in facts.needs if key == "lonlat")
-    open_ = partial(_open, root, modalities, besides, settings.fold, on_error, progress)
+    besides = _besides(root, settings.method, modalities)
+    keys = ((*modalities, *besides), ()) if is_described(root) else (modalities, besides)
+    open_ = partial(_open, root, *keys, settings.fold, on_error, progress)
     data, held = open_("train"), open_("test")
     check_sizes(data, "early")
     seed_everything(settings.seed)
-    encoder = build_encoder(data.inputs, settings.method, settings.depth, settings.width)
-    views = strong_views(_view_size(settings, data.inputs), data.inputs)
+    inputs = {key: data.inputs[key] for key in modalities}
+    encoder = build_encoder(inputs, settings.method, settings.depth, settings.width)
+    views = strong_views(view_size(settings, encoder), inputs)
     views = as_measured(views) if settings.method == "cross-modal" else views
-    if facts.two_sensors:
+    if TABLE[settings.method].two_sensors:
         width = settings.width / FULL_WIDTH
-        first, second = (EarlyFusion({key: data.inputs[key]}, settings.depth, width) for key in modalities)
+        first, second = (EarlyFusion({key: modality}, settings.depth, width) for key, modality in inputs.items())
         history = pretrain_encoder(first, data, views, settings, encoder_2=second, progress=progress, **kept)
         encoder = side_by_side((first, second))
     else:
@@ -176,14 +179,27 @@ def pretrain_dataset(
     return history
 
 
-def _view_size(settings: Pretraining, inputs: Mapping[str, Modality]) -> int:
-    """Pixels along a side of a view: `size`, or three quarters of smaller images (whole patches of a transformer)."""
+def _besides(root: Path, method: str, modalities: Sequence[str]) -> tuple[str, ...]:
+    """What a method learns from beside the images that its encoder reads, as far as a dataset has it."""
+    if method != "multi-pretext":
+        return tuple(key for key in TABLE[method].needs if key == "lonlat")
+    if is_described(root):
+        return tuple(key for key in read_description(root).modalities if key not in modalities)
+    rasters = tree_folders(root) or RASTER_KEYS
+    return tuple(key for key in PRETEXTS if key not in modalities and (key in rasters or key not in RASTER_KEYS))
+
+
+def view_size(settings: Pretraining, encoder: nn.Module) -> int:
+    """Pixels along a side of a view: `size`, or three quarters of smaller images, in whole squares of the encoder."""
+    if settings.view is not None:
+        return settings.view
+    inputs: Mapping[str, Modality] = encoder.inputs  # type: ignore[assignment]
     sizes = [modality.size for modality in inputs.values() if modality.size]
-    if settings.view is not None or not sizes:
-        return settings.view or settings.size
-    if settings.method == "mae":
-        return min(settings.size, max(8, min(sizes) // 8 * 8))
-    return min(settings.size, max(1, round(0.75 * min(sizes))))
+    most = min(sizes, default=settings.size)
+    share = 0.75 if sizes and settings.method not in MASKED else 1
+    square = int(getattr(encoder, "stride", getattr(encoder, "patch", 1)))
+    wanted = min(settings.size, round(share * most))
+    return max(1, min(round(wanted / square), most // square)) * square
 
 
 def load_encoder(checkpoint: str | Path) -> tuple[nn.Module, Callable[[], nn.Module], dict[str, Any]]:
@@ -305,7 +321,8 @@ def probe_dataset(
         known = (labels != IGNORE_INDEX) if labels.ndim == 1 else np.isfinite(labels).all(axis=1)
         sides[name] = Subset(data, rows[known].tolist()), labels[known], rows[known]
     groups = None if test.groups is None else test.groups[sides["test"][2]].tolist()
-    size = _view_size(replace(Pretraining(), size=config["settings"]["size"]), encoder.inputs)  # type: ignore[arg-type]
+    kind = {name: config["settings"][name] for name in ("method", "size")}
+    size = view_size(Pretraining(**kind), encoder)
     options.setdefault("augment", as_measured(mild_views(size, encoder.inputs)))  # type: ignore[arg-type]
     return label_efficiency(
         encoder,

@@ -7,6 +7,7 @@ special case for it. A query with a misspelled name is an error.
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,12 +40,14 @@ class Study:
         folder: of the lab of the study.
         failure: why there is no table, if it was requested from the web.
         count_runs: whether verdicts depend on the number of training runs.
+        results: name of the file that holds the table; the script that makes it ends in `study.py` instead.
     """
 
     frame: pd.DataFrame
     folder: str
     failure: str = ""
     count_runs: bool = True
+    results: str = "results.csv"
 
     def __bool__(self) -> bool:
         return len(self.frame) > 0
@@ -52,8 +55,8 @@ class Study:
     def __str__(self) -> str:
         if not self:
             return (
-                f"{self.failure}There is no results.csv yet, so the cells that read the study show nothing.\n"
-                f"In a clone of the course, `python {self.folder}/study.py` makes it."
+                f"{self.failure}There is no {self.results} yet, so the cells that read the study show nothing.\n"
+                f"In a clone of the course, `python {self.folder}/{_script(self.results)}` makes it."
             )
         return f"{self.frame['config'].nunique()} configurations, {len(self.frame)} numbers"
 
@@ -244,6 +247,42 @@ class Study:
         names = [name for name in self.values("model", **where) if name.startswith(prefix)]
         return {f"fold {name.removeprefix(prefix)}": self.numbers(only=(name,), **where)[name] for name in names}
 
+    def fold_table(self, asked: Sequence[tuple[str, str]], **where: Any) -> pd.DataFrame | None:
+        """Numbers of each fold of several models beside the interval of all folds, as text; None if there are none.
+
+        Args:
+            asked: model and condition of each row.
+            **where: values of columns, at least `metric`.
+
+        Raises:
+            TableError: see `numbers`.
+        """
+        rows = {}
+        for model, condition in asked:
+            for interval in self.scores(only=(model,), condition=condition, **where).values():
+                folds = self.folds(model, condition=condition, **where).items()
+                shown = {fold: f"{value:.3f}" for fold, value in folds}
+                rows[f"{model}, {condition}"] = {**shown, "all, 95 % interval": str(interval)}
+        return pd.DataFrame(rows).T if rows else None
+
+    def ends(self, metrics: Sequence[str], **where: Any) -> pd.DataFrame | None:
+        """Numbers of the first and the last epoch, a row a model, to two decimals; None if there is no table.
+
+        Args:
+            metrics: such as `("spread", "rank")`.
+            **where: values of columns, such as `seed="0"`.
+
+        Raises:
+            TableError: see `rows`.
+        """
+        columns = {}
+        for metric in metrics:
+            traces = self.traces("epoch", metric=metric, **where)
+            for place, when in ((0, "first"), (-1, "last")):
+                found = {model: round(float(values[0, place]), 2) for model, (_, values) in traces.items()}
+                columns[f"{metric}, {when} epoch"] = found
+        return pd.DataFrame(columns) if self else None
+
     def test_set(self, **where: Any) -> str:
         """Size of the test set, in words; empty if unknown."""
         rows = self.rows(**where)
@@ -308,31 +347,63 @@ class Study:
         return {name: found[name] for name in only if name in found} if only else found
 
 
-def open_study(folder: str, address: str, *, count_runs: bool = True) -> Study:
-    """Open the study of a lab: its table in the clone, in the current folder or the one above, else on the web.
+def open_study(folder: str, address: str, *, count_runs: bool = True, results: str = "results.csv") -> Study:
+    """Open a study of a lab: its table in the clone, in the current folder or the one above, else on the web.
 
     Args:
         folder: of the lab, such as `"02-mtl"`.
         address: of the course on the web, the part before the name of the folder.
         count_runs: see `Study`.
+        results: name of the table.
 
     Raises:
         TableError: the table cannot be read.
     """
     clone = Path(bengelib.__file__).parents[1] / folder
-    near = next((place for place in (clone, Path("."), Path("..")) if (place / "study.py").is_file()), None)
+    near = next((place for place in (clone, Path("."), Path("..")) if (place / _script(results)).is_file()), None)
     try:
-        table = read_results(near / "results.csv" if near else f"{address}/{folder}/results.csv")
+        table = read_results(near / results if near else f"{address}/{folder}/{results}")
     except OSError as error:
         table = pd.DataFrame(columns=list(COLUMNS))
-        return Study(table, folder, f"results.csv could not be fetched: {type(error).__name__}\n", count_runs)
-    return Study(table, folder, count_runs=count_runs)
+        failure = f"{results} could not be fetched: {type(error).__name__}\n"
+        return Study(table, folder, failure, count_runs, results)
+    return Study(table, folder, count_runs=count_runs, results=results)
 
 
 def score_table(columns: Mapping[str, Mapping[str, Interval | str]]) -> pd.DataFrame | None:
     """Scores as text: a column for each key with scores, a row for each name; None without scores."""
     cells = {title: {name: str(score) for name, score in found.items()} for title, found in columns.items() if found}
     return pd.DataFrame(cells).fillna("not asked") if cells else None
+
+
+def labels_saved(curve: Mapping[float, Interval], reference: Mapping[float, Interval], share: float) -> float | None:
+    """Share of labels that a reference needs more than `share` to score as high as a curve does there.
+
+    Curves are read horizontally, between shares along the logarithm of the share.
+
+    Args:
+        curve: score by share of labels, in (0, 1].
+        reference: likewise, of what needs more labels.
+        share: one of the shares of the curve.
+
+    Returns:
+        The share saved; 0 or below if nothing is; None if the reference does not get as high at any of its shares.
+    """
+    wanted = curve[share].value
+    shares = sorted(reference)
+    if reference[shares[0]].value >= wanted:
+        return shares[0] - share
+    for lower, upper in pairwise(shares):
+        start, end = reference[lower].value, reference[upper].value
+        if start < wanted <= end:
+            way = (wanted - start) / (end - start)
+            return float(np.exp((1 - way) * np.log(lower) + way * np.log(upper))) - share
+    return None
+
+
+def _script(results: str) -> str:
+    """Name of the script beside a table that makes it."""
+    return results.replace("results.csv", "study.py")
 
 
 def _columns(by: str | Sequence[str]) -> list[str]:

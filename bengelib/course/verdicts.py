@@ -12,7 +12,7 @@ import pandas as pd
 
 from bengelib.course.targets import MAIN_SCORES
 from bengelib.intervals import Interval, bootstrap
-from bengelib.metrics import LOWER_IS_BETTER
+from bengelib.metrics import lower_is_better
 
 LEAST_RUNS = 3
 LEAST_TILES = 5
@@ -116,7 +116,7 @@ def compare_runs(
 
 def as_gain(metric: str, difference: Interval) -> Interval:
     """A difference of a metric, with its sign changed if necessary, so that above zero is better."""
-    if metric not in LOWER_IS_BETTER:
+    if not lower_is_better(metric):
         return difference
     return Interval(-difference.value, -difference.high, -difference.low)
 

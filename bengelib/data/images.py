@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -162,7 +163,8 @@ class ImageFolder(Dataset[dict[str, Any]]):
         A constant channel has a standard deviation of 1.
         """
         mean, std = (moment.tolist() for moment in self.statistics())
-        return {"image": image_modality(mean, [deviation or 1.0 for deviation in std])}
+        known = image_modality(mean, [deviation or 1.0 for deviation in std])
+        return {"image": replace(known, size=self._pixels.shape[-1])}
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel over all pixels of all images, each (3,) float32."""

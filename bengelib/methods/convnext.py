@@ -173,6 +173,18 @@ class _Stage(nn.Module):
         return x
 
 
+class _ChannelsFirst(nn.Module):
+    """A stage from maps (B, C, h, w) to such maps."""
+
+    def __init__(self, stage: nn.Module) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, x: Tensor) -> Tensor:
+        after: Tensor = self.stage(x.permute(0, 2, 3, 1), None)
+        return after.permute(0, 3, 1, 2)
+
+
 class ConvNeXt(nn.Module):
     """A ConvNeXt V2 without its classifier.
 
@@ -199,6 +211,7 @@ class ConvNeXt(nn.Module):
         if size not in SIZES:
             raise ArgumentError(f"no ConvNeXt V2 of size {size!r}; choose one of {list(SIZES)}")
         self.size, self.stem_size, self.stride = size, whole_number("stem", stem), 8 * stem
+        self.in_channels = in_channels
         depths, dim = SIZES[size]
         self.channels = tuple(dim * 2**stage for stage in range(4))
         self.feature_dim = self.channels[-1]
@@ -243,6 +256,26 @@ class ConvNeXt(nn.Module):
             x = stage(x, None if visible is None else _enlarge(visible, 2 ** (3 - level)))
             maps.append(x.permute(0, 3, 1, 2))
         return maps
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """The normalisation of the pooled features."""
+        return self.head["norm"]
+
+    def embed(self, image: Tensor) -> Tensor:
+        """The map (B, C, H / stem, W / stem) that the first stage reads, of an image (B, in_channels, H, W)."""
+        self._check(image, None)
+        first, norm = self.stem
+        embedded: Tensor = norm(first(image).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return embedded
+
+    def after(self, stage: int) -> nn.Sequential:
+        """The stages after `stage`, 0 to 4, each from maps (B, C, h, w) to maps."""
+        return nn.Sequential(*(_ChannelsFirst(each) for each in self.stages[stage:]))
+
+    def cut(self, stage: int) -> None:
+        """Give up the stages after `stage` and the features, in place: the last map of `pyramid` is of that stage."""
+        self.stages, self.head = self.stages[:stage], nn.ModuleDict()
 
     def pool(self, last: Tensor, visible: Tensor | None = None) -> Tensor:
         """Features (B, feature_dim) of the coarsest map (B, C, h, w): its normalised mean over visible positions."""

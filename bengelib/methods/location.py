@@ -175,13 +175,13 @@ class PlaceImage(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(-math.log(real_number("temperature", temperature, above=0))))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Embeddings `view_1` of images and `view_2` of places, (B, D) each, `features` (B, F), and `temperature`."""
+        """Embeddings `view_1` of images and `view_2` of places, (B, D) each, `features` (B, F), `temperature` (B,)."""
         features = self.encoder(batch)
         return {
             "view_1": self.to_shared(features),
             "view_2": self.place(batch),
             "features": features,
-            "temperature": torch.exp(-self.log_scale.clamp(max=math.log(_LARGEST_SCALE))),
+            "temperature": torch.exp(-self.log_scale.clamp(max=math.log(_LARGEST_SCALE))).expand(len(features)),
         }
 
 
@@ -191,11 +191,12 @@ def place_image(outputs: Mapping[str, Tensor]) -> Tensor:
     That is `losses.cross_modal` with a learned temperature. Sanity value: log B if all embeddings are equal.
 
     Args:
-        outputs: `view_1` and `view_2`, (B, D) each with B >= 2, and `temperature` (), as from a `PlaceImage`.
+        outputs: `view_1` and `view_2`, (B, D) each with B >= 2, and `temperature`, the same (B,) times, as from a
+            `PlaceImage`.
 
     Raises:
         ValueError: wrong shapes, or a batch of one.
         NonFiniteLossError: an embedding on the CPU is NaN or infinite.
     """
-    temperature: Any = outputs["temperature"]
+    temperature: Any = outputs["temperature"].mean()
     return cross_modal(outputs["view_1"], outputs["view_2"], temperature)

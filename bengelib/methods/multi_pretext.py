@@ -19,7 +19,7 @@ from bengelib.arguments import whole_number
 from bengelib.bands import CLIMATE_ZONE_SYMBOLS, IGNORE_INDEX, LAND_COVER_NAMES, S1_BANDS, S2_BANDS, WEATHER
 from bengelib.errors import BandError, MissingModalityError
 from bengelib.inputs import InputNorm
-from bengelib.losses import masked_squared_error
+from bengelib.losses import masked_squared_error, wide
 from bengelib.mae import check_ratio, patchify, random_mask
 from bengelib.methods.convnext import ConvNeXtBlock, ConvNeXtEncoder
 from bengelib.modalities import MODALITIES, InputSpec, Modality, as_modality, require_same
@@ -143,7 +143,8 @@ class MultiPretext(nn.Module):
         seen = (restore < kept.shape[1]).to(some.device)  # (B, N)
         visible = seen.view(-1, rows, columns)
         maps, features = self.encoder.pyramid(batch, visible)
-        places = self.to_heads(maps[-1].permute(0, 2, 3, 1))  # (B, h, w, width)
+        last = self.encoder.net.last_norm(maps[-1].permute(0, 2, 3, 1))  # or nothing would train it
+        places = self.to_heads(last)  # (B, h, w, width)
         places = torch.where(visible[..., None], places, self.hidden.to(places.dtype))
         outputs = {"visible": visible, "features": features}
         for key in self.targets:
@@ -189,9 +190,9 @@ class MultiPretext(nn.Module):
         if key not in batch:
             return torch.full_like(prediction, torch.nan)
         values, available = self.read[key](batch)  # (B, 1)
-        truth = values[key].float()
+        truth = wide(values[key])
         if key in ANGLES:
-            truth = on_circle(key, batch[key].float())
+            truth = on_circle(key, wide(batch[key]))
         known = available
         if key in self.images:
             truth = patchify(truth, self.encoder.stride)  # (B, N, P)
@@ -286,7 +287,7 @@ def _pair(target: str, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         raise MissingModalityError(
             f"the model's outputs lack {target!r} or its truth; they have {sorted(outputs)}. Train a MultiPretext."
         )
-    return outputs[target].float(), outputs[f"{target}/truth"]
+    return wide(outputs[target]), outputs[f"{target}/truth"]
 
 
 def _available(target: str, batch: Mapping[str, Any]) -> Tensor:

@@ -144,6 +144,9 @@ def _resnets(encoder: nn.Module, channels: Sequence[str] | None) -> Iterator[_Sl
         yield _Slot(encoder, [("", name) for name in channels], encoder)
         return
     for module in encoder.modules():
+        nets = [getattr(module, "resnet", None), *getattr(module, "encoders", nn.ModuleDict()).values()]
+        if not any(isinstance(net, ResNetEncoder) for net in nets):
+            continue
         if isinstance(module, (EarlyFusion, FiLMFusion)):
             stacked = list(module.inputs) if isinstance(module, EarlyFusion) else module.images
             names = [(key, band) for key in stacked for band in _bands(module.inputs[key])]

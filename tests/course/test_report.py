@@ -94,6 +94,25 @@ def test_the_score_of_one_fold_has_no_interval():
     assert study.folds("m", metric="map") == {"fold 1": 0.4} and study.folds("n", metric="map") == {}
 
 
+def test_folds_stand_beside_the_interval_of_all():
+    at = {"experiment": "folds", "config": "c", "target": "corine", "metric": "map", "condition": "frozen"}
+    rows = [{**ROW, **at, "model": f"m, fold {fold}", "seed": "all", "value": fold / 10} for fold in (0, 1)]
+    study = study_of([*rows, *interval(0.05, **at, model="m")])
+    table = study.fold_table([("m", "frozen")], metric="map")
+    assert table.loc["m, frozen"].to_dict() == {
+        "fold 0": "0.000",
+        "fold 1": "0.100",
+        "all, 95 % interval": str(Interval(0.05, 0.03, 0.07)),
+    }
+    assert study_of([]).fold_table([("m", "frozen")], metric="map") is None
+
+
+def test_the_ends_of_a_trace(study):
+    table = study.ends(("spread",), seed="0")
+    assert table.to_dict("index") == {"b": {"spread, first epoch": 9.0, "spread, last epoch": 10.0}}
+    assert study_of([]).ends(("spread",)) is None
+
+
 def test_names_of_several_columns_are_joined_and_shares_are_in_percent():
     rows = [interval(0.1, model="m", target="corine", metric="map_minus_x", label_fraction=f) for f in (0.05, 1.0)]
     found = study_of([row for each in rows for row in each]).compare("x", ("model", "label_fraction"))
@@ -179,6 +198,14 @@ def test_a_study_is_found_wherever_the_kernel_started(folder, start, monkeypatch
     monkeypatch.setattr(urllib.request, "urlopen", None)  # no network
     study = open_study(folder, "https://example.org")
     assert len(study.frame) == len((lab / "results.csv").read_text().splitlines()) - 1
+
+
+def test_a_lab_may_have_a_second_study(monkeypatch, tmp_path):
+    (tmp_path / "methods_study.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bengelib, "__file__", str(tmp_path / "site" / "bengelib" / "__init__.py"))
+    study = open_study("03-ssl", "https://example.org", results="methods_results.csv")
+    assert not study and "no methods_results.csv yet" in str(study) and "03-ssl/methods_study.py" in str(study)
 
 
 def test_a_lab_that_was_copied_alone_finds_its_study(monkeypatch, tmp_path):

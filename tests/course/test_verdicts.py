@@ -4,7 +4,7 @@ import pytest
 from bengelib.course.targets import MAIN_SCORES
 from bengelib.course.verdicts import Comparison, Comparisons, as_gain, compare_runs, lacking, tally
 from bengelib.intervals import Interval
-from bengelib.metrics import LOWER_IS_BETTER
+from bengelib.metrics import lower_is_better
 
 BETTER = Comparison("a", "corine", Interval(0.03, 0.01, 0.05), 3)
 WORSE = Comparison("b", "corine", Interval(-0.03, -0.05, -0.01))
@@ -38,7 +38,7 @@ def test_in_a_sentence_a_comparison_says_how_many_runs_are_behind_it():
 def test_above_zero_is_better_whatever_the_score():
     difference = Interval(-0.2, -0.3, -0.05)
     assert as_gain("mae", difference) == (0.2, 0.05, 0.3) and as_gain("map", difference) == difference
-    assert [target for target in MAIN_SCORES if MAIN_SCORES[target].metric in LOWER_IS_BETTER] == ["season"]
+    assert [target for target in MAIN_SCORES if lower_is_better(MAIN_SCORES[target].metric)] == ["season"]
 
 
 def test_runs_are_compared_on_the_same_patches():
