@@ -26,6 +26,7 @@ from bengelib.data.image_files import file_hash, read_bytes
 from bengelib.data.image_listing import class_of, hold_out, list_images, picture_hashes, same_names
 from bengelib.data.images import ImageFolder
 from bengelib.data.loading import load, prepare
+from bengelib.data.several import SeveralDatasets
 from bengelib.engine import History, seed_everything
 from bengelib.errors import ArgumentError, BandError, CheckpointError, DataWarning
 from bengelib.files import absolute, put_in_place
@@ -108,8 +109,12 @@ def pretrain_images(
     return history
 
 
+Roots = str | Path | Sequence[str | Path]
+"""A dataset, or several that are read as one."""
+
+
 def pretrain_dataset(
-    root: str | Path,
+    root: Roots,
     out: str | Path,
     settings: Pretraining | None = None,
     *,
@@ -125,7 +130,8 @@ def pretrain_dataset(
     a neighbour in the pretraining.
 
     Args:
-        root: a path or name that `load` takes: of ben-ge, or of a folder with a `dataset.toml`.
+        root: a path or name that `load` takes: of ben-ge, or of a folder with a `dataset.toml`; or several of them,
+            whose samples have the same modalities.
         out: the checkpoint.
         settings: see `Pretraining`.
         modalities: images that the encoder reads, stacked as channels, or by a ResNet each where the method learns from
@@ -145,13 +151,13 @@ def pretrain_dataset(
     """
     settings = settings or Pretraining()
     check_writable(out)
-    root = prepare(root, progress=progress)
-    modalities = modalities or images_of(root)
+    roots = _prepared(root, progress)
+    modalities = modalities or images_of(roots[0])
     if target is not None:
-        check_target(root, target)
+        check_target(roots[0], target)
     facts = TABLE[settings.method]
     besides = tuple(key for key in facts.needs if key == "lonlat")
-    open_ = partial(_open, root, modalities, besides, settings.fold, on_error, progress)
+    open_ = partial(_open, roots, modalities, besides, settings.fold, on_error, progress)
     data, held = open_("train"), open_("test")
     check_sizes(data, "early")
     seed_everything(settings.seed)
@@ -167,10 +173,10 @@ def pretrain_dataset(
         history = pretrain_encoder(encoder, data, views, settings, progress=progress, **kept)
     config = {
         "made_from": "dataset",
-        "folder": data.root.name,
+        "folder": ", ".join(each.name for each in roots),
         "target": target,
         "fold": settings.fold,
-        "holdout": held.patch_ids,
+        "holdout": list(held.patch_ids),
     }
     _save(out, encoder, config, settings, history)
     return history
@@ -253,7 +259,7 @@ def probe_images(
 
 def probe_dataset(
     checkpoint: str | Path,
-    root: str | Path,
+    root: Roots,
     *,
     modalities: Sequence[str] | None = None,
     target: str | None = None,
@@ -267,7 +273,7 @@ def probe_dataset(
 
     Args:
         checkpoint: what `pretrain_dataset` wrote.
-        root: the same dataset.
+        root: the same dataset, or the same ones.
         modalities: as in the pretraining, if given.
         target: a class or labels; by default the one that was named in the pretraining, or the only one there is.
         on_error: what to do about damaged samples, `"raise"` or `"skip"`.
@@ -287,15 +293,16 @@ def probe_dataset(
     reads = tuple(encoder.inputs)  # type: ignore[arg-type]
     if modalities is not None and tuple(modalities) != reads:
         raise CheckpointError(f"{checkpoint} reads the modalities {reads}, not {tuple(modalities)}")
-    root = prepare(root, progress=progress)
-    chosen = check_target(root, target or config["target"])
-    open_ = partial(_open, root, reads, (chosen.name,), config["fold"], on_error, progress)
+    roots = _prepared(root, progress)
+    chosen = check_target(roots[0], target or config["target"])
+    open_ = partial(_open, roots, reads, (chosen.name,), config["fold"], on_error, progress)
     train, test = open_("train"), open_("test")
     places = {patch_id: place for place, patch_id in enumerate(test.patch_ids)}
     if gone := [patch_id for patch_id in config["holdout"] if patch_id not in places]:
         raise CheckpointError(
-            f"{len(gone)} of the {len(config['holdout'])} test samples of {checkpoint} are not in {root}, the first "
-            f"being {gone[0]}; give the dataset {config['folder']} that it was pretrained on"
+            f"{len(gone)} of the {len(config['holdout'])} test samples of {checkpoint} are not in "
+            f"{' or '.join(map(str, roots))}, the first being {gone[0]}; give the dataset {config['folder']} that it "
+            "was pretrained on"
         )
     held = np.array([places[patch_id] for patch_id in config["holdout"]])
     sides = {}
@@ -423,8 +430,14 @@ def check_target(root: Path, target: str | None) -> Target:
     return fit[target]
 
 
+def _prepared(root: Roots, progress: bool) -> list[Path]:
+    """The folders of some datasets, made ready."""
+    given = [root] if isinstance(root, str | Path) else root
+    return [prepare(each, progress=progress) for each in given]
+
+
 def _open(
-    root: Path,
+    roots: Sequence[Path],
     modalities: Sequence[str],
     targets: Sequence[str],
     fold: int,
@@ -432,9 +445,13 @@ def _open(
     progress: bool,
     split: str,
 ) -> Any:
-    """One side of the split that suits a dataset: the blocked one of ben-ge."""
-    scheme: dict[str, Any] = {} if is_described(root) else {"scheme": "blocked"}
-    return load(root, split, modalities, targets, fold=fold, on_error=on_error, progress=progress, **scheme)
+    """One side of the split that suits each dataset: the blocked one of ben-ge."""
+    parts = []
+    for root in roots:
+        scheme: dict[str, Any] = {} if is_described(root) else {"scheme": "blocked"}
+        options = {"fold": fold, "on_error": on_error, "progress": progress, **scheme}
+        parts.append(load(root, split, modalities, targets, **options))
+    return parts[0] if len(parts) == 1 else SeveralDatasets(parts)
 
 
 def checkpoint_folder(out: str | Path, resume: bool) -> Path:
