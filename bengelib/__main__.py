@@ -188,11 +188,12 @@ def _parser() -> argparse.ArgumentParser:
     add_predict(commands, _path)
 
     command = commands.add_parser("bench", help="measure the speed of reading, of training and of making views")
-    command.add_argument("what", choices=("loader", "train", "views", "pretrain"))
+    command.add_argument("what", choices=("loader", "train", "views", "pretrain", "gpu"))
+    command.add_argument("--peers", action="store_true", help="of pretrain: a first epoch beside other libraries")
     command.add_argument(
-        "--root", type=_path, help="of loader, and if wanted of train: folder of a dataset, of 800 patches or more"
+        "--root", type=_path, help="of loader, if wanted of train and gpu: folder of a dataset, of 800 patches or more"
     )
-    command.add_argument("--rounds", type=int, default=7, help="how often each method is timed (default: 7)")
+    command.add_argument("--rounds", type=int, help="how often each is timed (default: 7, with --peers 3, of gpu 20)")
     command.add_argument(
         "--batch", type=int, help="samples a batch (default: loader 32, train 128, views 256, pretrain 64)"
     )
@@ -231,7 +232,9 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     """The arguments that name the images, the same for both commands that learn from them."""
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", type=_path, help="folder of class folders with JPEG or PNG images")
-    source.add_argument("--root", type=_path, help="folder or name of a dataset: of ben-ge, or with a dataset.toml")
+    source.add_argument(
+        "--root", type=_path, nargs="+", help="folder or name of a dataset, of ben-ge or with dataset.toml, or several"
+    )
     command.add_argument(
         "--modalities", nargs="+", help="with --root: what the encoder reads (default: all images; of ben-ge s2 s1)"
     )
@@ -378,6 +381,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     from bengelib.cli.bench import bench_loader, describe
+    from bengelib.cli.bench_gpu import bench_gpu
+    from bengelib.cli.bench_peers import bench_peers
     from bengelib.cli.bench_pretrain import bench_pretrain
     from bengelib.cli.bench_train import bench_train
     from bengelib.cli.bench_views import bench_views
@@ -385,7 +390,11 @@ def _bench(options: argparse.Namespace) -> None:
 
     limit_threads()
     measures: dict[str, Any] = {"loader": bench_loader, "train": bench_train}
-    measures |= {"views": bench_views, "pretrain": bench_pretrain}
+    measures |= {"views": bench_views, "pretrain": bench_pretrain, "gpu": bench_gpu}
+    if options.peers:
+        measures = {"pretrain": bench_peers}
+    if options.what not in measures:
+        raise ValueError(f"bench {options.what} has no --peers; leave it out, or choose bench pretrain")
     given = {"batch_size": options.batch, "precision": options.precision, "processes": options.processes}
     given |= {"root": options.root, "rounds": options.rounds}
     given = {name: value for name, value in given.items() if value is not None}
