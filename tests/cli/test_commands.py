@@ -659,6 +659,8 @@ def test_a_pretraining_that_is_cut_off_goes_on(pretrained, tmp_path, monkeypatch
     assert "cut off; give --resume to go on, or delete it" in capsys.readouterr().err
     assert main([*command, "--resume", "--lr", "0.5"]) == 2
     assert "lr is 0.5, there it was 0.002" in capsys.readouterr().err
+    assert main([*command, "--resume", "--method", "barlow"]) == 2
+    assert refused(capsys, "CheckpointError", "is of another training", "model.")[0]
     assert main([*command, "--resume"]) == 0
     (header, weights), (header_whole, weights_whole) = read_checkpoint(out), read_checkpoint(whole)
     assert header == header_whole and all(torch.equal(weights[name], weights_whole[name]) for name in weights_whole)
