@@ -213,8 +213,10 @@ def list_folder(root: Path, index: PatchIndex) -> dict[str, Any]:
 
 def listed(root: Path, manifest: Mapping[str, Any], index: PatchIndex) -> Sequence[Sequence[str]]:
     """What `off_table` gives of the tree at `root`, from the manifest of its pack where nothing has changed."""
-    known = manifest.get("listing", {})
-    if known.get("changed", -1) != _time_listed(root):
+    known, changed = manifest.get("listing", {}), _time_listed(root)
+    if not changed:
+        return ()
+    if known.get("changed") != changed:
         known = list_folder(root, index)
     strangers: Sequence[Sequence[str]] = known["strangers"]
     return strangers
