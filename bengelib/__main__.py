@@ -207,11 +207,12 @@ def _parser() -> argparse.ArgumentParser:
     add_predict(commands, _path)
 
     command = commands.add_parser("bench", help="measure the speed of loading, training, augmentation and methods")
-    command.add_argument("what", choices=("loader", "train", "views", "pretrain", "methods"))
+    command.add_argument("what", choices=("loader", "train", "views", "pretrain", "methods", "gpu"))
+    command.add_argument("--peers", action="store_true", help="of pretrain: a first epoch beside other libraries")
     command.add_argument(
-        "--root", type=_path, help="for loader, optionally for train: folder of a dataset of 800 patches or more"
+        "--root", type=_path, help="for loader, optionally for train and gpu: a dataset of 800 patches or more"
     )
-    command.add_argument("--rounds", type=int, default=7, help="number of timings of each method (default: 7)")
+    command.add_argument("--rounds", type=int, help="timings of each method (default: 7, with --peers 3, for gpu 20)")
     command.add_argument(
         "--batch-size",
         type=int,
@@ -252,7 +253,9 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     """The arguments that name the images, the same for both commands that learn from them."""
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", type=_path, help="folder of class folders with JPEG or PNG images")
-    source.add_argument("--root", type=_path, help="folder or name of a dataset: of ben-ge, or with a dataset.toml")
+    source.add_argument(
+        "--root", type=_path, nargs="+", help="folder or name of a dataset, of ben-ge or with dataset.toml, or several"
+    )
     command.add_argument(
         "--modalities", nargs="+", help="with --root: inputs of the encoder (default: all images; for ben-ge: s2 s1)"
     )
@@ -399,7 +402,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     from bengelib.cli.bench import bench_loader, describe
+    from bengelib.cli.bench_gpu import bench_gpu
     from bengelib.cli.bench_methods import bench_methods
+    from bengelib.cli.bench_peers import bench_peers
     from bengelib.cli.bench_pretrain import bench_pretrain
     from bengelib.cli.bench_train import bench_train
     from bengelib.cli.bench_views import bench_views
@@ -407,7 +412,11 @@ def _bench(options: argparse.Namespace) -> None:
 
     limit_threads()
     measures: dict[str, Any] = {"loader": bench_loader, "train": bench_train}
-    measures |= {"views": bench_views, "pretrain": bench_pretrain, "methods": bench_methods}
+    measures |= {"views": bench_views, "pretrain": bench_pretrain, "methods": bench_methods, "gpu": bench_gpu}
+    if options.peers:
+        measures = {"pretrain": bench_peers}
+    if options.what not in measures:
+        raise ValueError(f"bench {options.what} has no --peers; leave it out, or choose bench pretrain")
     given = {"batch_size": options.batch_size, "precision": options.precision, "processes": options.processes}
     given |= {"root": options.root, "rounds": options.rounds}
     given = {name: value for name, value in given.items() if value is not None}

@@ -27,6 +27,7 @@ from bengelib.data.image_listing import class_of, hold_out, list_images, picture
 from bengelib.data.images import ImageFolder
 from bengelib.data.loading import load, prepare
 from bengelib.data.rasters import RASTER_KEYS, tree_folders
+from bengelib.data.several import SeveralDatasets
 from bengelib.engine import History, seed_everything
 from bengelib.errors import ArgumentError, BandError, CheckpointError, DataWarning
 from bengelib.files import absolute, put_in_place
@@ -110,8 +111,12 @@ def pretrain_images(
     return history
 
 
+Roots = str | Path | Sequence[str | Path]
+"""A dataset, or several that are read as one."""
+
+
 def pretrain_dataset(
-    root: str | Path,
+    root: Roots,
     out: str | Path,
     settings: Pretraining | None = None,
     *,
@@ -127,7 +132,8 @@ def pretrain_dataset(
     a neighbour in the pretraining.
 
     Args:
-        root: a path or name that `load` takes: of ben-ge, or of a folder with a `dataset.toml`.
+        root: a path or name that `load` takes: of ben-ge, or of a folder with a `dataset.toml`; or several of them,
+            whose samples have the same modalities.
         out: the checkpoint.
         settings: see `Pretraining`.
         modalities: image inputs of the encoder, stacked as channels, or with one ResNet each for methods of two
@@ -147,13 +153,13 @@ def pretrain_dataset(
     """
     settings = settings or Pretraining()
     check_writable(out)
-    root = prepare(root, progress=progress)
-    modalities = modalities or images_of(root)
+    roots = _prepared(root, progress)
+    modalities = modalities or images_of(roots[0])
     if target is not None:
-        check_target(root, target)
-    besides = _besides(root, settings.method, modalities)
-    keys = ((*modalities, *besides), ()) if is_described(root) else (modalities, besides)
-    open_ = partial(_open, root, *keys, settings.fold, on_error, progress)
+        check_target(roots[0], target)
+    besides = _besides(roots[0], settings.method, modalities)
+    keys = ((*modalities, *besides), ()) if is_described(roots[0]) else (modalities, besides)
+    open_ = partial(_open, roots, *keys, settings.fold, on_error, progress)
     data, held = open_("train"), open_("test")
     check_sizes(data, "early")
     seed_everything(settings.seed)
@@ -170,10 +176,10 @@ def pretrain_dataset(
         history = pretrain_encoder(encoder, data, views, settings, progress=progress, **kept)
     config = {
         "made_from": "dataset",
-        "folder": data.root.name,
+        "folder": ", ".join(each.name for each in roots),
         "target": target,
         "fold": settings.fold,
-        "holdout": held.patch_ids,
+        "holdout": list(held.patch_ids),
     }
     _save(out, encoder, config, settings, history)
     return history
@@ -269,7 +275,7 @@ def probe_images(
 
 def probe_dataset(
     checkpoint: str | Path,
-    root: str | Path,
+    root: Roots,
     *,
     modalities: Sequence[str] | None = None,
     target: str | None = None,
@@ -283,7 +289,7 @@ def probe_dataset(
 
     Args:
         checkpoint: a checkpoint of `pretrain_dataset`.
-        root: the same dataset.
+        root: the same dataset, or the same ones.
         modalities: those of the pretraining, if given.
         target: a class or multi-label target; by default the one given in pretraining, or the only one.
         on_error: what to do about damaged samples, `"raise"` or `"skip"`.
@@ -304,15 +310,16 @@ def probe_dataset(
     reads = tuple(encoder.inputs)  # type: ignore[arg-type]
     if modalities is not None and tuple(modalities) != reads:
         raise CheckpointError(f"{checkpoint} reads the modalities {reads}, not {tuple(modalities)}")
-    root = prepare(root, progress=progress)
-    chosen = check_target(root, target or config["target"])
-    open_ = partial(_open, root, reads, (chosen.name,), config["fold"], on_error, progress)
+    roots = _prepared(root, progress)
+    chosen = check_target(roots[0], target or config["target"])
+    open_ = partial(_open, roots, reads, (chosen.name,), config["fold"], on_error, progress)
     train, test = open_("train"), open_("test")
     index_of = {patch_id: place for place, patch_id in enumerate(test.patch_ids)}
     if gone := [patch_id for patch_id in config["holdout"] if patch_id not in index_of]:
         raise CheckpointError(
-            f"{len(gone)} of the {len(config['holdout'])} test samples of {checkpoint} are not in {root}, the first "
-            f"being {gone[0]}; give the dataset {config['folder']} that it was pretrained on"
+            f"{len(gone)} of the {len(config['holdout'])} test samples of {checkpoint} are not in "
+            f"{' or '.join(map(str, roots))}, the first being {gone[0]}; give the dataset {config['folder']} that it "
+            "was pretrained on"
         )
     held = np.array([index_of[patch_id] for patch_id in config["holdout"]])
     sides = {}
@@ -439,8 +446,14 @@ def check_target(root: Path, target: str | None) -> Target:
     return fit[target]
 
 
+def _prepared(root: Roots, progress: bool) -> list[Path]:
+    """The folders of some datasets, made ready."""
+    given = [root] if isinstance(root, str | Path) else root
+    return [prepare(each, progress=progress) for each in given]
+
+
 def _open(
-    root: Path,
+    roots: Sequence[Path],
     modalities: Sequence[str],
     targets: Sequence[str],
     fold: int,
@@ -448,9 +461,13 @@ def _open(
     progress: bool,
     split: str,
 ) -> Any:
-    """One part of the default split of a dataset, which is the blocked split for ben-ge."""
-    scheme: dict[str, Any] = {} if is_described(root) else {"scheme": "blocked"}
-    return load(root, split, modalities, targets, fold=fold, on_error=on_error, progress=progress, **scheme)
+    """One part of the default split of each dataset, which is the blocked split for ben-ge."""
+    parts = []
+    for root in roots:
+        scheme: dict[str, Any] = {} if is_described(root) else {"scheme": "blocked"}
+        options = {"fold": fold, "on_error": on_error, "progress": progress, **scheme}
+        parts.append(load(root, split, modalities, targets, **options))
+    return parts[0] if len(parts) == 1 else SeveralDatasets(parts)
 
 
 def checkpoint_folder(out: str | Path, resume: bool) -> Path:

@@ -10,8 +10,17 @@ from torch import Tensor
 
 from bengelib.arguments import as_index, as_indices
 from bengelib.data.consistency import check_tree
+from bengelib.data.index import PatchIndex
 from bengelib.data.patches import PatchDataset
-from bengelib.data.rasters import RASTER_KEYS, absent_hint, absent_patches, modality_folder, read_patch, tree_folders
+from bengelib.data.rasters import (
+    RASTER_KEYS,
+    absent_hint,
+    absent_patches,
+    modality_folder,
+    off_table,
+    read_patch,
+    tree_folders,
+)
 from bengelib.data.tables import TABLE_KEYS, read_meta, read_table
 from bengelib.errors import MissingModalityError, RasterError
 
@@ -42,8 +51,8 @@ class BENGE(PatchDataset):
     def read_stored(self, index: int) -> dict[str, np.ndarray]:
         """The stored rasters of one patch, not decoded; see `bengelib.data.rasters` for keys and shapes."""
         index = as_index(index, len(self))
-        ids = self.patch_ids[index], str(self.meta["patch_id_s1"].iloc[index])
-        return read_patch(self._folders, *ids, self.s2_bands, self.s1_bands, self._wanted)
+        ((patch_id, patch_id_s1),) = self.index.pairs(self._rows[[index]])
+        return read_patch(self._folders, patch_id, patch_id_s1, self.s2_bands, self.s1_bands, self._wanted)
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
         """Several stored patches as a batch; see `PatchDataset.read_batch`."""
@@ -58,16 +67,28 @@ class BENGE(PatchDataset):
         batch["patch_id"] = [self.patch_ids[place] for place in places]
         return batch
 
-    def _open_tables(self) -> tuple[str, pd.DataFrame]:
+    @property
+    def meta(self) -> pd.DataFrame:
+        """The rows of the meta table of the patches that are used."""
+        return self._meta.iloc[self._rows]
+
+    def _values(self) -> dict[str, Tensor]:
+        return {key: torch.from_numpy(self.table(key)) for key in self.keys if key in TABLE_KEYS}
+
+    def _open_tables(self) -> None:
         self.folder = self.root
-        whole = read_meta(self.root)
-        check_tree(self.root, whole)
+        self._meta = read_meta(self.root)
+        check_tree(self.root, self._meta)
+        self.index = PatchIndex(self.root, self.root.name, self._meta)
         self._wanted = {key: modality_folder(self.root, key) for key in self.keys if key in RASTER_KEYS}
         self._folders = tree_folders(self.root)
-        return self.root.name, whole
 
-    def _problems(self, chosen: pd.DataFrame, on_error: str) -> dict[str, dict[str, str]]:
-        return self._check_files(chosen) if on_error == "raise" else self._try_patches(chosen)
+    def _problems(self, chosen: np.ndarray, on_error: str) -> dict[str, dict[str, str]]:
+        meta = self._meta.iloc[chosen]
+        return self._check_files(meta) if on_error == "raise" else self._try_patches(meta)
+
+    def _strangers(self) -> list[tuple[str, str]]:
+        return off_table(self.root, self.index.names(), self.index.names(key="ids_s1"))
 
     def _read_table(self, key: str) -> np.ndarray:
         return read_table(self.root, self.meta, key, self.acquisition)

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
@@ -15,16 +14,9 @@ from bengelib.arguments import as_index, check_names
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.data.account import Account
 from bengelib.data.decode import decode
-from bengelib.data.rasters import RASTER_KEYS, tree_folders
-from bengelib.data.splits import (
-    SPLITS,
-    blocked_split,
-    check_split,
-    mgrs_tile,
-    official_split,
-    read_splits,
-    study_split,
-)
+from bengelib.data.index import PatchIds, PatchIndex
+from bengelib.data.rasters import RASTER_KEYS
+from bengelib.data.splits import mgrs_tile
 from bengelib.data.tables import TABLE_KEYS
 from bengelib.errors import RasterError, SplitError
 from bengelib.files import folded, tree_folder
@@ -36,85 +28,59 @@ KEYS = (*RASTER_KEYS, *TABLE_KEYS)
 """All keys of modalities and targets."""
 
 
-def select_patches(
-    root: Path, name: str, meta: pd.DataFrame, split: str | None, scheme: str, fold: int
-) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of `meta` in a split (all of them for None), and the patches that no split file names.
-
-    The latter are empty for other schemes, or if a split has no file.
-
-    Args:
-        root: the folder that holds `splits/`.
-        name: name of the dataset, the prefix of its split files.
-        meta: the meta table of the dataset.
-        split: `"train"`, `"val"`, `"test"` or None.
-        scheme: `"official"`, `"study"` or `"blocked"`.
-        fold: test fold of the blocked split.
-
-    Raises:
-        SplitError: the split is unknown or empty, or its file is missing or belongs to other data.
-    """
-    check_split(split, scheme, fold)
-    if split is None:
-        return meta, []
-    unsplit: list[str] = []
-    if scheme == "official":
-        found = read_splits(root, name)
-        chosen = meta.loc[official_split(root, name, split, list(meta.index), found)]
-        if set(found) == set(SPLITS):
-            named = {patch_id for _, ids in found.values() for patch_id in ids}
-            unsplit = [patch_id for patch_id in meta.index if patch_id not in named]
-    else:
-        sides = study_split(list(meta.index)) if scheme == "study" else blocked_split(list(meta["patch_id_s1"]), fold)
-        chosen = meta[sides == split]
-    if chosen.empty:
-        raise SplitError(f"no patch of {root} is in split {split!r} of scheme {scheme!r}; use a larger dataset")
-    return chosen, unsplit
-
-
 def leave_out(
-    meta: pd.DataFrame, problems: Mapping[str, Mapping[str, str]], on_error: str
-) -> tuple[pd.DataFrame, dict[str, str]]:
+    index: PatchIndex, rows: np.ndarray, problems: Mapping[str, Mapping[str, str]], on_error: str
+) -> tuple[np.ndarray, dict[str, str]]:
     """Remove unusable patches from a split; `account_for` reports them.
 
     Args:
-        meta: the patches of the split.
+        index: of the dataset.
+        rows: the patches of the split, (M,).
         problems: by key, patches and their faults.
         on_error: `"raise"` or `"skip"`.
 
     Returns:
-        The remaining patches, and the reason for each of the others.
+        The remaining rows, and the reason for each of the others.
 
     Raises:
         RasterError: a patch cannot be used and `on_error` is `"raise"`.
         SplitError: no patch is left.
     """
     check_names((on_error,), ("raise", "skip"), "on_error")
+    names = index.names(rows) if any(problems.values()) else []
     reasons: dict[str, str] = {}
     for key, patches in problems.items():
-        for patch_id in meta.index.intersection(list(patches)):
-            reasons.setdefault(patch_id, f"{key}: {patches[patch_id]}")
+        for patch_id in names if patches else ():
+            if patch_id in patches:
+                reasons.setdefault(patch_id, f"{key}: {patches[patch_id]}")
     if not reasons:
-        return meta, reasons
+        return rows, reasons
     first, reason = next(iter(reasons.items()))
-    what = f"{len(reasons)} of {len(meta)} patches cannot be used, the first being {first} ({reason})"
+    what = f"{len(reasons)} of {len(rows)} patches cannot be used, the first being {first} ({reason})"
     if on_error == "raise":
         raise RasterError(f'{what}. Correct them, or give on_error="skip" to leave them out.')
-    if len(reasons) == len(meta):
+    if len(reasons) == len(rows):
         raise SplitError(f"{what}. None is left.")
-    return meta.drop(index=list(reasons)), reasons
+    return rows[[name not in reasons for name in names]], reasons
 
 
 def account_for(
-    root: Path, meta: pd.DataFrame, split: str | None, unsplit: Sequence[str], skipped: Mapping[str, str], used: int
+    root: Path,
+    met: int,
+    strangers: Sequence[Sequence[str]],
+    split: str | None,
+    unsplit: Sequence[str],
+    skipped: Mapping[str, str],
+    used: int,
 ) -> Account:
     """The account of the patches of a dataset or pack, reported if some are left out.
 
     Args:
         root: the folder.
-        meta: the whole meta table.
+        met: number of patches in the meta table.
+        strangers: see `off_table`.
         split: the requested split.
-        unsplit: patches that no split file names, see `select_patches`.
+        unsplit: patches that no split file names, see `PatchIndex.select`.
         skipped: patches left out, with `"<key>: <reason>"`.
         used: number of remaining patches.
     """
@@ -126,35 +92,15 @@ def account_for(
     for names in alike.values():
         if len(names) > 1:
             account.remarks.append(f"{' and '.join(names)} differ in capitals or accents alone; one of them is read")
-    for folder, name in _off_table(root, meta):
+    for folder, name in strangers:
         account.leave_out(f"lie in {folder}/ and are not in the meta table", name)
     for patch_id in unsplit:
         account.leave_out("are in none of the split files", patch_id)
-    account.put_aside(f"are not in split {split!r}", len(meta) - used - len(skipped) - len(unsplit))
+    account.put_aside(f"are not in split {split!r}", met - used - len(skipped) - len(unsplit))
     for patch_id, reason in skipped.items():
         account.leave_out(f"have no {reason.partition(':')[0]} that can be used", patch_id, reason)
     account.tell(stacklevel=3)
     return account
-
-
-def _off_table(root: Path, meta: pd.DataFrame) -> list[tuple[str, str]]:
-    """Folder and name of each patch that has rasters but no row in the meta table."""
-    folders = tree_folders(root)
-    if not folders:  # a pack without its dataset
-        return []
-    key, folder = next(iter(folders.items()))
-    known = set(meta["patch_id_s1"] if key == "s1" else meta.index)
-    is_folder = key in ("s2", "s1")
-    try:
-        with os.scandir(folder) as listing:
-            names = sorted(
-                entry.name if is_folder else entry.name.rpartition("_")[0]
-                for entry in listing
-                if not entry.name.startswith(".") and (entry.is_dir() if is_folder else entry.name.endswith(".tif"))
-            )
-    except OSError:  # a pack does not need the rasters; otherwise, reading them reports the fault
-        return []
-    return [(folder.name, name) for name in names if name not in known]
 
 
 class SampleBatch(Sequence[Sample]):
@@ -225,15 +171,15 @@ class PatchDataset(StoredDataset):
     """Base of `BENGE` and `PackedBENGE`, which have the same arguments and samples.
 
     Attributes:
-        meta: the rows of the meta table of the used patches.
-        patch_ids: their ids, in order.
+        patch_ids: the ids of the used patches, in order.
         skipped: patches that are left out, with the reason.
         account: numbers of used and left-out patches, with reasons.
     """
 
-    meta: pd.DataFrame
     folder: Path
     """Folder of the tables and split files."""
+    index: PatchIndex
+    """All patches of the dataset, in any split."""
 
     def __init__(
         self,
@@ -288,20 +234,33 @@ class PatchDataset(StoredDataset):
         self.transform = transform
         self.decoded = decoded
         self.keys = tuple(dict.fromkeys((*self.modalities, *self.targets)))
-        name, whole = self._open_tables()
-        chosen, unsplit = select_patches(self.folder, name, whole, split, scheme, fold)
-        self.meta, self.skipped = leave_out(chosen, self._problems(chosen, on_error), on_error)
-        self.account = account_for(self.root, whole, split, unsplit, self.skipped, len(self.meta))
-        self.patch_ids = list(self.meta.index)
-        self._rows = whole.index.get_indexer(self.meta.index)
-        self._tables = {key: torch.from_numpy(self.table(key)) for key in self.keys if key in TABLE_KEYS}
+        self._open_tables()
+        chosen, unsplit = self.index.select(split, scheme, fold)
+        self._rows, self.skipped = leave_out(self.index, chosen, self._problems(chosen, on_error), on_error)
+        used = len(self._rows)
+        self.account = account_for(self.root, len(self.index), self._strangers(), split, unsplit, self.skipped, used)
+        self.patch_ids = PatchIds(self.index, self._rows)
+        self._tables = self._values()
 
-    def _open_tables(self) -> tuple[str, pd.DataFrame]:
-        """Set `folder`; return the name of the dataset and its whole meta table."""
+    @property
+    def meta(self) -> pd.DataFrame:
+        """The rows of the meta table of the used patches."""
         raise NotImplementedError
 
-    def _problems(self, chosen: pd.DataFrame, on_error: str) -> Mapping[str, Mapping[str, str]]:
-        """By key, unusable patches of a split, with the reason."""
+    def _open_tables(self) -> None:
+        """Set `folder` and `index`."""
+        raise NotImplementedError
+
+    def _values(self) -> dict[str, Tensor]:
+        """The requested tables, (N, ...), if they are in memory."""
+        return {}
+
+    def _problems(self, chosen: np.ndarray, on_error: str) -> Mapping[str, Mapping[str, str]]:
+        """By key, unusable patches among the rows of a split, with the reason."""
+        raise NotImplementedError
+
+    def _strangers(self) -> Sequence[Sequence[str]]:
+        """Folder and name of each patch that has rasters but no row in the meta table."""
         raise NotImplementedError
 
     def _read_table(self, key: str) -> np.ndarray:
@@ -339,7 +298,7 @@ class PatchDataset(StoredDataset):
     @property
     def groups(self) -> np.ndarray:
         """The MGRS tile of each patch, (N,) of str, which a blocked split keeps together."""
-        return np.array([mgrs_tile(patch_id) for patch_id in self.meta["patch_id_s1"]])
+        return np.array([mgrs_tile(patch_id) for patch_id in self.index.names(self._rows, "ids_s1")])
 
     @property
     def simulated(self) -> bool:

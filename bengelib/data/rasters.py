@@ -101,6 +101,26 @@ def absent_patches(folder: Path, key: str, ids: Sequence[str]) -> list[int]:
     return [place for place, patch_id in enumerate(ids) if f"{patch_id}{_SUFFIXES[key]}" not in present]
 
 
+def off_table(root: Path, patch_ids: Sequence[str], patch_ids_s1: Sequence[str]) -> list[tuple[str, str]]:
+    """Folder and name of each patch that has rasters in a tree and is none of those of its meta table."""
+    folders = tree_folders(root)
+    if not folders:  # a pack by itself
+        return []
+    key, folder = next(iter(folders.items()))
+    known = set(patch_ids_s1 if key == "s1" else patch_ids)
+    is_folder = key in ("s2", "s1")
+    try:
+        with os.scandir(folder) as listing:
+            names = sorted(
+                entry.name if is_folder else entry.name.rpartition("_")[0]
+                for entry in listing
+                if not entry.name.startswith(".") and (entry.is_dir() if is_folder else entry.name.endswith(".tif"))
+            )
+    except OSError:  # a pack does without the rasters, and reading them says what is the matter
+        return []
+    return [(folder.name, name) for name in names if name not in known]
+
+
 def absent_hint(folder: Path, key: str, patch_id: str) -> str:
     """Advice about a patch without an entry in a folder: names an entry of similar spelling, if there is one."""
     return missing_hint(f"{folder}/{patch_id}{_SUFFIXES[key]}")

@@ -93,7 +93,11 @@ def blocked_split(patch_ids_s1: Sequence[str], fold: int = 0) -> np.ndarray:
     Fold `fold` is for testing, the next one for validation, the other three for training. Each tile is a test tile in
     exactly one of the five folds.
     """
-    folds = np.array([tile_fold(mgrs_tile(patch_id)) for patch_id in patch_ids_s1], dtype=np.int64)
+    return sides_of_folds(np.array([tile_fold(mgrs_tile(patch_id)) for patch_id in patch_ids_s1]), fold)
+
+
+def sides_of_folds(folds: np.ndarray, fold: int) -> np.ndarray:
+    """Side of each patch, (N,) of str, under the blocked split, by the folds of their tiles, (N,)."""
     return np.where(folds == fold, "test", np.where(folds == (fold + 1) % FOLDS, "val", "train"))
 
 

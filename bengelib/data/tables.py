@@ -155,12 +155,11 @@ def _what_header(header: Sequence[str], missing: Sequence[str]) -> str:
     return f"lacks the columns {list(missing)}; it has {list(header)}.{hint}"
 
 
-def read_meta(root: Path) -> pd.DataFrame:
-    """The meta table of the dataset at `root`, one row per patch, in the file's order.
+def find_meta(root: Path) -> Path:
+    """The meta CSV of the tree at `root`.
 
     Raises:
-        DatasetNotFoundError: there is no folder, or no `<name>_meta.csv` in it.
-        TableError: the CSV is malformed or empty.
+        DatasetNotFoundError: no folder, or no `<name>_meta.csv` in it.
     """
     if not root.is_dir():
         if root.exists():
@@ -184,6 +183,17 @@ def read_meta(root: Path) -> pd.DataFrame:
             "one folder deeper. For data of your own, write a dataset.toml with `python -m bengelib describe --root "
             f"{root}`."
         )
+    return path
+
+
+def read_meta(root: Path) -> pd.DataFrame:
+    """The meta table of the tree at `root`, one row a patch, in the file's order.
+
+    Raises:
+        DatasetNotFoundError: no folder, or no `<name>_meta.csv` in it.
+        TableError: the CSV is malformed or empty.
+    """
+    path = find_meta(root)
     meta = read_csv(path, META_COLUMNS)
     if meta.empty:
         raise TableError(f"{path} has a header but no patches")

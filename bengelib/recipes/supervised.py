@@ -175,13 +175,15 @@ def check_sizes(data: Any, fusion: str, crop: int | None = None) -> None:
     """Refuse images and maps of different sizes if a network combines them pixel by pixel.
 
     Args:
-        data: with `shape(key)`, if its images may differ.
+        data: with `shape(key)`, if its images may differ; or several such datasets.
         fusion: one of `FUSIONS`, or `"decision"`.
         crop: as in `Training`.
 
     Raises:
         DescriptionError: naming the keys, their sizes and the fix.
     """
+    for part in getattr(data, "datasets", ()):
+        check_sizes(part, fusion, crop)
     if not hasattr(data, "shape"):
         return
     images = [key for key, modality in data.inputs.items() if modality.kind == "image"]

@@ -225,6 +225,29 @@ def test_the_same_commands_on_a_ben_ge_tree(tree, tmp_path, capsys):
     assert refused(capsys, "CheckpointError", "--root instead of --images")[0]
 
 
+def test_several_trees_are_one(tree, tmp_path, capsys):
+    other = fake.write_fake_tree(tmp_path / "ben-ge-other", 10, first=20)
+    checkpoint, out = tmp_path / "encoder.safetensors", tmp_path / "rows.json"
+    given = ["--root", str(tree), str(other), "--target", "climate_zone"]
+    assert main(["pretrain", *given, "--out", str(checkpoint), *SMALL]) == 0, capsys.readouterr().err
+    config = read_checkpoint(checkpoint)[0]["config"]
+    assert len(config["holdout"]) == 4 + 2 and config["folder"] == "ben-ge-fake, ben-ge-other"
+    tested = ["--checkpoint", str(checkpoint), "--out", str(out), *QUICK, "--fractions", "1", "--mode", "frozen"]
+    assert main(["probe", *given, *tested]) == 0, capsys.readouterr().err
+    assert json.loads(out.read_text())[0]["n_labels"] == 18
+    assert main(["probe", "--root", str(tree), "--target", "climate_zone", *tested]) == 2
+    assert refused(capsys, "CheckpointError", "2 of the 6 test samples", "ben-ge-fake, ben-ge-other")[0]
+    assert main(["pretrain", "--root", str(tree), str(tree), "--out", str(checkpoint), *SMALL]) == 2
+    assert refused(capsys, "SplitError", "both have a sample")[0]
+
+
+@pytest.mark.parametrize("method", ["gassl", "cross-modal"])
+def test_methods_that_need_more_read_several_trees(tree, tmp_path, capsys, method):
+    other = fake.write_fake_tree(tmp_path / "ben-ge-other", 10, first=20)
+    command = ["pretrain", "--root", str(tree), str(other), "--out", str(tmp_path / "x"), *SMALL, "--method", method]
+    assert main(command) == 0, capsys.readouterr().err
+
+
 @pytest.mark.parametrize("method", ["cross-modal", "decur"])
 def test_two_sensors_of_a_tree_are_contrasted(tree, tmp_path, capsys, method):
     checkpoint, out = tmp_path / "encoder.safetensors", tmp_path / "rows.json"
@@ -668,6 +691,8 @@ def test_a_pretraining_that_is_cut_off_goes_on(pretrained, tmp_path, monkeypatch
     assert "interrupted training; give --resume to continue, or delete it" in capsys.readouterr().err
     assert main([*command, "--resume", "--lr", "0.5"]) == 2
     assert "lr is 0.5, there it was 0.002" in capsys.readouterr().err
+    assert main([*command, "--resume", "--method", "barlow"]) == 2
+    assert refused(capsys, "CheckpointError", "is of another training", "model.")[0]
     assert main([*command, "--resume"]) == 0
     (header, weights), (header_whole, weights_whole) = read_checkpoint(out), read_checkpoint(whole)
     assert header == header_whole and all(torch.equal(weights[name], weights_whole[name]) for name in weights_whole)
