@@ -169,7 +169,7 @@ class PatchIndex:
         for split in needed:
             official_split(self.root, self.name, split, known, found)
         places = pd.Index(known)
-        return {split: places.get_indexer(ids).astype(np.int32) for split, (_, ids) in found.items()}
+        return {split: places.get_indexer(pd.Index(ids)).astype(np.int32) for split, (_, ids) in found.items()}
 
     def _split_files(self) -> dict[str, str]:
         """Hashes of the split files."""

@@ -128,7 +128,7 @@ class StoredDataset(Dataset[Sample]):
     A subclass has `patch_ids`, `transform` and `decoded`, and implements `read_batch` and `decode`.
     """
 
-    patch_ids: list[str]
+    patch_ids: Sequence[str]
     transform: Callable[[Sample], Sample] | None
     decoded: bool
 

@@ -55,7 +55,8 @@ class SeveralDatasets(ConcatDataset[Any]):
     @property
     def meta(self) -> pd.DataFrame:
         """The columns that all of their tables have."""
-        return pd.concat([data.meta for data in self.datasets], join="inner")  # type: ignore[attr-defined]
+        tables: list[pd.DataFrame] = [data.meta for data in self.datasets]  # type: ignore[attr-defined]
+        return pd.concat(tables, join="inner")
 
     @property
     def groups(self) -> np.ndarray | None:
@@ -96,7 +97,7 @@ class SeveralDatasets(ConcatDataset[Any]):
 
     def decode(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """What `read_batch` gave, in units, on the device where it is."""
-        return self.datasets[0].decode(batch) if self._alike else dict(batch)  # type: ignore[attr-defined, no-any-return]
+        return self.datasets[0].decode(batch) if self._alike else dict(batch)  # type: ignore[attr-defined]
 
 
 def _facts(data: Any) -> dict[str, tuple[Any, ...]]:
