@@ -26,6 +26,8 @@ from bengelib.transforms import Batch
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Inverse regularisation strengths (scikit-learn's `C`) that the probe chooses from."""
 
+_EVEN = 1e-6
+"""Variance added below the root, which has no slope at 0: a map may be even."""
 _FOLDS = 3
 _CHOSEN_ON = 3000
 """The strength is chosen on at most so many labelled samples; more would cost time and change nothing."""
@@ -47,38 +49,41 @@ def check_stages(stages: Sequence[int]) -> None:
     """Refuse stages that a ResNet does not have.
 
     Raises:
-        ArgumentError: one is not in 1 to 4.
+        ArgumentError: one is not in 0 to 4.
     """
     for stage in stages:
-        whole_number("stages", stage, 1, 4)
+        whole_number("stages", stage, 0, 4)
 
 
 class StagedEncoder(nn.Module):
     """An encoder with the features of earlier stages of its ResNets, averaged over the image, before its own.
 
-    What the last stage has learned to overlook, such as brightness, earlier ones still have. Encoders that go on
-    without a missing modality set its last features to zero; those of its earlier stages are of an empty image.
+    What the last stage has learned to overlook, such as brightness, earlier ones still have. Their standard deviations
+    over the image tell how rough it is, as the energies of filters do that describe textures (Laws 1980; Portilla and
+    Simoncelli 2000, doi:10.1023/A:1026553619983). Encoders that go on without a missing modality set its last features
+    to zero; those of its earlier stages are of an empty image.
 
     Attributes:
         inputs: those of the encoder.
         feature_dim: length of all features together.
     """
 
-    def __init__(self, encoder: nn.Module, stages: Sequence[int] = (2, 3)) -> None:
+    def __init__(self, encoder: nn.Module, stages: Sequence[int] = (2, 3), texture: bool = False) -> None:
         """Wrap `encoder`, which takes a dict batch and returns (B, feature_dim); nothing of it is changed.
 
         Args:
             encoder: any of `bengelib.fusion`, or `images.ImageEncoder`.
-            stages: 1 to 4; nothing is added by an encoder without a ResNet.
+            stages: 1 to 4, and 0 for the first layer; nothing is added by an encoder without a ResNet.
+            texture: add the standard deviations over the image as well, after the averages of each stage.
 
         Raises:
             ValueError: a stage that does not exist.
         """
         super().__init__()
         check_stages(stages)
-        self.encoder, self.stages = encoder, tuple(stages)
+        self.encoder, self.stages, self.texture = encoder, tuple(stages), texture
         self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
-        added = sum(resnet.channels[stage] for resnet, stage in self._watched())
+        added = sum(resnet.channels[stage] for resnet, stage in self._watched()) * (1 + texture)
         self.feature_dim = int(encoder.feature_dim) + added  # type: ignore[arg-type]
 
     def _watched(self) -> list[tuple[ResNetEncoder, int]]:
@@ -93,15 +98,23 @@ class StagedEncoder(nn.Module):
         with ExitStack() as stack:
             for resnet, stage in self._watched():
                 hook = _layer(resnet, stage).register_forward_hook(
-                    lambda _, __, maps: pooled.append(maps.float().mean(dim=(2, 3)))
+                    lambda _, __, maps: pooled.extend(self._pool(maps.float()))
                 )
                 stack.callback(hook.remove)
             last: Tensor = self.encoder(batch)
         return torch.cat([*pooled, last.float()], dim=1)
 
+    def _pool(self, maps: Tensor) -> list[Tensor]:
+        """Averages, and standard deviations where wanted, of maps (B, C, H, W) over the image, (B, C) each."""
+        mean = maps.mean(dim=(2, 3))
+        if not self.texture:
+            return [mean]
+        variance = maps.var(dim=(2, 3), correction=0)
+        return [mean, (variance + _EVEN).sqrt()]
+
 
 def _layer(resnet: ResNetEncoder, stage: int) -> nn.Module:
-    layer: nn.Module = getattr(resnet, f"layer{stage}")
+    layer: nn.Module = getattr(resnet, f"layer{stage}") if stage else resnet.relu
     return layer
 
 
@@ -133,6 +146,7 @@ def extract_features(
     data: Dataset[Any],
     *,
     stages: Sequence[int] = (),
+    texture: bool = False,
     turns: int = 1,
     batch_size: int = 256,
     precision: str = "auto",
@@ -145,8 +159,10 @@ def extract_features(
     Args:
         encoder: takes a dict batch, returns (B, feature_dim); any of `bengelib.fusion`, or `images.ImageEncoder`.
         data: samples that are dicts.
-        stages: stages 1 to 4 of the ResNets inside whose averages over the image come before the encoder's own
-            features; `(2, 3)` adds what is lost on the way to the last. Nothing is added without a ResNet.
+        stages: stages 0 (the first layer) to 4 of the ResNets inside whose averages over the image come before the
+            encoder's own features; `(2, 3)` adds what is lost on the way to the last. Nothing is added without a
+            ResNet.
+        texture: add the standard deviations over the image of these stages as well, see `StagedEncoder`.
         turns: average over so many of the eight flips and right-angle turns of each image; 1 takes it as it is.
         batch_size: samples at a time.
         precision: see `bengelib.devices.choose_precision`.
@@ -157,7 +173,7 @@ def extract_features(
         ValueError: no samples, a stage or a number of turns that does not exist, or features that are not finite.
     """
     copy = deepcopy(encoder)
-    model = Network(StagedEncoder(copy, stages) if stages else copy, {"features": nn.Identity()})
+    model = Network(StagedEncoder(copy, stages, texture) if stages else copy, {"features": nn.Identity()})
     with channels_last(model):
         answers = predict(TurnAverage(model, turns), data, batch_size=batch_size, precision=precision, workers=workers)
     features = np.asarray(answers.outputs["features"], dtype=np.float32)
