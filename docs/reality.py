@@ -85,6 +85,7 @@ class Run(BaseRun):
 
     Attributes:
         mode: of EuroSAT: `"pretrain"` (then probes), `"finetune"` or `"scratch"`.
+        start: of `"finetune"`: the name of the file of the run whose encoder it begins from.
         method: of pretraining; empty for random weights.
         views: see `make_views`.
         fusion: of OMBRIA: `"early"`, `"feature"` or `"late"`.
@@ -94,6 +95,7 @@ class Run(BaseRun):
 
     dataset: str = ""
     mode: str = ""
+    start: str = ""
     method: str = ""
     views: str = "all changes"
     fusion: str = "early"
@@ -123,6 +125,8 @@ ALIKE = 15.0
 """Grey levels between median colours at which groups of chips are no longer joined."""
 FOLDS = range(5)
 FLOODS = ("dry", "flooded")
+DECISION = "S2 + S1, decision"
+"""Decision fusion trains nothing: it averages the probabilities of the networks of one sensor."""
 COVER = {10: "trees", 20: "shrubs", 30: "grass", 40: "crops", 50: "built", 60: "bare", 70: "snow", 80: "water"}
 COVER |= {90: "wetland", 95: "mangroves", 100: "moss"}
 TARGETS = ("land_cover", "water", "elevation", "occurrence")
@@ -137,10 +141,9 @@ def configurations() -> list[Run]:
     runs.append(replace(tile, model="random weights", method="", epochs=0))
     runs += [replace(tile, model=f"SimCLR, {views}", views=views) for views in VIEWS]
     trained = replace(tile, epochs=0, batch_size=64, lr=0.0, steps=300)
-    for share in SHARES:
-        for mode in ("finetune", "scratch"):
-            runs.append(replace(trained, model="SimCLR" if mode == "finetune" else "from scratch", mode=mode,
-                                method="simclr" if mode == "finetune" else "", label_fraction=share))  # fmt: skip
+    scratch = replace(trained, model="from scratch", mode="scratch", method="")
+    tuned = replace(trained, mode="finetune", start=run_path(Path(), runs[0]).stem)
+    runs += [replace(run, label_fraction=share) for share in SHARES for run in (scratch, tuned)]
     both = ("s2", "s1")
     flood = Run("ombria", "S1", dataset="ombria", inputs=("s1",), epochs=15, batch_size=16, crop=128, lr=2e-3)
     floods = [flood, replace(flood, model="S2", inputs=("s2",))]
@@ -439,9 +442,9 @@ def encoder_of(run: Run) -> nn.Module:
     return build_encoder(tiles("train").inputs, run.method or "simclr", 18, round(64 * run.width))
 
 
-def weights(run: Run) -> Path:
-    """The file of the encoder that a run has pretrained."""
-    return (Path(os.environ[WORK]) / "encoders" / run_path(Path(), run).name).with_suffix(".safetensors")
+def weights(name: str) -> Path:
+    """The file of the encoder that the run of this name has pretrained."""
+    return Path(os.environ[WORK]) / "encoders" / f"{name}.safetensors"
 
 
 def drawn(share: float, draw: int) -> np.ndarray:
@@ -456,12 +459,12 @@ def carry_out_pretraining(run: Run) -> dict[str, np.ndarray]:
     if run.method:
         settings = Pretraining(method=run.method, width=round(64 * run.width), epochs=run.epochs, view=run.crop,
                                batch_size=run.batch_size, lr=run.lr, seed=run.seed, precision="no")  # fmt: skip
-        kept = weights(run).with_suffix(".checkpoints")
-        pretrain_encoder(
-            encoder, train, make_views(run), settings, progress=False, checkpoint=kept, checkpoint_every=60
-        )
-        weights(run).parent.mkdir(parents=True, exist_ok=True)
-        save_checkpoint(weights(run), Network(encoder, {}))
+        out = weights(run_path(Path(), run).stem)
+        kept = out.with_suffix(".checkpoints")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        views = make_views(run)
+        pretrain_encoder(encoder, train, views, settings, progress=False, checkpoint=kept, checkpoint_every=60)
+        save_checkpoint(out, Network(encoder, {}))
     labels = train.table("label")
     reads: dict[str, Any] = {"stages": STAGES, "texture": True, "turns": 2, "precision": "no"}
     features, asked = extract_features(encoder, train, **reads), extract_features(encoder, test, **reads)
@@ -469,7 +472,7 @@ def carry_out_pretraining(run: Run) -> dict[str, np.ndarray]:
     for share in SHARES:
         for draw in range(LABEL_DRAWS if share < 1 else 1):
             chosen = drawn(share, draw)
-            probe = fit_logistic(features[chosen], labels[chosen], 10, seed=draw)
+            probe = fit_logistic(features[chosen], labels[chosen], len(train.outputs["label"].classes), seed=draw)
             arrays[f"frozen|{share:g}|{draw}"] = probe.predict(asked).astype(np.uint8)
     return arrays
 
@@ -479,8 +482,7 @@ def carry_out_labels(run: Run) -> dict[str, np.ndarray]:
     train, test, encoder = tiles("train"), tiles("test"), encoder_of(run)
     settings = FINE_TUNING if run.mode == "finetune" else FROM_SCRATCH
     if run.mode == "finetune":
-        (begun,) = [each for each in configurations() if (each.model, each.mode) == ("SimCLR", "pretrain")]
-        load_checkpoint(weights(begun), Network(encoder, {}), heads=False)
+        load_checkpoint(weights(run.start), Network(encoder, {}), heads=False)
     settings = replace(settings, steps=run.steps, tuning_steps=run.steps // 2, epochs=3, batch_size=run.batch_size,
                        stages=STAGES, texture=True)  # fmt: skip
     arrays = {}
@@ -610,11 +612,14 @@ class Scores:
 
     def _of(self, study: str, model: str, condition: str, share: float) -> np.ndarray | None:
         """See the class; None where a run that is needed is missing."""
+        there = {run.model for run in self.runs if run.experiment == study}
+        if not there & ({"S1", "S2"} if model == DECISION else {model}):
+            return None
         if study == "eurosat":
             return self._tiles(model, condition, share)
         data, _, groups, folds = floods() if study == "ombria" else chips()
         counts = draw_patches(len(data), groups.tolist(), DRAWS)
-        if model == "S2 + S1, decision":
+        if model == DECISION:
             said = self._decided(data, folds, condition)
         else:
             said = self._over_folds(study, model, condition, folds)
@@ -673,7 +678,7 @@ def asked(runs: Sequence[Run]) -> list[tuple[str, str, str, float]]:
             found |= dict.fromkeys(("ombria", run.model, condition, 1.0) for condition in conditions)
         else:
             found |= dict.fromkeys(("chips", run.model, target, 1.0) for target in run.targets)
-    return [*found, *(("ombria", "S2 + S1, decision", name, 1.0) for name in ("clear", "s2 missing", "s1 missing"))]
+    return [*found, *(("ombria", DECISION, name, 1.0) for name in ("clear", "s2 missing", "s1 missing"))]
 
 
 def tabulate(runs: Sequence[Run]) -> list[dict[str, Any]]:
