@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--width", type=int, default=32, help="channels of the first layer; 64 is the usual ResNet-18 (default: 32)"
     )
-    command.add_argument("--epochs", type=int, default=15, help="passes over the images (default: 15)")
+    command.add_argument("--epochs", type=int, default=40, help="passes over the images (default: 40)")
     command.add_argument("--depth", type=int, choices=(18, 34, 50), default=18, help="layers of the ResNet")
     command.add_argument(
         "--size", type=int, default=64, help="pixels along a side of an image, with --root of a view (default: 64)"

@@ -150,14 +150,37 @@ class FeatureFusion(nn.Module):
             {key: _perceptron(self.read.channels(key), VECTOR_FEATURES) for key in self.vectors}
         )
         self.feature_dim = trunk.feature_dim + VECTOR_FEATURES * len(self.vectors)
+        before = [each * len(self.images) for each in trunk.channels[:stage]]
+        self.channels = (sum(self.read.channels(key) for key in self.images), *before, *trunk.channels[stage:])
 
-    def _maps(self, values: Mapping[str, Tensor], available: Tensor) -> tuple[list[Tensor], Tensor]:
-        """The map (B, C, h, w) of each image after the chosen stage, and all of them stacked, with any mask."""
-        maps = [self.encoders[key].pyramid(values[key])[-1] for key in self.images]  # type: ignore[operator]
-        columns = [list(self.inputs).index(key) for key in self.images]
-        maps = [only_where(each, available[:, column]) for column, each in zip(columns, maps, strict=True)]
-        stacked = dict(enumerate(maps))
-        return maps, stack_channels(stacked, available.float() if self.read.mask_size else None)  # type: ignore[arg-type]
+    def pyramid(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        """What a U-Net needs, and the features (B, feature_dim) from the same pass.
+
+        The maps are the images side by side, those of their ResNets side by side up to the stage before they are
+        joined, the joined map, and those of the one ResNet after it; finest first, with `channels` channels.
+        """
+        values, available = self.read(batch)
+        levels = [self._levels(key, values, available) for key in self.images]
+        joined = self._join([level[-1] for level in levels], available)
+        before = [torch.cat(level, dim=1) for level in zip(*(level[:-1] for level in levels), strict=True)]
+        after = [joined]
+        for layer in self.trunk:
+            after.append(layer(after[-1]))
+        image = torch.cat([values[key] for key in self.images], dim=1)
+        return [image, *before, *after], self._features(after[-1], values)
+
+    def _levels(self, key: str, values: Mapping[str, Tensor], available: Tensor) -> list[Tensor]:
+        """The maps of one image up to the chosen stage, finest first; those of a missing image are zero."""
+        levels = self.encoders[key].pyramid(values[key])  # type: ignore[operator]
+        return [only_where(level, available[:, list(self.inputs).index(key)]) for level in levels]
+
+    def _maps(self, values: Mapping[str, Tensor], available: Tensor) -> list[Tensor]:
+        """Each image's map (B, C, h, w) after the chosen stage."""
+        return [self._levels(key, values, available)[-1] for key in self.images]
+
+    def _stacked(self, maps: Sequence[Tensor], available: Tensor) -> Tensor:
+        """The maps of all images after the chosen stage as channels of one, with the mask if any."""
+        return stack_channels(dict(enumerate(maps)), available.float() if self.read.mask_size else None)  # type: ignore[arg-type]
 
     def gates(self, batch: Batch) -> dict[str, Tensor]:
         """The weight of each image modality at each pixel of the fused map, (B, h, w) in [0, 1], sum 1.
@@ -168,7 +191,7 @@ class FeatureFusion(nn.Module):
         if self.how != "gate":
             raise ValueError(f'this encoder joins by {self.how!r} and has no gates; build it with how="gate"')
         values, available = self.read(batch)
-        _, stacked = self._maps(values, available)
+        stacked = self._stacked(self._maps(values, available), available)
         weights = self._weights(stacked, available)  # (B, M, h, w)
         return {key: weights[:, place] for place, key in enumerate(self.images)}
 
@@ -182,17 +205,25 @@ class FeatureFusion(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Features (B, feature_dim)."""
         values, available = self.read(batch)
-        maps, stacked = self._maps(values, available)
+        joined = self._join(self._maps(values, available), available)
+        return self._features(self.trunk(joined), values)
+
+    def _join(self, maps: Sequence[Tensor], available: Tensor) -> Tensor:
+        """One map (B, C, h, w) of those of all images after the chosen stage."""
+        if self.how == "sum":
+            return torch.stack(list(maps)).sum(dim=0)
+        stacked = self._stacked(maps, available)
         if self.how == "concat":
-            joined = self.mix(stacked)
-        elif self.how == "sum":
-            joined = torch.stack(maps).sum(dim=0)
-        else:
-            weights = self._weights(stacked, available)
-            joined = sum(weights[:, place, None] * each for place, each in enumerate(maps))
-        features = [self.last_norm(self.trunk(joined).mean(dim=(2, 3)))]
-        features += [self.perceptrons[key](values[key]) for key in self.vectors]
-        return torch.cat(features, dim=1)
+            mixed: Tensor = self.mix(stacked)
+            return mixed
+        weights = self._weights(stacked, available)
+        gated: Tensor = sum(weights[:, place, None] * each for place, each in enumerate(maps))  # type: ignore[assignment]
+        return gated
+
+    def _features(self, last: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+        """The last map averaged over the image, then the features of the vectors, (B, feature_dim)."""
+        vectors = [self.perceptrons[key](values[key]) for key in self.vectors]
+        return torch.cat([self.last_norm(last.mean(dim=(2, 3))), *vectors], dim=1)
 
 
 def _check_nets(nets: Mapping[str, Any], channels: Mapping[str, int], stage: int) -> None:

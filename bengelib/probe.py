@@ -26,6 +26,8 @@ from bengelib.transforms import Batch, dihedral
 CS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Inverse regularisation strengths (scikit-learn's `C`) from which a probe chooses by cross-validation."""
 
+_EVEN = 1e-6
+"""Variance added below the root, which has no slope at 0: a map may be even."""
 _FOLDS = 3
 _CHOSEN_ON = 3000
 """Maximum number of labelled samples to choose `C` on; more would take time and change nothing."""
@@ -43,38 +45,41 @@ def check_stages(stages: Sequence[int]) -> None:
     """Check the stages of a ResNet.
 
     Raises:
-        ArgumentError: a stage is not in 1 to 4.
+        ArgumentError: a stage is not in 0 to 4.
     """
     for stage in stages:
-        whole_number("stages", stage, 1, 4)
+        whole_number("stages", stage, 0, 4)
 
 
 class MultiStageEncoder(nn.Module):
     """An encoder whose features are preceded by pooled features of earlier stages of its ResNets.
 
-    Earlier stages keep information that the last stage has learned to discard, such as brightness. Encoders that
-    tolerate a missing modality set its last features to zero; those of earlier stages are of an empty image.
+    Earlier stages keep information that the last stage has learned to discard, such as brightness. Their
+    standard deviations over the image measure its texture, as the energies of filter banks do (Laws 1980; Portilla and
+    Simoncelli 2000, doi:10.1023/A:1026553619983). Encoders that tolerate a missing modality set its last features to
+    zero; those of earlier stages are of an empty image.
 
     Attributes:
         inputs: inputs of the encoder.
         feature_dim: length of all features together.
     """
 
-    def __init__(self, encoder: nn.Module, stages: Sequence[int] = (2, 3)) -> None:
+    def __init__(self, encoder: nn.Module, stages: Sequence[int] = (2, 3), texture: bool = False) -> None:
         """Wrap `encoder`, which takes a dict batch and returns (B, feature_dim); it is not changed.
 
         Args:
             encoder: any encoder of `bengelib.fusion`.
-            stages: 1 to 4; without effect for an encoder without a ResNet.
+            stages: 1 to 4, and 0 for the first layer; without effect for an encoder without a ResNet.
+            texture: add the standard deviations over the image as well, after the averages of each stage.
 
         Raises:
             ValueError: a stage that does not exist.
         """
         super().__init__()
         check_stages(stages)
-        self.encoder, self.stages = encoder, tuple(stages)
+        self.encoder, self.stages, self.texture = encoder, tuple(stages), texture
         self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
-        added = sum(resnet.channels[stage] for resnet, stage in self._watched())
+        added = sum(resnet.channels[stage] for resnet, stage in self._watched()) * (1 + texture)
         self.feature_dim = int(encoder.feature_dim) + added  # type: ignore[arg-type]
 
     def _watched(self) -> list[tuple[ResNetEncoder, int]]:
@@ -89,15 +94,23 @@ class MultiStageEncoder(nn.Module):
         with ExitStack() as stack:
             for resnet, stage in self._watched():
                 hook = _layer(resnet, stage).register_forward_hook(
-                    lambda _, __, maps: pooled.append(maps.float().mean(dim=(2, 3)))
+                    lambda _, __, maps: pooled.extend(self._pool(maps.float()))
                 )
                 stack.callback(hook.remove)
             last: Tensor = self.encoder(batch)
         return torch.cat([*pooled, last.float()], dim=1)
 
+    def _pool(self, maps: Tensor) -> list[Tensor]:
+        """Averages, and standard deviations where wanted, of maps (B, C, H, W) over the image, (B, C) each."""
+        mean = maps.mean(dim=(2, 3))
+        if not self.texture:
+            return [mean]
+        variance = maps.var(dim=(2, 3), correction=0)
+        return [mean, (variance + _EVEN).sqrt()]
+
 
 def _layer(resnet: ResNetEncoder, stage: int) -> nn.Module:
-    layer: nn.Module = getattr(resnet, f"layer{stage}")
+    layer: nn.Module = getattr(resnet, f"layer{stage}") if stage else resnet.relu
     return layer
 
 
@@ -129,6 +142,7 @@ def extract_features(
     data: Dataset[Any],
     *,
     stages: Sequence[int] = (),
+    texture: bool = False,
     tta: int = 1,
     batch_size: int = 256,
     precision: str = "auto",
@@ -141,8 +155,10 @@ def extract_features(
     Args:
         encoder: takes a dict batch, returns (B, feature_dim); any encoder of `bengelib.fusion`.
         data: samples that are dicts.
-        stages: stages 1 to 4 of the ResNets whose pooled features precede the encoder's own features; `(2, 3)` adds
-            information that the last stage discards. Without effect for an encoder without a ResNet.
+        stages: stages 0 (the first layer) to 4 of the ResNets whose pooled features precede the encoder's own
+            features; `(2, 3)` adds information that the last stage discards. Without effect for an encoder without a
+            ResNet.
+        texture: add the standard deviations of these stages over the image as well, see `MultiStageEncoder`.
         tta: test-time augmentation: average over so many of the eight flips and rotations of each image; 1 is none.
         batch_size: samples per batch.
         precision: see `bengelib.devices.choose_precision`.
@@ -153,7 +169,7 @@ def extract_features(
         ValueError: no samples, a stage or a `tta` that does not exist, or features that are not finite.
     """
     copy = deepcopy(encoder)
-    model = Network(MultiStageEncoder(copy, stages) if stages else copy, {"features": nn.Identity()})
+    model = Network(MultiStageEncoder(copy, stages, texture) if stages else copy, {"features": nn.Identity()})
     with channels_last(model):
         answers = predict(
             DihedralAverage(model, tta), data, batch_size=batch_size, precision=precision, workers=workers

@@ -249,7 +249,7 @@ def test_impossible_options_are_refused(options):
 @pytest.mark.parametrize("stage", [1, 2, 3, 4])
 def test_feature_fusion_joins_after_the_chosen_stage(stage):
     model = FeatureFusion(SENSORS, width=NARROW, stage=stage)
-    maps, _ = model._maps(*model.read(make_batch(size=64)))
+    maps = model._maps(*model.read(make_batch(size=64)))
     channels, size = 8 * 2 ** (stage - 1), 64 // 2 ** (stage + 1)
     assert [tuple(each.shape[1:]) for each in maps] == [(channels, size, size)] * 2
     assert model(make_batch()).shape == (2, model.feature_dim)
@@ -347,7 +347,7 @@ def test_decision_fusion_takes_names_of_targets_not_letters():
     assert DecisionFusion(networks(), multi_label="y").multi_label == ("y",)
 
 
-@pytest.mark.parametrize("fusion", [EarlyFusion, LateFusion])
+@pytest.mark.parametrize("fusion", [EarlyFusion, FeatureFusion, LateFusion])
 @pytest.mark.parametrize("missing", ["error", "mean"])
 @pytest.mark.parametrize("size", [32, 33])
 def test_a_pyramid_has_the_features_of_forward_and_the_channels_it_says(fusion, missing, size):

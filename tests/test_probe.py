@@ -126,12 +126,27 @@ def test_features_of_several_modalities():
 
 def test_a_staged_encoder_knows_how_long_its_features_are(encoder):
     batch = {"image": torch.rand(2, 3, 32, 32)}
-    for stages, length in (((), 64), ((2, 3), 112), ((1, 4), 64 + 8 + 64)):
-        staged = MultiStageEncoder(encoder, stages).eval()
-        assert staged(batch).shape == (2, length) and staged.feature_dim == length
-        assert not any(module._forward_hooks for module in encoder.modules())
-    with pytest.raises(ValueError, match="stages=0"):
-        MultiStageEncoder(encoder, (0, 1))
+    for stages, length in (((), 64), ((2, 3), 112), ((1, 4), 64 + 8 + 64), ((0, 1), 64 + 8 + 8)):
+        for texture in (False, True):
+            staged = MultiStageEncoder(encoder, stages, texture).eval()
+            length_of_both = 64 + (1 + texture) * (length - 64)
+            assert staged(batch).shape == (2, length_of_both) and staged.feature_dim == length_of_both
+            assert not any(module._forward_hooks for module in encoder.modules())
+    with pytest.raises(ValueError, match="stages=5"):
+        MultiStageEncoder(encoder, (0, 5))
+
+
+def test_texture_is_the_deviation_over_the_image_and_even_maps_can_be_learned_from(data, encoder):
+    features = extract_features(encoder, data, stages=(0, 2), texture=True, precision="no")
+    with torch.no_grad():
+        maps = encoder.eval().resnet.pyramid(encoder.stack({"image": data.images}))
+    for level, start, channels in ((0, 0, 8), (2, 16, 16)):
+        both = features[:, start : start + channels], features[:, start + channels : start + 2 * channels]
+        assert np.allclose(both[0], maps[level].mean(dim=(2, 3)), atol=1e-4)
+        assert np.allclose(both[1], maps[level].std(dim=(2, 3), correction=0), atol=2e-3)
+    even = torch.full((2, 3, 32, 32), 0.5)
+    MultiStageEncoder(encoder, (0, 1), texture=True)({"image": even}).sum().backward()
+    assert all(torch.isfinite(each.grad).all() for each in encoder.parameters() if each.grad is not None)
 
 
 @pytest.mark.parametrize("make", [EarlyFusion, FeatureFusion, LateFusion, ViTEncoder])

@@ -5,8 +5,9 @@ The columns of the table describe a number completely, so names need not be pars
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,6 +34,13 @@ COLUMNS = (
 )
 """`seed` is a number, or `all` for values pooled over seeds; `config` is the fingerprint of the configuration."""
 POOLED = "all"
+CHOSEN = "BENGE_STUDY_DATASET"
+"""The environment variable that names the dataset of a study, where it is not the simulated one."""
+
+
+def study_dataset() -> str:
+    """The dataset that the runs of a study are on: the simulated one, unless `CHOSEN` names another."""
+    return os.environ.get(CHOSEN) or SIMULATED
 
 
 def fingerprint(configuration: Any) -> str:
@@ -62,7 +70,7 @@ class Run:
     label_fraction: float = 1.0
     width: float = 0.5
     seed: int = 0
-    dataset: str = SIMULATED
+    dataset: str = field(default_factory=study_dataset)
     patches: int = 2500
     epochs: int = 3
     batch_size: int = 32

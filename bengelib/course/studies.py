@@ -8,6 +8,8 @@ not of their kind.
 import argparse
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,7 +23,8 @@ import torch
 
 from bengelib.arguments import whole_number
 from bengelib.cores import usable_cores
-from bengelib.course.results import Run, fingerprint, run_path, write_results
+from bengelib.course.results import CHOSEN, Run, fingerprint, run_path, study_dataset, write_results
+from bengelib.data.loading import SIMULATED
 from bengelib.files import put_in_place
 
 
@@ -108,6 +111,9 @@ def command_line(
 ) -> None:
     """Run a study from the command line: carry out missing runs, then write the table.
 
+    With `--dataset` the script begins again, for its runs were listed when it was read; their table is written beside
+    `results`, with the name of the dataset in its own.
+
     Args:
         description: shown by `--help`.
         runs: the configurations.
@@ -122,7 +128,14 @@ def command_line(
     parser.add_argument("--only", default="", help="only this experiment; no table")
     workers = "runs at a time, each on one thread (default: usable cores)"
     parser.add_argument("--workers", type=int, default=None, help=workers)
+    of = "ben-ge-800, ben-ge-8k or another that load takes, with a table of its own (default: %(default)s)"
+    parser.add_argument("--dataset", default=study_dataset(), help=of)
     arguments = parser.parse_args()
+    if arguments.dataset != study_dataset():
+        again = subprocess.run([sys.executable, *sys.argv], env={**os.environ, CHOSEN: arguments.dataset}, check=False)
+        raise SystemExit(again.returncode)
+    if arguments.dataset != SIMULATED:
+        results = results.with_name(f"{results.stem}-{Path(arguments.dataset).name}{results.suffix}")
     if arguments.list:
         for run in runs:
             print("done" if run_path(folder, run).is_file() else "    ", fingerprint(run), asdict(run))

@@ -40,6 +40,7 @@ class FineTuning:
         lrs: learning rates to choose from on a fifth of the labelled samples; a single one is taken as it is.
         stages: stages of the ResNets whose features the head reads beside the last, as `extract_features` does for a
             probe; without them a warm head would begin with less than the probe knows.
+        texture: let the head read the standard deviations over the image of these stages too, see `MultiStageEncoder`.
         head_factor: learning rate of the head, as a multiple of that of the encoder.
         tuning_steps: steps of the runs that choose the learning rate, at most.
         weight_decay: of AdamW.
@@ -54,6 +55,7 @@ class FineTuning:
     batch_size: int = 64
     lrs: tuple[float, ...] = (5e-4,)
     stages: tuple[int, ...] = (2, 3)
+    texture: bool = False
     head_factor: float = 1.0
     tuning_steps: int = 600
     weight_decay: float = 0.05
@@ -265,7 +267,7 @@ class _Run:
         settings, target = self.settings, self.target
         torch.manual_seed(self.seed)
         encoder: nn.Module = deepcopy(self.encoder).requires_grad_(True)
-        encoder = MultiStageEncoder(encoder, settings.stages) if settings.stages else encoder
+        encoder = MultiStageEncoder(encoder, settings.stages, settings.texture) if settings.stages else encoder
         head = ScaledHead(int(encoder.feature_dim), self.classes, settings.head_factor)  # type: ignore[arg-type]
         if settings.warm_head:
             features = extract_features(encoder, Subset(self.data, chosen.tolist()), precision=self.precision)

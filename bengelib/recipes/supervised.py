@@ -122,7 +122,9 @@ def build_network(
         if target.kind == "map":
             if not hasattr(encoder, "pyramid") or not has_image:
                 how = f"{settings.fusion} fusion" if has_image else f"a model of {list(modalities)}"
-                raise BandError(f"{name} is a map, which {how} does not give; choose early or late fusion of images")
+                raise BandError(
+                    f"{name} is a map, which {how} does not give; choose early, feature or late fusion of images"
+                )
             heads[name] = SegmentationHead(encoder.channels, target.classes)  # type: ignore[arg-type]
         elif target.kind == "number":
             heads[name] = RegressionHead(length, *moments[name])
