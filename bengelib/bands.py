@@ -123,6 +123,10 @@ CLIMATE_ZONES: tuple[ClimateZone, ...] = (
     ClimateZone(29, "ET", "Polar, tundra", "#B2B2B2"),
 )
 CLIMATE_ZONE_SYMBOLS: tuple[str, ...] = tuple(z.symbol for z in CLIMATE_ZONES)
+CLIMATE_ZONE_LABELS: tuple[str, ...] = tuple(
+    f"{z.symbol}: {z.label.lower()}" if z.code else "water" for z in CLIMATE_ZONES
+)
+"""Symbol and meaning, such as `"Csa: temperate, dry and hot summer"`, for figures that have room for words."""
 
 CORINE_43: tuple[str, ...] = (
     "Continuous urban fabric",

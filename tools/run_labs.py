@@ -13,6 +13,8 @@ runs the notebook with the solutions instead, strictly: a check of an exercise t
 
 import argparse
 import ast
+import copy
+import html
 import os
 import re
 import sys
@@ -202,8 +204,19 @@ def to_page(notebook: nbformat.NotebookNode, path: Path) -> str:
     config = Config({"HTMLExporter": {"embed_images": True, "require_js_url": "", "jquery_url": ""}})
     exporter = HTMLExporter(config=config, template_name="lab")
     resources = {"metadata": {"name": path.stem, "path": str(path.parent)}}
-    page, _ = exporter.from_notebook_node(notebook, resources=resources)
+    page, _ = exporter.from_notebook_node(_with_alternative_texts(notebook), resources=resources)
     return str(page).replace('<script src=""></script>\n', "")
+
+
+def _with_alternative_texts(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy whose images are HTML with the alternative text of their metadata, which nbconvert does not write."""
+    copied = copy.deepcopy(notebook)
+    for output in (output for cell in copied.cells for output in cell.get("outputs", [])):
+        alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+        if alt and "image/png" in output.data:
+            source = "".join(output.data.pop("image/png").split())
+            output.data["text/html"] = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{source}">'
+    return copied
 
 
 def headline(notebook: nbformat.NotebookNode) -> str:

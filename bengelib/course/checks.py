@@ -11,6 +11,7 @@ random states of the notebook. If the environment variable BENGELIB_STRICT is 1,
 """
 
 import copy
+import dis
 import inspect
 import linecache
 import os
@@ -31,6 +32,25 @@ STRICT = "BENGELIB_STRICT"
 
 _LINE = 110  # characters; hosted notebooks do not wrap printed text
 _LONGEST_MESSAGE = 240
+
+
+_DOES_NOTHING = {"RESUME", "NOP", "NOT_TAKEN", "COPY_FREE_VARS", "LOAD_CONST", "LOAD_SMALL_INT", "POP_TOP",
+                 "RETURN_VALUE", "RETURN_CONST"}  # fmt: skip
+"""Instructions of a body that is only a docstring, `...`, `pass` or `return None`."""
+
+_COMMON_MISTAKES = {
+    "Can't call numpy() on Tensor that requires grad": (
+        "NumPy knows no gradients: use the function of torch, such as `torch.exp` in place of `np.exp`, on the tensor "
+        "as it is. Detached, as the message advises, it would no longer be learned."
+    ),
+    "Boolean value of Tensor with more than one value": (
+        "`if` asks about one value, and here are many: choose for each of them with `torch.where`."
+    ),
+    "The truth value of an array with more than one element": (
+        "`if` asks about one value, and here are many: choose for each of them with `np.where`."
+    ),
+}
+"""Parts of messages that any exercise can meet, and the hint for each."""
 
 
 class Untouched(Exception):
@@ -68,8 +88,8 @@ class Submission:
         It gets copies, except for tensors computed from others, since a copy would not be part of the graph.
 
         Raises:
-            Untouched: the function returned None or Ellipsis.
-            NotYet: it raised an exception, or changed one of its arguments in place.
+            Untouched: the function does nothing.
+            NotYet: it does something but returns nothing, raised an exception, or changed an argument in place.
         """
         data = {name: value for name, value in arguments.items() if _can_copy(value)}
         given = arguments | copy.deepcopy(data)
@@ -82,7 +102,12 @@ class Submission:
         except BaseException as error:  # also SystemExit: the notebook must go on
             raise NotYet(self._failure(error, arguments)) from error
         if result is None or result is Ellipsis:
-            raise Untouched
+            if self._does_nothing():
+                raise Untouched
+            raise NotYet(
+                f"your function has a body, but returns {'`None`' if result is None else '`...`'}: end it with "
+                "`return` and the result that is asked for. `print` shows a value and does not return it."
+            )
         for name, value in data.items():
             expect(
                 _same(value, given[name]),
@@ -98,10 +123,16 @@ class Submission:
             text += f", in `{line}`"
         text += "."
         hint = self.explain(_message(error)) if self.explain else ""
+        hint = hint or next((hint for part, hint in _COMMON_MISTAKES.items() if part in _message(error)), "")
         if not hint:
             called = ", ".join(f"{name}: {_describe(value)}" for name, value in arguments.items())
             hint = f"Call it yourself on such inputs, a line at a time, to see where ({called})."
         return f"{text} {hint}"
+
+    def _does_nothing(self) -> bool:
+        """Whether the body is still that of the stub."""
+        code = getattr(self.function, "__code__", None)
+        return code is not None and {each.opname for each in dis.get_instructions(code)} <= _DOES_NOTHING
 
     def _line(self, error: BaseException) -> str:
         """The line of the reader's function that raised the error, or an empty string."""

@@ -1,6 +1,6 @@
 """The checks of Lab 1, data fusion: one function per exercise, called with the reader's function (see `checks`)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,15 @@ def check_ndvi(function: Callable[..., Any]) -> None:
             normalised difference of B08 and B04, and 0 where both are 0.
     """
 
+    def explain(said: str) -> str:
+        if "tuple indices must be integers" in said or "invalid index" in said or "too many indices" in said:
+            return (
+                '`s2` is indexed by position. `bands.index("B08")` is the position of a band, `s2[position]` its plane.'
+            )
+        return ""
+
     def examine() -> str:
-        submission = Submission(function)
+        submission = Submission(function, explain)
         s2 = torch.rand(len(S2_BANDS), 4, 6, generator=torch.Generator().manual_seed(0)) + 0.1
         s2[:, 1, 2] = 0.0
         for bands in (S2_BANDS, S2_BANDS[::-1], ("B03", "B08", "B04")):
@@ -42,6 +49,8 @@ def _examine_ndvi(result: Any, s2: Tensor, bands: Sequence[str]) -> None:
     right, lit = difference / total, total > 0
     brackets = "brackets are missing: put them around the difference and around the sum, (B08 - B04) / (B08 + B04)."
     mistakes = {
+        "the result is 0 wherever there is signal: the condition is reversed. `torch.where(condition, a, b)` takes "
+        "a where the condition holds; 0 belongs where B08 + B04 is 0.": np.zeros_like(right),
         "B04 and B08 are swapped: NDVI is (B08 - B04) / (B08 + B04), positive over plants.": -right,
         f"B08 - B04 / B08 + B04 divides only B04; {brackets}": near - red / near + red,
         f"(B08 - B04) / B08 + B04 divides by B08 and then adds B04; {brackets}": difference / near + red,
@@ -50,18 +59,26 @@ def _examine_ndvi(result: Any, s2: Tensor, bands: Sequence[str]) -> None:
         "you divide by B08 alone: divide by B08 + B04.": difference / near,
         "you divide by B04 alone: divide by B08 + B04.": difference / red,
         "this is the ratio B08 / B04: take (B08 - B04) / (B08 + B04).": near / red,
+        "you divide by no less than 1, which changes every sum below 1: guard only against a sum of 0, as with "
+        "`torch.where`.": difference / np.maximum(total, 1),
         "you divide by a sum over all pixels: add the two bands pixel by pixel, B08 + B04.": difference / total.sum(),
         "the fraction is upside down: the difference belongs above the sum.": total / difference,
     }
     for first in bands:
         for second in bands:
-            if {first, second} != {"B08", "B04"}:
+            if first != second and {first, second} != {"B08", "B04"}:
                 hint = (
                     f"you took {first} and {second} for B08 and B04. The bands can come in any order (here {bands[0]} "
                     f'is first): find them with `bands.index("B08")`, not by a fixed position.'
                 )
                 mistakes[hint] = (values[first] - values[second]) / (values[first] + values[second])
     if not np.allclose(given[lit], right[lit], atol=1e-4):
+        added = (difference / given - total)[lit]  # what the sum would have to be greater by
+        if np.ptp(added) < 1e-3 < np.mean(added):
+            raise NotYet(
+                f"you add {np.mean(added):.3g} to the sum: so large a number changes every value. Add at most 1e-6, "
+                "or ask for a sum of 0 with `torch.where`."
+            )
         raise NotYet(pick(mistakes, given) or "the values are not (B08 - B04) / (B08 + B04).")
     expect(
         np.isfinite(given[~lit]).all(),
@@ -185,6 +202,14 @@ def check_hide_modalities(function: Callable[..., Any]) -> None:
 
         hidden, available = ask(0.5, torch.Generator().manual_seed(1))
         _examine_hidden({key: value.numpy() for key, value in values.items()}, hidden, available)
+        seldom = ask(0.1, torch.Generator().manual_seed(2))[1]
+        lost = np.bincount((~seldom).sum(axis=1), minlength=3)
+        expect(
+            lost[2] <= lost[1],
+            f"with probability 0.1, {lost[1]} samples lose one modality and {lost[2]} lose two: the comparison is "
+            "reversed. `probability` is that of hiding, so keep where `drawn >= probability`.",
+        )
+        _examine_shares({key: column for key, column in zip(values, ~available.T, strict=True)})
         going_on = torch.Generator().manual_seed(1)
         expect(
             np.array_equal(available, ask(0.5, going_on)[1]),
@@ -195,8 +220,7 @@ def check_hide_modalities(function: Callable[..., Any]) -> None:
             not np.array_equal(available, ask(0.5, going_on)[1]),
             "a second call hides the same again: do not seed inside, draw on from the generator as it comes.",
         )
-        share = 1 - ask(0.1, torch.Generator().manual_seed(2))[1].mean()
-        expect(share < 0.5, f"with probability 0.1 a share of {share:.2f} is hidden: `probability` is that of hiding.")
+        share = 1 - seldom.mean()
         expect(0.06 < share < 0.14, f"with probability 0.1 a share of {share:.2f} is hidden: use `probability`.")
         nothing = ask(0.0, torch.Generator().manual_seed(3))[1]
         expect(nothing.all(), "with probability 0 something is hidden.")
@@ -259,7 +283,11 @@ def _examine_hidden(values: dict[str, np.ndarray], hidden: dict[str, np.ndarray]
         not (zero.sum(axis=1) == 1).all(),
         "every sample loses exactly one modality: draw for each modality on its own, so that none or two can be lost.",
     )
-    shares = dict(zip(values, zero.mean(axis=0), strict=True))
+
+
+def _examine_shares(hidden: Mapping[str, np.ndarray]) -> None:
+    """Ask whether every modality, with whether it is hidden (B,), is so as often as the others."""
+    shares = {key: float(column.mean()) for key, column in hidden.items()}
     expect(
         all(0.25 < share < 0.6 for share in shares.values()),
         "with probability 0.5 the shares hidden are "

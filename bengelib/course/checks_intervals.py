@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bengelib.course.checks import expect, numbers
+from bengelib.course.checks import NotYet, expect, numbers
 
 DRAWS = 3000
 """Number of resamples at which the bounds of an interval scatter by a twentieth of a standard error."""
@@ -39,6 +39,7 @@ def examine_interval(
 
     low, high = ends(0)
     _examine_ends(low, high, value, error)
+    _examine_drawn(ends, (low, high), value, error, patches)
     width = (high - low) / 2 / error  # in standard errors: 1.96 is right
     if unpaired is not None:
         expect(
@@ -78,6 +79,27 @@ def examine_interval(
     alone = ends(0, 1)
     same = np.isclose(alone[0], alone[1], rtol=0, atol=1e-9)  # one's own interpolation may round
     expect(same, "one draw should give no width: draw as often as `draws` says.")
+
+
+def _examine_drawn(
+    ends: Callable[..., np.ndarray], first: tuple[float, float], value: float, error: float, patches: int
+) -> None:
+    """Mistakes of an interval for which nothing is drawn: neither the seed nor the number of draws changes it."""
+    others = [ends(seed, FEW) for seed in range(1, 5)]
+    if not all(np.allclose(each, first, rtol=0, atol=1e-9) for each in others):
+        return
+    counted = np.allclose(np.array(first) * patches, np.round(np.array(first) * patches), rtol=0, atol=1e-6)
+    half = (first[1] - first[0]) / 2 / error
+    expect(
+        counted or not 0.9 < half < 3,
+        f"nothing is drawn: the interval is the score plus and minus {half:.2f} standard errors, the normal formula. "
+        "It holds for means of many patches only. Draw the patches again with replacement, `draws` times, and take "
+        "percentiles of the scores.",
+    )
+    raise NotYet(
+        "neither another seed nor another number of draws changes the interval: draw with "
+        "`np.random.default_rng(seed)`, as often as `draws` says."
+    )
 
 
 def _examine_ends(low: float, high: float, value: float, error: float) -> None:

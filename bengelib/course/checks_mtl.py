@@ -234,6 +234,8 @@ def _examine_uncertainty(
         "the factors are missing: a squared error counts half, a cross-entropy fully.": float(
             (np.exp(-s) * value + s / 2).sum()
         ),
+        "you halve every loss: only that of a squared error counts half. Take the factor of each target, "
+        "`factors[name]`.": float((np.exp(-s) * value / 2 + s / 2).sum()),
         "the factor also stands before s / 2: it belongs to the loss alone.": float(
             (c * (np.exp(-s) * value + s / 2)).sum()
         ),
@@ -291,13 +293,14 @@ def check_gradient_cosine(function: Callable[..., Any]) -> None:
 
 
 def _examine_cosine(submission: Submission, sign: float) -> None:
-    """Two losses on three parameters, of which one is used by the first loss only and one by none."""
+    """Two losses on four parameters, of which two are used by both, one by the first loss only and one by none."""
     random = torch.Generator().manual_seed(4)
-    parameters = [torch.nn.Parameter(torch.randn(shape, generator=random)) for shape in ((2, 3), (2,), (4,))]
+    parameters = [torch.nn.Parameter(torch.randn(shape, generator=random)) for shape in ((2, 3), (2,), (2,), (4,))]
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
-    hidden = torch.tanh(torch.randn(5, 3, generator=random) @ parameters[0].T)  # (5, 2), of which both losses are made
-    loss_a = (hidden + parameters[1]).square().mean()
+    inputs = torch.randn(5, 3, generator=random)
+    hidden = torch.tanh(inputs @ parameters[0].T + parameters[1])  # (5, 2), of which both losses are made
+    loss_a = (hidden + parameters[2]).square().mean()
     loss_b = sign * ((hidden - 0.2).square().mean() + hidden.sum() / 20)
     vectors = _vectors((loss_a, loss_b), parameters)
     first, second = (np.concatenate(parts) for parts in vectors)
@@ -309,7 +312,14 @@ def _examine_cosine(submission: Submission, sign: float) -> None:
         "`torch.autograd.grad`, which returns gradients, not `backward`.",
     )
     given = numbers(result, (), "one number")
-    used = len(vectors[0][0])
+    expect(
+        np.isfinite(given),
+        "the cosine is not a number: the gradient of a parameter that a loss does not use is 0, without direction, so "
+        "0 / 0. Lay all gradients of a loss end to end, and take one cosine.",
+    )
+    used = len(vectors[0][0]) + len(vectors[0][1])
+    apart = [_cosine(one, other) for one, other in zip(*vectors, strict=True)][:2]  # of the parameters of both losses
+    advice = "lay all gradients of a loss end to end and take one cosine, or a bias weighs as much as a matrix."
     candidates: dict[str, np.ndarray | float] = {
         "this is the dot product: divide it by the lengths of both gradients.": float(first @ second),
         "this divides by the squared lengths: divide by the lengths, whose product it is.": float(
@@ -318,9 +328,10 @@ def _examine_cosine(submission: Submission, sign: float) -> None:
         "parameters that one loss does not use are left out of both gradients: their None counts as zeros.": _cosine(
             first[:used], second[:used]
         ),
-        "this is a mean of cosines, one a parameter: lay all gradients end to end, and take one cosine.": (
-            _cosine(first[:used], second[:used]) / 3
-        ),
+        f"this is a mean of cosines, one a parameter: {advice}": float(np.sum(apart)) / len(parameters),
+        f"this is a mean of cosines, one a parameter of either loss: {advice}": float(np.sum(apart)) / 3,
+        f"this is a mean of cosines, one a parameter of both losses: {advice}": float(np.mean(apart)),
+        f"these are cosines of single parameters, added up: {advice}": float(np.sum(apart)),
         "the sign is lost: below 0 the tasks conflict, and this is what is asked.": abs(right),
         "the sign is reversed: gradients that point the same way have cosine 1.": -right,
         "this is 1 - the cosine, a distance: give the cosine.": 1 - right,
@@ -354,7 +365,8 @@ def _vectors(losses: tuple[Tensor, Tensor], parameters: list[torch.nn.Parameter]
 
 
 def _cosine(first: np.ndarray, second: np.ndarray) -> float:
-    return float(first @ second / np.sqrt(first @ first * (second @ second)))
+    lengths = np.sqrt(first @ first * (second @ second))
+    return float(first @ second / lengths) if lengths else 0.0
 
 
 def check_project(function: Callable[..., Any]) -> None:

@@ -20,8 +20,12 @@ def check_nt_xent(function: Callable[..., Any]) -> None:
     """
 
     def explain(message: str) -> str:
-        if "must match the size" in message or "shapes cannot be multiplied" in message:
-            return "Join the views with `torch.cat([z1, z2])`, (2B, D), and multiply that with its own transpose."
+        parts = ("must match the size", "shapes cannot be multiplied", "Expected input batch_size", "out of bounds")
+        if any(part in message for part in parts):
+            return (
+                "Join the views with `torch.cat([z1, z2])`, along dimension 0, (2B, D), and multiply that with its own "
+                "transpose, `z @ z.T`, (2B, 2B)."
+            )
         return ""
 
     def examine() -> str:
@@ -59,6 +63,7 @@ def _contrast_mistakes(z1: Tensor, z2: Tensor, temperature: float) -> dict[str, 
         return similarity.masked_fill(own, -torch.inf)
 
     raw = torch.cat([z1, z2])
+    columns, halves = F.normalize(raw, dim=0), torch.cat([F.normalize(z, dim=0) for z in (z1, z2)])
     right = masked(cosines / temperature)
     positive = right[torch.arange(2 * count), partner]  # (2B,)
     negatives = right.masked_fill(F.one_hot(partner, 2 * count) > 0, -torch.inf)
@@ -69,6 +74,17 @@ def _contrast_mistakes(z1: Tensor, z2: Tensor, temperature: float) -> dict[str, 
     return {
         "the embeddings are not scaled to length 1: take cosines, with `F.normalize(z, dim=1)`.": loss(
             masked(raw @ raw.T / temperature)
+        ),
+        "the embeddings are scaled along the wrong dimension: each row, one view, gets length 1 by "
+        "`F.normalize(z, dim=1)`; `dim=0` scales each column over the batch.": loss(
+            masked(columns @ columns.T / temperature)
+        ),
+        "both sets of views are scaled along the wrong dimension: each row, one view, gets length 1 by "
+        "`F.normalize(z, dim=1)`; `dim=0` scales each column over the batch.": loss(
+            masked(halves @ halves.T / temperature)
+        ),
+        "the embeddings are scaled by their common length, not each by its own: `F.normalize(z, dim=1)`.": loss(
+            masked(raw @ raw.T / raw.square().sum() / temperature)
         ),
         "a view is compared with itself: the sum leaves out k = i. Put the diagonal at minus infinity.": loss(
             cosines / temperature

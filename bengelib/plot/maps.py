@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 from rasterio.enums import Resampling
 
 from bengelib.errors import RasterError
-from bengelib.plot.style import noted, subplots
+from bengelib.plot.style import listed, noted, subplots
 
 
 def plot_scene_map(path: str | Path, pixels: int = 800, note: str = "") -> Figure:
@@ -57,5 +57,8 @@ def plot_scene_map(path: str | Path, pixels: int = 800, note: str = "") -> Figur
         for value in there
     ]
     if handles:
-        figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
-    return noted(figure, note)
+        figure.legend(handles=handles, loc="outside right upper", fontsize=9, frameon=False)
+    size = f"{extent[1]:.3g} by {extent[3]:.3g} {unit}"
+    return noted(
+        figure, note, f"Map of {target.replace('_', ' ')}, {size}: {listed((h.get_label() for h in handles), 12)}."
+    )
