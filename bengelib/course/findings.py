@@ -16,15 +16,16 @@ def finding(comparison: Comparison, subject: str, reference: str) -> str:
         subject: what is compared, as the beginning of a sentence: `"Early fusion"`.
         reference: what it is compared with: `"Sentinel-2 alone"`.
     """
-    points = f"{comparison.points.value:+.1f} points [{comparison.points.low:+.1f}, {comparison.points.high:+.1f}]"
+    gain = comparison.points
+    points = f"{gain.value:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}] in {comparison.title}"
     if comparison.lacks:
-        return f"{subject} against {reference}: {points} on {comparison.title}, with {comparison.lacks}, so no verdict."
+        return f"{subject} against {reference}: {points}, with {comparison.lacks}, so no verdict."
     if comparison.direction > 0:
-        return f"{subject} does better than {reference}: {points} on {comparison.title}."
+        return f"{subject} does better than {reference}: {points}."
     if comparison.direction < 0:
-        return f"{subject} does worse than {reference}: {points} on {comparison.title}."
+        return f"{subject} does worse than {reference}: {points}."
     return (
-        f"{subject} and {reference} cannot be told apart: {points} on {comparison.title}; "
+        f"{subject} and {reference} cannot be told apart: {points}; "
         f"up to {comparison.could_hide:.1f} points could hide."
     )
 

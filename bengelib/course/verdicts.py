@@ -137,7 +137,7 @@ def _counted(number: int, unit: str) -> str:
 def false_decisions(runs: int, seeds_to_patches: float, trials: int = 1000) -> float:
     """Share of true zeros that are decided by chance, by simulation: two models that differ in nothing but luck.
 
-    An interval at 95 % misses the truth in 5 % of the cases where it knows how much its ingredients vary. Of the patches
+    An interval at 95 % misses the truth in 5 % of the cases if it knows how much its ingredients vary. Of the patches
     it knows that well; of a few training runs it does not, and so it is somewhat too narrow.
 
     Args:
@@ -210,8 +210,8 @@ class Comparisons(tuple[Comparison, ...]):
     def by_chance(self) -> tuple[float, float]:
         """Number that would be decided by chance if every true difference were zero; see `false_decisions`.
 
-        The first number is for seeds that hardly matter, the second for seeds that matter four times as much as patches.
-        Where the runs are not counted, both are 5 %.
+        The first number is for seeds that hardly matter, the second for seeds that matter four times as much as
+        patches. Where the runs are not counted, both are 5 %.
         """
         able = [each.runs for each in self if not each.lacks]
         few, many = (sum(false_decisions(runs, ratio) if runs else 0.05 for runs in able) for ratio in (0.0, 4.0))
