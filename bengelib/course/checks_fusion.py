@@ -89,7 +89,7 @@ def _examine_ndvi(result: Any, s2: Tensor, bands: Sequence[str]) -> None:
 
 
 def check_bootstrap_interval(function: Callable[..., Any]) -> None:
-    """Exercise 1.2: `bootstrap_interval(correct, draws, seed)`, the 95 % percentile interval of an accuracy.
+    """Exercise 1.5: `bootstrap_interval(correct, draws, seed)`, the 95 % percentile interval of an accuracy.
 
     Args:
         function: takes `correct` (N,) int64 of 0 and 1, the number of draws, and a seed; returns (low, high).
@@ -117,11 +117,11 @@ def check_bootstrap_interval(function: Callable[..., Any]) -> None:
         expect(abs(low - 0.85) < 0.04, f"19 right of 20 patches should give a lower end of 0.85, not {low:.3f}.")
         return "patches drawn with replacement, the middle 95 % of the draws, repeatable."
 
-    report("1.2", examine)
+    report("1.5", examine)
 
 
 def check_stack(function: Callable[..., Any]) -> None:
-    """Exercise 1.3: `stack(s2, s1, season)`, the input of early fusion with the season as a plane.
+    """Exercise 1.6: `stack(s2, s1, season)`, the input of early fusion with the season as a plane.
 
     Args:
         function: takes `s2` (B, 12, H, W), `s1` (B, 2, H, W) and `season` (B,); returns (B, 15, H, W).
@@ -147,7 +147,7 @@ def check_stack(function: Callable[..., Any]) -> None:
             _examine_stack(submission(s2=s2, s1=s1, season=season), s2.numpy(), s1.numpy(), season.numpy())
         return "S2, S1, and for each sample a plane of its own season, at any height and width."
 
-    report("1.3", examine)
+    report("1.6", examine)
 
 
 def _examine_stack(result: Any, s2: np.ndarray, s1: np.ndarray, season: np.ndarray) -> None:
@@ -184,7 +184,7 @@ def _examine_stack(result: Any, s2: np.ndarray, s1: np.ndarray, season: np.ndarr
 
 
 def check_hide_modalities(function: Callable[..., Any]) -> None:
-    """Exercise 1.4: `hide_modalities(values, probability, generator)`, modality dropout.
+    """Exercise 1.7: `hide_modalities(values, probability, generator)`, modality dropout.
 
     Args:
         function: takes `values`, a dict of M normalised tensors (B, k, H, W), the probability, and a `torch.Generator`;
@@ -226,7 +226,7 @@ def check_hide_modalities(function: Callable[..., Any]) -> None:
         expect(nothing.all(), "with probability 0 something is hidden.")
         return "each sample loses modalities of its own and keeps one at least; kept values are as they were."
 
-    report("1.4", examine)
+    report("1.7", examine)
 
 
 def _read_hidden(result: Any, values: dict[str, Tensor]) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -297,7 +297,7 @@ def _examine_shares(hidden: Mapping[str, np.ndarray]) -> None:
 
 
 def check_paired_difference(function: Callable[..., Any]) -> None:
-    """Exercise 1.5: `paired_difference(first, second, truth, draws, seed)`, two models on the same patches.
+    """Exercise 1.2: `paired_difference(first, second, truth, draws, seed)`, two models on the same patches.
 
     Args:
         function: takes predicted classes `first` and `second` and the `truth`, each (N,) int64, the number of draws and
@@ -341,4 +341,4 @@ def check_paired_difference(function: Callable[..., Any]) -> None:
         )
         return "both models meet the same patches in every draw, so what is hard for both cancels."
 
-    report("1.5", examine)
+    report("1.2", examine)

@@ -208,4 +208,5 @@ def _dial(axis: Axes, x: float, y: float) -> None:
 def _tag(axis: Axes, x: float, y: float, colour: str) -> None:
     """A label without a word."""
     style: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.05", "facecolor": colour}
-    axis.add_patch(FancyBboxPatch((x - 0.24, y - 0.07), 0.48, 0.14, linewidth=0.8, edgecolor=LINE_COLOUR, zorder=3, **style))
+    shape = FancyBboxPatch((x - 0.24, y - 0.07), 0.48, 0.14, linewidth=0.8, edgecolor=LINE_COLOUR, zorder=3, **style)
+    axis.add_patch(shape)
