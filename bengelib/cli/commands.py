@@ -46,7 +46,7 @@ from bengelib.recipes.pretraining import (
     side_by_side,
     strong_views,
 )
-from bengelib.recipes.supervised import check_sizes
+from bengelib.recipes.supervised import check_inputs, check_sizes
 
 HELD_OUT = 0.2
 
@@ -276,7 +276,7 @@ def probe_dataset(
 
     Raises:
         CheckpointError: it is none, of other data or modalities, or samples that it held out are gone.
-        BandError: no target, or one that is no class.
+        BandError: no target, or one that is no class; data of other bands, units or scale than the pretraining's.
         BengeError: whatever `load` and `label_efficiency` find wrong.
     """
     encoder, build, config = load_encoder(checkpoint)
@@ -291,6 +291,7 @@ def probe_dataset(
     chosen = check_target(root, target or config["target"])
     open_ = partial(_open, root, reads, (chosen.name,), config["fold"], on_error, progress)
     train, test = open_("train"), open_("test")
+    check_inputs(encoder.inputs, train.inputs)  # type: ignore[arg-type]
     places = {patch_id: place for place, patch_id in enumerate(test.patch_ids)}
     if gone := [patch_id for patch_id in config["holdout"] if patch_id not in places]:
         raise CheckpointError(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bengelib.checkpoint import read_checkpoint, saved_inputs
 from bengelib.cli.commands import check_writable
 from bengelib.data.describe import describe
 from bengelib.data.description import FILE_NAME, is_described, read_description
@@ -13,7 +14,16 @@ from bengelib.data.loading import load, prepare
 from bengelib.errors import BandError, DataWarning, SplitError
 from bengelib.intervals import Interval
 from bengelib.modalities import Target
-from bengelib.recipes.supervised import Training, check_data, check_labels, load_model, save_model, scores, train
+from bengelib.recipes.supervised import (
+    Training,
+    check_data,
+    check_labels,
+    load_model,
+    save_model,
+    scores,
+    train,
+    warn_of_classes,
+)
 
 
 def run_describe(options: argparse.Namespace) -> None:
@@ -90,7 +100,7 @@ def train_on(
     """
     check_writable(out)
     config: dict[str, Any] = {
-        "modalities": modalities or inputs_of(prepare(root, progress=progress)),
+        "modalities": modalities or inputs_of(prepare(root, progress=progress), start),
         "targets": list(targets),
         "scheme": scheme,
         "fold": fold,
@@ -100,6 +110,7 @@ def train_on(
         raise BandError(f"no model can be asked for {other}; choose from the targets {list(data.outputs)}")
     test = _open(root, "test", config, on_error, progress)
     check_labels(test, "test")
+    warn_of_classes(data, test)
     try:
         val = _open(root, "val", config, on_error, progress)
     except SplitError as error:
@@ -116,12 +127,14 @@ def train_on(
     return found, data.outputs
 
 
-def inputs_of(root: Path) -> tuple[str, ...] | None:
+def inputs_of(root: Path, start: str | Path | None = None) -> tuple[str, ...] | None:
     """What a network of a dataset reads unless told otherwise; None for what `load` gives.
 
-    That is everything but `lonlat`: a network that reads where a sample lies learns the map of the training data by
-    heart. Where there is nothing else, it is read.
+    That is what the encoder that it starts from reads, else everything but `lonlat`: a network that reads where a
+    sample lies learns the map of the training data by heart. Where there is nothing else, it is read.
     """
+    if start is not None:
+        return tuple(saved_inputs(read_checkpoint(start)[0]))
     if not is_described(root):
         return None
     keys = tuple(read_description(root).modalities)

@@ -21,7 +21,7 @@ from bengelib.data.patches import Sample, SampleBatch
 from bengelib.data.samples import groups_of, read_column, read_samples, sides_of
 from bengelib.data.splits import SPLITS
 from bengelib.data.statistics import Statistics, as_modality
-from bengelib.data.stores import FileStore, PackStore, Wanted, open_store
+from bengelib.data.stores import BATCH, FileStore, PackStore, Wanted, open_store
 from bengelib.errors import DescriptionError, MissingModalityError, RasterError, SplitError, TableError
 from bengelib.modalities import Modality, Target
 
@@ -271,6 +271,17 @@ class DescribedDataset(Dataset[Sample]):
         """
         check_names((key,), tuple(self._columns()), "keys in the table")
         return self._tables[key].numpy()
+
+    def classes_seen(self, key: str, enough: int = IGNORE_INDEX) -> set[int]:
+        """Indices of the classes that pixels of a map have which is a target; reading stops once `enough` were seen."""
+        found: set[int] = set()
+        for start in range(0, len(self), BATCH):
+            for indices in self.store.read(key, self._rows[start : start + BATCH]).values():
+                counts = np.bincount(indices.ravel(), minlength=IGNORE_INDEX)[:IGNORE_INDEX]
+                found |= set(np.flatnonzero(counts).tolist())
+            if len(found) >= enough:
+                break
+        return found
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
         """Several samples as they are stored, stacked; `decode` makes samples of them.

@@ -1,9 +1,11 @@
-"""Figures: of data (`samples`), of results (`results`), of maps (`maps`) and of architectures (`diagrams`).
+"""Figures: of data (`samples`; of any dataset `described`), of results (`results`), of maps (`maps`) and of
+architectures (`diagrams`).
 
 The figures of data and of results can be had from here, as the labs do: `from bengelib import plot`, then
 `plot.plot_curves(...)`. Each returns a `matplotlib.figure.Figure`.
 """
 
+from bengelib.plot.described import plot_described as plot_described
 from bengelib.plot.maps import plot_scene_map as plot_scene_map
 from bengelib.plot.results import plot_bars as plot_bars
 from bengelib.plot.results import plot_confusion as plot_confusion
