@@ -14,6 +14,7 @@ from bengelib.data.loading import load, prepare
 from bengelib.errors import BandError, DataWarning, SplitError
 from bengelib.intervals import Interval
 from bengelib.modalities import Target
+from bengelib.recipes.pretraining import FULL_WIDTH
 from bengelib.recipes.supervised import (
     Training,
     check_data,
@@ -38,8 +39,17 @@ def run_describe(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     """Train a network, write it, and print its scores on the test side."""
-    names = ("fusion", "depth", "width", "epochs", "lr", "crop", "modality_dropout", "seed", "precision")
-    settings = Training(batch_size=options.batch, **{name: getattr(options, name) for name in names})
+    names = ("fusion", "epochs", "lr", "crop", "modality_dropout", "seed", "precision")
+    start = read_checkpoint(options.checkpoint)[0]["config"] if options.checkpoint else {}
+    known = start.get("settings", {})
+    channels = FULL_WIDTH if start.get("made_by") == "train" else 1  # of `train`, whose width is a share
+    width = options.width or known.get("width", FULL_WIDTH // 2 / channels) * channels
+    settings = Training(
+        depth=options.depth or known.get("depth", 18),
+        width=width / FULL_WIDTH,
+        batch_size=options.batch,
+        **{name: getattr(options, name) for name in names},
+    )
     found, targets = train_on(
         options.root,
         options.target,

@@ -21,7 +21,7 @@ from tests.described_folders import CROPS, rewrite, write_crops, write_tif
 from tests.points import write_points
 from tests.recipes.test_supervised import write_fields
 
-SMALL = ["--width", "0.125", "--epochs", "1", "--precision", "no"]
+SMALL = ["--width", "8", "--epochs", "1", "--precision", "no"]
 
 
 def run(capsys, *arguments):
@@ -167,8 +167,8 @@ def test_from_a_pretrained_encoder(tree, tmp_path, capsys, method, fusion):
         "--size", 32, "--batch", 8, "--precision", "no")  # fmt: skip
     command = ["train", "--root", tree, "--target", "climate_zone", "--fusion", fusion, "--checkpoint", encoder]
     command += ["--scheme", "blocked", "--crop", 32, "--out", tmp_path / "model"]
-    run(capsys, *command, *SMALL)
-    fails(capsys, *command, "--width", 0.25, "--epochs", 1, words=("CheckpointError", "same encoder, depth and width"))
+    run(capsys, *command, *SMALL[2:])  # as deep and wide as the encoder
+    fails(capsys, *command, "--width", 16, "--epochs", 1, words=("CheckpointError", "same encoder, depth and width"))
     fails(capsys, *command, *SMALL, "--modalities", "s2", words=("CheckpointError", "s1"))
 
 
@@ -184,6 +184,8 @@ def test_an_encoder_of_images_in_another_folder_that_has_vectors_too(fields, tmp
     header = read_checkpoint(model)[0]
     assert header["config"]["modalities"] == ["s2"]
     assert header["inputs"] == read_checkpoint(encoder)[0]["inputs"]
+    run(capsys, *command[:5], "--checkpoint", model, "--out", tmp_path / "again", *SMALL[2:])  # a model is a start too
+    assert read_checkpoint(tmp_path / "again")[0]["config"]["settings"]["width"] == 0.125
     fails(capsys, *command, "--modalities", "weather", words=("CheckpointError", "--modalities s2"))
     rewrite(unlabelled, "scale = 0.00002", "scale = 0.00000002")
     probe = ["probe", "--root", unlabelled, "--checkpoint", encoder, "--target", "crop", "--out", tmp_path / "rows"]
