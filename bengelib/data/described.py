@@ -1,6 +1,7 @@
 """`DescribedDataset`: the samples of any dataset with a `dataset.toml`, in the form of those of `BENGE`."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,14 @@ from bengelib.data.samples import groups_of, read_column, read_samples, sides_of
 from bengelib.data.splits import SPLITS
 from bengelib.data.statistics import Statistics, as_modality
 from bengelib.data.stores import BATCH, FileStore, PackStore, Wanted, open_store
-from bengelib.errors import DescriptionError, MissingModalityError, RasterError, SplitError, TableError
+from bengelib.errors import (
+    DataWarning,
+    DescriptionError,
+    MissingModalityError,
+    RasterError,
+    SplitError,
+    TableError,
+)
 from bengelib.modalities import Modality, Target
 
 
@@ -116,7 +124,21 @@ class DescribedDataset(Dataset[Sample]):
         self._tables = {
             key: torch.from_numpy(read_column(source, self.meta)) for key, source in self._columns().items()
         }
+        self._warn_of_given_answers()
         self.account = self._account(whole, chosen, split)
+
+    def _warn_of_given_answers(self) -> None:
+        """Tell of columns that are read and are to be predicted too."""
+        for key in self.targets:
+            asked = set(self.description.source(key).columns)
+            for other in self.modalities:
+                if both := sorted(asked & set(self.description.source(other).columns)):
+                    warnings.warn(
+                        f"{self.description.path}: [targets.{key}] asks for the column {both[0]!r}, which "
+                        f"[modalities.{other}] gives away; leave one of them out",
+                        DataWarning,
+                        stacklevel=3,
+                    )
 
     def _choose(self, whole: pd.DataFrame, split: str | None, scheme: str | None, fold: int) -> np.ndarray:
         """Rows of the samples of a split."""

@@ -18,6 +18,8 @@ from bengelib.data.splits import FOLDS, SCHEMES, SPLITS, study_split, unit_hash
 from bengelib.errors import DataWarning, DescriptionError, SplitError, TableError
 
 _SIDES = {"validation": "val", "valid": "val", "dev": "val", "training": "train", "testing": "test"}
+_NONE = "[]"
+"""A list of labels that is there and holds none, where an empty cell is unknown."""
 _QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 
 
@@ -89,7 +91,7 @@ def read_text_table(path: Path, separators: Mapping[str, str] | None = None) -> 
     Raises:
         TableError: it cannot be read.
     """
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         return _read_csv(path)
     try:
         table = pd.read_parquet(path, dtype_backend="numpy_nullable")  # else whole numbers turn into 1.0 beside gaps
@@ -109,7 +111,7 @@ def _as_text(column: "pd.Series[Any]", separator: str) -> "pd.Series[str]":
     """A column of any type as text: lists joined, what is missing empty."""
     is_list = column.map(lambda value: isinstance(value, (list, np.ndarray)))
     if is_list.any():
-        joined = [separator.join(map(str, value)) for value in column[is_list]]
+        joined = [separator.join(map(str, value)) or _NONE for value in column[is_list]]
         column = column.astype(object)
         column[is_list] = joined
     return column.astype(object).where(column.notna(), "").astype(str).str.strip()
@@ -215,7 +217,7 @@ def read_column(source: Source, table: pd.DataFrame) -> np.ndarray:
         names = _labels(cell, source.separator)
         if unknown := [name for name in names if name not in places]:
             _refuse_unknown(source, pd.Series(unknown, [cells.index[row]] * len(unknown), dtype=str))
-        if names:
+        if names or cell == _NONE:
             values[row] = 0
             values[row, [places[name] for name in names]] = 1
     return values

@@ -516,3 +516,21 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         describe(root, progress=False)
     assert sorted(root.rglob("*")) == before
+
+
+def test_numbered_folders_that_may_be_classes_are_asked_for(tmp_path):
+    for folder in ("dry", "wet", "ice"):
+        for number in range(4):
+            write_tif(tmp_path / "x" / folder / f"{number:03d}.tif", pixels(4, number))
+    guess, _ = described(tmp_path / "x")
+    assert any("if they are classes" in problem and '"{class}/{id}.tif"' in problem for problem in guess.problems)
+
+
+def test_arrays_whose_last_axis_may_be_that_of_the_bands(tmp_path):
+    for folder in ("a", "b"):
+        for number in range(4):
+            path = tmp_path / "x" / folder / f"{folder}{number}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, np.arange(24 * 24 * 5, dtype=np.float32).reshape(24, 24, 5) + number)
+    guess, _ = described(tmp_path / "x")
+    assert any("24 bands of 24 x 5 pixels" in problem for problem in guess.problems)

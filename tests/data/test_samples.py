@@ -83,6 +83,18 @@ def test_labels_may_be_a_list_as_python_prints_it(tmp_path, cell):
     np.testing.assert_array_equal(read_column(description.source("kinds"), read_samples(description))[0], [1, 1, 0])
 
 
+def test_a_list_without_labels_is_none_of_them_and_an_empty_cell_is_unknown(tmp_path):
+    description = points(tmp_path, TABLE.replace('"a, b"', "[]"))
+    np.testing.assert_array_equal(read_column(description.source("kinds"), read_samples(description))[0], [0, 0, 0])
+
+
+def test_a_table_may_end_in_capitals(tmp_path):
+    points(tmp_path, TABLE)
+    (tmp_path / "points.csv").rename(tmp_path / "POINTS.CSV")
+    rewrite(tmp_path, "points.csv", "POINTS.CSV")
+    assert list(read_samples(read_description(tmp_path)).index) == ["p1", "p2", "p3"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -186,7 +198,7 @@ def test_parquet(tmp_path):
             "rain": [1, 2, 3],
             "height": [1, None, 3],
             "cover": pd.array([1, None, 2], dtype="Int64"),
-            "kinds": [["d", "c's"], None, ["1"]],
+            "kinds": [["d", "c's"], [], ["1"]],
             "depth": [1.0, 2.0, None],
         },
         index=pd.Index(["p1", "p2", "p3"], name="id"),
@@ -196,7 +208,7 @@ def test_parquet(tmp_path):
     assert list(table.index) == ["p1", "p2", "p3"]
     np.testing.assert_array_equal(read_column(description.source("cover"), table), [0, 255, 1])
     np.testing.assert_array_equal(read_column(description.source("kinds"), table)[0], [0, 1, 1])
-    np.testing.assert_array_equal(read_column(description.source("kinds"), table)[2], [1, 0, 0])
+    np.testing.assert_array_equal(read_column(description.source("kinds"), table)[1:], [[0, 0, 0], [1, 0, 0]])
     np.testing.assert_array_equal(read_column(description.source("height"), table), [1, np.nan, 3])
     (tmp_path / "points.parquet").write_bytes(b"PAR1 and nothing else")
     with pytest.raises(TableError, match=r"points.parquet cannot be read as Parquet"):
