@@ -346,8 +346,8 @@ class Scene:
             _check_unit(modality, sample, files, layer)
             if "reflectance" in modality.unit and sample[[u == "reflectance" for u in modality.unit]].min() < -0.5:
                 raise RasterError(
-                    f"{files}: {key} goes down to a reflectance of {sample.min():g}, which nothing on the Earth has. Name "
-                    "the value for no data if it is one, for example with gdal_edit.py -a_nodata. "
+                    f"{files}: {key} goes down to a reflectance of {sample.min():g}, which nothing on the Earth has. "
+                    "Name the value for no data if it is one, for example with gdal_edit.py -a_nodata. "
                     f"{_fix(key, layer)}"
                 )
             if key in self._stated:

@@ -470,7 +470,8 @@ def test_bigearthnet_v2_with_its_metadata(tmp_path, table):
 def test_a_column_that_is_read_and_to_be_predicted_is_told(tmp_path):
     root = write_crops(tmp_path / "crops")
     rewrite(root, 'column = "harvest"', 'column = "rain"')
-    with pytest.warns(DataWarning, match=r"\[targets.harvest\] asks for the column 'rain', which \[modalities.weather\]"):
+    words = r"\[targets.harvest\] asks for the column 'rain', which \[modalities.weather\] gives away"
+    with pytest.warns(DataWarning, match=words):
         DescribedDataset(root, progress=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
