@@ -186,8 +186,8 @@ def _write(guess: Guess, found: Sequence[Found]) -> None:
     if len(found) > 2 and all(own == ids[0] for own in ids) and all(name.isdecimal() for name in ids[0]):
         guess.decide(
             f"the {len(found)} folders hold files of the same numbers, and are taken for modalities of the same "
-            f'samples; if they are classes, write one modality with files = "{{class}}/{found[0].pattern.rpartition("/")[2]}" '
-            'and a target of kind "class" with column = "class"'
+            "samples; if they are classes, write one modality with files = "
+            f'"{{class}}/{found[0].pattern.rpartition("/")[2]}" and a target of kind "class" with column = "class"'
         )
     for part, own in zip(found[1:], ids[1:], strict=True):
         if not own & ids[0]:
