@@ -179,7 +179,7 @@ def test_files_make_the_samples_where_there_is_no_table(tmp_path):
     table = read_samples(description)
     assert table["class"].to_dict() == {"a/x_1": "a", "a/y_1": "a", "b/x_1": "b"}
     source = description.modalities["s2"]
-    assert [path.as_posix() for path in paths_of(source, records_of(table)[0])][0].endswith("/a/x_1_B1.tif")
+    assert paths_of(source, records_of(table)[0])[0].as_posix().endswith("/a/x_1_B1.tif")
     other = '[modalities.s1]\nkind="image"\nfiles="s1/{id}.tif"\nbands=["VV"]\n'
     write_toml(tmp_path, text + other + target)
     with pytest.raises(TableError, match=r"the id 'x_1' stands for 2 samples; give each one of its own in a table"):
