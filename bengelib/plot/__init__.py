@@ -1,5 +1,4 @@
-"""Figures: of data (`samples`; of any dataset `described`), of results (`results`), of maps (`maps`) and of
-architectures (`diagrams`).
+"""Figures of data (`samples`, `described`), of results (`results`), of maps (`maps`) and of architectures (`diagrams`).
 
 The figures of data and of results can be had from here, as the labs do: `from bengelib import plot`, then
 `plot.plot_curves(...)`. Each returns a `matplotlib.figure.Figure`.
