@@ -93,7 +93,7 @@ def plot_described(
         *(f"{key} as an image" for key in images),
         *(f"{title}{target.name} as a map" for title, target, _ in maps),
     ]
-    return noted(figure, note, f"One sample: {listed(shown, most=8)}. {'; '.join(lines)}.")
+    return noted(figure, note, f"One sample: {listed(parts, most=8)}. {'; '.join(lines)}.")
 
 
 def _colours(bands: tuple[str, ...]) -> list[int]:
