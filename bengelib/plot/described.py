@@ -89,7 +89,7 @@ def plot_described(
     words.set_in_layout(False)  # or its width would push the pictures apart
     for rest in (axis, *panels):
         rest.axis("off")
-    shown = [
+    parts = [
         *(f"{key} as an image" for key in images),
         *(f"{title}{target.name} as a map" for title, target, _ in maps),
     ]
