@@ -105,13 +105,13 @@ class FeatureFusion(nn.Module):
         """Build the encoders.
 
         Args:
-            inputs: see `Inputs`, also for `modality_dropout` and `missing`.
+            inputs: see `InputNorm`, also for `modality_dropout` and `missing`.
             depth: see `ResNetEncoder`, also for `width`.
             width: of all ResNets.
             stage: 1 to 4, the stage after which the maps are joined.
             how: see the class.
-            modality_dropout: see `Inputs`.
-            missing: see `Inputs`.
+            modality_dropout: see `InputNorm`.
+            missing: see `InputNorm`.
             nets: networks to take the place of the ResNets, by image, such as `{"s2": encoder.net, ...}` of pretrained
                 `ConvNeXtEncoder`s or `resnet` of `EarlyFusion`s. They are copied; what follows the joint is a copy of
                 the later stages of the first.

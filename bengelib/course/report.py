@@ -377,17 +377,17 @@ def score_table(columns: Mapping[str, Mapping[str, Interval | str]]) -> pd.DataF
 
 
 def labels_saved(curve: Mapping[float, Interval], reference: Mapping[float, Interval], share: float) -> float | None:
-    """Share of labels that a reference needs more than `share` to score as high as a curve does there.
+    """Additional fraction of labels that a reference needs to reach the score of a curve at `share`.
 
-    Curves are read horizontally, between shares along the logarithm of the share.
+    Curves are interpolated along the logarithm of the fraction.
 
     Args:
-        curve: score by share of labels, in (0, 1].
-        reference: likewise, of what needs more labels.
-        share: one of the shares of the curve.
+        curve: score by fraction of labels, in (0, 1].
+        reference: score by fraction of labels of the reference.
+        share: one of the fractions of the curve.
 
     Returns:
-        The share saved; 0 or below if nothing is; None if the reference does not get as high at any of its shares.
+        The fraction saved; 0 or below if none is; None if the reference never reaches that score.
     """
     wanted = curve[share].value
     shares = sorted(reference)

@@ -62,7 +62,7 @@ class PackedBENGE(PatchDataset):
         return np.asarray(values[self._rows])
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
-        """Several patches as they are stored, stacked; see `PatchDataset.read_batch`."""
+        """Several stored patches as a batch; see `PatchDataset.read_batch`."""
         places = as_indices(indices, len(self))
         rows = self._rows[places]
         batch: dict[str, Any] = {}
@@ -72,7 +72,7 @@ class PackedBENGE(PatchDataset):
         return batch
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: everything but the open arrays."""
+        """The state without the open arrays, for pickling."""
         return {**self.__dict__, "_arrays": None}
 
     def _array_name(self, key: str) -> str:

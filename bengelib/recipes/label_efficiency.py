@@ -65,7 +65,7 @@ def label_efficiency(
     progress: bool = True,
     after_each: Callable[[Sequence[dict[str, Any]]], object] = len,
 ) -> list[dict[str, Any]]:
-    """How well each way of training does on the same test samples, by the share of the training samples with labels.
+    """Score of each mode on the same test samples, by the fraction of labelled training samples.
 
     * `frozen`: a logistic probe on the features of a frozen encoder.
     * `finetune`: the whole network trained further, from the weights of the encoder and of such a probe.

@@ -1,4 +1,4 @@
-"""How to pretrain: the settings, the views, the encoders and the call of `fit` that the command `pretrain` makes."""
+"""Pretraining: the settings, the views, the encoders and the call of `fit`, as in the command `pretrain`."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ FEWEST_SQUARES = 4
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How to pretrain. The defaults are for images of 64 pixels on two processor cores.
+    """Settings of pretraining. The defaults are for images of 64 pixels on two processor cores.
 
     Attributes:
         method: one of `bengelib.methods.TABLE`; `"mae"` trains a small vision transformer, `"multi-pretext"` a ConvNeXt
@@ -154,7 +154,7 @@ def mild_views(size: int, inputs: InputSpec | None = None) -> Views:
 
 
 def _facts(inputs: InputSpec | None) -> dict[str, Any]:
-    """What `Views` must know of the images among some modalities: their statistics, and which are radar."""
+    """Arguments of `Views` for the images among some modalities: their statistics, and which are radar."""
     found = MODALITIES if inputs is None else as_modalities(inputs)
     images = {key: modality for key, modality in found.items() if modality.kind == "image"}
     return {
@@ -173,7 +173,7 @@ def as_measured(views: Views) -> Views:
 
 
 class Pretext(NamedTuple):
-    """What `fit` is given to pretrain an encoder.
+    """The arguments of `fit` to pretrain an encoder.
 
     Attributes:
         model: the network around the encoder; it is thrown away afterwards.
