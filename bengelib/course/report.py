@@ -248,7 +248,7 @@ class Study:
         return {f"fold {name.removeprefix(prefix)}": self.numbers(only=(name,), **where)[name] for name in names}
 
     def fold_table(self, asked: Sequence[tuple[str, str]], **where: Any) -> pd.DataFrame | None:
-        """Numbers of each fold of several models beside the interval of all folds, as text; None if there are none.
+        """Numbers of each fold of several models and the interval of all folds, as text; None without any.
 
         Args:
             asked: model and condition of each row.
@@ -266,7 +266,7 @@ class Study:
         return pd.DataFrame(rows).T if rows else None
 
     def ends(self, metrics: Sequence[str], **where: Any) -> pd.DataFrame | None:
-        """Numbers of the first and the last epoch, a row a model, to two decimals; None if there is no table.
+        """Numbers of the first and the last epoch, one row per model, to two decimals; None without a table.
 
         Args:
             metrics: such as `("spread", "rank")`.
@@ -402,7 +402,7 @@ def labels_saved(curve: Mapping[float, Interval], reference: Mapping[float, Inte
 
 
 def _script(results: str) -> str:
-    """Name of the script beside a table that makes it."""
+    """Name of the script that makes a table."""
     return results.replace("results.csv", "study.py")
 
 

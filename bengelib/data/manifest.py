@@ -201,18 +201,18 @@ def reason_stale(root: Path, folder: Path, manifest: Mapping[str, Any], *, thoro
 
 
 def _hash_of(sources: Mapping[str, Mapping[str, Any]], name: str) -> str | None:
-    """The hash of a table, None where there is none."""
+    """The hash of a table, None if it does not exist."""
     return sources.get(name, {}).get("sha256")
 
 
 def list_folder(root: Path, index: PatchIndex) -> dict[str, Any]:
-    """What lies in a tree that is of no patch, and the time (ns) of the folder that was looked through for it."""
+    """Rasters of a dataset that belong to no patch, and the time (ns) of the searched folder."""
     changed = _time_listed(root)
     return {"changed": changed, "strangers": off_table(root, index.names(), index.names(key="ids_s1"))}
 
 
 def listed(root: Path, manifest: Mapping[str, Any], index: PatchIndex) -> Sequence[Sequence[str]]:
-    """What `off_table` gives of the tree at `root`, from the manifest of its pack where nothing has changed."""
+    """The result of `off_table` for the dataset at `root`, from the manifest of its pack if nothing has changed."""
     known, changed = manifest.get("listing", {}), _time_listed(root)
     if not changed:
         return ()
@@ -223,7 +223,7 @@ def listed(root: Path, manifest: Mapping[str, Any], index: PatchIndex) -> Sequen
 
 
 def _time_listed(root: Path) -> int:
-    """Time of change (ns) of the folder that `off_table` looks through, 0 for none."""
+    """Time of change (ns) of the folder searched by `off_table`, 0 for none."""
     for folder in tree_folders(root).values():
         return folder.stat().st_mtime_ns
     return 0

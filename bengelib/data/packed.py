@@ -40,7 +40,7 @@ class PackedBENGE(PatchDataset):
 
     @property
     def meta(self) -> pd.DataFrame:
-        """The rows of the meta table of the patches that are used, read from its CSV each time."""
+        """The rows of the meta table of the used patches, read from its CSV each time."""
         return read_csv(self.folder / "meta.csv", META_COLUMNS).iloc[self._rows]
 
     def _open_tables(self) -> None:
@@ -87,7 +87,7 @@ class PackedBENGE(PatchDataset):
             )
 
     def _open(self) -> dict[str, tuple[np.ndarray, list[int] | None]]:
-        """The arrays, mapped, by their name in a batch; of bands, with the places of those asked for (None for all)."""
+        """The mapped arrays by name in a batch, with the indices of the requested bands (None for all)."""
         if self._arrays is None:
             self._arrays = {}
             for name, (key, _, _) in ARRAYS.items():
