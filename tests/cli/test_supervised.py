@@ -36,7 +36,7 @@ def fails(capsys, *arguments, words=()):
     """A command that has to fail with one line that has the words."""
     assert main([str(argument) for argument in arguments]) == 2
     fine, error = refused(capsys, *words)
-    assert fine and "not foreseen" not in error, error
+    assert fine and "(unexpected;" not in error, error
 
 
 @pytest.fixture(scope="module")
