@@ -324,7 +324,7 @@ def probes(run: Run, train: np.ndarray, test: np.ndarray, data: Any, condition: 
     said = {}
     for draw in range(DRAWS):
         for fraction, chosen in subsets(data.labels, run.fractions, draw).items():
-            probe = fit_logistic(train[chosen], data.labels[chosen], len(data.classes), strengths=(1e-2,), seed=draw)
+            probe = fit_logistic(train[chosen], data.labels[chosen], len(data.classes), Cs=(1e-2,), seed=draw)
             said[key(condition, fraction, draw)] = probe.predict(test).astype(np.uint8)
     return said
 

@@ -209,7 +209,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("bench", help="measure the speed of loading, training, augmentation and methods")
     command.add_argument("what", choices=("loader", "train", "views", "pretrain", "methods", "gpu"))
-    command.add_argument("--peers", action="store_true", help="of pretrain: a first epoch beside other libraries")
+    command.add_argument(
+        "--peers", action="store_true", help="for pretrain: compare a first epoch with other libraries"
+    )
     command.add_argument(
         "--root", type=_path, help="for loader, optionally for train and gpu: a dataset of 800 patches or more"
     )
@@ -219,7 +221,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="samples per batch (default: loader and methods 32, train 128, views 256, pretrain 64)",
     )
-    command.add_argument("--precision", choices=PRECISIONS, help="of views, pretrain and methods (default: auto)")
+    command.add_argument("--precision", choices=PRECISIONS, help="for views, pretrain and methods (default: auto)")
     command.add_argument("--processes", type=int, help="for pretrain: number to compare with a single one (default: 2)")
     command.set_defaults(run=_bench)
     return parser

@@ -371,7 +371,7 @@ def _score(figures: Mapping[str, float], monitor: str, epoch: int) -> float:
 
     Raises:
         NonFiniteLossError: the validation loss is NaN or infinite.
-        ValueError: there is no such metric, it is NaN, or it is not known which way it is better.
+        ValueError: there is no such metric, it is NaN, or it is unknown whether lower is better.
     """
     if not math.isfinite(figures["loss"]):
         raise NonFiniteLossError(

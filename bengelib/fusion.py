@@ -105,13 +105,13 @@ class FeatureFusion(nn.Module):
         """Build the encoders.
 
         Args:
-            inputs: see `Inputs`, also for `modality_dropout` and `missing`.
+            inputs: see `InputNorm`, also for `modality_dropout` and `missing`.
             depth: see `ResNetEncoder`, also for `width`.
             width: of all ResNets.
-            stage: 1 to 4, the stage after which the maps are joined.
+            stage: 1 to 4, the stage after which the maps are fused.
             how: see the class.
-            modality_dropout: see `Inputs`.
-            missing: see `Inputs`.
+            modality_dropout: see `InputNorm`.
+            missing: see `InputNorm`.
             nets: networks to take the place of the ResNets, by image, such as `{"s2": encoder.net, ...}` of pretrained
                 `ConvNeXtEncoder`s or `resnet` of `EarlyFusion`s. They are copied; what follows the joint is a copy of
                 the later stages of the first.
@@ -154,7 +154,7 @@ class FeatureFusion(nn.Module):
         self.channels = (sum(self.read.channels(key) for key in self.images), *before, *trunk.channels[stage:])
 
     def pyramid(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
-        """What a U-Net needs, and the features (B, feature_dim) from the same pass.
+        """Feature maps for a U-Net, and the features (B, feature_dim) of the same forward pass.
 
         The maps are the images side by side, those of their ResNets side by side up to the stage before they are
         joined, the joined map, and those of the one ResNet after it; finest first, with `channels` channels.
@@ -175,11 +175,11 @@ class FeatureFusion(nn.Module):
         return [only_where(level, available[:, list(self.inputs).index(key)]) for level in levels]
 
     def _maps(self, values: Mapping[str, Tensor], available: Tensor) -> list[Tensor]:
-        """Each image's map (B, C, h, w) after the chosen stage."""
+        """The map (B, C, h, w) of each image after the chosen stage."""
         return [self._levels(key, values, available)[-1] for key in self.images]
 
     def _stacked(self, maps: Sequence[Tensor], available: Tensor) -> Tensor:
-        """The maps of all images after the chosen stage as channels of one, with the mask if any."""
+        """The maps of all images after the chosen stage as channels of one, with any mask."""
         return stack_channels(dict(enumerate(maps)), available.float() if self.read.mask_size else None)  # type: ignore[arg-type]
 
     def gates(self, batch: Batch) -> dict[str, Tensor]:
@@ -209,7 +209,7 @@ class FeatureFusion(nn.Module):
         return self._features(self.trunk(joined), values)
 
     def _join(self, maps: Sequence[Tensor], available: Tensor) -> Tensor:
-        """One map (B, C, h, w) of those of all images after the chosen stage."""
+        """The fused map (B, C, h, w) of all images after the chosen stage."""
         if self.how == "sum":
             return torch.stack(list(maps)).sum(dim=0)
         stacked = self._stacked(maps, available)
@@ -227,7 +227,7 @@ class FeatureFusion(nn.Module):
 
 
 def _check_nets(nets: Mapping[str, Any], channels: Mapping[str, int], stage: int) -> None:
-    """Refuse networks that do not read the images, or whose maps after `stage` cannot be joined.
+    """Refuse networks for other images, or whose maps after `stage` cannot be fused.
 
     Raises:
         BandError: naming both.
@@ -332,7 +332,7 @@ class FiLMFusion(nn.Module):
     ) -> None:
         """Build the encoder; see `InputNorm` and `ResNetEncoder` for the arguments.
 
-        A copy of `net`, such as that of a pretrained `ConvNeXtEncoder` of the same images, takes the ResNet's place.
+        A copy of `net`, such as that of a pretrained `ConvNeXtEncoder` of the same images, replaces the ResNet.
 
         Raises:
             BandError: an unknown modality or band, no image, no vector among the inputs, or a network for other images.

@@ -27,7 +27,7 @@ CS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Inverse regularisation strengths (scikit-learn's `C`) from which a probe chooses by cross-validation."""
 
 _EVEN = 1e-6
-"""Variance added below the root, which has no slope at 0: a map may be even."""
+"""Variance added before the square root, whose gradient is infinite at 0, as for a constant map."""
 _FOLDS = 3
 _CHOSEN_ON = 3000
 """Maximum number of labelled samples to choose `C` on; more would take time and change nothing."""
@@ -70,7 +70,7 @@ class MultiStageEncoder(nn.Module):
         Args:
             encoder: any encoder of `bengelib.fusion`.
             stages: 1 to 4, and 0 for the first layer; without effect for an encoder without a ResNet.
-            texture: add the standard deviations over the image as well, after the averages of each stage.
+            texture: whether to add standard deviations over the image, after the averages of each stage.
 
         Raises:
             ValueError: a stage that does not exist.
@@ -101,7 +101,7 @@ class MultiStageEncoder(nn.Module):
         return torch.cat([*pooled, last.float()], dim=1)
 
     def _pool(self, maps: Tensor) -> list[Tensor]:
-        """Averages, and standard deviations where wanted, of maps (B, C, H, W) over the image, (B, C) each."""
+        """Averages, and standard deviations if requested, of maps (B, C, H, W) over the image, (B, C) each."""
         mean = maps.mean(dim=(2, 3))
         if not self.texture:
             return [mean]
@@ -158,7 +158,7 @@ def extract_features(
         stages: stages 0 (the first layer) to 4 of the ResNets whose pooled features precede the encoder's own
             features; `(2, 3)` adds information that the last stage discards. Without effect for an encoder without a
             ResNet.
-        texture: add the standard deviations of these stages over the image as well, see `MultiStageEncoder`.
+        texture: whether to add standard deviations of these stages over the image, see `MultiStageEncoder`.
         tta: test-time augmentation: average over so many of the eight flips and rotations of each image; 1 is none.
         batch_size: samples per batch.
         precision: see `bengelib.devices.choose_precision`.

@@ -178,11 +178,11 @@ class ResNetEncoder(nn.Module):
 
     @property
     def last_norm(self) -> nn.Module:
-        """A normalisation of the pooled features; there is none."""
+        """The normalisation of the pooled features: none."""
         return nn.Identity()
 
     def embed(self, image: Tensor) -> Tensor:
-        """The map (B, C, H / 4, W / 4) that the first stage reads, of an image (B, in_channels, H, W)."""
+        """The input (B, C, H / 4, W / 4) of the first stage for an image (B, in_channels, H, W)."""
         embedded: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(image))))
         return embedded
 
@@ -191,7 +191,7 @@ class ResNetEncoder(nn.Module):
         return nn.Sequential(*(getattr(self, f"layer{later}") for later in range(stage + 1, 5)))
 
     def cut(self, stage: int) -> None:
-        """Give up the stages after `stage`, in place: all later maps of `pyramid` are the one of that stage."""
+        """Remove the stages after `stage`, in place; all later maps of `pyramid` equal that of this stage."""
         for later in range(stage + 1, 5):
             setattr(self, f"layer{later}", nn.Identity())
 

@@ -498,7 +498,7 @@ def carry_out_labels(run: Run) -> dict[str, np.ndarray]:
         }
         settings = with_chosen_lr(*arguments, settings=settings, **common)  # there is a choice at the first draw only
         network = finetune(*arguments, settings=settings, **common)
-        logits = logits_of(network, test, "label", turns=2, precision="no")
+        logits = logits_of(network, test, "label", tta=2, precision="no")
         arrays[f"{run.mode}|{run.label_fraction:g}|{draw}"] = logits.argmax(axis=1).astype(np.uint8)
     return arrays
 

@@ -437,7 +437,7 @@ def test_of_an_error_the_lowest_epoch_is_kept():
                        batch_size=6, monitor="kind/error")  # fmt: skip
     assert history.best_epoch == 2
     Reconstructs.name, Reconstructs.values = "rmse", iter([1.0])
-    with pytest.raises(ValueError, match="more or less of 'rmse'"):
+    with pytest.raises(ValueError, match="lower or higher values of 'rmse'"):
         fit_with(make_model(), [Reconstructs("kind", "abc")], Patches(12), Patches(6), monitor="kind/rmse")
 
 

@@ -145,7 +145,7 @@ def test_a_fault_of_the_data_is_a_message(tmp_path, capsys):
     ):  # fmt: skip
         assert main([str(argument) for argument in arguments]) == FAILED
         said = capsys.readouterr().err.splitlines()[-1]
-        assert "Error: " in said and "not foreseen" not in said and str(tmp_path) in said
+        assert "Error: " in said and "(unexpected;" not in said and str(tmp_path) in said
 
 
 def test_an_interrupted_command_shows_no_traceback(tmp_path):

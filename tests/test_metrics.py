@@ -145,5 +145,5 @@ def test_all_tasks_are_among_them():
 def test_no_figure_is_better_both_ways_and_an_unknown_one_is_refused():
     assert not set(LOWER_IS_BETTER) & set(HIGHER_IS_BETTER)
     assert all(score.metric in LOWER_IS_BETTER + HIGHER_IS_BETTER for score in MAIN_SCORES.values())
-    with pytest.raises(ValueError, match=r"more or less of 'rmse' is better; name the figure as one of which less is"):
+    with pytest.raises(ValueError, match=r"lower or higher values of 'rmse' are better; use one for which lower is"):
         lower_is_better("size/rmse")

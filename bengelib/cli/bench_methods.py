@@ -1,8 +1,8 @@
-"""Measures what a step of each method of self-supervised learning costs: `python -m bengelib bench methods`.
+"""Measures the cost of a step of each self-supervised method: `python -m bengelib bench methods`.
 
 All methods are timed in turn, round after round, on the same batch of noise, with the networks and the sizes of the
-command `pretrain`. A step is the pass forward and backward and whatever the method does after it, such as moving its
-target. Making views, which is the same for most of them, is not in it; see `bench views`.
+command `pretrain`. A step consists of forward and backward pass and the method's own updates, such as that of its
+target. Making views, which is the same for most methods, is not included; see `bench views`.
 """
 
 import statistics
@@ -35,7 +35,7 @@ INPUTS = {"s2": S2_BANDS, "s1": S1_BANDS}
 
 
 class _Noise(Dataset[Batch]):
-    """Patches of both sensors, made of noise, somewhere on earth."""
+    """Noise patches of both sensors at random locations."""
 
     def __init__(self, count: int) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -55,12 +55,12 @@ class _Noise(Dataset[Batch]):
 def bench_methods(
     *, batch_size: int = 32, precision: str = "auto", rounds: int = 5, progress: bool = True
 ) -> pd.DataFrame:
-    """Time a step of each method beside that of SimCLR.
+    """Time a step of each method relative to that of SimCLR.
 
     Args:
-        batch_size: patches of both sensors a step.
+        batch_size: patches of both sensors per step.
         precision: see `bengelib.devices.choose_precision`.
-        rounds: how often each is timed, after one time that does not count.
+        rounds: number of timings of each method, after a warm-up.
         progress: whether to show a progress bar.
 
     Returns:
@@ -99,7 +99,7 @@ def bench_methods(
 
 
 def _step(method: str, batch_size: int, accelerator: Any, stack: ExitStack) -> Callable[[], None]:
-    """A step of a method, on a batch whose views are made already; the layout of its network is `stack`'s to undo."""
+    """A step of a method, on a batch with ready-made views; `stack` restores the memory layout of its network."""
     settings = Pretraining(method=method, batch_size=batch_size)
     seed_everything(0)
     width = settings.width / FULL_WIDTH

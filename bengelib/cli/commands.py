@@ -112,7 +112,7 @@ def pretrain_images(
 
 
 Roots = str | Path | Sequence[str | Path]
-"""A dataset, or several that are read as one."""
+"""A dataset, or several read as one."""
 
 
 def pretrain_dataset(
@@ -186,7 +186,7 @@ def pretrain_dataset(
 
 
 def _besides(root: Path, method: str, modalities: Sequence[str]) -> tuple[str, ...]:
-    """What a method learns from beside the images that its encoder reads, as far as a dataset has it."""
+    """Keys besides the images that a method learns from, as far as a dataset has them."""
     if method != "multi-pretext":
         return tuple(key for key in TABLE[method].needs if key == "lonlat")
     if is_described(root):
@@ -448,7 +448,7 @@ def check_target(root: Path, target: str | None) -> Target:
 
 
 def _prepared(root: Roots, progress: bool) -> list[Path]:
-    """The folders of some datasets, made ready."""
+    """The folders of some datasets, prepared for loading."""
     given = [root] if isinstance(root, str | Path) else root
     return [prepare(each, progress=progress) for each in given]
 

@@ -50,7 +50,7 @@ _COMMON_MISTAKES = {
         "`if` asks about one value, and here are many: choose for each of them with `np.where`."
     ),
 }
-"""Parts of messages that any exercise can meet, and the hint for each."""
+"""Parts of error messages common to all exercises, and the hint for each."""
 
 
 class Untouched(Exception):
@@ -130,7 +130,7 @@ class Submission:
         return f"{text} {hint}"
 
     def _does_nothing(self) -> bool:
-        """Whether the body is still that of the stub."""
+        """True if the body is still that of the stub."""
         code = getattr(self.function, "__code__", None)
         return code is not None and {each.opname for each in dis.get_instructions(code)} <= _DOES_NOTHING
 

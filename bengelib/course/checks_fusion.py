@@ -286,7 +286,7 @@ def _examine_hidden(values: dict[str, np.ndarray], hidden: dict[str, np.ndarray]
 
 
 def _examine_shares(hidden: Mapping[str, np.ndarray]) -> None:
-    """Ask whether every modality, with whether it is hidden (B,), is so as often as the others."""
+    """Check that all modalities, given as masks of hidden samples (B,), are hidden equally often."""
     shares = {key: float(column.mean()) for key, column in hidden.items()}
     expect(
         all(0.25 < share < 0.6 for share in shares.values()),

@@ -84,7 +84,7 @@ def examine_interval(
 def _examine_drawn(
     ends: Callable[..., np.ndarray], first: tuple[float, float], value: float, error: float, patches: int
 ) -> None:
-    """Mistakes of an interval for which nothing is drawn: neither the seed nor the number of draws changes it."""
+    """Mistakes of an interval without resampling, which depends neither on the seed nor on the number of draws."""
     others = [ends(seed, FEW) for seed in range(1, 5)]
     if not all(np.allclose(each, first, rtol=0, atol=1e-9) for each in others):
         return

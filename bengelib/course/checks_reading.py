@@ -1,4 +1,4 @@
-"""The checks of exercises that ask to read a figure or to plan a comparison (see `checks`)."""
+"""Checks of exercises about reading a figure or planning a comparison (see `checks`)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -12,13 +12,13 @@ Answer = TypeVar("Answer")
 
 
 def written(function: Callable[..., Answer], *arguments: Any, instead: Callable[..., Answer], what: str) -> Answer:
-    """What a reader's function answers, or what the library's answers where nothing is written yet, which is said.
+    """The result of a reader's function, or that of the library's if it is not implemented yet; prints which one.
 
     Args:
-        function: the reader's; it answers None as long as its body is a stub.
-        *arguments: of both.
-        instead: the library's.
-        what: the name of the function, for the line that says which of the two was used.
+        function: the reader's function; returns None as long as its body is a stub.
+        *arguments: of both functions.
+        instead: the library's function.
+        what: the name of the function, for the printed line.
     """
     answer = function(*arguments)
     if answer is None:
@@ -34,9 +34,9 @@ def check_falls_below(
     """Exercise 1.3: the smallest measured cover at which each curve is below a line.
 
     Args:
-        answer: what the reader has read, by name of a curve: a cover, or None for never.
-        curves: score by cover; empty where there is no study.
-        line: the score of the line; None where there is no study.
+        answer: the reader's answers by name of a curve: a cover, or None for never.
+        curves: score by cover; empty without a study.
+        line: the score of the line; None without a study.
     """
     if not curves or line is None:
         print("There is no results.csv, so there is no figure to read in Exercise 1.3.")
@@ -55,7 +55,7 @@ def check_falls_below(
 
 
 def _examine_cover(name: str, value: Any, right: float | None, curve: Mapping[float, Interval], line: float) -> None:
-    """Compare one cover with what is right, and with what usual mistakes give."""
+    """Compare one cover with the correct one, and with those of common mistakes."""
     if value is None or right is None:
         expect(value is right, f"{name} " + ("never falls below." if right is None else "does fall below the line."))
         return

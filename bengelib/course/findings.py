@@ -1,4 +1,4 @@
-"""Findings: what a result says, as a sentence that is computed from its numbers, undecided ones included."""
+"""Findings: sentences computed from the numbers of a result, including undecided ones."""
 
 import textwrap
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ def finding(comparison: Comparison, subject: str, reference: str) -> str:
 
     Args:
         comparison: of the subject with the reference.
-        subject: what is compared, as the beginning of a sentence: `"Early fusion"`.
-        reference: what it is compared with: `"Sentinel-2 alone"`.
+        subject: the compared model, as the beginning of a sentence: `"Early fusion"`.
+        reference: the reference: `"Sentinel-2 alone"`.
     """
     gain = comparison.points
     points = f"{gain.value:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}] in {comparison.title}"
@@ -39,30 +39,30 @@ def saving(
     subject: str = "the pretrained network",
     against: str = "from scratch",
 ) -> str:
-    """How many labels a method saves, as a sentence; the curves are read horizontally, see `labels_saved`.
+    """Number of labels that a method saves, as a sentence; see `labels_saved`.
 
     Args:
         curve: score by share of labels, in (0, 1].
         reference: likewise, of what needs more labels.
         share: one of the shares of the curve.
         labels: number of labels that all of them are.
-        subject: what the curve is of, within a sentence.
-        against: what the reference is, as in "as much as from scratch with 80 labels".
+        subject: the method of the curve, within a sentence.
+        against: the reference, as in "as much as from scratch with 80 labels".
     """
-    begun = f"With {share:.0%} of the labels ({share * labels:.0f}), {subject} scores {curve[share].value:.2f}"
+    start = f"With {share:.0%} of the labels ({share * labels:.0f}), {subject} scores {curve[share].value:.2f}"
     saved = labels_saved(curve, reference, share)
     if saved is None:
         most = max(reference)
-        return f"{begun}, more than {against} with any share up to {most:.0%} ({most * labels:.0f} labels)."
+        return f"{start}, more than {against} with any share up to {most:.0%} ({most * labels:.0f} labels)."
     if saved <= 0:
-        return f"{begun}, no more than {against} with as many: it saves none here."
+        return f"{start}, no more than {against} with as many: it saves none here."
     return (
-        f"{begun}, as much as {against} with about {(share + saved) * labels:.0f} labels: "
+        f"{start}, as much as {against} with about {(share + saved) * labels:.0f} labels: "
         f"it saves about {saved * labels:.0f} here."
     )
 
 
 def say(*sentences: str) -> None:
-    """Print findings, one below the other, in lines that a page can hold."""
+    """Print findings, one below the other, wrapped to the width of a page."""
     for sentence in sentences:
         print(textwrap.fill(sentence, 104, initial_indent="* ", subsequent_indent="  "))

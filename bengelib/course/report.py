@@ -248,7 +248,7 @@ class Study:
         return {f"fold {name.removeprefix(prefix)}": self.numbers(only=(name,), **where)[name] for name in names}
 
     def fold_table(self, asked: Sequence[tuple[str, str]], **where: Any) -> pd.DataFrame | None:
-        """Numbers of each fold of several models beside the interval of all folds, as text; None if there are none.
+        """Numbers of each fold of several models and the interval of all folds, as text; None without any.
 
         Args:
             asked: model and condition of each row.
@@ -266,7 +266,7 @@ class Study:
         return pd.DataFrame(rows).T if rows else None
 
     def ends(self, metrics: Sequence[str], **where: Any) -> pd.DataFrame | None:
-        """Numbers of the first and the last epoch, a row a model, to two decimals; None if there is no table.
+        """Numbers of the first and the last epoch, one row per model, to two decimals; None without a table.
 
         Args:
             metrics: such as `("spread", "rank")`.
@@ -377,17 +377,17 @@ def score_table(columns: Mapping[str, Mapping[str, Interval | str]]) -> pd.DataF
 
 
 def labels_saved(curve: Mapping[float, Interval], reference: Mapping[float, Interval], share: float) -> float | None:
-    """Share of labels that a reference needs more than `share` to score as high as a curve does there.
+    """Additional fraction of labels that a reference needs to reach the score of a curve at `share`.
 
-    Curves are read horizontally, between shares along the logarithm of the share.
+    Curves are interpolated along the logarithm of the fraction.
 
     Args:
-        curve: score by share of labels, in (0, 1].
-        reference: likewise, of what needs more labels.
-        share: one of the shares of the curve.
+        curve: score by fraction of labels, in (0, 1].
+        reference: score by fraction of labels of the reference.
+        share: one of the fractions of the curve.
 
     Returns:
-        The share saved; 0 or below if nothing is; None if the reference does not get as high at any of its shares.
+        The fraction saved; 0 or below if none is; None if the reference never reaches that score.
     """
     wanted = curve[share].value
     shares = sorted(reference)
@@ -402,7 +402,7 @@ def labels_saved(curve: Mapping[float, Interval], reference: Mapping[float, Inte
 
 
 def _script(results: str) -> str:
-    """Name of the script beside a table that makes it."""
+    """Name of the script that makes a table."""
     return results.replace("results.csv", "study.py")
 
 

@@ -35,11 +35,11 @@ COLUMNS = (
 """`seed` is a number, or `all` for values pooled over seeds; `config` is the fingerprint of the configuration."""
 POOLED = "all"
 CHOSEN = "BENGE_STUDY_DATASET"
-"""The environment variable that names the dataset of a study, where it is not the simulated one."""
+"""Environment variable with the dataset of a study, if not the simulated one."""
 
 
 def study_dataset() -> str:
-    """The dataset that the runs of a study are on: the simulated one, unless `CHOSEN` names another."""
+    """The dataset of the runs of a study: the simulated one, unless `CHOSEN` names another."""
     return os.environ.get(CHOSEN) or SIMULATED
 
 

@@ -69,7 +69,7 @@ class BENGE(PatchDataset):
 
     @property
     def meta(self) -> pd.DataFrame:
-        """The rows of the meta table of the patches that are used."""
+        """The rows of the meta table of the used patches."""
         return self._meta.iloc[self._rows]
 
     def _values(self) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """`pack`: writes the rasters and tables of a ben-ge tree into memory-mappable arrays that `PackedBENGE` reads.
 
-What a pack consists of stands in `bengelib.data.manifest`.
+`bengelib.data.manifest` describes the content of a pack.
 """
 
 import errno
@@ -353,7 +353,7 @@ def _still_good(
 
 
 def _read_plan(path: Path) -> Any:
-    """What an interrupted call was about to write, None if it was stopped before it had said so."""
+    """The plan of an interrupted call, None if it was stopped before it was written."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

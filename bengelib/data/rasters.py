@@ -102,9 +102,9 @@ def absent_patches(folder: Path, key: str, ids: Sequence[str]) -> list[int]:
 
 
 def off_table(root: Path, patch_ids: Sequence[str], patch_ids_s1: Sequence[str]) -> list[tuple[str, str]]:
-    """Folder and name of each patch that has rasters in a tree and is none of those of its meta table."""
+    """Folder and name of each patch that has rasters but is not in the meta table."""
     folders = tree_folders(root)
-    if not folders:  # a pack by itself
+    if not folders:  # a pack without its dataset
         return []
     key, folder = next(iter(folders.items()))
     known = set(patch_ids_s1 if key == "s1" else patch_ids)
@@ -116,7 +116,7 @@ def off_table(root: Path, patch_ids: Sequence[str], patch_ids_s1: Sequence[str])
                 for entry in listing
                 if not entry.name.startswith(".") and (entry.is_dir() if is_folder else entry.name.endswith(".tif"))
             )
-    except OSError:  # a pack does without the rasters, and reading them says what is the matter
+    except OSError:  # a pack does not need the rasters; otherwise, reading them reports the fault
         return []
     return [(folder.name, name) for name in names if name not in known]
 

@@ -97,7 +97,7 @@ def blocked_split(patch_ids_s1: Sequence[str], fold: int = 0) -> np.ndarray:
 
 
 def sides_of_folds(folds: np.ndarray, fold: int) -> np.ndarray:
-    """Side of each patch, (N,) of str, under the blocked split, by the folds of their tiles, (N,)."""
+    """Blocked split of each patch, (N,) of str, by the folds of their tiles, (N,)."""
     return np.where(folds == fold, "test", np.where(folds == (fold + 1) % FOLDS, "val", "train"))
 
 

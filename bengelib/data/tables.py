@@ -187,10 +187,10 @@ def find_meta(root: Path) -> Path:
 
 
 def read_meta(root: Path) -> pd.DataFrame:
-    """The meta table of the tree at `root`, one row a patch, in the file's order.
+    """The meta table of the dataset at `root`, one row per patch, in the file's order.
 
     Raises:
-        DatasetNotFoundError: no folder, or no `<name>_meta.csv` in it.
+        DatasetNotFoundError: there is no folder, or no `<name>_meta.csv` in it.
         TableError: the CSV is malformed or empty.
     """
     path = find_meta(root)

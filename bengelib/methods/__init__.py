@@ -124,4 +124,4 @@ METHODS = tuple(TABLE)
 """Names of the methods."""
 
 MASKED = ("mae", "multi-pretext")
-"""Those that hide squares of an image: their networks read whole squares, and their views are not smaller than it."""
+"""Methods that hide squares of an image: their networks read whole squares, and views are not smaller than images."""

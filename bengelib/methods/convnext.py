@@ -174,7 +174,7 @@ class _Stage(nn.Module):
 
 
 class _ChannelsFirst(nn.Module):
-    """A stage from maps (B, C, h, w) to such maps."""
+    """A stage with maps (B, C, h, w) as inputs and outputs."""
 
     def __init__(self, stage: nn.Module) -> None:
         super().__init__()
@@ -263,7 +263,7 @@ class ConvNeXt(nn.Module):
         return self.head["norm"]
 
     def embed(self, image: Tensor) -> Tensor:
-        """The map (B, C, H / stem, W / stem) that the first stage reads, of an image (B, in_channels, H, W)."""
+        """The input (B, C, H / stem, W / stem) of the first stage for an image (B, in_channels, H, W)."""
         self._check(image, None)
         first, norm = self.stem
         embedded: Tensor = norm(first(image).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -274,7 +274,7 @@ class ConvNeXt(nn.Module):
         return nn.Sequential(*(_ChannelsFirst(each) for each in self.stages[stage:]))
 
     def cut(self, stage: int) -> None:
-        """Give up the stages after `stage` and the features, in place: the last map of `pyramid` is of that stage."""
+        """Remove the stages after `stage` and the features, in place; the last map of `pyramid` is of that stage."""
         self.stages, self.head = self.stages[:stage], nn.ModuleDict()
 
     def pool(self, last: Tensor, visible: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""A drawing of what keeps pretraining from a collapse: agreement alone, and four ways of asking for more.
+"""A drawing of how methods prevent collapse: agreement alone, and four additional demands.
 
 Every panel but the last begins with the same two views of an image.
 """
@@ -34,13 +34,13 @@ SAFEGUARDS: dict[str, tuple[str, ...]] = {
     "one side only learns": ("byol", "moco-v3"),
     "the pixels": ("mae", "multi-pretext"),
 }
-"""Who keeps a network from giving all images one answer, and the methods that rely on it."""
+"""Safeguards against equal embeddings of all images, and the methods that rely on each."""
 _MIDDLE = 1.55
 """Height of the middle of the picture in each panel of `draw_collapse`, in inches."""
 
 
 def draw_collapse() -> Picture:
-    """Who keeps whom from collapsing: agreement alone, and four ways of asking for more than agreement.
+    """Draw how methods prevent collapse: agreement alone, and four demands in addition to agreement.
 
     Returns:
         A figure of 10 by 4 inches, meant for 100 dpi.
@@ -124,7 +124,7 @@ def _one_sided(axis: Axes, x: float) -> None:
 
 
 def _painted(axis: Axes, x: float) -> None:
-    """A half hidden image, encoder, decoder and painted squares, from top to bottom."""
+    """A half-hidden image, encoder, decoder and reconstructed squares, from top to bottom."""
     hidden = {(0, 1), (1, 0), (1, 2), (2, 1), (2, 2)}
     for top, filled in ((3.54, False), (1.72, True)):
         for row in range(3):

@@ -436,4 +436,4 @@ def _words(axis: Axes, arrays: Mapping[str, np.ndarray], prediction: Mapping[str
     axis.set_title(patch_id.replace("_MSIL2A", ""), fontsize=8)
     lines = "\n".join(_lines(arrays, prediction))
     words = axis.text(0, 0.98, lines, va="top", fontsize=9, transform=axis.transAxes)
-    words.set_in_layout(False)  # or its width would push the pictures apart
+    words.set_in_layout(False)  # its width would otherwise push the images apart

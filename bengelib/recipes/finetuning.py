@@ -31,7 +31,7 @@ from bengelib.transforms import Batch
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How to train with few labels; for random weights see `for_random_weights`, all else is the same for both.
+    """Settings of training with few labels; `for_random_weights` adapts them to random weights.
 
     Attributes:
         steps: least number of optimisation steps.
@@ -64,7 +64,7 @@ class FineTuning:
     warm_head: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse settings that train nothing.
+        """Check the settings.
 
         Raises:
             ValueError: naming the setting, its value and its range.
@@ -247,7 +247,7 @@ def with_chosen_lr(
 
 @dataclass(frozen=True)
 class _Run:
-    """What all training runs of one call of `finetune` share."""
+    """The common arguments of all training runs of one call of `finetune`."""
 
     encoder: nn.Module
     data: Dataset[Any]

@@ -35,7 +35,7 @@ from bengelib.tasks import Classification
 
 MODES = ("frozen", "finetune", "scratch")
 STAGES = (0, 1, 2, 3)
-"""Stages of a ResNet that probes and heads read beside the last, with means and deviations over the image.
+"""Stages of a ResNet that probes and heads read besides the last, with means and deviations over the image.
 
 On validation tiles of EuroSAT (216 labels, three draws), all stages this way in place of the means of 2 and 3 raised
 accuracy from .52 to .57 with random weights, and from .54 to .57 after a pretraining of two minutes."""
@@ -65,7 +65,7 @@ def label_efficiency(
     progress: bool = True,
     after_each: Callable[[Sequence[dict[str, Any]]], object] = len,
 ) -> list[dict[str, Any]]:
-    """How well each way of training does on the same test samples, by the share of the training samples with labels.
+    """Score of each mode on the same test samples, by the fraction of labelled training samples.
 
     * `frozen`: a logistic probe on the features of a frozen encoder.
     * `finetune`: the whole network trained further, from the weights of the encoder and of such a probe.

@@ -1,4 +1,4 @@
-"""How to pretrain: the settings, the views, the encoders and the call of `fit` that the command `pretrain` makes."""
+"""Pretraining: the settings, the views, the encoders and the call of `fit`, as in the command `pretrain`."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -47,12 +47,12 @@ REGIONS = 20
 SAME_PLACE = 600.0
 """Metres between the centres of two patches of one place: half a patch of ben-ge."""
 FEWEST_SQUARES = 4
-"""Squares along a side of an image, some of which are hidden, that a ConvNeXt is built to have at least."""
+"""Minimum number of squares along a side of an image that a ConvNeXt is built for; some of them are hidden."""
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How to pretrain. The defaults are for images of 64 pixels on two processor cores.
+    """Settings of pretraining. The defaults are for images of 64 pixels on two processor cores.
 
     Attributes:
         method: one of `bengelib.methods.TABLE`; `"mae"` trains a small vision transformer, `"multi-pretext"` a ConvNeXt
@@ -154,7 +154,7 @@ def mild_views(size: int, inputs: InputSpec | None = None) -> Views:
 
 
 def _facts(inputs: InputSpec | None) -> dict[str, Any]:
-    """What `Views` must know of the images among some modalities: their statistics, and which are radar."""
+    """Arguments of `Views` for the images among some modalities: their statistics, and which are radar."""
     found = MODALITIES if inputs is None else as_modalities(inputs)
     images = {key: modality for key, modality in found.items() if modality.kind == "image"}
     return {
@@ -173,7 +173,7 @@ def as_measured(views: Views) -> Views:
 
 
 class Pretext(NamedTuple):
-    """What `fit` is given to pretrain an encoder.
+    """The arguments of `fit` to pretrain an encoder.
 
     Attributes:
         model: the network around the encoder; it is thrown away afterwards.
@@ -327,7 +327,7 @@ def queue_for(size: int, batch_size: int) -> int:
 
 
 def pretext_targets(encoder: ConvNeXtEncoder, data: Dataset[Any]) -> dict[str, Modality | Sequence[str]]:
-    """All that multi-pretext can ask of a dataset, as `MultiPretext` takes it.
+    """All targets of multi-pretext in a dataset, for `MultiPretext`.
 
     That is what its first sample has of what the encoder reads, of the other modalities of the dataset, and of what
     ben-ge knows of a patch.
@@ -411,7 +411,7 @@ def build_encoder(inputs: InputSpec, method: str = "simclr", depth: int = 18, wi
 
 
 def _convnext_size(width: int) -> str:
-    """The smallest ConvNeXt with so many channels in its first stage."""
+    """The smallest ConvNeXt with at least a number of channels in its first stage."""
     if width > max(size.dim for size in SIZES.values()):
         known = {name: size.dim for name, size in SIZES.items()}
         raise ArgumentError(f"no ConvNeXt V2 begins with {width} channels; there are {known}: choose a smaller width")

@@ -717,7 +717,7 @@ def test_large_batches_in_parts_and_a_log(pretrained, tmp_path):
 )  # fmt: skip
 def test_times_are_read(text, seconds):
     if seconds is None:
-        with pytest.raises(argparse.ArgumentTypeError, match="is no time; give one such as 10m"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a duration; give one such as 10m"):
             _seconds(text)
     else:
         assert _seconds(text) == seconds

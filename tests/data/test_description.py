@@ -110,7 +110,7 @@ def test_no_description_no_toml_and_no_file(tmp_path):
         ("[modalities.x]\nkind='map'\nfiles='{id}.png'\nclasses={1='a',01='b'}\n", "that differ from each other"),
         (
             "[modalities.x]\nkind='map'\nfiles='{id}.png'\nclasses={1='a',2='b'}\nno_data=1\n",
-            r"no classes, which \[1\]",
+            r"not classes, which \[1\]",
         ),
         (IMAGE + "[targets.y]\nkind='class'\ncolumn='c'\nclasses=['a']\n", "it needs two or more"),
         (IMAGE + "[targets.y]\nkind='class'\ncolumn='c'\nclasses=[1, 2]\n", "expected a list of names"),

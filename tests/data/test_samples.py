@@ -124,7 +124,7 @@ def test_a_table_that_cannot_be_is_refused_with_what_to_do(tmp_path, old, new, w
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (TABLE.replace(",", ";"), "set apart by ';': save it with commas"),
+        (TABLE.replace(",", ";"), "separated by ';': save it with commas"),
         ("PK\x03\x04", "Excel workbook"),
         ("<html>", "web page"),
         ("", "has no rows"),
