@@ -78,7 +78,8 @@ def plot_confusion(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[s
     right = f"{np.trace(counts)} of {counts.sum()} on the diagonal"
     alt = f"Confusion matrix of {count_of(names, 'class')}: {right}"
     if mixed.any():
-        alt += f"; the most frequent confusion is {short[true]} taken for {short[said]}, {mixed.max()} times"
+        worst = f"{short[true]} taken for {short[said]}, {mixed.max()} of {counts[true].sum()} times"
+        alt += f"; the most frequent confusion is {worst}"
     return noted(figure, note, f"{alt}.")
 
 

@@ -125,7 +125,7 @@ def plot_sample(
         axis.set_xlabel(f"{columns_shown / 100:g} km", fontsize=9)  # 10 m a pixel
     images = listed((title for title, kind in panels if kind != "words"), 10)
     alt = f"One patch: {images}" if images else "One patch, in words"
-    return noted(figure, note, f"{alt}. {'. '.join(line.strip() for line in _lines(arrays, prediction))}.")
+    return noted(figure, note, f"{alt}. {'; '.join(map(str.strip, _lines(arrays, prediction))).replace(':; ', ': ')}.")
 
 
 def plot_patches(

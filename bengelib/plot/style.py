@@ -83,7 +83,8 @@ def noted(figure: Picture, note: str, alt: str) -> Picture:
         note: small, in the lower corner, such as the source of the data; also the end of the alternative text.
         alt: what the figure shows, with its main numbers, for those who do not see it.
     """
-    figure.alt = " ".join(f"{alt} {note[:1].upper() + note[1:] + '.' if note else ''}".split())
+    sentences = [part[0].upper() + part[1:] for part in (alt, f"{note}." if note else "") if part]
+    figure.alt = " ".join(" ".join(sentences).split())
     if note:
         figure.supxlabel(note, x=0.995, ha="right", fontsize=8, color="#555555")
     plt.close(figure)

@@ -95,7 +95,7 @@ def test_each_figure_says_what_it_shows_to_those_who_do_not_see_it(sample, name)
     data, metadata = figure._repr_mimebundle_(include=None, exclude=None)
     alt = metadata["image/png"]["alt"]
     assert b64decode(data["image/png"]).startswith(b"\x89PNG")
-    assert len(alt) > 50 and NOTE[1:] in alt and alt.count("\n") == 0 and "  " not in alt
+    assert len(alt) > 50 and alt[0] == alt[0].upper() and NOTE[1:] in alt and alt.count("\n") == 0 and "  " not in alt
 
 
 def test_names_and_numbers_become_words():
@@ -291,7 +291,7 @@ def test_confusion_counts_rows_as_truth():
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "c"]  # b neither occurs nor is predicted
     np.testing.assert_allclose(axis.get_images()[0].get_array(), [[1, 0], [1 / 3, 2 / 3]])
     assert {text.get_position(): text.get_text() for text in axis.texts} == {(0, 0): "1", (0, 1): "1", (1, 1): "2"}
-    assert "3 of 4 on the diagonal" in figure.alt and "c taken for a, 1 times" in figure.alt
+    assert "3 of 4 on the diagonal" in figure.alt and "c taken for a, 1 of 3 times" in figure.alt
 
 
 def test_confusion_has_words_beside_the_rows_and_symbols_below_the_columns():
