@@ -187,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 page = chromium.new_page()
                 found = faults_of(page, address, name, options.pictures, axe)
                 page.close()
-                print(f"{name}: {len(found)} faults" if found else f"{name}: ok", flush=True)
+                print(f"{name}: {'ok' if not found else ''}", *dict.fromkeys(found), sep="\n    ", flush=True)
                 faults += [f"{name}: {fault}" for fault in dict.fromkeys(found)]
             page = chromium.new_page()
             faults += search_faults(page, address)

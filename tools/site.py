@@ -189,9 +189,12 @@ def _restructure(app: Sphinx, what: str, name: str, item: Any, options: Any, lin
 
 
 def _rewrite(app: Sphinx, tree: Any) -> None:
-    """Draw what only GitHub draws, typeset formulas in raw HTML, and say of a figure where it is described."""
+    """Draw what only GitHub draws, typeset formulas in raw HTML, name badges, say where a figure is described."""
     from docutils import nodes
 
+    for badge in list(tree.findall(nodes.image)):  # of another server; its words are enough
+        if "://" in badge["uri"]:
+            badge.replace_self(nodes.Text(badge.get("alt", "link")))
     for section in tree.findall(nodes.section):
         title = section.next_node(nodes.title)
         for image in section.findall(nodes.image):  # an inner section comes later and is more to the point
