@@ -56,8 +56,9 @@ napoleon_use_ivar = True
 
 html_theme = "sphinx_book_theme"
 html_title = project
-html_static_path = ["site.css"]
+html_static_path = ["site.css", "site.js"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
@@ -68,4 +69,5 @@ html_theme_options = {
     "use_repository_button": True,
     "use_download_button": False,
     "show_navbar_depth": 1,
+    "navbar_persistent": [],  # the theme has its search in the sidebar
 }

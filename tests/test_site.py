@@ -65,6 +65,15 @@ def test_formulas_of_an_answer_are_typeset_and_code_is_left_alone():
     assert text.count("<math") == 1 and "<code>$HOME</code> or $5" in text and "<code>$a$</code>" in text
 
 
+def test_tables_and_code_of_a_docstring_are_taken_as_they_are_meant():
+    lines = ["Views:", "", "    | | a |", "    |---|---|", "    | `x|y` | b |", "", "```toml", "[a]", "```", "End."]
+    assert site.as_restructured(lines) == [
+        "Views:", "", "    .. list-table::", "       :header-rows: 1", "",
+        "       * - ", "         - a", "       * - `x|y`", "         - b", "", "",
+        ".. code-block:: toml", "", "   [a]", "", "End.",
+    ]  # fmt: skip
+
+
 def test_a_drawing_becomes_a_table():
     rooms_drawn = '    cli["<b>cli</b><br/>2 modules<br/>a b"]\n    core["<b>core</b><br/>1 module<br/>c"]\n'
     drawing = f"flowchart TD\n{rooms_drawn}    cli -->|3| core\n"

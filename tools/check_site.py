@@ -59,7 +59,7 @@ class _Links(HTMLParser):
 
 def dead_links(site: Path) -> list[str]:
     """Links within the site that lead nowhere, and files that pages load from another server."""
-    pages = {path: _parsed(path) for path in sorted(site.rglob("*.html"))}
+    pages = {path: _parsed(path) for path in _pages(site)}
     faults = []
     for path, page in pages.items():
         name = path.relative_to(site).as_posix()
@@ -74,6 +74,11 @@ def dead_links(site: Path) -> list[str]:
             elif parts.fragment and aim in pages and unquote(parts.fragment) not in pages[aim].ids:
                 faults.append(f"{name}: there is no place {target}")
     return faults
+
+
+def _pages(site: Path) -> list[Path]:
+    """The pages of a site, without the templates among the files of its theme."""
+    return [path for path in sorted(site.rglob("*.html")) if "_static" not in path.relative_to(site).parts]
 
 
 def _parsed(path: Path) -> _Links:
@@ -175,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"there is no site in {site}: build it with `python -m tools.do site`", file=sys.stderr)
         return 2
     faults = dead_links(site)
-    names = options.page or [path.relative_to(site).with_suffix("").as_posix() for path in sorted(site.rglob("*.html"))]
+    names = options.page or [path.relative_to(site).with_suffix("").as_posix() for path in _pages(site)]
     if why := playwright_chromium():
         print(f"links only, no pictures and no checks in a browser: {why}")
     else:
@@ -187,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 page = chromium.new_page()
                 found = faults_of(page, address, name, options.pictures, axe)
                 page.close()
-                print(f"{name}: {len(found)} faults" if found else f"{name}: ok", flush=True)
+                print(f"{name}: {'ok' if not found else ''}", *dict.fromkeys(found), sep="\n    ", flush=True)
                 faults += [f"{name}: {fault}" for fault in dict.fromkeys(found)]
             page = chromium.new_page()
             faults += search_faults(page, address)

@@ -37,6 +37,7 @@ STUDY = re.compile(r"^<!-- study (\S+) -->$", re.MULTILINE)
 ROOM = re.compile(r'^\s+(\w+)\["<b>\w+</b><br/>(.*)"\]$', re.MULTILINE)
 ARROW = re.compile(r"^\s+(\w+) -\.?->\|(\d+)\| (\w+)$", re.MULTILINE)
 BIG = re.compile(r"\\(big|Big)(?=(\\?[)\]}|])|.)")
+CELL = re.compile(r"\|(?=(?:[^`]*`[^`]*`)*[^`]*$)")  # a bar that is not in backticks
 FORMULA = re.compile(r"(?<![\\$\w])\$([^$\n]+?)\$(?![\w$])")
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:|#", re.IGNORECASE)
 
@@ -91,6 +92,35 @@ def reference(room: str) -> str:
         for name in modules_of(room)
     )
     return "\n".join(sections)
+
+
+def as_restructured(lines: Iterable[str]) -> list[str]:
+    """A docstring with its Markdown tables and fenced code, which are easy to read in a source, as reStructuredText."""
+    shown: list[str] = []
+    fence, in_table = None, False
+    for line in lines:
+        text, indent = line.strip(), line[: len(line) - len(line.lstrip())]
+        if text.startswith("```"):
+            if fence is None:
+                fence = indent
+                shown += [f"{indent}.. code-block:: {text[3:] or 'text'}", ""]
+            else:
+                fence = None
+                shown.append("")
+        elif fence is not None:
+            shown.append(f"   {line}" if text else "")
+        elif text.startswith("|") and text.endswith("|"):
+            if set(text) <= set("|-: "):
+                continue
+            if not in_table:
+                shown += [f"{indent}.. list-table::", f"{indent}   :header-rows: 1", ""]
+                in_table = True
+            cells = CELL.split(text[1:-1])
+            shown += [f"{indent}   {'  -' if number else '* -'} {cell.strip()}" for number, cell in enumerate(cells)]
+        else:
+            shown += ["", line] if in_table else [line]
+            in_table = False
+    return shown
 
 
 def house_table(drawing: str) -> str:
@@ -154,10 +184,17 @@ def _study(folder: str) -> str:
         return study_table(csv.DictReader(file))
 
 
+def _restructure(app: Sphinx, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
+    lines[:] = as_restructured(lines)
+
+
 def _rewrite(app: Sphinx, tree: Any) -> None:
-    """Draw what only GitHub draws, typeset formulas in raw HTML, and say of a figure where it is described."""
+    """Draw what only GitHub draws, typeset formulas in raw HTML, name badges, say where a figure is described."""
     from docutils import nodes
 
+    for badge in list(tree.findall(nodes.image)):  # of another server; its words are enough
+        if "://" in badge["uri"]:
+            badge.replace_self(nodes.Text(badge.get("alt", "link")))
     for section in tree.findall(nodes.section):
         title = section.next_node(nodes.title)
         for image in section.findall(nodes.image):  # an inner section comes later and is more to the point
@@ -216,6 +253,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_math_renderer("mathml", (inline, None), (displayed, None))
     app.add_transform(ToGitHub)
     app.connect("source-read", _fill_in)
+    app.connect("autodoc-process-docstring", _restructure, priority=400)  # before that of napoleon
     app.connect("doctree-read", _rewrite)
     app.connect("build-finished", _as_start_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
