@@ -20,7 +20,7 @@ CELL = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 COMMANDS = re.compile(r"^```bash\n(.*?)^```", re.DOTALL | re.MULTILINE)
 CELLS = {project.partition("\n")[0]: CELL.findall(project) for project in PROJECTS}
 RUN = [command for project in PROJECTS for block in COMMANDS.findall(project) for command in block.splitlines()]
-SMALL = {"--epochs": "1", "--batch": "8", "--size": "32", "--width": "8", "--view": "16"}
+SMALL = {"--epochs": "1", "--batch-size": "8", "--size": "32", "--width": "8", "--view": "16"}
 
 
 @pytest.fixture(scope="module")

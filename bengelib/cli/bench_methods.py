@@ -111,9 +111,9 @@ def _step(method: str, batch_size: int, accelerator: Any, stack: ExitStack) -> C
     if "two dates" in TABLE[method].needs:
         data = Pairs(data, np.roll(np.arange(batch_size), 1))
     made = pretext(encoders[0], data, strong_views(view_size(settings, encoders[0])), settings, *encoders[1:])
-    network: Any = made.model.train()
-    stack.enter_context(channels_last(network))
-    model: Any = accelerator.prepare_model(network)
+    stack.enter_context(channels_last(made.model.train()))
+    model: Any = accelerator.prepare_model(made.model)
+    after: Any = getattr(made.model, "after_step", None)
     batch = {key: value.to(accelerator.device) for key, value in read_samples(made.data, range(batch_size)).items()}
     views = made.augment(batch, torch.Generator(accelerator.device).manual_seed(0))
 
@@ -123,7 +123,7 @@ def _step(method: str, batch_size: int, accelerator: Any, stack: ExitStack) -> C
             loss = sum(task.loss(outputs, views) for task in made.tasks)
         accelerator.backward(loss)
         model.zero_grad()
-        if hasattr(network, "after_step"):
-            network.after_step(outputs, 0, 2)
+        if after is not None:
+            after(outputs, 0, 2)
 
     return step

@@ -26,7 +26,7 @@ class Method:
 
     @property
     def two_sensors(self) -> bool:
-        """Whether it trains two encoders, one for each sensor."""
+        """True if it trains two encoders, one for each sensor."""
         return "two sensors" in self.needs
 
 

@@ -50,8 +50,8 @@ from tests.image_folders import COLOURS, write_images
 from tests.recipes.test_supervised import write_fields
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-data.md"
-SMALL = ["--width", "8", "--epochs", "1", "--size", "32", "--batch", "8", "--precision", "no"]
-QUICK = ["--steps", "2", "--turns", "1", "--precision", "no"]
+SMALL = ["--width", "8", "--epochs", "1", "--size", "32", "--batch-size", "8", "--precision", "no"]
+QUICK = ["--steps", "2", "--tta", "1", "--precision", "no"]
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_a_figure_is_drawn_of_rows(tmp_path):
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["curve.SVG", "curve.png"]
     plt.close("all")
     for wrong in ("curve", "curve.xlsx"):
-        with pytest.raises(ArgumentError, match=r"no name of a picture.*\.png"):
+        with pytest.raises(ArgumentError, match=r"not the name of an image file.*\.png"):
             check_figure(tmp_path / wrong)
 
 
@@ -223,6 +223,29 @@ def test_the_same_commands_on_a_ben_ge_tree(tree, tmp_path, capsys):
     assert refused(capsys, "CheckpointError", "('s2', 's1')")[0]
     assert probe(tree, checkpoint, out) == 2
     assert refused(capsys, "CheckpointError", "--root instead of --images")[0]
+
+
+def test_several_trees_are_one(tree, tmp_path, capsys):
+    other = fake.write_fake_tree(tmp_path / "ben-ge-other", 10, first=20)
+    checkpoint, out = tmp_path / "encoder.safetensors", tmp_path / "rows.json"
+    given = ["--root", str(tree), str(other), "--target", "climate_zone"]
+    assert main(["pretrain", *given, "--out", str(checkpoint), *SMALL]) == 0, capsys.readouterr().err
+    config = read_checkpoint(checkpoint)[0]["config"]
+    assert len(config["holdout"]) == 4 + 2 and config["folder"] == "ben-ge-fake, ben-ge-other"
+    tested = ["--checkpoint", str(checkpoint), "--out", str(out), *QUICK, "--fractions", "1", "--mode", "frozen"]
+    assert main(["probe", *given, *tested]) == 0, capsys.readouterr().err
+    assert json.loads(out.read_text())[0]["n_labels"] == 18
+    assert main(["probe", "--root", str(tree), "--target", "climate_zone", *tested]) == 2
+    assert refused(capsys, "CheckpointError", "2 of the 6 test samples", "ben-ge-fake, ben-ge-other")[0]
+    assert main(["pretrain", "--root", str(tree), str(tree), "--out", str(checkpoint), *SMALL]) == 2
+    assert refused(capsys, "SplitError", "both have a sample")[0]
+
+
+@pytest.mark.parametrize("method", ["gassl", "cross-modal"])
+def test_methods_that_need_more_read_several_trees(tree, tmp_path, capsys, method):
+    other = fake.write_fake_tree(tmp_path / "ben-ge-other", 10, first=20)
+    command = ["pretrain", "--root", str(tree), str(other), "--out", str(tmp_path / "x"), *SMALL, "--method", method]
+    assert main(command) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["cross-modal", "decur"])
@@ -381,7 +404,7 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
         ("Views(48", "Views(24"),
         ("Views(64", "Views(32"),
         ("width=0.5", "width=0.125"),
-        ("seeds=(0, 1, 2)", "seeds=(0, 1), turns=1, finetune_settings=quick, scratch_settings=quick"),
+        ("seeds=(0, 1, 2)", "seeds=(0, 1), tta=1, finetune_settings=quick, scratch_settings=quick"),
     ):
         assert said in lines
         lines = lines.replace(said, instead)
@@ -665,9 +688,11 @@ def test_a_pretraining_that_is_cut_off_goes_on(pretrained, tmp_path, monkeypatch
     folder = tmp_path / "encoder.safetensors.checkpoints"
     assert [path.name for path in folder.iterdir()] == ["step-000000002.pt"] and not out.exists()
     assert main(command) == 2
-    assert "cut off; give --resume to go on, or delete it" in capsys.readouterr().err
+    assert "interrupted training; give --resume to continue, or delete it" in capsys.readouterr().err
     assert main([*command, "--resume", "--lr", "0.5"]) == 2
     assert "lr is 0.5, there it was 0.002" in capsys.readouterr().err
+    assert main([*command, "--resume", "--method", "barlow"]) == 2
+    assert refused(capsys, "CheckpointError", "is of another training", "model.")[0]
     assert main([*command, "--resume"]) == 0
     (header, weights), (header_whole, weights_whole) = read_checkpoint(out), read_checkpoint(whole)
     assert header == header_whole and all(torch.equal(weights[name], weights_whole[name]) for name in weights_whole)

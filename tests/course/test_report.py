@@ -1,13 +1,12 @@
 import urllib.request
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 import bengelib
 from bengelib.course import report
-from bengelib.course.report import Study, labels_saved, open_study, score_table
+from bengelib.course.report import Study, open_study, score_table
 from bengelib.course.results import COLUMNS, interval_rows
 from bengelib.course.verdicts import Comparisons
 from bengelib.errors import TableError
@@ -232,14 +231,3 @@ def test_without_a_clone_the_study_comes_from_the_web_or_says_why_not(monkeypatc
     study = open_study("02-mtl", "https://example.org/main")
     assert asked == ["https://example.org/main/02-mtl/results.csv"]
     assert not study and str(study).startswith("results.csv could not be fetched: ConnectionError\n")
-
-
-def test_labels_saved_are_read_horizontally():
-    def curve(scores):
-        return {share: Interval(score, score, score) for share, score in scores.items()}
-
-    reference = curve({0.01: 0.2, 0.1: 0.4, 1.0: 0.6})
-    assert labels_saved(curve({0.01: 0.4}), reference, 0.01) == pytest.approx(0.09)
-    assert labels_saved(curve({0.01: 0.5}), reference, 0.01) == pytest.approx(np.sqrt(0.1) - 0.01)
-    assert labels_saved(curve({0.1: 0.2}), reference, 0.1) == pytest.approx(-0.09)
-    assert labels_saved(curve({0.1: 0.7}), reference, 0.1) is None

@@ -320,7 +320,7 @@ def test_files_of_no_sample_are_told(tmp_path):
     root = write_crops(tmp_path, 4)
     write_tif(root / "images/extra.tif", s2_pixels(9), BANDS)
     with pytest.warns(
-        DataWarning, match=r"1 files of s2 are of no sample of samples.csv, the first being images/extra"
+        DataWarning, match=r"1 files of s2 belong to no sample of samples.csv, the first being images/extra"
     ):
         DescribedDataset(root)
 

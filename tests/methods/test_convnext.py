@@ -237,7 +237,7 @@ def test_a_probe_and_a_vote_read_it():
     encoder = ConvNeXtEncoder(INPUTS, stem=1)
     batch = make_batch()
     samples = [{key: value[place] for key, value in batch.items()} for place in range(2)]
-    features = extract_features(encoder, samples, turns=2)
+    features = extract_features(encoder, samples, tta=2)
     assert features.shape == (2, 320)
     networks = {
         key: Network(ConvNeXtEncoder({key: INPUTS[key]}, stem=1), {"climate_zone": ClassificationHead(320, "ab")})
