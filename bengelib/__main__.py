@@ -57,8 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(error: Exception, more: str = "") -> int:
-    """Print an error as one line and return the exit status."""
-    print(f"{type(error).__name__}: {' '.join(str(error).splitlines())}{more}", file=sys.stderr)
+    """Print an error as one line, with options as they are typed here, and return the exit status."""
+    text = " ".join(str(error).splitlines()).replace('on_error="skip"', "--skip")
+    print(f"{type(error).__name__}: {text}{more}", file=sys.stderr)
     return FAILED
 
 

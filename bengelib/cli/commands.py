@@ -49,7 +49,7 @@ from bengelib.recipes.pretraining import (
     side_by_side,
     strong_views,
 )
-from bengelib.recipes.supervised import check_sizes
+from bengelib.recipes.supervised import check_inputs, check_sizes
 
 HELD_OUT = 0.2
 
@@ -299,7 +299,7 @@ def probe_dataset(
     Raises:
         CheckpointError: the file is not a checkpoint, or one of other data or modalities, or held-out samples are
             missing.
-        BandError: no target, or one without classes.
+        BandError: no target, or one without classes; bands, units or scale other than in the pretraining.
         BengeError: any fault that `load` and `label_efficiency` find.
     """
     encoder, build, config = load_encoder(checkpoint)
@@ -314,6 +314,7 @@ def probe_dataset(
     chosen = check_target(roots[0], target or config["target"])
     open_ = partial(_open, roots, reads, (chosen.name,), config["fold"], on_error, progress)
     train, test = open_("train"), open_("test")
+    check_inputs(encoder.inputs, train.inputs)  # type: ignore[arg-type]
     index_of = {patch_id: place for place, patch_id in enumerate(test.patch_ids)}
     if gone := [patch_id for patch_id in config["holdout"] if patch_id not in index_of]:
         raise CheckpointError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bengelib.checkpoint import read_checkpoint
+from bengelib.checkpoint import read_checkpoint, saved_inputs
 from bengelib.cli.commands import check_writable
 from bengelib.data.describe import describe
 from bengelib.data.description import FILE_NAME, is_described, read_description
@@ -15,7 +15,16 @@ from bengelib.errors import BandError, DataWarning, SplitError
 from bengelib.intervals import Interval
 from bengelib.modalities import Target
 from bengelib.recipes.pretraining import FULL_WIDTH
-from bengelib.recipes.supervised import Training, check_data, check_labels, load_model, save_model, scores, train
+from bengelib.recipes.supervised import (
+    Training,
+    check_data,
+    check_labels,
+    load_model,
+    save_model,
+    scores,
+    train,
+    warn_of_classes,
+)
 
 
 def run_describe(options: argparse.Namespace) -> None:
@@ -31,10 +40,12 @@ def run_describe(options: argparse.Namespace) -> None:
 def run_train(options: argparse.Namespace) -> None:
     """Train a network, write it, and print its scores on the test split."""
     names = ("fusion", "epochs", "lr", "crop", "modality_dropout", "seed", "precision")
-    start = read_checkpoint(options.checkpoint)[0]["config"].get("settings", {}) if options.checkpoint else {}
-    depth, width = options.depth or start.get("depth", 18), options.width or start.get("width", FULL_WIDTH // 2)
+    start = read_checkpoint(options.checkpoint)[0]["config"] if options.checkpoint else {}
+    known = start.get("settings", {})
+    channels = FULL_WIDTH if start.get("made_by") == "train" else 1  # of `train`, whose width is a share
+    width = options.width or known.get("width", FULL_WIDTH // 2 / channels) * channels
     settings = Training(
-        depth=depth,
+        depth=options.depth or known.get("depth", 18),
         width=width / FULL_WIDTH,
         batch_size=options.batch_size,
         **{name: getattr(options, name) for name in names},
@@ -99,7 +110,7 @@ def train_on(
     """
     check_writable(out)
     config: dict[str, Any] = {
-        "modalities": modalities or inputs_of(prepare(root, progress=progress)),
+        "modalities": modalities or inputs_of(prepare(root, progress=progress), start),
         "targets": list(targets),
         "scheme": scheme,
         "fold": fold,
@@ -109,6 +120,7 @@ def train_on(
         raise BandError(f"no model can predict {other}; choose from the targets {list(data.outputs)}")
     test = _open(root, "test", config, on_error, progress)
     check_labels(test, "test")
+    warn_of_classes(data, test)
     try:
         val = _open(root, "val", config, on_error, progress)
     except SplitError as error:
@@ -125,12 +137,14 @@ def train_on(
     return found, data.outputs
 
 
-def inputs_of(root: Path) -> tuple[str, ...] | None:
+def inputs_of(root: Path, start: str | Path | None = None) -> tuple[str, ...] | None:
     """Default inputs of a network for a dataset; None for the default of `load`.
 
-    These are all modalities but `lonlat`, from which a network memorises the map of the training data, unless there is
-    no other modality.
+    These are the inputs of the encoder that it starts from, otherwise all modalities but `lonlat`, from which a network
+    memorises the map of the training data, unless there is no other modality.
     """
+    if start is not None:
+        return tuple(saved_inputs(read_checkpoint(start)[0]))
     if not is_described(root):
         return None
     keys = tuple(read_description(root).modalities)

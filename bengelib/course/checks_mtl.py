@@ -104,7 +104,7 @@ def _examine_masked_loss(submission: Submission, labels: Tensor) -> None:
 
 
 def check_mean_iou(function: Callable[..., Any]) -> None:
-    """Exercise 2.2: `mean_iou(confusion)`, the mean intersection over union of a segmentation.
+    """Exercise 2.5: `mean_iou(confusion)`, the mean intersection over union of a segmentation.
 
     Args:
         function: takes a confusion matrix (K, K) int64, rows the truth, columns the prediction; returns (), the mean
@@ -121,7 +121,7 @@ def check_mean_iou(function: Callable[..., Any]) -> None:
         _examine_mean_iou(submission, confusion[:3, :3] * 1_000_000)
         return "intersection over union, averaged over the classes of the truth alone."
 
-    report("2.2", examine)
+    report("2.5", examine)
 
 
 @np.errstate(divide="ignore", invalid="ignore")
@@ -178,7 +178,7 @@ def _examine_mean_iou(submission: Submission, confusion: np.ndarray) -> None:
 
 
 def check_uncertainty_loss(function: Callable[..., Any]) -> None:
-    """Exercise 2.3: `uncertainty_loss(losses, log_variances, factors)`, losses weighted by noises that are learned.
+    """Exercise 2.2: `uncertainty_loss(losses, log_variances, factors)`, losses weighted by noises that are learned.
 
     Args:
         function: takes three dicts by target: losses (), log-variances s () and factors c; returns (), the sum of
@@ -194,7 +194,7 @@ def check_uncertainty_loss(function: Callable[..., Any]) -> None:
         _examine_uncertainty(submission, {"cover": 0.7}, {"cover": -0.4}, {"cover": 1.0})
         return "noisy tasks count less, the price of noise is s / 2, and both losses and noises are learned."
 
-    report("2.3", examine)
+    report("2.2", examine)
 
 
 def _examine_uncertainty(
@@ -267,7 +267,7 @@ def _examine_uncertainty(
 
 
 def check_gradient_cosine(function: Callable[..., Any]) -> None:
-    """Exercise 2.4: `gradient_cosine(loss_a, loss_b, parameters)`, whether two tasks pull the same way.
+    """Exercise 2.6: `gradient_cosine(loss_a, loss_b, parameters)`, whether two tasks pull the same way.
 
     Args:
         function: takes two losses () with a common graph and a list of shared parameters; returns the cosine of their
@@ -289,7 +289,7 @@ def check_gradient_cosine(function: Callable[..., Any]) -> None:
             _examine_cosine(submission, sign)
         return "all shared parameters as one vector; the graph and `.grad` stay as they were."
 
-    report("2.4", examine)
+    report("2.6", examine)
 
 
 def _examine_cosine(submission: Submission, sign: float) -> None:
@@ -370,7 +370,7 @@ def _cosine(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def check_project(function: Callable[..., Any]) -> None:
-    """Exercise 2.5: `project(gradient, other)`, the surgery of PCGrad on one gradient.
+    """Exercise 2.7: `project(gradient, other)`, the surgery of PCGrad on one gradient.
 
     Args:
         function: takes two gradients (P,); returns the first, without its component along the second where the two
@@ -397,7 +397,7 @@ def check_project(function: Callable[..., Any]) -> None:
         expect(np.allclose(empty, gradient, atol=1e-5), "where the other gradient is 0, return the first unchanged.")
         return "only the conflicting component is taken away."
 
-    report("2.5", examine)
+    report("2.7", examine)
 
 
 def _examine_conflict(submission: Submission, gradient: np.ndarray, other: np.ndarray) -> None:

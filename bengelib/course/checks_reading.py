@@ -110,3 +110,80 @@ def check_patches_needed(function: Callable[..., Any]) -> None:
         return "four times the patches for half the width; what seeds add does not shrink with them."
 
     report("1.4", examine)
+
+
+def check_hardly_found(answer: Any, bars: Mapping[str, Mapping[str, Interval]], limit: float) -> None:
+    """Exercise 2.3: the names whose bars all end below a limit.
+
+    Args:
+        answer: the set of names that the reader has read.
+        bars: score by name, for each group of bars; empty where there is no study.
+        limit: score that all bars of a name have to stay below.
+    """
+    groups = list(bars.values())
+    if not groups or not groups[0]:
+        print("There is no results.csv, so there is no figure to read in Exercise 2.3.")
+        return
+
+    def examine() -> str:
+        expect(isinstance(answer, set | frozenset | list | tuple), "give a set of names, such as {'first', 'second'}.")
+        if ... in answer:
+            raise Untouched
+        known = set(groups[0])
+        if unknown := [name for name in answer if name not in known]:
+            raise NotYet(f"{unknown[0]!r} is no name in the figure; they are {', '.join(sorted(known))}.")
+        right = {name for name in known if all(group[name].value < limit for group in groups if name in group)}
+        for name in answer:
+            best = max(group[name].value for group in groups if name in group)
+            expect(name in right, f"{name} has a bar that ends at {best:.2f}, which is not below {limit:g}.")
+        missing = right - set(answer)
+        expect(not missing, f"{len(missing)} more of these names have no bar that reaches {limit:g}.")
+        return "a mean over classes hides them: each counts as much as a class that is found."
+
+    report("2.3", examine)
+
+
+def check_epochs_needed(function: Callable[..., Any]) -> None:
+    """Exercise 2.4: `epochs_needed(patches, epochs, few, batch_size)`, epochs that make as many steps on few patches.
+
+    Args:
+        function: takes the patches and epochs of a training, the smaller number of patches of another, and the batch
+            size of both; returns the whole number of epochs, 1 or more, at which the steps are closest.
+    """
+
+    def examine() -> str:
+        submission = Submission(function)
+        for patches, epochs, few, batch_size in (
+            (600, 3, 60, 16),
+            (1000, 4, 150, 32),
+            (90, 1, 80, 16),
+            (64, 1, 64, 64),
+        ):
+            asked = dict(patches=patches, epochs=epochs, few=few, batch_size=batch_size)
+            needed = float(numbers(submission(**asked), (), "one number"))
+            steps, each = epochs * -(-patches // batch_size), -(-few // batch_size)
+            right = max(1, round(steps / each))
+            if needed == right:
+                continue
+            mistakes: dict[str, float] = {
+                "equal numbers of patches seen are not equal steps: count steps, of which the last is smaller.": round(
+                    epochs * patches / few
+                ),
+                "this is a number of steps: divide it by the steps of one epoch on few patches.": steps,
+                "the ratio is upside down: fewer patches need more epochs.": max(1, round(each / steps)),
+                "the same epochs are fewer steps on fewer patches.": epochs,
+                "the last batch counts too: round the steps of an epoch up.": max(
+                    1, round(epochs * (patches // batch_size) / max(1, few // batch_size))
+                ),
+            }
+            for hint, value in mistakes.items():
+                if needed == value:
+                    raise NotYet(hint)
+            expect(needed % 1 == 0, f"{needed:.2f} epochs cannot be trained: round to a whole number.")
+            raise NotYet(
+                f"{epochs} epochs of {patches} patches in batches of {batch_size} are {steps} steps; {needed:g} epochs "
+                f"of {few} are {needed * each:g}, and {right} epochs {right * each}."
+            )
+        return "equal steps, not equal epochs and not equal looks at each patch: say which one you compare."
+
+    report("2.4", examine)

@@ -108,7 +108,8 @@ def _guess(root: Path) -> Guess:
         _guess_bigearthnet(root, guess)
         return guess
     folders = find_images(root)
-    paths = sorted(path for path in root.iterdir() if path.suffix in (".csv", ".parquet") and path.name[0] != ".")
+    shown = (path for path in root.iterdir() if not path.name.startswith("."))
+    paths = sorted(path for path in shown if path.suffix.lower() in (".csv", ".parquet"))
     tables = {path.name: read_text_table(path) for path in paths}
     if not folders and not tables:
         raise DatasetNotFoundError(f"{root} holds neither images ({', '.join(SUFFIXES)}) nor a table .csv or .parquet")
@@ -182,6 +183,12 @@ def _write(guess: Guess, found: Sequence[Found]) -> None:
             guess.add("targets", guess.key("label"), facts, {"column": "the folder"})
         guess_files(guess, Files(part.name, part.pattern, part.files, part.bands, only_images="class" in part.folders))
     ids = [set(part.ids) for part in found]
+    if len(found) > 2 and all(own == ids[0] for own in ids) and all(name.isdecimal() for name in ids[0]):
+        guess.decide(
+            f"the {len(found)} folders hold files of the same numbers, and are taken for modalities of the same "
+            "samples; if they are classes, write one modality with files = "
+            f'"{{class}}/{found[0].pattern.rpartition("/")[2]}" and a target of kind "class" with column = "class"'
+        )
     for part, own in zip(found[1:], ids[1:], strict=True):
         if not own & ids[0]:
             guess.decide(

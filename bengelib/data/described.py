@@ -1,6 +1,7 @@
 """`DescribedDataset`: any dataset with a `dataset.toml`, with samples in the form of `BENGE`."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +21,15 @@ from bengelib.data.patches import Sample, StoredDataset
 from bengelib.data.samples import groups_of, read_column, read_samples, sides_of
 from bengelib.data.splits import SPLITS
 from bengelib.data.statistics import Statistics, as_modality
-from bengelib.data.stores import FileStore, PackStore, Wanted, open_store
-from bengelib.errors import DescriptionError, MissingModalityError, RasterError, SplitError, TableError
+from bengelib.data.stores import BATCH, FileStore, PackStore, Wanted, open_store
+from bengelib.errors import (
+    DataWarning,
+    DescriptionError,
+    MissingModalityError,
+    RasterError,
+    SplitError,
+    TableError,
+)
 from bengelib.modalities import Modality, Target
 
 
@@ -115,7 +123,21 @@ class DescribedDataset(StoredDataset):
         self._tables = {
             key: torch.from_numpy(read_column(source, self.meta)) for key, source in self._columns().items()
         }
+        self._warn_of_given_answers()
         self.account = self._account(whole, chosen, split)
+
+    def _warn_of_given_answers(self) -> None:
+        """Tell of columns that are read and are to be predicted too."""
+        for key in self.targets:
+            asked = set(self.description.source(key).columns)
+            for other in self.modalities:
+                if both := sorted(asked & set(self.description.source(other).columns)):
+                    warnings.warn(
+                        f"{self.description.path}: [targets.{key}] asks for the column {both[0]!r}, which "
+                        f"[modalities.{other}] gives away; leave one of them out",
+                        DataWarning,
+                        stacklevel=3,
+                    )
 
     def _choose(self, whole: pd.DataFrame, split: str | None, scheme: str | None, fold: int) -> np.ndarray:
         """Rows of the samples of a split."""
@@ -244,6 +266,17 @@ class DescribedDataset(StoredDataset):
         """
         check_names((key,), tuple(self._columns()), "keys in the table")
         return self._tables[key].numpy()
+
+    def classes_seen(self, key: str, enough: int = IGNORE_INDEX) -> set[int]:
+        """Indices of the classes that pixels of a map have which is a target; reading stops once `enough` were seen."""
+        found: set[int] = set()
+        for start in range(0, len(self), BATCH):
+            for indices in self.store.read(key, self._rows[start : start + BATCH]).values():
+                counts = np.bincount(indices.ravel(), minlength=IGNORE_INDEX)[:IGNORE_INDEX]
+                found |= set(np.flatnonzero(counts).tolist())
+            if len(found) >= enough:
+                break
+        return found
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
         """Several stored samples as a batch, for `decode`.

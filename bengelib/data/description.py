@@ -308,7 +308,7 @@ def _read_samples(table: _Table) -> dict[str, Any]:
             raise table.fail("block", "degrees, more than 0, and longitude and latitude beside it")
     if "table" in samples:
         FilePattern(table.path.parent, samples["table"], f"{table.path}: [samples] table")  # checks the path
-        if Path(samples["table"]).suffix not in (".csv", ".parquet"):
+        if Path(samples["table"]).suffix.lower() not in (".csv", ".parquet"):
             raise table.fail("table", "a file .csv or .parquet")
     samples.setdefault("id", "id")
     return samples

@@ -97,8 +97,8 @@ def read_geotiff(path: str, *, companions: bool = False) -> tuple[np.ndarray, Ra
     return pixels, plain.header
 
 
-def missing_hint(path: str) -> str:
-    """Advice about a missing file: names a file with a similar name, if there is one."""
+def missing_hint(path: str, otherwise: str = "Add it, or remove the patch from the meta CSV.") -> str:
+    """Advice about a missing file: names a file with a similar name, if there is one, otherwise `otherwise`."""
     folder, name = os.path.split(path)
     try:
         entries = sorted(os.listdir(folder))
@@ -107,7 +107,7 @@ def missing_hint(path: str) -> str:
     for entry in entries:
         if _spelling(entry) == _spelling(name):
             return f"There is {entry}: rename it to {name}, capitals included."
-    return "Add it, or remove the patch from the meta CSV."
+    return otherwise
 
 
 def _spelling(name: str) -> str:

@@ -161,7 +161,7 @@ def _guess_classes(guess: Guess, table: pd.DataFrame, columns: Sequence[str], nu
             if not (is_whole.all() and 2 <= len(names) <= FEW and _words(column) & _CLASSES):
                 continue
         elif separator and column not in numeric:
-            parts = sorted({part.strip() for cell in cells for part in cell.split(separator)} - {""})
+            parts = sorted({part.strip() for cell in cells for part in cell.split(separator)} - {"", "[]"})
             if 2 <= len(parts) <= len(cells) / 2:
                 facts = {"kind": "labels", "column": column, "classes": parts, "separator": separator}
                 guess.add("targets", guess.key(column, f"{column}_labels", "labels"), facts)

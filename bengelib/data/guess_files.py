@@ -92,6 +92,12 @@ def guess_files(guess: Guess, files: Files) -> None:
     is_named = all(names) and len(set(names)) == count and all(look.names == names for look in looks)
     numbers = [match[1] for name in names if (match := _NUMBERED.fullmatch(name))]
     is_named &= numbers != [str(number) for number in range(1, count + 1)]
+    height, width = looks[0].size
+    if files.pattern.lower().endswith(".npy") and count > max(height, width) / 2 and min(height, width) <= 16 < count:
+        guess.decide(
+            f"the arrays of {files.pattern} are read as {count} bands of {height} x {width} pixels: if their last axis "
+            "is that of the bands, move it to the front"
+        )
     draft = _Draft(guess, files, looks)
     if count == 1 and not files.only_images and (codes := draft.codes(0)):
         draft.map(files.name, 0, codes)

@@ -1,6 +1,7 @@
 """The samples of a described dataset, from its table or its files, and the split of each."""
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +15,11 @@ from bengelib.bands import IGNORE_INDEX
 from bengelib.data.csv_text import read_rows, read_text, what_number
 from bengelib.data.description import BLOCK, Description, Source
 from bengelib.data.splits import FOLDS, SCHEMES, SPLITS, study_split, unit_hash
-from bengelib.errors import DescriptionError, SplitError, TableError
+from bengelib.errors import DataWarning, DescriptionError, SplitError, TableError
 
 _SIDES = {"validation": "val", "valid": "val", "dev": "val", "training": "train", "testing": "test"}
+_NONE = "[]"
+"""A list of labels that is there and holds none, where an empty cell is unknown."""
 _QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 
 
@@ -24,7 +27,8 @@ def read_samples(description: Description) -> pd.DataFrame:
     """One row per sample, indexed by its id; every column as text, empty for missing values.
 
     The ids are in the column named by `dataset.toml`, by default `id`. Without that column, and without files that need
-    an id, rows are numbered from 1.
+    an id, rows are numbered from 1. Without a table, files of one name in several folders have these before their
+    names: `Forest/0001`.
 
     Raises:
         DescriptionError: the table or a column named by `dataset.toml` is missing, or there are no samples.
@@ -32,6 +36,7 @@ def read_samples(description: Description) -> pd.DataFrame:
     """
     id_column = description.samples["id"]
     with_files = [source for source in description.modalities.values() if source.files]
+    others: list[set[str]] = []
     if "table" in description.samples:
         table = _read_table(description)
         where = str(description.root / description.samples["table"])
@@ -40,6 +45,8 @@ def read_samples(description: Description) -> pd.DataFrame:
     else:
         source = with_files[0]
         assert source.files is not None
+        maps = [each for each in description.targets.values() if each.files]
+        others = [set(_fields(each)) for each in (*with_files[1:], *maps)]
         table = pd.DataFrame(source.files.rows(source.bands if source.per_band else ()), dtype=str)
         where = f"{source.files.where} = {source.files.text!r}"
         if not len(table):
@@ -49,7 +56,9 @@ def read_samples(description: Description) -> pd.DataFrame:
     if not len(table):
         raise TableError(f"{where} has no rows")
     _check_columns(description, table, where)
-    ids = table[id_column]
+    ids = names = table[id_column]
+    if "table" not in description.samples and ids.duplicated().any() and all({*table} <= each for each in others):
+        ids = table.agg("/".join, axis=1)  # files that are numbered alike in each folder of a class or side
     if (ids == "").any():
         raise TableError(
             f"{where}: row {int(np.flatnonzero(ids == '')[0]) + 1} has no {id_column}; each sample needs one"
@@ -60,7 +69,7 @@ def read_samples(description: Description) -> pd.DataFrame:
             f"{where}: the id {twice!r} stands for {int((ids == twice).sum())} samples; give each one of its own in a "
             f"table, and name its column as [samples] id of {description.path}"
         )
-    return table.assign(id=ids).set_index(pd.Index(ids, name="sample"))
+    return table.assign(id=names).set_index(pd.Index(ids, name="sample"))
 
 
 def _read_table(description: Description) -> pd.DataFrame:
@@ -82,7 +91,7 @@ def read_text_table(path: Path, separators: Mapping[str, str] | None = None) -> 
     Raises:
         TableError: the file cannot be read.
     """
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         return _read_csv(path)
     try:
         table = pd.read_parquet(path, dtype_backend="numpy_nullable")  # otherwise gaps turn whole numbers into 1.0
@@ -102,7 +111,7 @@ def _as_text(column: "pd.Series[Any]", separator: str) -> "pd.Series[str]":
     """A column of any type as text: lists are joined, missing values empty."""
     is_list = column.map(lambda value: isinstance(value, (list, np.ndarray)))
     if is_list.any():
-        joined = [separator.join(map(str, value)) for value in column[is_list]]
+        joined = [separator.join(map(str, value)) or _NONE for value in column[is_list]]
         column = column.astype(object)
         column[is_list] = joined
     return column.astype(object).where(column.notna(), "").astype(str).str.strip()
@@ -208,7 +217,7 @@ def read_column(source: Source, table: pd.DataFrame) -> np.ndarray:
         names = _labels(cell, source.separator)
         if unknown := [name for name in names if name not in index_of]:
             _refuse_unknown(source, pd.Series(unknown, [cells.index[row]] * len(unknown), dtype=str))
-        if names:
+        if names or cell == _NONE:
             values[row] = 0
             values[row, [index_of[name] for name in names]] = 1
     return values
@@ -274,6 +283,9 @@ def sides_of(description: Description, table: pd.DataFrame, scheme: str | None =
     Raises:
         SplitError: an unknown scheme or fold, no column or groups for it, fewer groups than folds, or a class without
             training samples.
+
+    Warns:
+        DataWarning: the dataset's own split has samples of one group in several splits.
     """
     scheme = scheme or description.scheme
     if scheme not in SCHEMES:
@@ -295,6 +307,8 @@ def sides_of(description: Description, table: pd.DataFrame, scheme: str | None =
                 f"{description.path}: [samples] split = {column!r}, which has {other.iloc[0]!r} for sample "
                 f"{other.index[0]}; expected one of {SPLITS}, or nothing"
             )
+        if "group" in description.samples:
+            _warn_of_cut_groups(description, table, sides)
         return sides.to_numpy(str)
     groups = groups_of(description, table)
     if groups is None:
@@ -312,6 +326,21 @@ def sides_of(description: Description, table: pd.DataFrame, scheme: str | None =
     sides = np.where(of_sample == fold, "test", np.where(of_sample == (fold + 1) % FOLDS, "val", "train"))
     _check_classes(description, table, groups, sides, fold)
     return sides
+
+
+def _warn_of_cut_groups(description: Description, table: pd.DataFrame, sides: "pd.Series[str]") -> None:
+    """Tell of groups whose samples a split of the dataset has on several sides."""
+    named = sides != ""
+    groups = table[description.samples["group"]][named]
+    counts = sides[named].groupby(groups).nunique()
+    if cut := sorted(counts.index[counts > 1]):
+        warnings.warn(
+            f"{description.path}: the split {description.samples['split']!r} has samples of {len(cut)} groups on "
+            f"several sides, the first being {cut[0]!r}, so that test samples have neighbours in the training; leave "
+            "`split` out for a blocked split, or `group` if these are no neighbours",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def _balanced_folds(groups: np.ndarray) -> dict[str, int]:

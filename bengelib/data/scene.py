@@ -345,6 +345,12 @@ class Scene:
             files = ", ".join(dict.fromkeys(self.paths[each.file] for each in layers))
             sample = np.concatenate([images[key][:, valid] for images, valid in windows], axis=1)  # (k, pixels)
             _check_unit(modality, sample, files, layer)
+            if "reflectance" in modality.unit and sample[[u == "reflectance" for u in modality.unit]].min() < -0.5:
+                raise RasterError(
+                    f"{files}: {key} goes down to a reflectance of {sample.min():g}, which nothing on the Earth has. "
+                    "Name the value for no data if it is one, for example with gdal_edit.py -a_nodata. "
+                    f"{_fix(key, layer)}"
+                )
             if key in self._stated:
                 continue
             try:

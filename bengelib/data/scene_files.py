@@ -89,7 +89,11 @@ def open_raster(path: str) -> Any:
         RasterError: the file is missing, or GDAL cannot read it.
     """
     if not Path(path).is_file():
-        what = "is a folder; give the files in it" if Path(path).is_dir() else f"does not exist. {missing_hint(path)}"
+        what = (
+            "is a folder; give the files in it"
+            if Path(path).is_dir()
+            else f"does not exist. {missing_hint(path, 'Check its name.')}"
+        )
         raise RasterError(f"{path} {what}")
     try:
         with warnings.catch_warnings():

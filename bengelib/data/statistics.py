@@ -1,5 +1,6 @@
 """Mean, standard deviation and range of each band of a described dataset, and checks of its stated units."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -8,12 +9,16 @@ import numpy as np
 
 from bengelib.bands import S1, S2
 from bengelib.data.description import Source
-from bengelib.errors import DescriptionError
+from bengelib.errors import DataWarning, DescriptionError
 from bengelib.modalities import Modality
 
 _PERCENTILES = tuple(place + 0.5 for place in range(100))
 _ODD_SHARE = 0.2
 """Fraction of the samples, at least two of them, from which an offset or another unit is suspected."""
+_FILLS = {-9999.0, -99999.0, -32768.0, -32767.0}
+"""Numbers that stand for no data more often than for a measurement."""
+_LOWEST = {"reflectance": -0.5, "dB": -100.0}
+"""What no measurement lies below, by unit; reflectance of dark ground can be a little below 0."""
 _S2_BANDS = {*S2, "B10"}
 _RADAR_BANDS = {*S1, "HH", "HV"}
 
@@ -149,7 +154,11 @@ def check_unit(source: Source, found: Statistics) -> None:
 
     Raises:
         DescriptionError: naming the key and what to state.
+
+    Warns:
+        DataWarning: see `_check_fills`.
     """
+    _check_fills(source, found)
     units, low = set(source.unit), min(found.low)
     is_reflectance = units == {"reflectance"}
     highs = [high for high, unit in zip(found.high, source.unit, strict=True) if unit == "reflectance"]
@@ -180,3 +189,28 @@ def check_unit(source: Source, found: Statistics) -> None:
             f"{source.where} names no unit of {list(source.bands)}, whose values, from {low:g} to "
             f"{max(found.high):g}, are not decibels; state unit = 'linear power', 'amplitude', or what else they are"
         )
+
+
+def _check_fills(source: Source, found: Statistics) -> None:
+    """Refuse fill values that are taken for measurements, and warn of what looks like one.
+
+    Raises:
+        DescriptionError: reflectance or decibels that nothing on the Earth has.
+
+    Warns:
+        DataWarning: the lowest number of a band is one that often stands for no data.
+    """
+    for place, (band, low, unit) in enumerate(zip(source.bands, found.low, source.unit, strict=True)):
+        if low < _LOWEST.get(unit, -np.inf):
+            raise DescriptionError(
+                f"{source.where} band {band} goes down to {low:g} {unit}, which nothing on the Earth has; state "
+                "no_data if files hold a fill value, else unit, scale and offset as they are"
+            )
+        stored = (low - (source.offset or {place: 0.0})[place]) / (source.scale or {place: 1.0})[place]
+        if round(stored, 3) in _FILLS:
+            warnings.warn(
+                f"{source.where} band {band} goes down to {stored:g}: state no_data = {stored:g} if that is a fill "
+                "value; it is taken for a measurement now",
+                DataWarning,
+                stacklevel=4,
+            )

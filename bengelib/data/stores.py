@@ -123,7 +123,7 @@ class FileStore:
             except (MissingModalityError, RasterError) as error:
                 if on_error == "raise":
                     raise
-                bad[self._records[row]["id"]] = str(error)
+                bad[self.samples.index[row]] = str(error)
         names = self.layouts[key].arrays if read else ()
         return np.array(good, int), {name: np.stack([each[name] for each in read]) for name in names}, bad
 
@@ -137,13 +137,14 @@ class FileStore:
         found = {}
         for row in rows.tolist():
             if absent := [path for path in paths_of(source, self._records[row]) if not path.is_file()]:
-                found[self._records[row]["id"]] = f"there is no {absent[0]}"
+                found[self.samples.index[row]] = f"there is no {absent[0]}"
         return found
 
     def unlabelled(self, key: str) -> list[str]:
         """Samples without a file of a map that is a target."""
         source = self.description.source(key)
-        return [row["id"] for row in self._records if not all(path.is_file() for path in paths_of(source, row))]
+        rows = zip(self.samples.index, self._records, strict=True)
+        return [sample for sample, row in rows if not all(path.is_file() for path in paths_of(source, row))]
 
     def strangers(self, key: str) -> list[str]:
         """Files on disk, relative to the folder, that match the pattern of an image or map but belong to no sample."""

@@ -1,5 +1,6 @@
 """Supervised training on a dataset and evaluation with intervals, as in the commands `train` and `evaluate`."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from bengelib.arguments import check_share, real_number, whole_number
 from bengelib.bands import IGNORE_INDEX
 from bengelib.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, saved_inputs
 from bengelib.engine import History, Trainer, predict, seed_everything
-from bengelib.errors import ArgumentError, BandError, CheckpointError, DescriptionError, SplitError
+from bengelib.errors import ArgumentError, BandError, CheckpointError, DataWarning, DescriptionError, SplitError
 from bengelib.fusion import DecisionFusion, EarlyFusion, FeatureFusion, FiLMFusion, LateFusion
 from bengelib.heads import ClassificationHead, Network, RegressionHead, SegmentationHead
 from bengelib.intervals import Interval, bootstrap
@@ -27,7 +28,7 @@ from bengelib.metrics import (
     mean_absolute_error,
     mean_average_precision,
 )
-from bengelib.modalities import InputSpec, Target, as_modalities, require_same
+from bengelib.modalities import InputSpec, Modality, Target, as_modalities, require_same
 from bengelib.tasks import Classification, MultiLabel, Regression, Segmentation, Task
 from bengelib.transforms import Augment
 
@@ -39,7 +40,7 @@ FUSIONS: dict[str, Callable[..., nn.Module]] = {
 }
 """Fusion encoders by name; `"decision"` fuses independent networks instead."""
 
-_FAR = 50
+_FAR = 8
 """Distance in standard deviations, or factor between these, from which values have another scale."""
 
 
@@ -161,16 +162,37 @@ def check_labels(data: Any, side: str) -> None:
     """
     for name, target in data.outputs.items():
         if target.kind == "map":
-            continue
-        labels = np.asarray(data.table(name))
-        known = labels[_known(target, labels)]
-        if not len(known):
+            if not hasattr(data, "classes_seen"):  # the maps of ben-ge are whole
+                continue
+            found, what = len(data.classes_seen(name, 2)), "labels of the pixels"
+        else:
+            labels = np.asarray(data.table(name))
+            found, what = len(np.unique(labels[_known(target, labels)], axis=0)), "labels"
+        if not found:
             raise SplitError(
-                f"none of the {len(labels)} samples of the {side} side has a label of {name}; give another split, or "
+                f"none of the {len(data)} samples of the {side} side has a label of {name}; give another split, or "
                 "leave that target out"
             )
-        if side == "train" and len(np.unique(known, axis=0)) < 2:
-            raise SplitError(f"the {len(known)} training labels of {name} are all the same; there is nothing to learn")
+        if side == "train" and found < 2:
+            raise SplitError(f"the training {what} of {name} are all the same; there is nothing to learn")
+
+
+def warn_of_classes(data: Any, test: Any) -> None:
+    """Tell of classes that test samples have and no training sample.
+
+    Warns:
+        DataWarning: naming them.
+    """
+    for name, target in data.outputs.items():
+        if target.kind == "class":
+            learnt, asked = (set(np.asarray(each.table(name)).tolist()) - {IGNORE_INDEX} for each in (data, test))
+            if absent := [target.classes[index] for index in sorted(asked - learnt)]:
+                warnings.warn(
+                    f"no training sample has the {name} {', '.join(absent)}, and test samples have: a model can only "
+                    "get them wrong. Give another split, or leave the cells of classes that are too rare empty",
+                    DataWarning,
+                    stacklevel=2,
+                )
 
 
 def check_sizes(data: Any, fusion: str, crop: int | None = None) -> None:
@@ -215,10 +237,12 @@ def train(
         val: validation samples to choose the epoch; without them the last weights are kept.
         settings: see `Training`.
         start: a checkpoint of an encoder of the same architecture, for example of `pretrain`, as initial weights.
+            It keeps its own statistics, which may differ from those of `data`.
         progress: show progress bars.
 
     Raises:
-        CheckpointError: `start` has another encoder or other data.
+        CheckpointError: `start` has another encoder.
+        BandError: `start` was trained with other bands, units or scales.
         SplitError: a split has no labels, or nothing to learn.
         DescriptionError: images of different sizes are to be combined pixel by pixel.
         BengeError: any fault that `build_network` and `fit` find.
@@ -229,11 +253,12 @@ def train(
     check_sizes(data, settings.fusion, settings.crop)
     moments = label_moments(data, data.outputs)
     seed_everything(settings.seed)
-    network = build_network(data.inputs, data.outputs, settings, moments)
+    if start is not None and settings.fusion == "decision":
+        raise CheckpointError("decision fusion has no single encoder to start from a checkpoint")
+    inputs = data.inputs if start is None else inputs_of_encoder(start, data.inputs)
+    network = build_network(inputs, data.outputs, settings, moments)
     if start is not None:
-        if not isinstance(network, Network):
-            raise CheckpointError("decision fusion has no single encoder to start from a checkpoint")
-        load_checkpoint(start, network, heads=False)
+        load_checkpoint(start, network, heads=False)  # type: ignore[arg-type]
     tasks = [task_of(target, moments.get(name, (0.0, 1.0))[1]) for name, target in data.outputs.items()]
     trainer = Trainer(precision=settings.precision, progress=progress)
     shapes = [data.shape(key) for key in data.inputs] if hasattr(data, "shape") else []
@@ -289,6 +314,42 @@ def saved_targets(config: Mapping[str, Any]) -> dict[str, Target]:
     return {target.name: target for target in targets}
 
 
+def check_inputs(trained: InputSpec, given: Mapping[str, Modality]) -> None:
+    """Refuse data whose bands, order, units or scale are not those that an encoder was trained with.
+
+    Raises:
+        BandError: naming both.
+    """
+    require_same(trained, given)
+    for key, known in as_modalities(trained).items():
+        data = given[key].take(known.bands)
+        for band, mean, std, other_mean, other_std in zip(
+            known.bands, known.mean, known.std, data.mean, data.std, strict=True
+        ):
+            if not 1 / _FAR < other_std / std < _FAR or abs(other_mean - mean) > _FAR * std:
+                raise BandError(
+                    f"the model was trained with {key} {band} of {mean:.3g} +- {std:.3g}, and the dataset has "
+                    f"{other_mean:.3g} +- {other_std:.3g}; state the scale and the offset as they were in the training"
+                )
+
+
+def inputs_of_encoder(start: str | Path, given: Mapping[str, Modality]) -> dict[str, Modality]:
+    """What the encoder of a checkpoint reads, with its own statistics, for data of the same bands, units and scale.
+
+    Raises:
+        CheckpointError: no checkpoint, or an encoder of other modalities.
+        BandError: other bands, another order, unit or scale.
+    """
+    saved = saved_inputs(read_checkpoint(start)[0])
+    if list(saved) != list(given):
+        raise CheckpointError(
+            f"{start} does not fit the data: its encoder reads {list(saved)}, and the inputs are {list(given)}; name "
+            f"those of the encoder (--modalities {' '.join(saved)})"
+        )
+    check_inputs(saved, given)
+    return {key: replace(each, size=given[key].size) for key, each in saved.items()}
+
+
 def check_data(network: Any, config: Mapping[str, Any], data: Any) -> None:
     """Refuse data that differ from the training data of a model in spite of equal names.
 
@@ -301,17 +362,7 @@ def check_data(network: Any, config: Mapping[str, Any], data: Any) -> None:
         BandError: bands, their order or unit differ; values have another scale; or a target has another kind, unit,
             classes or order of classes. Naming both.
     """
-    require_same(network.inputs, data.inputs)
-    for key, trained in as_modalities(network.inputs).items():
-        given = data.inputs[key].take(trained.bands)
-        for band, mean, std, other_mean, other_std in zip(
-            trained.bands, trained.mean, trained.std, given.mean, given.std, strict=True
-        ):
-            if not 1 / _FAR < other_std / std < _FAR or abs(other_mean - mean) > _FAR * std:
-                raise BandError(
-                    f"the model was trained with {key} {band} of {mean:.3g} +- {std:.3g}, and the dataset has "
-                    f"{other_mean:.3g} +- {other_std:.3g}; state the scale and the offset as they were in the training"
-                )
+    check_inputs(network.inputs, data.inputs)
     for name, saved in saved_targets(config).items():
         target = data.outputs[name]
         for what in ("kind", "classes", "unit"):

@@ -172,6 +172,26 @@ def test_from_a_pretrained_encoder(tree, tmp_path, capsys, method, fusion):
     fails(capsys, *command, *SMALL, "--modalities", "s2", words=("CheckpointError", "s1"))
 
 
+def test_an_encoder_of_images_in_another_folder_that_has_vectors_too(fields, tmp_path, capsys):
+    """The encoder says what is read, and its statistics travel; data of another scale are refused, by the probe too."""
+    unlabelled = write_fields(tmp_path / "more", 44)
+    encoder = tmp_path / "encoder.safetensors"
+    run(capsys, "pretrain", "--root", unlabelled, "--out", encoder, "--width", 8, "--epochs", 1, "--batch", 8,
+        "--precision", "no")  # fmt: skip
+    model = tmp_path / "model"
+    command = ["train", "--root", fields, "--target", "crop", "--checkpoint", encoder, "--out", model, *SMALL]
+    run(capsys, *command)
+    header = read_checkpoint(model)[0]
+    assert header["config"]["modalities"] == ["s2"]
+    assert header["inputs"] == read_checkpoint(encoder)[0]["inputs"]
+    run(capsys, *command[:5], "--checkpoint", model, "--out", tmp_path / "again", *SMALL[2:])  # a model is a start too
+    assert read_checkpoint(tmp_path / "again")[0]["config"]["settings"]["width"] == 0.125
+    fails(capsys, *command, "--modalities", "weather", words=("CheckpointError", "--modalities s2"))
+    rewrite(unlabelled, "scale = 0.00002", "scale = 0.00000002")
+    probe = ["probe", "--root", unlabelled, "--checkpoint", encoder, "--target", "crop", "--out", tmp_path / "rows"]
+    fails(capsys, *probe, words=("BandError", "state the scale"))
+
+
 def test_a_split_without_a_validation_side(tmp_path, capsys):
     root = write_fields(tmp_path / "crops", 20)
     rewrite(root, 'group = "site"', 'split = "side"')

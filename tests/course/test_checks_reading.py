@@ -1,6 +1,12 @@
 import pytest
 
-from bengelib.course.checks_reading import check_falls_below, check_patches_needed, written
+from bengelib.course.checks_reading import (
+    check_epochs_needed,
+    check_falls_below,
+    check_hardly_found,
+    check_patches_needed,
+    written,
+)
 from bengelib.intervals import Interval
 
 CURVES = {
@@ -69,3 +75,62 @@ def test_the_library_steps_in_aloud_where_nothing_is_written(capsys):
     assert "next_number is not written yet" in capsys.readouterr().out
     assert written(lambda x: x + 2, 3, instead=lambda x: x + 1, what="next_number") == 5
     assert "with your next_number" in capsys.readouterr().out
+
+
+BARS = {
+    "one": {"wood": Interval(0.1, 0, 1), "roof": Interval(0.1, 0, 1), "crop": Interval(0.5, 0, 1)},
+    "other": {"wood": Interval(0.15, 0, 1), "roof": Interval(0.3, 0, 1), "crop": Interval(0.6, 0, 1)},
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"wood"}, "[ok] Exercise 2.3"),
+        ({...}, "[todo]"),
+        ({"wood", "roof"}, "roof has a bar that ends at 0.30"),
+        (set(), "1 more of these names"),
+        ({"forest"}, "'forest' is no name in the figure; they are crop, roof, wood"),
+        ("wood", "give a set of names"),
+    ],
+)
+def test_names_read_from_a_figure(answer, words, capsys):
+    check_hardly_found(answer, BARS, 0.2)
+    assert words in " ".join(capsys.readouterr().out.split())
+
+
+def test_without_a_study_there_are_no_bars(capsys):
+    check_hardly_found({...}, {"one": {}, "other": {}}, 0.2)
+    assert "no results.csv" in capsys.readouterr().out
+
+
+def steps(patches, batch_size):
+    return -(-patches // batch_size)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda p, e, f, b: max(1, round(e * steps(p, b) / steps(f, b))), "[ok] Exercise 2.4"),
+        (lambda p, e, f, b: round(e * p / f), "are not equal steps"),
+        (lambda p, e, f, b: e * steps(p, b), "this is a number of steps"),
+        (lambda p, e, f, b: max(1, round(steps(f, b) / (e * steps(p, b)))), "upside down"),
+        (lambda p, e, f, b: e, "the same epochs are fewer steps"),
+        (lambda p, e, f, b: max(1, round(e * (p // b) / (f // b))), "round the steps of an epoch up"),
+        (lambda p, e, f, b: e * steps(p, b) / steps(f, b), "round to a whole number"),
+        (lambda p, e, f, b: 99, "3 epochs of 600 patches in batches of 16 are 114 steps"),
+    ],
+)
+def test_epochs_of_equal_steps(function, words, capsys):
+    check_epochs_needed(lambda patches, epochs, few, batch_size: function(patches, epochs, few, batch_size))
+    assert words in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_stub_is_still_to_be_written(capsys):
+    def epochs_needed(patches, epochs, few, batch_size):
+        """As learners find it."""
+        # your code here
+        ...
+
+    check_epochs_needed(epochs_needed)
+    assert "[todo] Exercise 2.4" in capsys.readouterr().out
