@@ -26,7 +26,7 @@ CODES = {
     "harmonics, 20 degrees": {"degrees": 20},
     "harmonics, 20 degrees, no falloff": {"degrees": 20, "falloff": 0.0},
 }
-NETWORKS = {"longitude and latitude": {"degrees": 0}, "harmonics, 20 degrees": {"degrees": 20}}
+NETWORKS = {"longitude and latitude": {"degrees": 0}}
 
 
 def rows(stations: pd.DataFrame, size: float = 10.0, epochs: int = 60) -> list[tuple[str, ...]]:
