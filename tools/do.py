@@ -34,6 +34,9 @@ HELP = """\
 {do} jupyter   open JupyterLab on the same environment
 {do} lint      check style, types and layers
 {do} venv      only create {venv} and install into it; the other commands do so where needed
+{do} slides    build the slides of the course: PDF beside their sources, HTML in build/slides/
+{do} handouts  make notebooks without outputs, prints on A4 and the answer key in build/handouts/;
+               LAB=01 only that one (slides and handouts need Node.js and Chromium)
 {do} links REPO=owner/name   write another public address into badges, setup cells and citation
 {do} clean     remove what the commands wrote, but not data/, {venv}* and the runs of studies
 TORCH=cpu      with any of them, before its environment exists: the small processor-only PyTorch
@@ -74,7 +77,7 @@ class Project:
     def labs(self) -> None:
         """Run the labs, with LAB, DATASET and FULL."""
         self._prepare()
-        options = ["--lab", self.values["LAB"]] if self.values.get("LAB") else []
+        options = self._lab("--lab")
         if self.values.get("DATASET"):
             options += ["--dataset", self.values["DATASET"], "--called-from", *self.called_from]
         if self.values.get("FULL", "") not in ("", "0", "no", "false"):
@@ -126,6 +129,16 @@ class Project:
         """Make the environment."""
         self._prepare()
 
+    def slides(self) -> None:
+        """Build the slides, with LAB."""
+        self._prepare()
+        self._run([_python_of(self.venv), "-m", "tools.build_slides", *self._lab("--deck")])
+
+    def handouts(self) -> None:
+        """Make what is handed out, with LAB."""
+        self._prepare()
+        self._run([_python_of(self.venv), "-m", "tools.build_handouts", *self._lab("--lab")])
+
     def links(self) -> None:
         """Write the address REPO into every link; this needs no packages, so no environment either."""
         if not self.values.get("REPO"):
@@ -134,7 +147,8 @@ class Project:
 
     def clean(self) -> None:
         """Remove what the commands wrote, but neither data nor environments nor the runs of studies."""
-        folders = ["build/labs", "build/lib", *(f".{name}_cache" for name in ("pytest", "ruff", "mypy"))]
+        folders = [f"build/{name}" for name in ("labs", "slides", "handouts", "lib")]
+        folders += [f".{name}_cache" for name in ("pytest", "ruff", "mypy")]
         found = [ROOT / folder for folder in folders] + [*ROOT.glob("build/bdist.*"), *ROOT.glob("*.egg-info")]
         for folder in ("bengelib", "tests", "tools"):
             found += (ROOT / folder).rglob("__pycache__")
@@ -174,6 +188,10 @@ class Project:
         if not _works(python, "import ensurepip, venv"):
             hint = f"On Debian or Ubuntu: sudo apt install {_name(python)}-venv"
             raise Stop(1, f"{python} comes without the venv module. {hint}")
+
+    def _lab(self, option: str) -> list[str]:
+        """LAB as an option, if it is given."""
+        return [option, self.values["LAB"]] if self.values.get("LAB") else []
 
     def _size(self) -> str:
         return "some minutes" if self.values.get("TORCH") == "cpu" else "some minutes and, unless TORCH=cpu, about 6 GB"
@@ -215,6 +233,8 @@ COMMANDS: dict[str, Callable[[Project], None]] = {
     "venv": Project.venv_only,
     "jupyter": Project.jupyter,
     "lint": Project.lint,
+    "slides": Project.slides,
+    "handouts": Project.handouts,
     "links": Project.links,
     "clean": Project.clean,
 }
