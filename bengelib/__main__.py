@@ -165,8 +165,11 @@ def _parser() -> argparse.ArgumentParser:
         "--fusion", choices=FUSIONS, default="early", help="how modalities are joined (default: early)"
     )
     command.add_argument("--checkpoint", type=_path, help="start from an encoder that pretrain wrote")
-    command.add_argument("--depth", type=int, choices=(18, 34, 50), default=18, help="layers of the ResNets")
-    command.add_argument("--width", type=float, default=0.5, help="1 is the usual ResNet (default: 0.5)")
+    of_start = "default: as in --checkpoint, without one"
+    command.add_argument("--depth", type=int, choices=(18, 34, 50), help=f"layers of the ResNets ({of_start} 18)")
+    command.add_argument(
+        "--width", type=int, help=f"channels of the first layer; 64 is the usual ResNet-18 ({of_start} 32)"
+    )
     command.add_argument("--epochs", type=int, default=15, help="passes over the samples (default: 15)")
     command.add_argument("--lr", type=float, default=1e-3, help="highest learning rate (default: 0.001)")
     command.add_argument("--crop", type=int, help="pixels of a random crop in training (default: whole images)")

@@ -302,8 +302,10 @@ def masked_loss(reconstruction: Tensor, pixels: Tensor, mask: Tensor) -> Tensor:
         )
     if mask.device.type == "cpu" and not mask.any():  # elsewhere looking would wait, and the loss is NaN
         raise ValueError("no patch is hidden, so there is nothing to paint")
-    mean, std = _patch_moments(pixels.float())
-    errors = F.mse_loss(reconstruction.float(), (pixels - mean) / std, reduction="none").mean(dim=-1)  # (B, N)
+    exact = torch.promote_types(pixels.dtype, torch.float32)  # not 16 bits; torch 2.11 takes no two types in one loss
+    pixels = pixels.to(exact)
+    mean, std = _patch_moments(pixels)
+    errors = F.mse_loss(reconstruction.to(exact), (pixels - mean) / std, reduction="none").mean(dim=-1)  # (B, N)
     return (errors * mask).sum() / mask.sum()
 
 

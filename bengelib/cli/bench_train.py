@@ -65,7 +65,8 @@ def bench_train(
     """
     rounds, batch_size = whole_number("rounds", rounds), whole_number("batch_size", batch_size, 2)
     device = make_accelerator("no").device
-    patches, sources = noise_patches(2 * batch_size), {}
+    patches = noise_patches(2 * batch_size)
+    sources: dict[str, Any] = {}
     if root is not None:
         packed = PackedBENGE(pack(root, progress=progress), modalities=("s2",))
         first = range(min(2 * batch_size, len(packed)))
@@ -101,7 +102,7 @@ def plain_steps(model: SiameseNetwork, patches: Tensor, views: Augmentation, bat
 
     Order, views, layout in memory and optimizer are those of `fit`.
     """
-    model = model.to(patches.device, memory_format=torch.channels_last).train()
+    model.to(patches.device).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, fused=True)
     order, change = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
     while True:

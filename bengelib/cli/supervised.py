@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bengelib.checkpoint import read_checkpoint
 from bengelib.cli.commands import check_writable
 from bengelib.data.describe import describe
 from bengelib.data.description import FILE_NAME, is_described, read_description
@@ -13,6 +14,7 @@ from bengelib.data.loading import load, prepare
 from bengelib.errors import BandError, DataWarning, SplitError
 from bengelib.intervals import Interval
 from bengelib.modalities import Target
+from bengelib.recipes.pretraining import FULL_WIDTH
 from bengelib.recipes.supervised import Training, check_data, check_labels, load_model, save_model, scores, train
 
 
@@ -28,8 +30,15 @@ def run_describe(options: argparse.Namespace) -> None:
 
 def run_train(options: argparse.Namespace) -> None:
     """Train a network, write it, and print its scores on the test side."""
-    names = ("fusion", "depth", "width", "epochs", "lr", "crop", "modality_dropout", "seed", "precision")
-    settings = Training(batch_size=options.batch, **{name: getattr(options, name) for name in names})
+    names = ("fusion", "epochs", "lr", "crop", "modality_dropout", "seed", "precision")
+    start = read_checkpoint(options.checkpoint)[0]["config"].get("settings", {}) if options.checkpoint else {}
+    depth, width = options.depth or start.get("depth", 18), options.width or start.get("width", FULL_WIDTH // 2)
+    settings = Training(
+        depth=depth,
+        width=width / FULL_WIDTH,
+        batch_size=options.batch,
+        **{name: getattr(options, name) for name in names},
+    )
     found, targets = train_on(
         options.root,
         options.target,

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from bengelib.data.description import Description, Source
+from bengelib.data.description import FILE_NAME, Description, Source
 from bengelib.data.file_patterns import PACK
 from bengelib.data.layers import Layout, find_layout, read_stored
 from bengelib.data.manifest import digest, map_array
@@ -151,8 +151,9 @@ class FileStore:
         if source.files is None or "table" not in self.description.samples:
             return []
         band = source.bands[:1] if source.per_band else ()  # one file stands for those of all bands
+        root = self.description.root
         known = {os.fspath(source.files.path(row, *band)) for row in self._records}
-        root = os.fspath(self.description.root)
+        known |= {os.path.join(root, name) for name in (FILE_NAME, CACHE, self.description.samples["table"])}
         return [path for path in source.files.files(band) if os.path.join(root, *path.split("/")) not in known]
 
     def statistics(self, key: str, *, on_error: str = "raise", progress: bool = True) -> Statistics:

@@ -243,7 +243,8 @@ def _rows(
                 f"{path} has no row for {len(absent)} patches of the meta CSV, the first being {absent[0]}"
             )
         patch_id = meta.index[bad][0]
-        given = table.loc[patch_id, list(columns)].tolist()
+        found = table.loc[patch_id, list(columns)]
+        given = [value.item() if isinstance(value, np.generic) else value for value in found]
         cause = next(filter(None, (what_number(str(value)) for value in given)), "")
         raise TableError(
             f"{path} has a value in {list(columns)} that is empty, not a number or not finite: {given} for "

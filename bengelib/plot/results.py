@@ -79,7 +79,12 @@ def plot_intervals(
     if not results:
         return None
     figure, axis = subplots(figsize=(7.5, 1.1 + 0.45 * len(results)))
-    beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "va": "center"}
+    beside: dict[str, Any] = {
+        "xycoords": ("axes fraction", "data"),
+        "textcoords": "offset points",
+        "ha": "right",
+        "va": "center",
+    }
     for place, (name, result) in enumerate(results.items()):
         axis.plot([result.low, result.high], [place, place], color=OKABE_ITO[0], lw=2)
         axis.plot(result.value, place, "o", color=OKABE_ITO[0])

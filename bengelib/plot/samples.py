@@ -105,8 +105,8 @@ def plot_sample(
         if isinstance(kind, tuple):
             axis.imshow(composite(arrays["s2"], s2_bands, kind))
         elif kind in ("land_cover", "predicted"):
-            shown = _land_cover(axis, (arrays if kind == "land_cover" else prediction)["land_cover"])
-            axis.legend(handles=_legend(shown), fontsize=6, loc="lower left", framealpha=0.85)
+            entries = _land_cover(axis, (arrays if kind == "land_cover" else prediction)["land_cover"])
+            axis.legend(handles=_legend(entries), fontsize=6, loc="lower left", framealpha=0.85)
         else:
             image = arrays["dem"][0] if kind == "dem" else arrays["s1"][int(kind.split(":")[1])]
             low, high = np.quantile(image, (0.005, 0.995))  # a few bright scatterers must not darken the rest

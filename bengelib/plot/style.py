@@ -3,7 +3,9 @@
 Colours are Okabe-Ito or viridis/cividis, which stay apart for colour-blind readers, or those of a published legend.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -11,7 +13,7 @@ from matplotlib.figure import Figure
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-subplots = partial(plt.subplots, dpi=80, layout="constrained")
+subplots: Callable[..., tuple[Figure, Any]] = partial(plt.subplots, dpi=80, layout="constrained")
 
 
 def plain(axis: Axes) -> None:

@@ -43,8 +43,8 @@ from bengelib.methods import TABLE
 from bengelib.recipes.pretraining import strong_views
 from bengelib.views import TwoViews
 from tests import fake_tree as fake
-from tests.forked import finish, run_command, start
 from tests.described_folders import write_crops, write_tif
+from tests.forked import finish, run_command, start
 from tests.image_folders import COLOURS, write_images
 from tests.recipes.test_supervised import write_fields
 

@@ -21,7 +21,7 @@ from tests.described_folders import CROPS, rewrite, write_crops, write_tif
 from tests.points import write_points
 from tests.recipes.test_supervised import write_fields
 
-SMALL = ["--width", "0.125", "--epochs", "1", "--precision", "no"]
+SMALL = ["--width", "8", "--epochs", "1", "--precision", "no"]
 
 
 def run(capsys, *arguments):
@@ -167,8 +167,8 @@ def test_from_a_pretrained_encoder(tree, tmp_path, capsys, method, fusion):
         "--size", 32, "--batch", 8, "--precision", "no")  # fmt: skip
     command = ["train", "--root", tree, "--target", "climate_zone", "--fusion", fusion, "--checkpoint", encoder]
     command += ["--scheme", "blocked", "--crop", 32, "--out", tmp_path / "model"]
-    run(capsys, *command, *SMALL)
-    fails(capsys, *command, "--width", 0.25, "--epochs", 1, words=("CheckpointError", "same encoder, depth and width"))
+    run(capsys, *command, *SMALL[2:])  # as deep and wide as the encoder
+    fails(capsys, *command, "--width", 16, "--epochs", 1, words=("CheckpointError", "same encoder, depth and width"))
     fails(capsys, *command, *SMALL, "--modalities", "s2", words=("CheckpointError", "s1"))
 
 
