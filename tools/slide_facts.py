@@ -146,7 +146,7 @@ FUSION: dict[str, Fact] = {
     "strategies_tally": lambda study: chance(_strategies(study)),
     "noise_floor": _noise_floor,
     "weights": _weights,
-    "capacity": lambda study: table(_capacity(study), study, ("width-matched",) * 2),
+    "capacity": lambda study: table(_capacity(study), study, ("narrow late",) * 2),
     "few_labels": lambda study: "; ".join(
         f"{each.title}, {each.name}: {sentence(each)}" for each in _few_labels(study)
     ),

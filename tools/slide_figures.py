@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend import Legend
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
@@ -22,7 +23,7 @@ from bengelib.bands import CLIMATE_ZONE_SYMBOLS, LAND_COVER_NAMES
 from bengelib.clouds import paint_clouds
 from bengelib.course.report import Study
 from bengelib.course.verdicts import Comparisons
-from bengelib.data.patches import PatchDataset
+from bengelib.data.packed import PackedBENGE
 from bengelib.methods.geolocation import place_clusters
 from bengelib.plot.diagrams import draw_fusion
 from bengelib.recipes.pretraining import strong_views
@@ -72,7 +73,7 @@ def enlarge(figure: Figure | None, width: float = WIDTH, height: float = HEIGHT)
     if figure is None:
         return None
     figure.set_size_inches(width, height)
-    if engine := figure.get_layout_engine():
+    if isinstance(engine := figure.get_layout_engine(), ConstrainedLayoutEngine):
         engine.set(w_pad=0.15, h_pad=0.08)
     for axis in figure.findobj(Axes):
         axis.tick_params(labelsize=POINTS, width=1.5, length=6)
@@ -109,9 +110,9 @@ def part_of_fusion(columns: slice, lower: bool = False) -> Figure:
 
 
 @cache
-def patches(split: str | None, modalities: tuple[str, ...], targets: tuple[str, ...]) -> PatchDataset:
+def patches(split: str | None, modalities: tuple[str, ...], targets: tuple[str, ...]) -> PackedBENGE:
     """Patches of ben-ge-sim as Lab 1 splits them."""
-    return load("ben-ge-sim", split, modalities, targets, scheme="study", progress=False)
+    return cast(PackedBENGE, load("ben-ge-sim", split, modalities, targets, scheme="study", progress=False))
 
 
 def _cover(name: str) -> str:
@@ -120,22 +121,27 @@ def _cover(name: str) -> str:
     return words.split("/")[0].split()[0]
 
 
+def _without_legend(axis: Axes) -> None:
+    """Take off a legend that letters of 24 points would make too large."""
+    if legend := axis.get_legend():
+        legend.remove()
+
+
 def _sample(study: Study) -> Figure | None:
-    """One patch in all its images."""
+    """One patch in all its images, in a row."""
     data = patches("train", ("s2", "s1", "dem"), ("land_cover",))
     figure = plot.plot_sample(data[4], note=NOTE)
-    names = ("Sentinel-2", "infrared as red", "S1 VV, dB", "S1 VH, dB", "elevation, m", "WorldCover")
+    names = ("true\ncolour", "infrared\nas red", "radar\nVV", "radar\nVH", "elevation\n", "land\ncover")
     *drawn, words = [axis for axis in figure.axes if axis.get_title()]
-    for axis, name in zip(drawn, names, strict=True):
+    grid = figure.add_gridspec(1, len(names))
+    for place, (axis, name) in enumerate(zip(drawn, names, strict=True)):
+        axis.set_subplotspec(grid[place])
         axis.set_title(name)
         axis.set_xlabel("")
-        if axis.get_legend():
-            axis.get_legend().remove()
-    words.remove()  # a slide has its own
-    grid = figure.add_gridspec(2, 3)
-    for place, axis in enumerate(drawn):
-        axis.set_subplotspec(grid[divmod(place, 3)])
-    return enlarge(figure)
+        _without_legend(axis)
+    for axis in [words, *(axis for axis in figure.axes if axis not in [*drawn, words])]:
+        axis.remove()  # a slide has words of its own, and no room for scales
+    return enlarge(figure, WIDTH, 3.4)
 
 
 def _zones(study: Study) -> Figure | None:
@@ -159,7 +165,7 @@ def _sides(study: Study) -> Figure | None:
         axis.set_xlabel("longitude, degrees")
         axis.locator_params(nbins=4)
     figure.axes[0].set_ylabel("latitude, degrees")
-    figure.axes[0].get_legend().remove()
+    _without_legend(figure.axes[0])
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, [label.split()[0] for label in labels], loc="outside right upper", markerscale=3)
     return enlarge(figure)
@@ -175,8 +181,8 @@ def _maps(study: Study) -> Figure | None:
     shown = [data[index] for index in range(5)]
     labels = [f"{CLIMATE_ZONE_SYMBOLS[int(patch['climate_zone'])]}, {float(patch['season']):.2f}" for patch in shown]
     figure = plot.plot_maps(shown, titles=labels, note=NOTE)
-    handles = figure.legends.pop().legend_handles
-    names = [_cover(str(handle.get_label())) for handle in handles if handle is not None]
+    handles = [handle for handle in figure.legends.pop().legend_handles if handle is not None]
+    names = [_cover(str(handle.get_label())) for handle in handles]
     figure.legend(handles, names, loc="outside right upper", handlelength=0.8)
     figure.axes[5].set_ylabel("map")
     figure.axes[0].set_ylabel("image")
@@ -250,7 +256,7 @@ def _legend_right(figure: Figure | None) -> Figure | None:
     if figure is None:
         return None
     (axis,) = figure.axes
-    axis.get_legend().remove()
+    _without_legend(axis)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", handlelength=1.2)
     return enlarge(figure)
 
