@@ -20,7 +20,6 @@ WINGS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py")
 TESTED_ELSEWHERE = {
     "cli/bench_pretrain": "cli/test_bench.py",
     "cli/bench_views": "cli/test_bench.py",
-    "cli/supervised": "recipes/test_supervised.py",
     "course/checks_intervals": "course/test_checks.py",
     "data/batches": "test_engine.py",
     "data/csv_text": "data/test_tables.py",

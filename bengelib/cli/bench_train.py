@@ -65,7 +65,8 @@ def bench_train(
     """
     rounds, batch_size = whole_number("rounds", rounds), whole_number("batch_size", batch_size, 2)
     device = make_accelerator("no").device
-    patches, sources = noise_patches(2 * batch_size), {}
+    patches = noise_patches(2 * batch_size)
+    sources: dict[str, Any] = {}
     if root is not None:
         packed = PackedBENGE(pack(root, progress=progress), modalities=("s2",))
         first = range(min(2 * batch_size, len(packed)))
@@ -101,7 +102,7 @@ def plain_steps(model: SiameseNetwork, patches: Tensor, views: Augmentation, bat
 
     Order, views, layout in memory and optimizer are those of `fit`.
     """
-    model = model.to(patches.device, memory_format=torch.channels_last).train()
+    model.to(patches.device).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, fused=True)
     order, change = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
     while True:
@@ -145,19 +146,19 @@ class _InTurn:
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         if self.calls % self.block == 0:
-            now = _clock()
+            now = clock()
             if self.calls:
                 self.seconds.append((now - self._begun) / self.block)
                 self.bar.update()
             for _ in range(self.block):
                 next(self.plain)
-            self._begun = _clock()
+            self._begun = clock()
             self.of_plain.append((self._begun - now) / self.block)
         self.calls += 1
         return self.views(batch, generator)
 
 
-def _clock() -> float:
+def clock() -> float:
     """Seconds of the processor; with a GPU, seconds on the clock at which all that was asked of it is done."""
     if not torch.cuda.is_available():
         return time.process_time()

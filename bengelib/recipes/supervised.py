@@ -1,4 +1,4 @@
-"""From a described dataset to a trained network and its scores: what `train` and `evaluate` of the command line do."""
+"""Supervised training on a dataset and evaluation with intervals, as in the commands `train` and `evaluate`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -37,25 +37,25 @@ FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "late": LateFusion,
     "film": FiLMFusion,
 }
-"""Ways of joining modalities in one encoder; `"decision"` joins networks that decide alone."""
+"""Fusion encoders by name; `"decision"` fuses independent networks instead."""
 
 _FAR = 50
-"""Standard deviations, or factor between two of them, at which values are of another scale."""
+"""Distance in standard deviations, or factor between these, from which values have another scale."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """How to train a network on labels.
+    """Settings of supervised training.
 
     Attributes:
         fusion: one of `FUSIONS`, or `"decision"`.
         depth: layers of the ResNets, 18, 34 or 50.
-        width: of the ResNets; 1 is the usual one.
+        width: factor on the channels of the ResNets; 1 is the standard width.
         epochs: passes over the training samples.
-        batch_size: samples a step.
+        batch_size: samples per step.
         lr: highest learning rate.
         crop: pixels along a side of a random crop in training; None trains on whole images.
-        modality_dropout: probability of hiding a modality in training, see `Inputs`.
+        modality_dropout: probability of hiding a modality in training, see `InputNorm`.
         seed: of weights, order and crops.
         precision: see `bengelib.devices.choose_precision`.
     """
@@ -72,10 +72,10 @@ class Training:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse settings before anything is read.
+        """Check the settings before data are read.
 
         Raises:
-            ArgumentError: naming the setting, its value and what was expected.
+            ArgumentError: naming the setting, its value and the expected value.
         """
         if self.fusion not in (*FUSIONS, "decision"):
             raise ArgumentError(f"unknown fusion {self.fusion!r}; choose one of {[*FUSIONS, 'decision']}")
@@ -91,16 +91,16 @@ class Training:
 def build_network(
     inputs: InputSpec, targets: Mapping[str, Target], settings: Training, moments: Mapping[str, tuple[float, float]]
 ) -> nn.Module:
-    """A network with random weights that answers for every target.
+    """A network with random weights and a head for every target.
 
     Args:
-        inputs: what it reads, such as `dataset.inputs`.
+        inputs: inputs, such as `dataset.inputs`.
         targets: such as `dataset.outputs`.
         settings: see `Training`.
-        moments: mean and standard deviation of the training labels of each number.
+        moments: mean and standard deviation of the training labels of each numeric target.
 
     Raises:
-        BandError: no target, a map or number that the fusion cannot give, or inputs that it cannot join.
+        BandError: no target, a map or number that the fusion does not support, or inputs that it cannot fuse.
     """
     if not targets:
         raise BandError("no target to train for; name one or more")
@@ -134,7 +134,7 @@ def build_network(
 
 
 def task_of(target: Target, scale: float = 1.0) -> Task:
-    """The task of a target; `scale` is the standard deviation of the training labels of a number."""
+    """The task of a target; `scale` is the standard deviation of the training labels of a numeric target."""
     if target.kind == "number":
         return Regression(target.name, scale)
     if target.kind == "labels":
@@ -143,7 +143,7 @@ def task_of(target: Target, scale: float = 1.0) -> Task:
 
 
 def label_moments(data: Any, targets: Mapping[str, Target]) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation of the labels of each number among the targets."""
+    """Mean and standard deviation of the labels of each numeric target."""
     moments = {}
     for name, target in targets.items():
         if target.kind == "number":
@@ -154,10 +154,10 @@ def label_moments(data: Any, targets: Mapping[str, Target]) -> dict[str, tuple[f
 
 
 def check_labels(data: Any, side: str) -> None:
-    """Refuse a side of a split without labels, or on which there is nothing to learn, as far as the table tells.
+    """Refuse a split without labels or with nothing to learn, as far as the table shows.
 
     Raises:
-        SplitError: no sample has a label or, for training, all have the same.
+        SplitError: no sample has a label or, for training, all labels are equal.
     """
     for name, target in data.outputs.items():
         if target.kind == "map":
@@ -174,16 +174,18 @@ def check_labels(data: Any, side: str) -> None:
 
 
 def check_sizes(data: Any, fusion: str, crop: int | None = None) -> None:
-    """Refuse images and maps of different sizes where a network takes them pixel by pixel.
+    """Refuse images and maps of different sizes if a network combines them pixel by pixel.
 
     Args:
-        data: with `shape(key)`, where its images differ.
+        data: with `shape(key)`, if its images may differ; or several such datasets.
         fusion: one of `FUSIONS`, or `"decision"`.
-        crop: as of `Training`.
+        crop: as in `Training`.
 
     Raises:
         DescriptionError: naming the keys, their sizes and the fix.
     """
+    for part in getattr(data, "datasets", ()):
+        check_sizes(part, fusion, crop)
     if not hasattr(data, "shape"):
         return
     images = [key for key, modality in data.inputs.items() if modality.kind == "image"]
@@ -210,16 +212,16 @@ def train(
 
     Args:
         data: training samples, with `inputs` and `outputs`.
-        val: samples to choose the epoch by; without them the last weights are kept.
+        val: validation samples to choose the epoch; without them the last weights are kept.
         settings: see `Training`.
-        start: a checkpoint of an encoder of the same make, such as `pretrain` writes, to start from.
-        progress: show bars.
+        start: a checkpoint of an encoder of the same architecture, for example of `pretrain`, as initial weights.
+        progress: show progress bars.
 
     Raises:
-        CheckpointError: `start` is of another encoder or other data.
-        SplitError: a side without labels, or nothing to learn.
-        DescriptionError: images of different sizes that are to be joined pixel by pixel.
-        BengeError: whatever `build_network` and `fit` find wrong.
+        CheckpointError: `start` has another encoder or other data.
+        SplitError: a split has no labels, or nothing to learn.
+        DescriptionError: images of different sizes are to be combined pixel by pixel.
+        BengeError: any fault that `build_network` and `fit` find.
     """
     for side, each in (("train", data), ("val", val)):
         if each is not None:
@@ -236,7 +238,7 @@ def train(
     trainer = Trainer(precision=settings.precision, progress=progress)
     shapes = [data.shape(key) for key in data.inputs] if hasattr(data, "shape") else []
     is_square = settings.crop is not None or all(height == width for height, width in shapes)
-    augment = Augment(settings.crop, turn=is_square)  # a turned image has other sides
+    augment = Augment(settings.crop, turn=is_square)  # rotation swaps height and width
     options: dict[str, Any] = {"epochs": settings.epochs, "batch_size": settings.batch_size, "lr": settings.lr}
     history = History()
     parts = network.networks.values() if isinstance(network, DecisionFusion) else [network]
@@ -252,7 +254,7 @@ def save_model(
     targets: Mapping[str, Target],
     config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a network that `train` made for some targets, with all that builds it again."""
+    """Write a network of `train`, with all settings needed to build it again."""
     heads = dict(network.heads.items()) if isinstance(network, Network) else {}
     moments = {
         name: [float(head.mean), float(head.scale)] for name, head in heads.items() if isinstance(head, RegressionHead)
@@ -263,10 +265,10 @@ def save_model(
 
 
 def load_model(path: str | Path) -> tuple[Any, dict[str, Any]]:
-    """A network that `save_model` wrote, and its configuration.
+    """A network written by `save_model`, and its configuration.
 
     Raises:
-        CheckpointError: no such file, or one that `train` did not write.
+        CheckpointError: the file does not exist, or `train` did not write it.
     """
     header, _ = read_checkpoint(path)
     config = header["config"]
@@ -281,23 +283,23 @@ def load_model(path: str | Path) -> tuple[Any, dict[str, Any]]:
 
 
 def saved_targets(config: Mapping[str, Any]) -> dict[str, Target]:
-    """The targets of a model of `train`, in order, from its configuration."""
+    """The targets of a model, in order, from its configuration."""
     texts = ("classes", "colours")  # lists in a checkpoint
     targets = [Target(**{**facts, **{text: tuple(facts[text]) for text in texts}}) for facts in config["outputs"]]
     return {target.name: target for target in targets}
 
 
 def check_data(network: Any, config: Mapping[str, Any], data: Any) -> None:
-    """Refuse data that are not like those that a model was trained with, for all that they have the same names.
+    """Refuse data that differ from the training data of a model in spite of equal names.
 
     Args:
-        network: with `inputs`; what `load_model` gave.
-        config: what `load_model` gave beside it.
-        data: what the model is to be tested with.
+        network: with `inputs`, from `load_model`.
+        config: its configuration, from `load_model`.
+        data: the test data.
 
     Raises:
-        BandError: other bands, another order or unit; values of another scale; a target of another kind, unit, or with
-            other classes or another order of them. Naming both.
+        BandError: bands, their order or unit differ; values have another scale; or a target has another kind, unit,
+            classes or order of classes. Naming both.
     """
     require_same(network.inputs, data.inputs)
     for key, trained in as_modalities(network.inputs).items():
@@ -323,21 +325,21 @@ def check_data(network: Any, config: Mapping[str, Any], data: Any) -> None:
 def scores(
     network: nn.Module, data: Any, *, precision: str = "auto", batch_size: int = 32
 ) -> dict[str, dict[str, Interval]]:
-    """Scores of a network on test samples, with 95 % intervals over samples, or over their groups where there are any.
+    """Scores of a network on test samples, with 95 % intervals over samples, or over their groups if there are any.
 
     Returns:
-        By target: `accuracy` and `macro_f1` of a class, `map` (mean average precision) of labels, `mean_iou` and
-        `accuracy` (of all pixels) of a map, `mae` in its unit of a number. What has no label does not count. The means
-        over classes are over those with five samples or more, and left out if there is no such class.
+        By target: `accuracy` and `macro_f1` for a class, `map` (mean average precision) for labels, `mean_iou` and
+        `accuracy` (of all pixels) for a map, `mae` in its unit for a number. Unlabelled samples do not count. Means
+        over classes include those with five samples or more, and are left out if there is no such class.
 
     Raises:
         SplitError: no sample has a label.
-        BengeError: whatever `predict` finds wrong.
+        BengeError: any fault that `predict` finds.
     """
     outputs: dict[str, Target] = data.outputs
 
     def smaller(answers: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Classes in place of logits, where the scores need no more."""
+        """Classes in place of logits, if sufficient for the scores."""
         chosen = [name for name, target in outputs.items() if target.kind in ("class", "map")]
         return {**answers, **{name: answers[name].argmax(dim=1).to(torch.uint8) for name in chosen}}
 
@@ -372,7 +374,7 @@ def scores(
 
 
 def _known(target: Target, truth: np.ndarray) -> np.ndarray:
-    """Which samples have a label, (N,) bool."""
+    """Mask of the samples that have a label, (N,) bool."""
     flat = truth.reshape(len(truth), -1)
     if target.kind in ("class", "map"):
         return (flat != IGNORE_INDEX).any(axis=1)
@@ -380,7 +382,7 @@ def _known(target: Target, truth: np.ndarray) -> np.ndarray:
 
 
 def _pixel_accuracy(matrices: np.ndarray, support: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Share of the labelled pixels that are right in each drawing, (D,), from confusion matrices (N, K, K)."""
+    """Accuracy over the labelled pixels in each resample, (D,), from confusion matrices (N, K, K)."""
     right = np.trace(matrices, axis1=1, axis2=2)
     shares: np.ndarray = counts @ right / (counts @ support.sum(axis=1))
     return shares

@@ -446,7 +446,7 @@ def test_real_pictures_in_class_folders(real, tmp_path):
 def test_what_is_there_is_not_replaced(tmp_path):
     root = write_classes(tmp_path / "x", 3, ".png")
     (root / FILE_NAME).write_text("mine")
-    with pytest.raises(DescriptionError, match="is there already"):
+    with pytest.raises(DescriptionError, match="exists already"):
         describe(root, progress=False)
     assert (root / FILE_NAME).read_text() == "mine"
     described(root, overwrite=True)
@@ -477,7 +477,7 @@ def test_files_that_cannot_be_read(tmp_path):
     assert any(f"{damaged} cannot be read" in problem for problem in guess.problems)
     for path in root.glob("*/*.tif"):
         path.write_bytes(b"damaged")
-    with pytest.raises(DescriptionError, match=r"cannot be read .*mend it"):
+    with pytest.raises(DescriptionError, match=r"cannot be read .*repair it"):
         describe(root, overwrite=True, progress=False)
 
 

@@ -320,9 +320,33 @@ def test_files_of_no_sample_are_told(tmp_path):
     root = write_crops(tmp_path, 4)
     write_tif(root / "images/extra.tif", s2_pixels(9), BANDS)
     with pytest.warns(
-        DataWarning, match=r"1 files of s2 are of no sample of samples.csv, the first being images/extra"
+        DataWarning, match=r"1 files of s2 belong to no sample of samples.csv, the first being images/extra"
     ):
         DescribedDataset(root)
+
+
+def test_the_files_of_the_description_itself_are_no_samples(tmp_path):
+    write_tif(tmp_path / "a.tif", s2_pixels(1), BANDS)
+    (tmp_path / "samples.csv").write_text("file\na.tif\n")
+    write_toml(
+        tmp_path,
+        """
+        [samples]
+        table = "samples.csv"
+        id = "file"
+
+        [modalities.s2]
+        kind = "image"
+        files = "{file}"
+        bands = ["B02", "B03", "B04", "B08"]
+        unit = "reflectance"
+        scale = 0.0001
+        """,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        assert DescribedDataset(tmp_path, progress=False).inputs["s2"].bands == BANDS  # and there is a cache now
+        assert DescribedDataset(tmp_path, progress=False).patch_ids == ["a.tif"]
 
 
 @pytest.mark.parametrize(

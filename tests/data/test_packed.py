@@ -533,7 +533,7 @@ def test_a_disk_that_is_too_small_is_noticed_before_the_first_byte(tree, monkeyp
 
 def test_a_disk_that_fills_up_stops_the_pack_which_goes_on_later(tree, tmp_path, monkeypatch):
     expected = contents(pack(tree, tmp_path / "expected", progress=False))
-    whole = packing._write_rows
+    whole = packing.write_rows
 
     def full(path, *rest):
         if path.name == "s1.npy":
@@ -541,7 +541,7 @@ def test_a_disk_that_fills_up_stops_the_pack_which_goes_on_later(tree, tmp_path,
         whole(path, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "_write_rows", full)
+        patch.setattr(packing, "write_rows", full)
         with pytest.raises(DiskSpaceError, match="Make room"):
             pack(tree, progress=False)
     assert not (tree / "packed").exists()
