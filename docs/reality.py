@@ -172,7 +172,7 @@ COMPARISONS = (
     *(("eurosat", "SimCLR", "frozen", f"SimCLR, {views}", "frozen", FEW) for views in VIEWS),
     *(("ombria", f"S2 + S1, {how}", "clear", "S2", "clear", 1.0) for how in ("early", "feature", "late", "decision")),
     ("ombria", "S2", "clear", "S1", "clear", 1.0),
-    ("ombria", "S2 + S1, early", "clear", "S2 + S1, late", "clear", 1.0),
+    ("ombria", "S2 + S1, late", "clear", "S2 + S1, early", "clear", 1.0),
     *(
         ("ombria", f"S2 + S1, {how}, dropout", f"{key} missing", f"S2 + S1, {how}", f"{key} missing", 1.0)
         for how in ("early", "feature", "late")
