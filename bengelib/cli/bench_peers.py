@@ -26,7 +26,7 @@ from bengelib.arguments import whole_number
 from bengelib.cli.bench_train import clock
 from bengelib.data.decode import one_thread
 from bengelib.data.described import DescribedDataset
-from bengelib.data.images import ImageFolder
+from bengelib.data.images import ImageFolder, image_modality
 from bengelib.data.packing import pack
 from bengelib.devices import make_accelerator
 from bengelib.engine import Trainer
@@ -139,7 +139,7 @@ def _ours(data: Any, batch_size: int, view: int, width: float) -> None:
 def _plain(data: Dataset[Any], batch_size: int, width: float, augment: nn.Module | None = None) -> None:
     """An epoch of a plain training loop; `data` returns two views of an image or, with `augment`, the image."""
     device = make_accelerator("no").device
-    model = _network({"image": ("R", "G", "B")}, width).to(device).to(memory_format=torch.channels_last).train()
+    model = _network({"image": image_modality()}, width).to(device).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, fused=True)
     loader: Iterable[Any] = DataLoader(data, batch_size, shuffle=True, drop_last=True)
     for batch in loader:
