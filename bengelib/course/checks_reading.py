@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from bengelib.course.checks import NotYet, Submission, Untouched, expect, numbers, report
+from bengelib.course.report import labels_saved
 from bengelib.intervals import Interval
 
 Answer = TypeVar("Answer")
@@ -187,3 +188,79 @@ def check_epochs_needed(function: Callable[..., Any]) -> None:
         return "equal steps, not equal epochs and not equal looks at each patch: say which one you compare."
 
     report("2.4", examine)
+
+
+def check_share_needed(
+    answer: Any, curve: Mapping[float, Interval], reference: Mapping[float, Interval], share: float
+) -> None:
+    """Exercise 3.3: the share of labels at which a reference is as good as a curve is at a share.
+
+    Args:
+        answer: what the reader has read: a share, right to within a factor of 1.5, or None for never.
+        curve: score by share of labels.
+        reference: likewise.
+        share: where the curve is read.
+    """
+
+    def examine() -> str:
+        if answer is ...:
+            raise Untouched
+        saved = labels_saved(curve, reference, share)
+        if answer is None or saved is None:
+            never = "training from scratch never gets so high within the figure: the answer is None."
+            expect(answer is saved, never if saved is None else "the line of training from scratch does get so high.")
+            return "pretraining saves more labels than the figure has."
+        right, given = share + saved, float(numbers(answer, (), "one number"))
+        expect(0 < given <= 1, f"{given:g} is no share; read the horizontal axis, from 0 to 1.")
+        expect(given >= share / 1.5, f"{given:g} lies left of {share:g}, where SimCLR was read; go to the right.")
+        expect(given <= right * 1.5, f"at {given:g} training from scratch is better than that already; go to the left.")
+        expect(given >= right / 1.5, f"at {given:g} training from scratch is not yet as good; go further to the right.")
+        return f"from scratch needs about {right:.0%} of the labels, SimCLR {share:.0%}."
+
+    report("3.3", examine)
+
+
+def check_equal_epochs(function: Callable[..., Any]) -> None:
+    """Exercise 3.5: `equal_epochs(patches, views, epochs, other_patches, other_views)`, equal numbers of images.
+
+    Args:
+        function: takes patches, images of each patch in an epoch and epochs of one method, and patches and images of
+            each of another; returns the whole number of epochs, 1 or more, with about as many images.
+    """
+
+    def examine() -> str:
+        submission = Submission(function)
+        for patches, views, epochs, other_patches, other_views in (
+            (600, 2, 12, 600, 1), (600, 2, 20, 500, 1), (400, 1, 9, 800, 2), (100, 1, 1, 900, 2)
+        ):  # fmt: skip
+            asked = dict(
+                patches=patches, views=views, epochs=epochs, other_patches=other_patches, other_views=other_views
+            )
+            needed = float(numbers(submission(**asked), (), "one number"))
+            images = patches * views * epochs
+            right = max(1, round(images / (other_patches * other_views)))
+            if needed == right:
+                continue
+            mistakes = {
+                "the same epochs are not the same images: count patches and views.": epochs,
+                "the views are upside down: fewer views need more epochs.": max(
+                    1, round(patches * other_views * epochs / (other_patches * views))
+                ),
+                "the patches differ too: multiply by those of the first, divide by those of the second.": max(
+                    1, round(views * epochs / other_views)
+                ),
+                "the views differ too: multiply by those of the first, divide by those of the second.": max(
+                    1, round(patches * epochs / other_patches)
+                ),
+                "this is a number of images: divide it by the images of one epoch of the second method.": images,
+            }
+            for hint, value in mistakes.items():
+                if needed == value:
+                    raise NotYet(hint)
+            expect(needed >= 1, "nothing is trained in 0 epochs: at least one.")
+            expect(needed % 1 == 0, f"{needed:.2f} epochs cannot be trained: round to a whole number.")
+            raise NotYet(f"the first method shows {images} images; {needed:g} epochs of the second are "
+                         f"{needed * other_patches * other_views:g}, and {right} epochs would be closest.")  # fmt: skip
+        return "equal epochs, equal steps, equal images and equal time are four budgets: say which one you compare at."
+
+    report("3.5", examine)

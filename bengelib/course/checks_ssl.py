@@ -13,7 +13,7 @@ from bengelib.course.checks import NotYet, Submission, expect, numbers, pick, re
 
 
 def check_nt_xent(function: Callable[..., Any]) -> None:
-    """Exercise 3.1: `nt_xent(z1, z2, temperature)`, the loss of SimCLR.
+    """Exercise 3.2: `nt_xent(z1, z2, temperature)`, the loss of SimCLR.
 
     Args:
         function: takes embeddings `z1` and `z2` (B, D) and the temperature; returns one number.
@@ -46,7 +46,7 @@ def check_nt_xent(function: Callable[..., Any]) -> None:
                 )
         return "cosines, all other views as negatives, and the partner found from both sides."
 
-    report("3.1", examine)
+    report("3.2", examine)
 
 
 def _contrast_mistakes(z1: Tensor, z2: Tensor, temperature: float) -> dict[str, float]:
@@ -115,7 +115,7 @@ def _contrast_mistakes(z1: Tensor, z2: Tensor, temperature: float) -> dict[str, 
 
 
 def check_gain_and_offset(function: Callable[..., Any]) -> None:
-    """Exercise 3.2: `gain_and_offset(images, strength, generator)`, a light and a haze for each band.
+    """Exercise 3.1: `gain_and_offset(images, strength, generator)`, a light and a haze for each band.
 
     Args:
         function: takes normalised images (B, C, H, W), the strength, and a `torch.Generator`; returns new images, each
@@ -155,7 +155,7 @@ def check_gain_and_offset(function: Callable[..., Any]) -> None:
         _examine_gains(images.numpy().astype(np.float64), ask(0.1, torch.Generator().manual_seed(3)), 0.1)
         return "one gain and one offset for each band of each sample, and a run repeats."
 
-    report("3.2", examine)
+    report("3.1", examine)
 
 
 def _examine_gains(images: np.ndarray, changed: np.ndarray, strength: float) -> None:
@@ -211,7 +211,7 @@ def _examine_gains(images: np.ndarray, changed: np.ndarray, strength: float) -> 
 
 
 def check_nested_fractions(function: Callable[..., Any]) -> None:
-    """Exercise 3.3: `nested_fractions(labels, fractions, seed)`, which samples are labelled.
+    """Exercise 3.6: `nested_fractions(labels, fractions, seed)`, which samples are labelled.
 
     Args:
         function: takes `labels` (N,) of class indices, ascending fractions, and a seed; returns a dict with an array of
@@ -245,7 +245,7 @@ def check_nested_fractions(function: Callable[..., Any]) -> None:
         _examine_fractions(other, labels)
         return "each class in its share, nobody twice, and every subset part of the next."
 
-    report("3.3", examine)
+    report("3.6", examine)
 
 
 def _read_indices(result: Any, size: int) -> np.ndarray:
@@ -370,7 +370,7 @@ def _rank_mistakes(features: Tensor) -> dict[str, float]:
 
 
 def check_freeze(function: Callable[..., Any]) -> None:
-    """Exercise 3.5: `freeze(model)`, after which nothing in a network moves.
+    """Exercise 3.7: `freeze(model)`, after which nothing in a network moves.
 
     Args:
         function: takes a module; returns one that answers as it does in evaluation mode, whatever is called on it.
@@ -398,7 +398,7 @@ def check_freeze(function: Callable[..., Any]) -> None:
         )
         return "no gradients, and BatchNorm stays put even when training mode is switched on."
 
-    report("3.5", examine)
+    report("3.7", examine)
 
 
 def _examine_frozen(frozen: nn.Module, images: Tensor, expected: Tensor) -> None:

@@ -2,9 +2,11 @@ import pytest
 
 from bengelib.course.checks_reading import (
     check_epochs_needed,
+    check_equal_epochs,
     check_falls_below,
     check_hardly_found,
     check_patches_needed,
+    check_share_needed,
     written,
 )
 from bengelib.intervals import Interval
@@ -134,3 +136,56 @@ def test_a_stub_is_still_to_be_written(capsys):
 
     check_epochs_needed(epochs_needed)
     assert "[todo] Exercise 2.4" in capsys.readouterr().out
+
+
+BETTER = {0.1: Interval(0.6, 0, 1), 1.0: Interval(0.8, 0, 1)}
+SCRATCH = {0.1: Interval(0.5, 0, 1), 1.0: Interval(0.7, 0, 1)}  # 0.6 half-way: at 0.316
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (0.32, "[ok] Exercise 3.3"),
+        (0.25, "[ok]"),
+        (..., "[todo]"),
+        (None, "does get so high"),
+        (0.55, "better than that already"),
+        (0.12, "not yet as good"),
+        (0.05, "lies left of 0.1"),
+        (32, "32 is no share"),
+    ],
+)
+def test_a_share_read_horizontally(answer, words, capsys):
+    check_share_needed(answer, BETTER, SCRATCH, 0.1)
+    assert words in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_line_that_never_gets_so_high(capsys):
+    low = {share: Interval(0.2, 0, 1) for share in BETTER}
+    check_share_needed(None, BETTER, low, 0.1)
+    check_share_needed(0.5, BETTER, low, 0.1)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "[ok] Exercise 3.3" in shown and "the answer is None" in shown
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda p, v, e, q, w: max(1, round(p * v * e / (q * w))), "[ok] Exercise 3.5"),
+        (lambda p, v, e, q, w: e, "the same epochs are not the same images"),
+        (lambda p, v, e, q, w: max(1, round(p * w * e / (q * v))), "upside down"),
+        (lambda p, v, e, q, w: max(1, round(v * e / w)), "the patches differ too"),
+        (lambda p, v, e, q, w: max(1, round(p * e / q)), "the same epochs are not"),
+        (lambda p, v, e, q, w: p * v * e, "this is a number of images"),
+        (lambda p, v, e, q, w: round(p * v * e / (q * w)), "at least one"),
+        (lambda p, v, e, q, w: max(1.0, p * v * e / (q * w)), "round to a whole number"),
+        (lambda p, v, e, q, w: 77, "would be closest"),
+    ],
+)
+def test_epochs_of_equal_images(function, words, capsys):
+    check_equal_epochs(
+        lambda patches, views, epochs, other_patches, other_views: function(
+            patches, views, epochs, other_patches, other_views
+        )
+    )
+    assert words in " ".join(capsys.readouterr().out.split())
