@@ -138,7 +138,9 @@ class Project:
         """Build the site, in which nothing may be doubtful, and look at it."""
         self._prepare_tools()
         python = _python_of(self.tools)
-        self._run([python, "-m", "sphinx", "-E", "-W", "--keep-going", "-q", "-b", "html", "-c", "docs", ".", "build/site"])
+        self._run(
+            [python, "-m", "sphinx", "-E", "-W", "--keep-going", "-q", "-b", "html", "-c", "docs", ".", "build/site"]
+        )
         self._run([python, "-m", "tools.check_site"])
 
     def doors(self) -> None:
