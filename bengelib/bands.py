@@ -1,4 +1,4 @@
-"""Facts about the ben-ge data: bands, units, statistics, legends. No code that reads anything.
+"""Facts about the ben-ge data: bands, units, statistics and legends. Nothing here reads data.
 
 Everything is looked up by name. Sources: BigEarthNet (Sumbul et al. 2019, arXiv:1902.06148; Sumbul et al. 2021,
 arXiv:2105.07921), ben-ge (Mommert et al. 2023, arXiv:2307.01741), ESA WorldCover (Zanaga et al. 2021,

@@ -261,7 +261,7 @@ def test_noise_is_dropped_and_streams_are_joined():
     assert clean_outputs.clean(notebook) == []
     assert "".join(output.text for output in notebook.cells[0].outputs) == "a\nb\n"
     assert notebook.cells[0].metadata == {"tags": ["headline"]}
-    assert set(notebook.metadata) == {"kernelspec", "language_info"}
+    assert set(notebook.metadata) == set(clean_outputs.NOTEBOOK_METADATA)
     assert run_labs.headline(notebook) == "b"
 
 

@@ -1,4 +1,4 @@
-"""The checks of Lab 1, data fusion: one function an exercise, called with the reader's function (see `checks`)."""
+"""The checks of Lab 1, data fusion: one function per exercise, called with the reader's function (see `checks`)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -41,7 +41,7 @@ def check_ndvi(function: Callable[..., Any]) -> None:
 
 @np.errstate(divide="ignore", invalid="ignore")
 def _examine_ndvi(result: Any, s2: Tensor, bands: Sequence[str]) -> None:
-    """Compare with what is right, and with what each usual mistake gives."""
+    """Compare with the correct result, and with that of each common mistake."""
     values = dict(zip(bands, s2.numpy().astype(np.float64), strict=True))
     near, red = values["B08"], values["B04"]
     given = numbers(result, near.shape, "(H, W)")
@@ -89,14 +89,14 @@ def _examine_ndvi(result: Any, s2: Tensor, bands: Sequence[str]) -> None:
 
 
 def check_bootstrap_interval(function: Callable[..., Any]) -> None:
-    """Exercise 1.2: `bootstrap_interval(correct, draws, seed)`, the 95 % percentile interval of an accuracy.
+    """Exercise 1.5: `bootstrap_interval(correct, draws, seed)`, the 95 % percentile interval of an accuracy.
 
     Args:
         function: takes `correct` (N,) int64 of 0 and 1, the number of draws, and a seed; returns (low, high).
     """
 
-    def explain(said: str) -> str:
-        shares = "Quantiles must be" in said
+    def explain(message: str) -> str:
+        shares = "Quantiles must be" in message
         return "`np.quantile` takes shares, 0.025 and 0.975; `np.percentile` takes percent." if shares else ""
 
     def examine() -> str:
@@ -117,22 +117,22 @@ def check_bootstrap_interval(function: Callable[..., Any]) -> None:
         expect(abs(low - 0.85) < 0.04, f"19 right of 20 patches should give a lower end of 0.85, not {low:.3f}.")
         return "patches drawn with replacement, the middle 95 % of the draws, repeatable."
 
-    report("1.2", examine)
+    report("1.5", examine)
 
 
 def check_stack(function: Callable[..., Any]) -> None:
-    """Exercise 1.3: `stack(s2, s1, season)`, the input of early fusion with the season as a plane.
+    """Exercise 1.6: `stack(s2, s1, season)`, the input of early fusion with the season as a plane.
 
     Args:
         function: takes `s2` (B, 12, H, W), `s1` (B, 2, H, W) and `season` (B,); returns (B, 15, H, W).
     """
 
-    def explain(said: str) -> str:
-        if "except in dimension 1" in said:
+    def explain(message: str) -> str:
+        if "except in dimension 1" in message:
             return "Take height and width from `s2.shape`: numbers written into the code fit one size of image only."
-        if "except in dimension" in said:
+        if "except in dimension" in message:
             return "You join along the wrong dimension. Channels are dimension 1, after the batch: `dim=1`."
-        if any(part in said for part in ("number of dimensions", "existing size", "expanded", "expand(")):
+        if any(part in message for part in ("number of dimensions", "existing size", "expanded", "expand(")):
             return "`season` is (B,): make it (B, 1, 1, 1) first with `season[:, None, None, None]`, then expand it."
         return ""
 
@@ -147,7 +147,7 @@ def check_stack(function: Callable[..., Any]) -> None:
             _examine_stack(submission(s2=s2, s1=s1, season=season), s2.numpy(), s1.numpy(), season.numpy())
         return "S2, S1, and for each sample a plane of its own season, at any height and width."
 
-    report("1.3", examine)
+    report("1.6", examine)
 
 
 def _examine_stack(result: Any, s2: np.ndarray, s1: np.ndarray, season: np.ndarray) -> None:
@@ -184,7 +184,7 @@ def _examine_stack(result: Any, s2: np.ndarray, s1: np.ndarray, season: np.ndarr
 
 
 def check_hide_modalities(function: Callable[..., Any]) -> None:
-    """Exercise 1.4: `hide_modalities(values, probability, generator)`, modality dropout.
+    """Exercise 1.7: `hide_modalities(values, probability, generator)`, modality dropout.
 
     Args:
         function: takes `values`, a dict of M normalised tensors (B, k, H, W), the probability, and a `torch.Generator`;
@@ -226,11 +226,11 @@ def check_hide_modalities(function: Callable[..., Any]) -> None:
         expect(nothing.all(), "with probability 0 something is hidden.")
         return "each sample loses modalities of its own and keeps one at least; kept values are as they were."
 
-    report("1.4", examine)
+    report("1.7", examine)
 
 
 def _read_hidden(result: Any, values: dict[str, Tensor]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The two things that were returned, as arrays, if they have the types and shapes asked for."""
+    """The two returned values as arrays, if they have the required types and shapes."""
     hidden, available = things(result, 2, "(values, available)")
     expect(
         isinstance(hidden, dict) and list(hidden) == list(values),
@@ -247,7 +247,7 @@ def _read_hidden(result: Any, values: dict[str, Tensor]) -> tuple[dict[str, np.n
 
 
 def _examine_hidden(values: dict[str, np.ndarray], hidden: dict[str, np.ndarray], available: np.ndarray) -> None:
-    """Compare what is zero with `available`, what is not with `values`, and the drawing with what was asked for."""
+    """Compare zeros with `available`, other values with `values`, and frequencies with the probability."""
     expect(all(np.isfinite(value).all() for value in hidden.values()), "hidden values must be 0, the mean, not NaN.")
     zero = np.stack([(value == 0).all(axis=(1, 2, 3)) for value in hidden.values()], axis=1)  # (B, M)
     some = np.stack([(value == 0).any(axis=(1, 2, 3)) for value in hidden.values()], axis=1)  # (B, M)
@@ -286,7 +286,7 @@ def _examine_hidden(values: dict[str, np.ndarray], hidden: dict[str, np.ndarray]
 
 
 def _examine_shares(hidden: Mapping[str, np.ndarray]) -> None:
-    """Ask whether every modality, with whether it is hidden (B,), is so as often as the others."""
+    """Check that all modalities, given as masks of hidden samples (B,), are hidden equally often."""
     shares = {key: float(column.mean()) for key, column in hidden.items()}
     expect(
         all(0.25 < share < 0.6 for share in shares.values()),
@@ -297,7 +297,7 @@ def _examine_shares(hidden: Mapping[str, np.ndarray]) -> None:
 
 
 def check_paired_difference(function: Callable[..., Any]) -> None:
-    """Exercise 1.5: `paired_difference(first, second, truth, draws, seed)`, two models on the same patches.
+    """Exercise 1.2: `paired_difference(first, second, truth, draws, seed)`, two models on the same patches.
 
     Args:
         function: takes predicted classes `first` and `second` and the `truth`, each (N,) int64, the number of draws and
@@ -341,4 +341,4 @@ def check_paired_difference(function: Callable[..., Any]) -> None:
         )
         return "both models meet the same patches in every draw, so what is hard for both cancels."
 
-    report("1.5", examine)
+    report("1.2", examine)

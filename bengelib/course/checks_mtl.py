@@ -1,4 +1,4 @@
-"""The checks of Lab 2, multi-task learning: one function an exercise, called with the reader's function."""
+"""The checks of Lab 2, multi-task learning: one function per exercise, called with the reader's function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from bengelib.course.checks import NotYet, Submission, expect, numbers, pick, re
 
 
 def _tensor(result: Any, meaning: str = "()") -> Tensor:
-    """What the function returned, if it is one number that a gradient can flow back from.
+    """The result of the function, if it is one number with a gradient.
 
     Raises:
         NotYet: it is not.
@@ -36,8 +36,8 @@ def check_masked_loss(function: Callable[..., Any]) -> None:
             labelled samples, and a 0 with a gradient where there are none.
     """
 
-    def explain(said: str) -> str:
-        if "out of bounds" in said:
+    def explain(message: str) -> str:
+        if "out of bounds" in message:
             return (
                 "255 is the index of no class: leave such samples out, or tell `F.cross_entropy` with `ignore_index`."
             )
@@ -72,7 +72,7 @@ def check_masked_loss(function: Callable[..., Any]) -> None:
 
 
 def _examine_masked_loss(submission: Submission, labels: Tensor) -> None:
-    """Compare with what is right for a batch with labels, and with what the usual mistakes give."""
+    """Compare with the correct result for a batch with labels, and with those of common mistakes."""
     weights = torch.randn(len(labels), 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
     logits = weights.detach()
     result = submission(logits=weights * 1.0, labels=labels)
@@ -104,7 +104,7 @@ def _examine_masked_loss(submission: Submission, labels: Tensor) -> None:
 
 
 def check_mean_iou(function: Callable[..., Any]) -> None:
-    """Exercise 2.2: `mean_iou(confusion)`, the mean intersection over union of a segmentation.
+    """Exercise 2.5: `mean_iou(confusion)`, the mean intersection over union of a segmentation.
 
     Args:
         function: takes a confusion matrix (K, K) int64, rows the truth, columns the prediction; returns (), the mean
@@ -121,12 +121,12 @@ def check_mean_iou(function: Callable[..., Any]) -> None:
         _examine_mean_iou(submission, confusion[:3, :3] * 1_000_000)
         return "intersection over union, averaged over the classes of the truth alone."
 
-    report("2.2", examine)
+    report("2.5", examine)
 
 
 @np.errstate(divide="ignore", invalid="ignore")
 def _examine_mean_iou(submission: Submission, confusion: np.ndarray) -> None:
-    """Compare with what is right, and with what the usual mistakes give."""
+    """Compare with the correct result, and with those of common mistakes."""
     given = numbers(submission(confusion=confusion), (), "one number, the mean over classes")
     hits, truth, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     either = truth + predicted - hits
@@ -178,7 +178,7 @@ def _examine_mean_iou(submission: Submission, confusion: np.ndarray) -> None:
 
 
 def check_uncertainty_loss(function: Callable[..., Any]) -> None:
-    """Exercise 2.3: `uncertainty_loss(losses, log_variances, factors)`, losses weighted by noises that are learned.
+    """Exercise 2.2: `uncertainty_loss(losses, log_variances, factors)`, losses weighted by noises that are learned.
 
     Args:
         function: takes three dicts by target: losses (), log-variances s () and factors c; returns (), the sum of
@@ -194,13 +194,13 @@ def check_uncertainty_loss(function: Callable[..., Any]) -> None:
         _examine_uncertainty(submission, {"cover": 0.7}, {"cover": -0.4}, {"cover": 1.0})
         return "noisy tasks count less, the price of noise is s / 2, and both losses and noises are learned."
 
-    report("2.3", examine)
+    report("2.2", examine)
 
 
 def _examine_uncertainty(
     submission: Submission, losses: dict[str, float], noises: dict[str, float], factors: dict[str, float]
 ) -> None:
-    """Compare value and gradients with what is right, and the value with what the usual mistakes give."""
+    """Compare value and gradients with the correct ones, and the value with those of common mistakes."""
     loss_leaves = {name: torch.tensor(value, requires_grad=True) for name, value in losses.items()}
     noise_leaves = {name: torch.tensor(value, requires_grad=True) for name, value in noises.items()}
     result = submission(
@@ -267,19 +267,19 @@ def _examine_uncertainty(
 
 
 def check_gradient_cosine(function: Callable[..., Any]) -> None:
-    """Exercise 2.4: `gradient_cosine(loss_a, loss_b, parameters)`, whether two tasks pull the same way.
+    """Exercise 2.6: `gradient_cosine(loss_a, loss_b, parameters)`, whether two tasks pull the same way.
 
     Args:
         function: takes two losses () with a common graph and a list of shared parameters; returns the cosine of their
             gradients, in [-1, 1]. A parameter that a loss does not use has a gradient of 0.
     """
 
-    def explain(said: str) -> str:
-        if "not have been used in the graph" in said:
+    def explain(message: str) -> str:
+        if "not have been used in the graph" in message:
             return "One loss does not use all parameters: pass `allow_unused=True`, and put 0 where it gives None."
-        if "second time" in said or "already been freed" in said:
+        if "second time" in message or "already been freed" in message:
             return "The graph was thrown away by the first pass backward: pass `retain_graph=True`."
-        if "NoneType" in said:
+        if "NoneType" in message:
             return "A parameter that a loss does not use has None for its gradient: put zeros in its place."
         return ""
 
@@ -289,7 +289,7 @@ def check_gradient_cosine(function: Callable[..., Any]) -> None:
             _examine_cosine(submission, sign)
         return "all shared parameters as one vector; the graph and `.grad` stay as they were."
 
-    report("2.4", examine)
+    report("2.6", examine)
 
 
 def _examine_cosine(submission: Submission, sign: float) -> None:
@@ -370,7 +370,7 @@ def _cosine(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def check_project(function: Callable[..., Any]) -> None:
-    """Exercise 2.5: `project(gradient, other)`, the surgery of PCGrad on one gradient.
+    """Exercise 2.7: `project(gradient, other)`, the surgery of PCGrad on one gradient.
 
     Args:
         function: takes two gradients (P,); returns the first, without its component along the second where the two
@@ -397,11 +397,11 @@ def check_project(function: Callable[..., Any]) -> None:
         expect(np.allclose(empty, gradient, atol=1e-5), "where the other gradient is 0, return the first unchanged.")
         return "only the conflicting component is taken away."
 
-    report("2.5", examine)
+    report("2.7", examine)
 
 
 def _examine_conflict(submission: Submission, gradient: np.ndarray, other: np.ndarray) -> None:
-    """Compare with what is right for two gradients that conflict, and with what the usual mistakes give."""
+    """Compare with the correct result for two conflicting gradients, and with those of common mistakes."""
     given = numbers(
         submission(gradient=torch.from_numpy(gradient.copy()), other=torch.from_numpy(other.copy())), (3,), "(P,)"
     )

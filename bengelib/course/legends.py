@@ -30,7 +30,7 @@ def band_table() -> pd.DataFrame:
     """The twelve bands of Sentinel-2 and both polarisations of Sentinel-1 that ben-ge has.
 
     Returns:
-        A row a band, by its name: satellite, kind of light, wavelength, resolution on the ground, what it shows.
+        One row per band, by name: satellite, kind of light, wavelength, resolution on the ground, use.
     """
     rows = [("Sentinel-2", name, f"{band.wavelength} nm", f"{band.resolution} m") for name, band in S2.items()]
     rows += [("Sentinel-1", name, RADAR_WAVELENGTH, "10 m pixels") for name in S1]
@@ -49,7 +49,7 @@ def climate_table() -> pd.DataFrame:
     """The climate zones of ben-ge in words, letter by letter (Beck et al. 2018, table 2).
 
     Returns:
-        A row a zone, by its symbol: index in the target, climate, rain, summer, and the whole in words.
+        One row per zone, by symbol: index in the target, climate, rain, summer, and a description.
     """
     rows = []
     for index, zone in enumerate(CLIMATE_ZONES):

@@ -1,4 +1,4 @@
-"""Figures of data (`samples`), results (`results`) and maps (`maps`), and drawings that explain.
+"""Figures of data (`samples`, `described`), results (`results`) and maps (`maps`), and drawings that explain.
 
 The drawings are of the labs' ideas (`ideas`), of fusion (`diagrams`), of a shared encoder (`networks`) and of
 self-supervised learning (`pretexts`). The figures of data and of results can be had from here, as the labs do:
@@ -6,6 +6,7 @@ self-supervised learning (`pretexts`). The figures of data and of results can be
 alternative text, which a notebook stores beside the image.
 """
 
+from bengelib.plot.described import plot_described as plot_described
 from bengelib.plot.maps import plot_scene_map as plot_scene_map
 from bengelib.plot.results import plot_bars as plot_bars
 from bengelib.plot.results import plot_confusion as plot_confusion

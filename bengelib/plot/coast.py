@@ -1,4 +1,4 @@
-"""Land below a map of patches, from the coastlines of Natural Earth at 1:110 million (public domain)."""
+"""Land in the background of a map of patches, from the coastlines of Natural Earth at 1:110 million (public domain)."""
 
 from functools import cache
 from pathlib import Path as FilePath
@@ -23,10 +23,10 @@ def land() -> Path:
 
 
 def draw_land(axis: Axes) -> bool:
-    """Draw land and sea below what an axis in degrees shows, and leave its limits as they are.
+    """Draw land and sea in the background of an axis in degrees, without changing its limits.
 
     Returns:
-        Whether it was drawn; not on a map that is less than two degrees wide or high.
+        True if drawn; False for maps less than two degrees wide or high.
     """
     left, right = axis.get_xlim()
     bottom, top = axis.get_ylim()

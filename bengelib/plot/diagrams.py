@@ -1,4 +1,4 @@
-"""Drawings that explain: where modalities meet in each fusion strategy.
+"""A drawing that explains where modalities meet in each fusion strategy.
 
 Every panel of `draw_fusion` has the same rows (input, stages of the encoder, features, head, answer), so that what
 differs between two panels is where the dark box stands.

@@ -1,4 +1,4 @@
-"""Pieces of the drawings that explain: a canvas in inches, boxes, arrows, networks, satellites and invented patches.
+"""Elements of explanatory drawings: a canvas in inches, boxes, arrows, networks, satellites and synthetic patches.
 
 A drawing is seven inches wide and meant for 100 dpi, so that its type is as large as the text of a notebook. Its
 patches are made up from a seed, so that one ground can be shown as light, as radar and as a map.
@@ -37,7 +37,7 @@ def canvas(height: float, width: float = WIDTH) -> tuple[Picture, Axes]:
 
 
 def text(axis: Axes, x: float, y: float, words: str, size: float = TEXT, **style: Any) -> None:
-    """A text around the point (x, y), before whatever else is there."""
+    """A text centred at the point (x, y), in the foreground."""
     axis.text(x, y, words, **{"fontsize": size, "ha": "center", "va": "center", "zorder": 6, **style})
 
 

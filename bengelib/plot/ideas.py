@@ -1,5 +1,7 @@
 """One drawing for the idea of each lab, and one for the whole course; all patches in them are made up."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -205,5 +207,6 @@ def _dial(axis: Axes, x: float, y: float) -> None:
 
 def _tag(axis: Axes, x: float, y: float, colour: str) -> None:
     """A label without a word."""
-    style = {"boxstyle": "round,pad=0,rounding_size=0.05", "facecolor": colour, "edgecolor": LINE_COLOUR}
-    axis.add_patch(FancyBboxPatch((x - 0.24, y - 0.07), 0.48, 0.14, linewidth=0.8, zorder=3, **style))
+    style: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.05", "facecolor": colour}
+    shape = FancyBboxPatch((x - 0.24, y - 0.07), 0.48, 0.14, linewidth=0.8, edgecolor=LINE_COLOUR, zorder=3, **style)
+    axis.add_patch(shape)

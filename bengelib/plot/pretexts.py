@@ -79,12 +79,13 @@ def draw_nt_xent() -> Figure:
         for column in range(2 * count):
             itself, partner = row == column, abs(row - column) == count
             colour = "white" if itself else POSITIVE if partner else NEGATIVE
-            place = (left + side * column, top - side * (row + 1))
+            corner = (left + side * column, top - side * (row + 1))
             hatch = "////" if itself else ""
-            shape = Rectangle(place, side, side, facecolor=colour, edgecolor="#9a9a9a", hatch=hatch, linewidth=0.8)
+            shape = Rectangle(corner, side, side, facecolor=colour, edgecolor="#9a9a9a", hatch=hatch, linewidth=0.8)
             axis.add_patch(shape)
             if partner:
-                drawing.text(axis, place[0] + side / 2, place[1] + side / 2, "+", 15, color="white", fontweight="bold")
+                x, y = corner[0] + side / 2, corner[1] + side / 2
+                drawing.text(axis, x, y, "+", 15, color="white", fontweight="bold")
     row = 1
     axis.add_patch(
         Rectangle((left, top - side * (row + 1)), 2 * count * side, side, fill=False, edgecolor="black", linewidth=2.5)

@@ -1,9 +1,9 @@
 """Figures of results: each takes scores, curves or histories and returns a `matplotlib.figure.Figure`.
 
-`note` is printed small in the lower corner; the labs put the source of the data there, so that a simulated figure
-says so wherever it is copied to. Each figure carries an alternative text with its main numbers. Figures of what a
-study found (`plot_intervals`, `plot_curves`, `plot_curve_panels`, `plot_bars`, `plot_cosines`) are None where there is
-nothing to draw, so that a study without a table shows nothing.
+`note` is printed small in the lower corner; the labs state the source of the data there, so that a figure of simulated
+data says so wherever it is copied. Each figure carries an alternative text with its main numbers. Figures of studies
+(`plot_intervals`, `plot_curves`, `plot_curve_panels`, `plot_bars`, `plot_cosines`) are None without results, so that a
+study without a table shows nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,16 +21,16 @@ from bengelib.plot.style import MARKERS, OKABE_ITO, count_of, in_words, listed, 
 
 
 def plot_history(histories: Mapping[str, History], metric: str, label: str, note: str = "") -> Figure:
-    """Training (dashed) and validation loss, and a validation metric, over the epochs, one colour a model.
+    """Training (dashed) and validation loss, and a validation metric, over the epochs, one colour per model.
 
     Args:
-        histories: name of the model to what `fit` returned.
+        histories: results of `fit` by name of the model.
         metric: a column of the history such as `"val/climate_zone/accuracy"`, in [0, 1].
         label: its name for the axis.
         note: printed in the lower corner.
 
     Raises:
-        ValueError: a history has no such column, for example because `fit` got no validation samples.
+        ValueError: a history has no such column, for example without validation samples.
     """
     tables = _tables(histories, [metric])
     figure, (left, right) = subplots(1, 2, figsize=(9, 3.3))
@@ -51,7 +51,7 @@ def plot_history(histories: Mapping[str, History], metric: str, label: str, note
 
 
 def plot_confusion(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[str], note: str = "") -> Figure:
-    """Confusion matrix of two (N,) index arrays: rows the truth, each row in shares, with counts written in.
+    """Confusion matrix of two (N,) index arrays: rows are the truth, coloured by fraction, with counts written in.
 
     Classes that neither occur nor are predicted are left out. Of a name such as `"Csa: dry and hot summer"`, the rows
     have all, the columns the part before the colon.
@@ -86,7 +86,7 @@ def plot_confusion(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[s
 def plot_intervals(
     results: Mapping[str, Interval], label: str, reference: tuple[str, float] | None = None, note: str = ""
 ) -> Figure | None:
-    """Values with their 95 % intervals, one row each, and a dashed line at a named reference such as the baseline."""
+    """Values with 95 % intervals, one row each, and a dashed line at a named reference, such as a baseline."""
     if not results:
         return None
     figure, axis = subplots(figsize=(7.5, 1.1 + 0.45 * len(results)))
@@ -155,13 +155,13 @@ def plot_curve_panels(
     against: Mapping[str, Mapping[float, Interval]],
     note: str = "",
 ) -> Figure | None:
-    """Curves of many models by a share, a panel for each, so that no 95 % band hides another.
+    """Curves of many models over a fraction, one panel each, so that no 95 % band hides another.
 
     Args:
-        curves: `curves[model][share]`; each has a panel, in which all others are drawn in grey.
-        xlabel: what the share is of, below the panels; its axis is logarithmic, in percent.
-        ylabel: what the values are, the same scale in all panels.
-        against: up to four curves that every panel has, in black, such as that of training from scratch.
+        curves: `curves[model][fraction]`; each has a panel, in which all others are grey.
+        xlabel: label of the fraction, below the panels; the axis is logarithmic, in per cent.
+        ylabel: label of the values, on the same scale in all panels.
+        against: up to four curves to repeat in every panel, in black, such as training from scratch.
         note: printed in the lower corner.
 
     Raises:
@@ -230,7 +230,7 @@ def _curves_in_words(
 
 
 def _curve(axis: Axes, curve: Mapping[float, Interval], band: float = 0, **style: Any) -> None:
-    """Values over their conditions as a line and, where it shall be seen, the 95 % band of this opacity."""
+    """Values over their conditions as a line, and their 95 % band with an opacity, if not 0."""
     x = sorted(curve)
     if band:
         low, high = ([getattr(curve[at], end) for at in x] for end in ("low", "high"))
@@ -239,7 +239,7 @@ def _curve(axis: Axes, curve: Mapping[float, Interval], band: float = 0, **style
 
 
 def _share_axis(axis: Axes, curves: Iterable[Mapping[float, Interval]], unit: str = "") -> None:
-    """A logarithmic axis with a tick in percent at each share that one of the curves has."""
+    """A logarithmic axis with a tick in per cent at each fraction of the curves."""
     shares = sorted({share for curve in curves for share in curve})
     axis.set_xscale("log")
     axis.set_xticks(shares, [f"{100 * share:g}{unit}" for share in shares])
@@ -247,7 +247,7 @@ def _share_axis(axis: Axes, curves: Iterable[Mapping[float, Interval]], unit: st
 
 
 def plot_bars(bars: Mapping[str, Mapping[str, Interval]], label: str, note: str = "") -> Figure | None:
-    """Horizontal bars with intervals: `bars[group][name]`, a row a name, a colour and a hatch a group."""
+    """Horizontal bars with intervals: `bars[group][name]`, one row per name, one colour and hatch per group."""
     if not any(bars.values()):
         return None
     groups = list(bars)
@@ -281,7 +281,7 @@ def plot_bars(bars: Mapping[str, Mapping[str, Interval]], label: str, note: str 
 
 
 def plot_losses(losses: Mapping[str, Mapping[str, np.ndarray]], note: str = "") -> Figure:
-    """Training loss over the epochs, a panel a task, a line a model: the mean over seeds, and the band of all seeds.
+    """Training loss over the epochs, one panel per task, one line per model: the mean and the range over seeds.
 
     Args:
         losses: `losses[task][model]`, (S, epochs).
@@ -305,7 +305,7 @@ def plot_losses(losses: Mapping[str, Mapping[str, np.ndarray]], note: str = "") 
 
 
 def plot_cosines(cosines: Mapping[str, tuple[np.ndarray, np.ndarray]], note: str = "") -> Figure | None:
-    """Cosine between the gradients of pairs of tasks over the steps, a panel a pair: mean over seeds, and their range.
+    """Cosine between the gradients of pairs of tasks over the steps, one panel per pair: mean and range over seeds.
 
     Args:
         cosines: pair to steps (T,) and cosines (S, T) in [-1, 1].
@@ -328,17 +328,17 @@ def plot_cosines(cosines: Mapping[str, tuple[np.ndarray, np.ndarray]], note: str
 
 
 def _run_band(axis: Axes, x: np.ndarray, values: np.ndarray, name: str, place: int) -> None:
-    """The mean (T,) of runs (S, T) as a line, and from the lowest to the highest of them as a band."""
+    """The mean (T,) of runs (S, T) as a line, and their range as a band."""
     runs, style = np.asarray(values, dtype=float), _style(place)
     axis.plot(x, runs.mean(axis=0), **style, ms=4, label=name)
     axis.fill_between(x, runs.min(axis=0), runs.max(axis=0), color=style["color"], alpha=0.2, lw=0)
 
 
 def plot_monitor(histories: Mapping[str, History], columns: Mapping[str, str], note: str = "") -> Figure:
-    """What was measured in training over the epochs, a panel a column of the history, one line a model.
+    """Measurements of training over the epochs, one panel per column of the history, one line per model.
 
     Args:
-        histories: name of the model to what `fit` returned.
+        histories: results of `fit` by name of the model.
         columns: a column such as `"train/contrast/spread"` to its name for the axis.
         note: printed in the lower corner.
 
@@ -364,12 +364,12 @@ def plot_monitor(histories: Mapping[str, History], columns: Mapping[str, str], n
 
 
 def plot_embedding(points: np.ndarray, colourings: Mapping[str, Sequence[str] | np.ndarray], note: str = "") -> Figure:
-    """Points in a plane without units, a panel a colouring.
+    """Points in a plane without units, one panel per colouring.
 
     Args:
         points: (N, 2).
-        colourings: title to (N,) names, of which the seven most frequent are told apart and the others are grey, or
-            (N,) numbers.
+        colourings: title to (N,) names, of which the seven most frequent have colours and the others are grey, or (N,)
+            numbers.
         note: printed in the lower corner.
     """
     columns = len(colourings)
@@ -401,7 +401,7 @@ def plot_embedding(points: np.ndarray, colourings: Mapping[str, Sequence[str] | 
 
 
 def _style(place: int) -> dict[str, Any]:
-    """Colour and marker of the line at this place among the models."""
+    """Colour and marker of the line of a model, by its index."""
     return {"color": OKABE_ITO[place % 8], "marker": MARKERS[place % 8]}
 
 
@@ -409,7 +409,7 @@ def _tables(histories: Mapping[str, History], columns: Sequence[str]) -> dict[st
     """The histories as tables.
 
     Raises:
-        ValueError: one lacks a column.
+        ValueError: a history lacks a column.
     """
     tables = {name: history.frame() for name, history in histories.items()}
     for name, table in tables.items():

@@ -1,7 +1,7 @@
 """Figures of data: each takes samples, maps or counts and returns a `matplotlib.figure.Figure`.
 
-`note` is printed small in the lower corner; the labs put the source of the data there, so that a simulated figure
-says so wherever it is copied to. Each figure carries an alternative text that says what is on it.
+`note` is printed small in the lower corner; the labs state the source of the data there, so that a figure of simulated
+data says so wherever it is copied. Each figure carries an alternative text.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,12 +42,12 @@ def composite(
     Args:
         s2: (k, H, W) reflectance.
         s2_bands: the name of each of the k bands.
-        bands: those shown as red, green and blue; if one is absent, the first band is shown in grey.
+        bands: bands shown as red, green and blue; if one is missing, the first band is shown in grey.
         brightest: the reflectance shown as white; by default the 99th percentile, but at least 0.12, so that a dark
             forest is not stretched to look like a desert.
 
     Raises:
-        BandError: the names are not as many as the bands.
+        BandError: the number of names is not that of the bands.
     """
     names = list(s2_bands)
     _check_names("s2", s2, names)
@@ -57,7 +57,7 @@ def composite(
 
 
 def _white(picture: np.ndarray) -> float:
-    """The reflectance to show as white: bright pixels of the picture, but no dark forest."""
+    """The reflectance to show as white: that of bright pixels, but not of a dark forest."""
     return max(0.12, float(np.quantile(picture, 0.99)))
 
 
@@ -68,17 +68,17 @@ def plot_sample(
     s1_bands: Sequence[str] = S1_BANDS,
     note: str = "",
 ) -> Figure:
-    """All that a sample holds: a panel for each raster, and the scalars and labels in words.
+    """All content of a sample: a panel for each raster, and scalars and labels as text.
 
     Args:
-        sample: as `BENGE` gives it; only the keys that it has are shown.
+        sample: a sample of `BENGE`; only existing keys are shown.
         prediction: class index (or map) by target, shown beside the truth.
         s2_bands: names of the bands in `sample["s2"]`.
         s1_bands: names of the bands in `sample["s1"]`.
         note: printed in the lower corner.
 
     Raises:
-        BandError: the names are not as many as the bands of the sample.
+        BandError: the number of names is not that of the bands of the sample.
     """
     prediction = prediction or {}
     arrays = {key: np.asarray(value) for key, value in sample.items() if key != "patch_id"}
@@ -147,7 +147,7 @@ def plot_patches(
         columns: patches in a row.
 
     Raises:
-        BandError: `s2_bands` are not as many as the bands of a sample.
+        BandError: the number of `s2_bands` is not that of the bands of a sample.
     """
     pictures = [
         composite(np.asarray(s["s2"]), s2_bands, bands) if "s2" in s else np.asarray(s["s1"])[0] for s in samples
@@ -176,12 +176,12 @@ def _grey(axis: Axes, image: np.ndarray, cmap: str = "gray") -> Any:
 
 
 def plot_counts(labels: Mapping[str, np.ndarray], classes: Sequence[str], title: str, note: str = "") -> Figure:
-    """Number of patches of each class on each side of a split.
+    """Number of patches of each class in each part of a split.
 
     Args:
-        labels: class indices (N,) by side.
-        classes: their names; those that never occur are left out.
-        title: what the classes are of, above the bars.
+        labels: class indices (N,) by part.
+        classes: their names; classes that never occur are left out.
+        title: label of the classes, above the bars.
         note: printed in the lower corner.
     """
     splits = list(labels)
@@ -209,17 +209,17 @@ def plot_counts(labels: Mapping[str, np.ndarray], classes: Sequence[str], title:
 
 
 def plot_map(lonlat: np.ndarray, groups: Sequence[str], title: str = "", note: str = "") -> Figure:
-    """Where the patches are: all of them, and beside them the fullest fifth of a degree enlarged.
+    """Locations of the patches: all of them, and the densest fifth of a degree enlarged.
 
     Args:
         lonlat: (N, 2) degrees.
-        groups: (N,) names, at most eight different ones, each with a colour and a marker.
+        groups: (N,) names, at most eight distinct ones, each with a colour and a marker.
         title: above the left map.
         note: printed in the lower corner.
     """
     names = np.asarray(groups)
     _, member, sizes = np.unique(np.round(lonlat * 5), axis=0, return_inverse=True, return_counts=True)
-    centre = lonlat[member.ravel() == sizes.argmax()].mean(axis=0)  # of the fullest fifth of a degree
+    centre = lonlat[member.ravel() == sizes.argmax()].mean(axis=0)  # of the densest fifth of a degree
     figure, axes = subplots(1, 2, figsize=(10, 4.8))
     for axis, size in zip(axes, (12, 90), strict=True):
         for place, name in enumerate(sorted(set(groups))):
@@ -243,7 +243,7 @@ def _extent(lonlat: np.ndarray) -> str:
 
 
 def _check_names(key: str, values: np.ndarray, names: Sequence[str]) -> None:
-    """Refuse names that are not as many as the bands: a wrong band would be drawn under a right title.
+    """Refuse a number of names that is not that of the bands: a title would name the wrong band.
 
     Raises:
         BandError: naming both.
@@ -262,7 +262,7 @@ def plot_gates(
     s1_bands: Sequence[str] = S1_BANDS,
     note: str = "",
 ) -> Figure:
-    """A patch in both sensors and the weight (h, w) in [0, 1] that the gates give to each modality at each place."""
+    """A patch in both sensors, and the gate weight (h, w) in [0, 1] of each modality at each pixel."""
     figure, axes = subplots(1, 2 + len(gates), figsize=(2.4 * (2 + len(gates)), 2.7))
     axes[0].imshow(composite(np.asarray(sample["s2"]), s2_bands))
     axes[0].set_title("Sentinel-2", fontsize=10)
@@ -285,18 +285,18 @@ def plot_maps(
     s2_bands: Sequence[str] = S2_BANDS,
     note: str = "",
 ) -> Figure:
-    """Patches in columns: the image, its land cover, and below it the land cover that each model predicts, one legend.
+    """Patches in columns: the image, its land cover, and the land cover predicted by each model, with one legend.
 
     Args:
         samples: with `s2` and `land_cover` (H, W).
-        predictions: name of the model to one map (H, W) of class indices a sample; the share of labelled pixels on
-            which it agrees with the truth is written below.
+        predictions: name of the model to one map (H, W) of class indices per sample; the accuracy over labelled pixels
+            is written below.
         titles: above each column.
         s2_bands: names of the bands in `sample["s2"]`.
         note: printed in the lower corner.
 
     Raises:
-        BandError: the names are not as many as the bands of a sample.
+        BandError: the number of names is not that of the bands of a sample.
     """
     pictures = [composite(np.asarray(sample["s2"]), s2_bands) for sample in samples]
     truth = [np.asarray(sample["land_cover"]) for sample in samples]
@@ -327,7 +327,7 @@ def plot_maps(
 
 
 def plot_regions(lonlat: np.ndarray, regions: np.ndarray, centres: np.ndarray, note: str = "") -> Figure:
-    """A map of patches by region: the number of each region at its centre, neighbours in other colours and markers.
+    """A map of patches by region: the number of each region at its centre, neighbours in different colours and markers.
 
     Args:
         lonlat: (N, 2) degrees.
@@ -349,12 +349,12 @@ def plot_regions(lonlat: np.ndarray, regions: np.ndarray, centres: np.ndarray, n
 
 
 def _scatter(axis: Axes, lonlat: np.ndarray, colour: str, place: int, **options: Any) -> None:
-    """Points (N, 2) of one group, with the marker of its place among the groups."""
+    """Points (N, 2) of one group, with the marker of its index."""
     axis.scatter(lonlat[:, 0], lonlat[:, 1], c=colour, marker=MARKERS[place % 8], lw=0, **options)
 
 
 def _degrees(axis: Axes, lat: float) -> None:
-    """Make a map of an axis: named in degrees, and to scale at this latitude."""
+    """Label an axis in degrees, and scale it as a map at a latitude."""
     axis.set(xlabel="longitude (degrees east)", ylabel="latitude (degrees north)")
     axis.set_aspect(1 / np.cos(np.deg2rad(lat)))
     axis.grid(alpha=0.3)
@@ -366,12 +366,12 @@ def plot_reconstructions(
     bands: Sequence[str] = RGB_BANDS,
     note: str = "",
 ) -> Figure:
-    """Sentinel-2 patches under several treatments, a row a treatment and a column a patch; not-a-number is grey.
+    """Versions of Sentinel-2 patches, one row per version and one column per patch; NaN is grey.
 
     Args:
-        images: name of the row to (B, k, H, W) reflectance; brightness follows the first row.
+        images: name of the row to (B, k, H, W) reflectance; the first row determines the brightness.
         s2_bands: names of the k bands.
-        bands: those shown as red, green and blue.
+        bands: bands shown as red, green and blue.
         note: printed in the lower corner.
 
     Raises:
@@ -393,7 +393,7 @@ def plot_reconstructions(
 
 
 def _land_cover(axis: Axes, classes: Any) -> set[int]:
-    """Show a WorldCover map (H, W) of class indices; the entries of `_LAND_COVER` that it has."""
+    """Show a WorldCover map (H, W) of class indices; return its entries of `_LAND_COVER`."""
     shown = np.where(np.asarray(classes) == IGNORE_INDEX, len(LAND_COVER), classes)
     axis.imshow(shown, cmap=_LAND_COVER_COLOURS, vmin=0, vmax=len(LAND_COVER), interpolation="nearest")
     return set(np.unique(shown).tolist())
@@ -436,4 +436,4 @@ def _words(axis: Axes, arrays: Mapping[str, np.ndarray], prediction: Mapping[str
     axis.set_title(patch_id.replace("_MSIL2A", ""), fontsize=8)
     lines = "\n".join(_lines(arrays, prediction))
     words = axis.text(0, 0.98, lines, va="top", fontsize=9, transform=axis.transAxes)
-    words.set_in_layout(False)  # or its width would push the pictures apart
+    words.set_in_layout(False)  # its width would otherwise push the images apart

@@ -1,6 +1,6 @@
-"""What all figures share: colours, markers, resolution, a text for those who do not see them, and a note on the data.
+"""Shared style of all figures: colours, markers, resolution, alternative text, and a note on the source of the data.
 
-Colours are Okabe-Ito or viridis/cividis, which stay apart for colour-blind readers, or those of a published legend.
+Colours are Okabe-Ito or viridis/cividis, which colour-blind readers can distinguish, or those of a published legend.
 """
 
 from base64 import b64encode
@@ -46,7 +46,7 @@ def subplots(*shape: int, **options: Any) -> tuple[Picture, Any]:
 
 
 def plain(axis: Axes) -> None:
-    """Take the ticks off an axis that shows a picture."""
+    """Remove the ticks from an axis that shows an image."""
     axis.set_xticks([])
     axis.set_yticks([])
 
