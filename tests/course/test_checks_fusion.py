@@ -284,34 +284,34 @@ WRONG = {
         lambda s2, bands: s2[bands.index("B8")],
         'raised ValueError: tuple.index(x): x not in tuple, in `lambda s2, bands: s2[bands.index("B8")],`',
     ),
-    "1.2 no replacement": (
+    "1.5 no replacement": (
         INTERVAL,
         from_draws(lambda means, correct: np.quantile(means, [0.025, 0.975]), replace=False),
         "Draw the N patches *with* replacement",
     ),
-    "1.2 one standard error": (
+    "1.5 one standard error": (
         INTERVAL,
         from_draws(lambda means, correct: (means.mean() - means.std(), means.mean() + means.std())),
         "one standard error to either side",
     ),
-    "1.2 two standard errors": (
+    "1.5 two standard errors": (
         INTERVAL,
         from_draws(lambda m, correct: (m.mean() - 1.96 * m.std(), m.mean() + 1.96 * m.std())),
         "no accuracy is above 1",
     ),
-    "1.2 size of the draws": (INTERVAL, size_of_draws, "samples as large as the number of draws"),
-    "1.2 ninety": (INTERVAL, from_draws(lambda m, correct: np.quantile(m, [0.05, 0.95])), "this is the middle 90 %"),
-    "1.2 ninety-nine": (INTERVAL, from_draws(lambda m, correct: np.quantile(m, [0.005, 0.995])), "too wide"),
-    "1.2 half": (INTERVAL, from_draws(lambda m, correct: np.quantile(m, [0.1, 0.9])), "too narrow"),
-    "1.2 unseeded": (INTERVAL, unseeded, "the same seed gives another interval"),
-    "1.2 seed fixed": (INTERVAL, seed_fixed, "five seeds give one and the same interval"),
-    "1.2 draws fixed": (INTERVAL, draws_fixed, "draw as often as `draws` says"),
-    "1.2 normal formula": (
+    "1.5 size of the draws": (INTERVAL, size_of_draws, "samples as large as the number of draws"),
+    "1.5 ninety": (INTERVAL, from_draws(lambda m, correct: np.quantile(m, [0.05, 0.95])), "this is the middle 90 %"),
+    "1.5 ninety-nine": (INTERVAL, from_draws(lambda m, correct: np.quantile(m, [0.005, 0.995])), "too wide"),
+    "1.5 half": (INTERVAL, from_draws(lambda m, correct: np.quantile(m, [0.1, 0.9])), "too narrow"),
+    "1.5 unseeded": (INTERVAL, unseeded, "the same seed gives another interval"),
+    "1.5 seed fixed": (INTERVAL, seed_fixed, "five seeds give one and the same interval"),
+    "1.5 draws fixed": (INTERVAL, draws_fixed, "draw as often as `draws` says"),
+    "1.5 normal formula": (
         INTERVAL,
         lambda c, draws, seed: c.mean() + np.array([-1.96, 1.96]) * np.sqrt(c.mean() * (1 - c.mean()) / len(c)),
         "plus and minus 1.96 standard errors, the normal formula",
     ),
-    "1.2 normal formula, sample deviation": (
+    "1.5 normal formula, sample deviation": (
         INTERVAL,
         lambda c, draws, seed: (
             c.mean() - 2 * c.std(ddof=1) / np.sqrt(len(c)),
@@ -319,162 +319,162 @@ WRONG = {
         ),
         "plus and minus 2.00 standard errors, the normal formula",
     ),
-    "1.2 seed and draws fixed": (
+    "1.5 seed and draws fixed": (
         INTERVAL,
         lambda c, *_: interval(c, 3000, 0),
         "neither another seed nor another number",
     ),
-    "1.2 generator in the loop": (INTERVAL, same_every_time, "make the generator once, before the loop"),
-    "1.2 shares for percent": (
+    "1.5 generator in the loop": (INTERVAL, same_every_time, "make the generator once, before the loop"),
+    "1.5 shares for percent": (
         INTERVAL,
         from_draws(lambda m, correct: np.percentile(m, [0.025, 0.975])),
         "`np.percentile` takes percent",
     ),
-    "1.2 percent for shares": (
+    "1.5 percent for shares": (
         INTERVAL,
         from_draws(lambda m, correct: np.quantile(m, [2.5, 97.5])),
         "`np.quantile` takes shares",
     ),
-    "1.2 of patches": (
+    "1.5 of patches": (
         INTERVAL,
         from_draws(lambda m, correct: np.quantile(correct, [0.025, 0.975])),
         "percentiles of single patches",
     ),
-    "1.2 percent": (INTERVAL, from_draws(lambda m, c: np.quantile(m, [0.025, 0.975]) * 100), "is in percent"),
-    "1.2 reversed": (INTERVAL, from_draws(lambda m, c: np.quantile(m, [0.975, 0.025])), "the ends are reversed"),
-    "1.2 shifted": (INTERVAL, from_draws(lambda m, c: np.quantile(m, [0.025, 0.975]) + 0.02), "not lie around"),
-    "1.2 not finite": (INTERVAL, from_draws(lambda m, c: (np.nan, np.nan)), "not finite"),
-    "1.2 one end": (INTERVAL, from_draws(lambda m, c: np.quantile(m, 0.025)), "must return 2 things, (low, high)"),
-    "1.2 every draw": (INTERVAL, from_draws(lambda m, c: m), "it returned array of shape (3000,)"),
-    "1.3 other dimension": (STACK, stacked(planes, dim=2), "You join along the wrong dimension"),
-    "1.3 season not expanded": (STACK, stacked(lambda season, h, w: season), "make it (B, 1, 1, 1) first"),
-    "1.3 season along columns": (
+    "1.5 percent": (INTERVAL, from_draws(lambda m, c: np.quantile(m, [0.025, 0.975]) * 100), "is in percent"),
+    "1.5 reversed": (INTERVAL, from_draws(lambda m, c: np.quantile(m, [0.975, 0.025])), "the ends are reversed"),
+    "1.5 shifted": (INTERVAL, from_draws(lambda m, c: np.quantile(m, [0.025, 0.975]) + 0.02), "not lie around"),
+    "1.5 not finite": (INTERVAL, from_draws(lambda m, c: (np.nan, np.nan)), "not finite"),
+    "1.5 one end": (INTERVAL, from_draws(lambda m, c: np.quantile(m, 0.025)), "must return 2 things, (low, high)"),
+    "1.5 every draw": (INTERVAL, from_draws(lambda m, c: m), "it returned array of shape (3000,)"),
+    "1.6 other dimension": (STACK, stacked(planes, dim=2), "You join along the wrong dimension"),
+    "1.6 season not expanded": (STACK, stacked(lambda season, h, w: season), "make it (B, 1, 1, 1) first"),
+    "1.6 season along columns": (
         STACK,
         stacked(lambda season, h, w: season.expand(len(season), 1, h, w)),
         "the season varies within a patch",
     ),
-    "1.3 one season for all": (
+    "1.6 one season for all": (
         STACK,
         stacked(lambda season, h, w: season[:1, None, None, None].expand(len(season), 1, h, w)),
         "every sample has the same season plane",
     ),
-    "1.3 mean season": (
+    "1.6 mean season": (
         STACK,
         stacked(lambda season, h, w: season.mean().expand(len(season), 1, h, w)),
         "every sample has the same season plane",
     ),
-    "1.3 scaled season": (STACK, stacked(lambda *given: planes(*given) * 2), "do not hold the values of `season`"),
-    "1.3 s1 first": (STACK, stacked(planes, "s1 s2 season"), "the order of the channels is S1, S2, season"),
-    "1.3 season first": (STACK, stacked(planes, "season s2 s1"), "the order of the channels is season, S2, S1"),
-    "1.3 season between": (STACK, stacked(planes, "s2 season s1"), "the order of the channels is S2, season, S1"),
-    "1.3 bands reversed": (
+    "1.6 scaled season": (STACK, stacked(lambda *given: planes(*given) * 2), "do not hold the values of `season`"),
+    "1.6 s1 first": (STACK, stacked(planes, "s1 s2 season"), "the order of the channels is S1, S2, season"),
+    "1.6 season first": (STACK, stacked(planes, "season s2 s1"), "the order of the channels is season, S2, S1"),
+    "1.6 season between": (STACK, stacked(planes, "s2 season s1"), "the order of the channels is S2, season, S1"),
+    "1.6 bands reversed": (
         STACK,
         lambda s2, s1, season: stack(s2.flip(1), s1, season),
         "channels 0 to 13 are not those of S2 and then S1",
     ),
-    "1.3 no season": (STACK, stacked(planes, "s2 s1"), "there are 14 channels: the season plane is missing"),
-    "1.3 size fixed": (STACK, stacked(lambda season, h, w: planes(season, 64, 64)), "fit one size of image only"),
-    "1.3 size of the first": (STACK, stacked(lambda season, h, w: planes(season, 4, 4)), "Take height and width from"),
-    "1.3 images cut": (
+    "1.6 no season": (STACK, stacked(planes, "s2 s1"), "there are 14 channels: the season plane is missing"),
+    "1.6 size fixed": (STACK, stacked(lambda season, h, w: planes(season, 64, 64)), "fit one size of image only"),
+    "1.6 size of the first": (STACK, stacked(lambda season, h, w: planes(season, 4, 4)), "Take height and width from"),
+    "1.6 images cut": (
         STACK,
         lambda s2, s1, season: stack(s2, s1, season)[..., :4, :4],
         "images of (3, 5) come out as (3, 4)",
     ),
-    "1.3 season a plane each row": (
+    "1.6 season a plane each row": (
         STACK,
         stacked(lambda season, h, w: season[:, None, None, None].expand(-1, h, h, w)),
         "returns shape (4, 18, 4, 4), where (B, 15, H, W)",
     ),
-    "1.4 in place": (HIDE, in_place, "changes its argument `values` in place"),
-    "1.4 into the dict": (HIDE, into_the_dict, "changes its argument `values` in place"),
-    "1.4 whole batch": (
+    "1.7 in place": (HIDE, in_place, "changes its argument `values` in place"),
+    "1.7 into the dict": (HIDE, into_the_dict, "changes its argument `values` in place"),
+    "1.7 whole batch": (
         HIDE,
         hidden_by(lambda drawn, p: torch.tensor([[True, False, True]]).expand(600, 3)),
         "the whole batch loses the same modalities at once",
     ),
-    "1.4 all lost": (HIDE, hidden_by(lambda drawn, p: drawn >= p), "lost every modality, and zeros teach nothing"),
-    "1.4 rescaled": (
+    "1.7 all lost": (HIDE, hidden_by(lambda drawn, p: drawn >= p), "lost every modality, and zeros teach nothing"),
+    "1.7 rescaled": (
         HIDE,
         hidden_by(one_kept, change=lambda value, kept: value * kept / 0.5),
         "kept modalities are divided by 1 - probability",
     ),
-    "1.4 changed": (HIDE, hidden_by(one_kept, change=lambda value, kept: (value + 1) * kept), "kept values of 's2'"),
-    "1.4 reversed mask": (HIDE, hidden_by(one_kept, shown=lambda mask: ~mask), "`available` is reversed"),
-    "1.4 columns": (HIDE, hidden_by(one_kept, shown=lambda mask: mask.flip(1)), "column m is the m-th key of `values`"),
-    "1.4 mask as numbers": (HIDE, hidden_by(one_kept, shown=lambda mask: mask.float()), "must be a bool tensor"),
-    "1.4 mask transposed": (HIDE, hidden_by(one_kept, shown=lambda mask: mask.T), "shape (3, 600), where (B, M)"),
-    "1.4 not a number": (
+    "1.7 changed": (HIDE, hidden_by(one_kept, change=lambda value, kept: (value + 1) * kept), "kept values of 's2'"),
+    "1.7 reversed mask": (HIDE, hidden_by(one_kept, shown=lambda mask: ~mask), "`available` is reversed"),
+    "1.7 columns": (HIDE, hidden_by(one_kept, shown=lambda mask: mask.flip(1)), "column m is the m-th key of `values`"),
+    "1.7 mask as numbers": (HIDE, hidden_by(one_kept, shown=lambda mask: mask.float()), "must be a bool tensor"),
+    "1.7 mask transposed": (HIDE, hidden_by(one_kept, shown=lambda mask: mask.T), "shape (3, 600), where (B, M)"),
+    "1.7 not a number": (
         HIDE,
         hidden_by(one_kept, change=lambda value, kept: torch.where(kept, value, torch.nan)),
         "hidden values must be 0, the mean, not NaN",
     ),
-    "1.4 nothing hidden": (HIDE, hidden_by(lambda drawn, p: drawn >= 0), "no modality of 600 samples is hidden"),
-    "1.4 per value": (HIDE, per_value, "draw one number for each sample and modality"),
-    "1.4 exactly one": (
+    "1.7 nothing hidden": (HIDE, hidden_by(lambda drawn, p: drawn >= 0), "no modality of 600 samples is hidden"),
+    "1.7 per value": (HIDE, per_value, "draw one number for each sample and modality"),
+    "1.7 exactly one": (
         HIDE,
         hidden_by(lambda drawn, p: drawn != drawn.amin(dim=1, keepdim=True)),
         "every sample loses exactly one modality",
     ),
-    "1.4 first never": (
+    "1.7 first never": (
         HIDE,
         hidden_by(lambda drawn, p: (drawn >= p) | (torch.arange(3) == 0)),
         "draw every modality with the same probability",
     ),
-    "1.4 probability of keeping": (HIDE, hidden_by(lambda d, p: one_kept(d, 1 - p)), "`probability` is that of hiding"),
-    "1.4 probability ignored": (HIDE, hidden_by(lambda d, p: one_kept(d, 0.4)), "use `probability`"),
-    "1.4 comparison reversed": (
+    "1.7 probability of keeping": (HIDE, hidden_by(lambda d, p: one_kept(d, 1 - p)), "`probability` is that of hiding"),
+    "1.7 probability ignored": (HIDE, hidden_by(lambda d, p: one_kept(d, 0.4)), "use `probability`"),
+    "1.7 comparison reversed": (
         HIDE,
         hidden_by(lambda d, p: (d < p) | (d == d.amax(dim=1, keepdim=True))),
         "keep where `drawn >= probability`",
     ),
-    "1.4 comparison reversed, all kept instead of none": (
+    "1.7 comparison reversed, all kept instead of none": (
         HIDE,
         hidden_by(lambda d, p: (d < p) | (d >= p).all(dim=1, keepdim=True)),
         "keep where `drawn >= probability`",
     ),
-    "1.4 comparison reversed, smallest kept": (
+    "1.7 comparison reversed, smallest kept": (
         HIDE,
         hidden_by(lambda d, p: (d < p) | (d == d.amin(dim=1, keepdim=True))),
         "keep where `drawn >= probability`",
     ),
-    "1.4 always some": (HIDE, hidden_by(lambda d, p: one_kept(d, max(p, 0.1))), "with probability 0 something is"),
-    "1.4 generator unused": (HIDE, global_random, "draw with `generator=generator`"),
-    "1.4 seeds inside": (HIDE, seeds_inside, "do not seed inside"),
-    "1.4 key removed": (HIDE, by_removal, "must be a dict with the keys of `values` in their order"),
-    "1.4 mask alone": (HIDE, lambda *given: hide(*given)[1], "must return 2 things, (values, available)"),
-    "1.5 unpaired": (PAIRED, unpaired, "as if each model had met patches of its own"),
-    "1.5 sign": (PAIRED, with_value(lambda v, low, high, **_: (-v, -high, -low)), "the sign is reversed"),
-    "1.5 absolute": (
+    "1.7 always some": (HIDE, hidden_by(lambda d, p: one_kept(d, max(p, 0.1))), "with probability 0 something is"),
+    "1.7 generator unused": (HIDE, global_random, "draw with `generator=generator`"),
+    "1.7 seeds inside": (HIDE, seeds_inside, "do not seed inside"),
+    "1.7 key removed": (HIDE, by_removal, "must be a dict with the keys of `values` in their order"),
+    "1.7 mask alone": (HIDE, lambda *given: hide(*given)[1], "must return 2 things, (values, available)"),
+    "1.2 unpaired": (PAIRED, unpaired, "as if each model had met patches of its own"),
+    "1.2 sign": (PAIRED, with_value(lambda v, low, high, **_: (-v, -high, -low)), "the sign is reversed"),
+    "1.2 absolute": (
         PAIRED,
         # Right for the first call, wrong for the models swapped.
         with_value(lambda v, low, high, **_: (-abs(v), low, high)),
         "its sign must follow the order",
     ),
-    "1.5 agreement": (
+    "1.2 agreement": (
         PAIRED,
         with_value(lambda v, low, high, first, second, **_: ((first == second).mean(), low, high)),
         "how often the models agree with each other",
     ),
-    "1.5 disagreement": (
+    "1.2 disagreement": (
         PAIRED,
         with_value(lambda v, low, high, first, second, **_: ((first != second).mean(), low, high)),
         "how often the models disagree",
     ),
-    "1.5 first alone": (
+    "1.2 first alone": (
         PAIRED,
         with_value(lambda v, low, high, first, truth, **_: ((first == truth).mean(), low, high)),
         "the accuracy of `first` alone",
     ),
-    "1.5 count": (PAIRED, with_value(lambda v, low, high, **_: (v * 400, low, high)), "divide it by their number"),
-    "1.5 percent": (PAIRED, with_value(lambda v, low, high, **_: (v * 100, low, high)), "the difference is in percent"),
-    "1.5 other value": (PAIRED, with_value(lambda v, low, high, **_: (low, low, high)), "it is -0.050"),
-    "1.5 no value": (PAIRED, with_value(lambda v, low, high, **_: (low, high)), "must return 3 things"),
-    "1.5 normal formula": (
+    "1.2 count": (PAIRED, with_value(lambda v, low, high, **_: (v * 400, low, high)), "divide it by their number"),
+    "1.2 percent": (PAIRED, with_value(lambda v, low, high, **_: (v * 100, low, high)), "the difference is in percent"),
+    "1.2 other value": (PAIRED, with_value(lambda v, low, high, **_: (low, low, high)), "it is -0.050"),
+    "1.2 no value": (PAIRED, with_value(lambda v, low, high, **_: (low, high)), "must return 3 things"),
+    "1.2 normal formula": (
         PAIRED,
         lambda first, second, truth, *_: normal_difference((first == truth) * 1.0 - (second == truth)),
         "the normal formula",
     ),
-    "1.5 no number": (PAIRED, with_value(lambda v, low, high, **_: (v, v, v)), "with* replacement"),
+    "1.2 no number": (PAIRED, with_value(lambda v, low, high, **_: (v, v, v)), "with* replacement"),
 }
 
 
