@@ -21,8 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")),
     *sorted(ROOT.glob("docs/*.md")),
-    *sorted(ROOT.glob("[0-9][0-9]-*/README.md")),
-    *sorted(ROOT.glob("[0-9][0-9]-*/*.src.md")),
+    *sorted(ROOT.glob("[0-9][0-9]-*/*.md")),
 ]
 BLOCK = re.compile(
     r"^```(?:bash|sh|shell)\n(.*?)^```|(?:^    (?:\.venv/bin/)?python -m .*\n(?:^        .*\n)*)",

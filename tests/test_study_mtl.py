@@ -81,13 +81,15 @@ def test_the_table_has_every_main_comparison(study, table):
 
 
 def test_a_difference_is_that_of_the_errors(table):
-    season = table[(table["target"] == "season") & (table["seed"] == POOLED)].set_index(
-        ["experiment", "model", "metric"]
-    )
-    value = season["value"]
-    assert value["weighting", "equal", "mae"] == pytest.approx(0.1)
-    assert value["weighting", "equal", "mae_minus_single"] == pytest.approx(-0.1)
-    assert value["fusion", "equal, S2 + S1", "mae_minus_equal"] == pytest.approx(0, abs=1e-9)
+    season = table[(table["target"] == "season") & (table["seed"] == POOLED)]
+
+    def value(*asked):
+        """The one value of an experiment, a model and a metric."""
+        return season.loc[(season[["experiment", "model", "metric"]] == asked).all(axis=1), "value"].item()
+
+    assert value("weighting", "equal", "mae") == pytest.approx(0.1)
+    assert value("weighting", "equal", "mae_minus_single") == pytest.approx(-0.1)
+    assert value("fusion", "equal, S2 + S1", "mae_minus_equal") == pytest.approx(0, abs=1e-9)
 
 
 def test_cosines_are_kept_by_step_and_pooled_over_seeds(table):

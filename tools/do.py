@@ -22,7 +22,7 @@ WINDOWS = sys.platform == "win32"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 # As many cores as there are, up to four: each process takes 1.5 GB, or 2.5 while it runs a lab.
 IN_PARALLEL = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
-VARIABLES = ("LAB", "DATASET", "FULL", "TORCH", "PYTHON", "VENV", "LOWEST_PYTHON", "REPO")
+VARIABLES = ("LAB", "DATASET", "FULL", "TORCH", "PYTHON", "VENV", "LOWEST_PYTHON", "REPO", "DOOR")
 """What a command heeds, from the environment or as NAME=VALUE; one without a value counts as not given."""
 HELP = """\
 {do} labs      run every lab in a fresh kernel; notebooks and pages go to build/labs/
@@ -34,6 +34,12 @@ HELP = """\
 {do} jupyter   open JupyterLab on the same environment
 {do} lint      check style, types and layers
 {do} venv      only create {venv} and install into it; the other commands do so where needed
+{do} site      build the site into build/site/ and look at it in a browser
+{do} doors     open every lab on Colab, Binder, JupyterLab, Notebook, VS Code and by pip, as far as
+               that goes here, on small knobs; FULL=1 the labs' own; LAB=01 or DOOR=colab only that
+{do} slides    build the slides of the course: PDF beside their sources, HTML in build/slides/
+{do} handouts  make notebooks without outputs, prints on A4 and the answer key in build/handouts/;
+               LAB=01 only that one (slides and handouts need Node.js and Chromium)
 {do} links REPO=owner/name   write another public address into badges, setup cells and citation
 {do} clean     remove what the commands wrote, but not data/, {venv}* and the runs of studies
 TORCH=cpu      with any of them, before its environment exists: the small processor-only PyTorch
@@ -64,6 +70,7 @@ class Project:
         self.venv = values.get("VENV") or ".venv"
         self.lowest_python = values.get("LOWEST_PYTHON") or "python3.11"
         self.lowest = f"{self.venv}-lowest"
+        self.tools = f"{self.venv}-tools"
         self.newest = f"{self.venv}-newest-{_name(self.python)}"
 
     def help(self) -> None:
@@ -74,12 +81,13 @@ class Project:
     def labs(self) -> None:
         """Run the labs, with LAB, DATASET and FULL."""
         self._prepare()
-        options = ["--lab", self.values["LAB"]] if self.values.get("LAB") else []
+        options = self._lab("--lab")
         if self.values.get("DATASET"):
             options += ["--dataset", self.values["DATASET"], "--called-from", *self.called_from]
-        if self.values.get("FULL", "") not in ("", "0", "no", "false"):
-            options.append("--full")
-        self._run([_python_of(self.venv), "-m", "tools.run_labs", *options])
+        self._run([_python_of(self.venv), "-m", "tools.run_labs", *options, *self._full("--full")])
+
+    def _full(self, option: str) -> list[str]:
+        return [] if self.values.get("FULL", "") in ("", "0", "no", "false") else [option]
 
     def test(self) -> None:
         """Run the quick suite."""
@@ -126,6 +134,36 @@ class Project:
         """Make the environment."""
         self._prepare()
 
+    def site(self) -> None:
+        """Build the site, in which nothing may be doubtful, and look at it."""
+        self._prepare_tools()
+        python = _python_of(self.tools)
+        self._run(
+            [python, "-m", "sphinx", "-E", "-W", "--keep-going", "-q", "-b", "html", "-c", "docs", ".", "build/site"]
+        )
+        self._run([python, "-m", "tools.check_site"])
+
+    def doors(self) -> None:
+        """Open the labs through every door, with LAB, DOOR and FULL."""
+        self._prepare_tools()
+        options = [
+            word
+            for name in ("LAB", "DOOR")
+            if (value := self.values.get(name))
+            for word in (f"--{name.lower()}", value)
+        ]
+        self._run([_python_of(self.tools), "-m", "tools.doors", *options, *self._full("--quick")])
+
+    def slides(self) -> None:
+        """Build the slides, with LAB."""
+        self._prepare()
+        self._run([_python_of(self.venv), "-m", "tools.build_slides", *self._lab("--deck")])
+
+    def handouts(self) -> None:
+        """Make what is handed out, with LAB."""
+        self._prepare()
+        self._run([_python_of(self.venv), "-m", "tools.build_handouts", *self._lab("--lab")])
+
     def links(self) -> None:
         """Write the address REPO into every link; this needs no packages, so no environment either."""
         if not self.values.get("REPO"):
@@ -134,7 +172,10 @@ class Project:
 
     def clean(self) -> None:
         """Remove what the commands wrote, but neither data nor environments nor the runs of studies."""
-        folders = ["build/labs", "build/lib", *(f".{name}_cache" for name in ("pytest", "ruff", "mypy"))]
+        folders = [
+            *(f"build/{name}" for name in ("labs", "site", "site-pictures", "doors", "slides", "handouts", "lib")),
+            *(f".{name}_cache" for name in ("pytest", "ruff", "mypy")),
+        ]
         found = [ROOT / folder for folder in folders] + [*ROOT.glob("build/bdist.*"), *ROOT.glob("*.egg-info")]
         for folder in ("bengelib", "tests", "tools"):
             found += (ROOT / folder).rglob("__pycache__")
@@ -158,10 +199,18 @@ class Project:
         self._install(folder, ["torch>=2.14", "torchvision"], ["-r", "requirements.txt"])
         self._touch(ready)  # last, so that an interrupted installation is taken up again
 
+    def _prepare_tools(self) -> None:
+        """Make the environment of the site and the doors, which has more than a user needs."""
+        self._prepare(self.tools)
+        ready = ROOT / self.tools / ".ready-tools"
+        if not _is_newer(ready, "requirements.txt", "pyproject.toml", "tools/requirements.txt"):
+            self._install(self.tools, [], ["-r", "tools/requirements.txt"])
+            self._touch(ready)
+
     def _install(self, folder: str, torch: list[str], requirements: list[str]) -> None:
         """Install with pip; with TORCH=cpu PyTorch first, from its own index, and what it needs later, from PyPI."""
         pip = [_python_of(folder), "-m", "pip", "--disable-pip-version-check", "install"]
-        if self.values.get("TORCH") == "cpu":
+        if torch and self.values.get("TORCH") == "cpu":
             self._run([*pip, "--no-deps", *torch, "--index-url", CPU_INDEX])
         self._run([*pip, *requirements])
 
@@ -174,6 +223,10 @@ class Project:
         if not _works(python, "import ensurepip, venv"):
             hint = f"On Debian or Ubuntu: sudo apt install {_name(python)}-venv"
             raise Stop(1, f"{python} comes without the venv module. {hint}")
+
+    def _lab(self, option: str) -> list[str]:
+        """LAB as an option, if it is given."""
+        return [option, self.values["LAB"]] if self.values.get("LAB") else []
 
     def _size(self) -> str:
         return "some minutes" if self.values.get("TORCH") == "cpu" else "some minutes and, unless TORCH=cpu, about 6 GB"
@@ -215,6 +268,10 @@ COMMANDS: dict[str, Callable[[Project], None]] = {
     "venv": Project.venv_only,
     "jupyter": Project.jupyter,
     "lint": Project.lint,
+    "site": Project.site,
+    "doors": Project.doors,
+    "slides": Project.slides,
+    "handouts": Project.handouts,
     "links": Project.links,
     "clean": Project.clean,
 }

@@ -303,7 +303,7 @@ def _size(batch: Batch) -> int:
 
 
 def describe(table: pd.DataFrame) -> str:
-    """The table as text, after a line on the machine and the versions; `attrs["notes"]` of it are lines below."""
+    """The table as text, after a line on the machine and the versions, followed by the lines in `attrs["notes"]`."""
     from bengelib import __version__
 
     machine = torch.backends.cpu.get_cpu_capability()

@@ -1,8 +1,8 @@
-"""Checks in at most five minutes what a GPU makes of pretraining here: `python -m bengelib bench gpu`.
+"""Checks and times pretraining on a GPU in at most five minutes: `python -m bengelib bench gpu`.
 
 SimCLR on Sentinel-2 and Sentinel-1 patches (14 bands, 120 x 120), with ResNet-18 and -50, in fp32 and bf16, with and
-without `torch.compile`, always with channels last; fed from memory and from a pack; and a training that is cut off and
-goes on. Without a GPU a tiny form of it runs, which shows that the check works and nothing else.
+without `torch.compile`, always with channels last; fed from memory and from a pack; and an interrupted and resumed
+training. Without a GPU a tiny version runs, which only shows that the check works.
 """
 
 import statistics
@@ -34,9 +34,9 @@ from bengelib.transforms import Batch
 from bengelib.views import TwoViews
 
 SECONDS = 270.0
-"""Time after which no further row is begun."""
+"""Time after which no further row is started."""
 _WARM_UP = 3
-"""Steps that do not count: kernels are chosen in them, or compiled."""
+"""Warm-up steps, in which kernels are chosen or compiled."""
 
 
 class _Cut(Exception):
@@ -44,7 +44,7 @@ class _Cut(Exception):
 
 
 class _Watched:
-    """Views, and the time at which each step begins."""
+    """Views that record the start time of each step."""
 
     def __init__(self, size: int, last: int | None = None) -> None:
         self._make, self._last = TwoViews(strong_views(size)), last
@@ -71,13 +71,13 @@ def bench_gpu(
     patches: int = 256,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Time the steps of a pretraining on the GPU, or try them out on the CPU where there is none.
+    """Time the steps of a pretraining on the GPU, or try them on the CPU if there is none.
 
     Args:
-        root: a ben-ge tree or a pack of one; simulated patches unless given.
-        batch_size: patches a step; 256 on a GPU, 4 without one.
-        rounds: steps that are timed.
-        patches: how many to simulate, on a CPU at most 8.
+        root: a dataset of ben-ge or its pack; by default simulated patches.
+        batch_size: patches per step; 256 on a GPU, 4 without one.
+        rounds: number of timed steps.
+        patches: number to simulate, on a CPU at most 8.
         progress: whether to show a progress bar.
 
     Returns:
@@ -122,7 +122,7 @@ def bench_gpu(
 
 
 class Repeated(Dataset[Any]):
-    """As many samples as wanted of a dataset, again and again, each time in another order."""
+    """Any number of samples of a dataset, repeated in a new order each time."""
 
     def __init__(self, data: Any, count: int, held: int = 0) -> None:
         """Repeat `data`.
@@ -130,7 +130,7 @@ class Repeated(Dataset[Any]):
         Args:
             data: of ben-ge.
             count: samples.
-            held: samples that are read once and given in place of all others, up to so many at a time; 0 reads each.
+            held: number of samples that are read once and returned for all others; 0 reads each.
         """
         self.inputs, self._data = data.inputs, data
         random = np.random.default_rng(0)
@@ -139,11 +139,11 @@ class Repeated(Dataset[Any]):
         self._count, self._held = count, data.read_batch(self._places[:held]) if held else None
 
     def __len__(self) -> int:
-        """As many as wanted."""
+        """Number of samples."""
         return self._count
 
     def read_batch(self, indices: Any) -> Batch:
-        """Samples as they are stored."""
+        """Stored samples."""
         if self._held is not None:
             return {key: values[: len(indices)] for key, values in self._held.items()}
         batch: Batch = self._data.read_batch(self._places[np.asarray(indices)])
@@ -165,7 +165,7 @@ def _train(
     batch_size: int,
     **options: Any,
 ) -> float:
-    """Train for an epoch; the last loss."""
+    """Train for an epoch; return the last loss."""
     torch.manual_seed(0)
     model = SiameseNetwork(EarlyFusion(INPUTS, depth, width), 128, hidden=512)
     if compiled:
@@ -178,7 +178,7 @@ def _train(
 def _waits(
     data: Dataset[Any], depth: int, width: float, precision: str, size: int, batch_size: int
 ) -> tuple[float, int]:
-    """How often a step waits for the GPU, and the most bytes of its memory; nothing of either without one."""
+    """Number of waits for the GPU per step, and its peak memory in bytes; zero without a GPU."""
     if not torch.cuda.is_available():
         return float("nan"), 0
     torch.cuda.reset_peak_memory_stats()
@@ -194,7 +194,7 @@ def _waits(
 
 
 def _resumed(folder: Path, data: Dataset[Any], width: float, size: int, batch_size: int) -> str:
-    """Cut a training off, go on, and say how far the loss is from that of a training in one go."""
+    """Interrupt and resume a training, and compare its loss with that of an uninterrupted one."""
     options: dict[str, Any] = {"checkpoint": folder / "checkpoints", "checkpoint_every": 0}
     whole = _train(data, 18, width, "no", False, _Watched(size), batch_size)
     with suppress(_Cut):

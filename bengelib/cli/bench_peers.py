@@ -1,4 +1,4 @@
-"""Measures a first epoch of SimCLR beside other libraries: `python -m bengelib bench pretrain --peers`.
+"""Compares a first epoch of SimCLR with other libraries: `python -m bengelib bench pretrain --peers`.
 
 All train the same encoder with the same loss on two views of the same size of the same JPEG files, on one thread and
 without worker processes, and all read the files in that epoch. They take turns, round after round, so that whatever
@@ -38,7 +38,7 @@ from bengelib.ssl import Contrast, SiameseNetwork
 from bengelib.views import TwoViews
 
 SIZE = 64
-"""Pixels along a side of an image, as of EuroSAT."""
+"""Pixels along a side of an image, as in EuroSAT."""
 LIGHTLY = "lightly's transforms, DataLoader"
 KORNIA = "kornia's batched views, DataLoader"
 FOLDER = "bengelib, from the folder"
@@ -62,14 +62,14 @@ def bench_peers(
     rounds: int = 3,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Time a first epoch of SimCLR on a folder of JPEGs, by the time of the processor where it computes on one.
+    """Time a first epoch of SimCLR on a folder of JPEGs, by processor time if it computes on a CPU.
 
     Args:
-        batch_size: images a step, with two views of each.
-        images: how many the folder has, of 64 x 64 pixels; whole batches of them are used.
+        batch_size: images per step, with two views of each.
+        images: number of images in the folder, of 64 x 64 pixels; whole batches of them are used.
         view: pixels along a side of a view.
-        width: of the ResNet-18; 1 is the usual one.
-        rounds: how often each way is timed.
+        width: of the ResNet-18; 1 is the standard width.
+        rounds: number of timings of each library.
         progress: whether to show a progress bar.
 
     Returns:
@@ -112,7 +112,7 @@ def bench_peers(
 
 
 def write_folder(root: Path, images: int) -> Path:
-    """Write soft random images as JPEGs into a folder of one class, describe and pack them."""
+    """Write smooth random images as JPEGs to a folder of one class, describe and pack them."""
     random = np.random.default_rng(0)
     (root / "images" / "all").mkdir(parents=True)
     for number in range(images):
@@ -143,9 +143,9 @@ def _ours(data: Any, batch_size: int, view: int, width: float) -> None:
 
 
 def _plain(data: Dataset[Any], batch_size: int, width: float, augment: nn.Module | None = None) -> None:
-    """An epoch as one writes it without `fit`; `data` gives two views of an image or, with `augment`, the image."""
+    """An epoch of a plain training loop; `data` returns two views of an image or, with `augment`, the image."""
     device = make_accelerator("no").device
-    model = _network({"image": image_modality()}, width).to(device, memory_format=torch.channels_last).train()
+    model = _network({"image": image_modality()}, width).to(device).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05, fused=True)
     loader: Iterable[Any] = DataLoader(data, batch_size, shuffle=True, drop_last=True)
     for batch in loader:
@@ -157,7 +157,7 @@ def _plain(data: Dataset[Any], batch_size: int, width: float, augment: nn.Module
 
 
 class _Pictures(Dataset[Any]):
-    """The files of a folder, opened when they are asked for."""
+    """The files of a folder, opened on demand."""
 
     def __init__(self, root: Path, transform: Callable[[Image.Image], Any] | None = None) -> None:
         self.paths = sorted((root / "images" / "all").iterdir())
@@ -177,12 +177,12 @@ def _as_tensor(image: Image.Image) -> Tensor:
 
 
 def _lightly(root: Path, view: int) -> Dataset[Any]:
-    """The files with the transform of SimCLR as lightly gives it."""
+    """The files with lightly's transform of SimCLR."""
     return _Pictures(root, import_module("lightly.transforms").SimCLRTransform(input_size=view))
 
 
 def _kornia(view: int) -> nn.Module:
-    """The same changes of a whole batch, by the parts that torchgeo makes its own of."""
+    """The same augmentation of a whole batch, by the parts of kornia that torchgeo uses."""
     changes = import_module("kornia.augmentation")
     return nn.Sequential(
         changes.RandomResizedCrop((view, view), scale=(0.08, 1.0)),

@@ -1,4 +1,4 @@
-"""`BENGE`: a ben-ge tree of GeoTIFFs, CSVs and JSON as a PyTorch dataset of dicts of named tensors."""
+"""`BENGE`: a ben-ge dataset of GeoTIFF, CSV and JSON files as a PyTorch dataset of dicts of named tensors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +26,7 @@ from bengelib.errors import MissingModalityError, RasterError
 
 
 class BENGE(PatchDataset):
-    """Patches of a ben-ge tree, each a dict of the modalities and targets that were asked for, and its `patch_id`.
+    """Patches of ben-ge, each a dict of the requested modalities and targets, and its `patch_id`.
 
     | key | shape, type, unit |
     |---|---|
@@ -41,21 +41,21 @@ class BENGE(PatchDataset):
     | `land_cover_fractions`, `land_cover_top` | (11,) float32, () int64 |
     | `corine` | (19,) float32 of 0 and 1, in the order of `bands.CORINE_19` |
 
-    The rasters are read one sample at a time. `on_error="raise"` stops at a patch that lacks a file or a value when the
-    dataset is opened, and at a damaged raster when it is read; `"skip"` reads all rasters of the split once, at the
-    start, and leaves such patches out.
+    Rasters are read one sample at a time. With `on_error="raise"`, a patch without a file or value is an error when the
+    dataset is opened, and a damaged raster when it is read; `"skip"` reads all rasters of the split once, when opened,
+    and leaves such patches out.
 
     Data: Mommert et al. 2023 (arXiv:2307.01741).
     """
 
     def read_stored(self, index: int) -> dict[str, np.ndarray]:
-        """The rasters of one patch as they are stored, undecoded; see `bengelib.data.rasters` for keys and shapes."""
+        """The stored rasters of one patch, not decoded; see `bengelib.data.rasters` for keys and shapes."""
         index = as_index(index, len(self))
         ((patch_id, patch_id_s1),) = self.index.pairs(self._rows[[index]])
         return read_patch(self._folders, patch_id, patch_id_s1, self.s2_bands, self.s1_bands, self._wanted)
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
-        """Several patches as they are stored, stacked; see `PatchDataset.read_batch`."""
+        """Several stored patches as a batch; see `PatchDataset.read_batch`."""
         places = as_indices(indices, len(self)).tolist()
         stored = [self.read_stored(place) for place in places]
         batch: dict[str, Any] = {
@@ -69,7 +69,7 @@ class BENGE(PatchDataset):
 
     @property
     def meta(self) -> pd.DataFrame:
-        """The rows of the meta table of the patches that are used."""
+        """The rows of the meta table of the used patches."""
         return self._meta.iloc[self._rows]
 
     def _values(self) -> dict[str, Tensor]:
@@ -94,10 +94,10 @@ class BENGE(PatchDataset):
         return read_table(self.root, self.meta, key, self.acquisition)
 
     def _check_files(self, meta: pd.DataFrame) -> dict[str, dict[str, str]]:
-        """See that each patch has its entry in the folder of each raster modality.
+        """Check that each patch has its entry in the folder of each raster modality.
 
         Raises:
-            MissingModalityError: some have none.
+            MissingModalityError: a patch has none.
         """
         for key, folder in self._wanted.items():
             ids = list(meta["patch_id_s1"] if key == "s1" else meta.index)
@@ -105,13 +105,13 @@ class BENGE(PatchDataset):
             if absent:
                 raise MissingModalityError(
                     f"{len(absent)} of {len(ids)} patches have no {key!r} in {folder}, the first being "
-                    f'{ids[absent[0]]}. {absent_hint(folder, key, ids[absent[0]])} Or give on_error="skip" to go on '
-                    "without them."
+                    f'{ids[absent[0]]}. {absent_hint(folder, key, ids[absent[0]])} Or give on_error="skip" to leave '
+                    "them out."
                 )
         return {}
 
     def _try_patches(self, meta: pd.DataFrame) -> dict[str, dict[str, str]]:
-        """Read every raster and table value of a split; by key, the patches that fail and why."""
+        """Read all rasters and table values of a split; return, by key, the patches that fail and why."""
         problems: dict[str, dict[str, str]] = {key: {} for key in self.keys}
         for key in self.keys:
             if key in TABLE_KEYS:

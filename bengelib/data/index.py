@@ -1,6 +1,6 @@
-"""Which patches there are and what side of a split each is on, in arrays: of a large pack nothing has to be parsed.
+"""Ids and splits of all patches as arrays, so that a large pack opens without parsing tables.
 
-A pack keeps them in its folder `index/`, from where they are mapped into memory when they are needed:
+A pack stores them in its folder `index/`, from which they are mapped into memory on demand:
 
 | file | content, for N patches in the order of the meta CSV |
 |---|---|
@@ -10,7 +10,7 @@ A pack keeps them in its folder `index/`, from where they are mapped into memory
 | `train.npy`, `val.npy`, `test.npy` | (n,) rows of the dataset's own splits, in the order of their files |
 | `splits.json` | hashes of the split files that these were made from |
 
-All of it follows from `meta.csv` and `splits/`. What is not there is made, which takes as long as reading those.
+They all follow from `meta.csv` and `splits/`. Missing arrays are computed from these, which takes as long as reading.
 """
 
 import hashlib
@@ -39,19 +39,19 @@ from bengelib.errors import SplitError
 FOLDER = "index"
 _NO_FOLD = 255
 _BYTES = "surrogatepass"
-"""How ids become bytes, whatever they hold."""
+"""Error handler that encodes any id as bytes."""
 
 
 class PatchIndex:
-    """The patches of a tree or a pack."""
+    """The patches of a dataset or a pack."""
 
     def __init__(self, root: Path, name: str, meta: pd.DataFrame | None = None) -> None:
-        """Take the patches of a meta table, of all else those in the folder of a pack.
+        """Index the patches of a meta table or, without one, those of a pack.
 
         Args:
             root: the folder that holds `splits/`.
             name: of the dataset, the prefix of its split files.
-            meta: of a tree; None for a pack.
+            meta: meta table of a dataset; None for a pack.
         """
         self.root, self.name = root, name
         self._mapped = meta is None and (root / FOLDER / "splits.json").is_file()
@@ -65,14 +65,14 @@ class PatchIndex:
         return len(self["ids"])
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """One of the arrays, made or mapped when it is first asked for."""
+        """One of the arrays, computed or mapped when first accessed."""
         if name not in self._arrays:
             path = self.root / FOLDER / f"{name}.npy"
             self._arrays[name] = np.load(path, mmap_mode="r").view(np.ndarray) if self._mapped else self._made(name)
         return self._arrays[name]
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: everything but arrays that can be mapped again."""
+        """The state without arrays that can be mapped again, for pickling."""
         return {**self.__dict__, "_arrays": {} if self._mapped else self._arrays}
 
     def names(self, rows: Any = slice(None), key: str = "ids") -> list[str]:
@@ -86,7 +86,7 @@ class PatchIndex:
     def select(self, split: str | None, scheme: str, fold: int) -> tuple[np.ndarray, list[str]]:
         """Rows of a split, (M,) int64, and the patches that no split file names.
 
-        The latter are none where another scheme is asked for, or where a split has no file.
+        The latter are empty for other schemes, or if a split has no file.
 
         Args:
             split: `"train"`, `"val"`, `"test"`, or None for all patches.
@@ -94,7 +94,7 @@ class PatchIndex:
             fold: test fold of the blocked split.
 
         Raises:
-            SplitError: the split is unknown, its file is missing or foreign, or no patch belongs to it.
+            SplitError: the split is unknown or empty, or its file is missing or belongs to other data.
         """
         check_split(split, scheme, fold)
         if split is None:
@@ -114,7 +114,7 @@ class PatchIndex:
         return rows, unsplit
 
     def complete(self) -> None:
-        """Write the arrays of a pack of an earlier version, which has none.
+        """Add the arrays to a pack of an earlier version, which has none.
 
         Raises:
             OSError: they cannot be written.
@@ -123,7 +123,7 @@ class PatchIndex:
             self.write()
 
     def write(self) -> None:
-        """Keep the arrays in the folder of the pack.
+        """Write the arrays to the folder of the pack.
 
         Raises:
             OSError: they cannot be written.
@@ -159,17 +159,17 @@ class PatchIndex:
         return found[split].astype(np.int64), self.names(np.flatnonzero(~named))
 
     def _read_official(self, needed: Sequence[str]) -> dict[str, np.ndarray]:
-        """Rows, (n,) int32, of the splits that have a file; -1 for patches that there are not.
+        """Rows, (n,) int32, of the splits that have a file; -1 for unknown patches.
 
         Raises:
-            SplitError: a file is no such list, or one that is needed is missing or names other patches.
+            SplitError: a file is not such a list, or a required one is missing or names other patches.
         """
         found = read_splits(self.root, self.name)
         known = self.names()
         for split in needed:
             official_split(self.root, self.name, split, known, found)
         places = pd.Index(known)
-        return {split: places.get_indexer(ids).astype(np.int32) for split, (_, ids) in found.items()}
+        return {split: places.get_indexer(pd.Index(ids)).astype(np.int32) for split, (_, ids) in found.items()}
 
     def _split_files(self) -> dict[str, str]:
         """Hashes of the split files."""
@@ -181,7 +181,7 @@ class PatchIds(Sequence[str]):
     """The ids of some patches of an index, in order; equal to a list of the same ids."""
 
     def __init__(self, index: PatchIndex, rows: np.ndarray) -> None:
-        """Take the patches at some rows, (M,)."""
+        """Select the patches of some rows, (M,)."""
         self._index, self._rows = index, rows
 
     def __len__(self) -> int:
@@ -189,7 +189,7 @@ class PatchIds(Sequence[str]):
         return len(self._rows)
 
     def __getitem__(self, place: Any) -> Any:
-        """One id, or a list of them for a slice or an array of places."""
+        """One id, or a list of them for a slice or an array of indices."""
         rows = self._rows[place]
         return self._index.names([rows])[0] if np.ndim(rows) == 0 else self._index.names(rows)
 
@@ -198,15 +198,15 @@ class PatchIds(Sequence[str]):
         return iter(self._index.names(self._rows))
 
     def __eq__(self, other: object) -> bool:
-        """Whether another sequence holds the same ids."""
+        """True if another sequence holds the same ids."""
         return isinstance(other, Sequence) and list(self) == list(other)
 
     def __hash__(self) -> int:
-        """By the patches and their order."""
+        """A hash of the patches and their order."""
         return hash(tuple(self))
 
     def __repr__(self) -> str:
-        """As that of a list, with the first ones only."""
+        """The first ids, in the form of a list."""
         more = ", ..." if len(self) > 3 else ""
         return f"[{', '.join(map(repr, self[:3]))}{more}]"
 

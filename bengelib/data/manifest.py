@@ -1,6 +1,6 @@
-"""What a pack is: its arrays, its manifest, and whether it is whole and up to date. Needs no torch.
+"""Packs: their arrays and manifest, and checks that they are complete and up to date. Needs no torch.
 
-A pack is a folder, `<root>/packed/` unless said otherwise, that stands on its own:
+A pack is a self-contained folder, by default `<root>/packed/`:
 
 | file | content, for N patches in the order of the meta CSV |
 |---|---|
@@ -50,7 +50,7 @@ SCHEMA = 2
 _READABLE = (1, 2)
 """Versions whose arrays are the same. The first did not notice every change, so that its packs are packed again."""
 CHUNK = 64
-"""Patches that are read, written, hashed and noted as done together: about 13 MB."""
+"""Number of patches that are read, written, hashed and recorded together: about 13 MB."""
 
 ARRAYS: dict[str, tuple[str, tuple[int, ...], str]] = {
     "s2_10m": ("s2", (4, 120, 120), "<u2"),
@@ -122,7 +122,7 @@ def foreign_files(folder: Path) -> list[str]:
 
 
 def pack_anew(folder: Path) -> str:
-    """What to do about a damaged pack; nothing is to be removed that `pack` has not written."""
+    """Advice about a damaged pack; only files written by `pack` are to be removed."""
     if foreign := foreign_files(folder):
         return (
             f"Call bengelib.pack with another destination: {folder} also holds {foreign[0]}, which pack did not write."
@@ -131,7 +131,7 @@ def pack_anew(folder: Path) -> str:
 
 
 def reason_stale(root: Path, folder: Path, manifest: Mapping[str, Any], *, thorough: bool) -> str | None:
-    """Why the pack no longer holds what the tree at `root` holds, in a few words, or None where it does.
+    """Why the pack is out of date with the dataset at `root`, in a few words, or None if it is current.
 
     Names, sizes, times and inodes are compared first, and where these differ, the content: a tree that was copied has
     other times and the same pixels. What was found equal is noted in the pack, so that it is not read again. Where
@@ -201,18 +201,18 @@ def reason_stale(root: Path, folder: Path, manifest: Mapping[str, Any], *, thoro
 
 
 def _hash_of(sources: Mapping[str, Mapping[str, Any]], name: str) -> str | None:
-    """The hash of a table, None where there is none."""
+    """The hash of a table, None if it does not exist."""
     return sources.get(name, {}).get("sha256")
 
 
 def list_folder(root: Path, index: PatchIndex) -> dict[str, Any]:
-    """What lies in a tree that is of no patch, and the time (ns) of the folder that was looked through for it."""
+    """Rasters of a dataset that belong to no patch, and the time (ns) of the searched folder."""
     changed = _time_listed(root)
     return {"changed": changed, "strangers": off_table(root, index.names(), index.names(key="ids_s1"))}
 
 
 def listed(root: Path, manifest: Mapping[str, Any], index: PatchIndex) -> Sequence[Sequence[str]]:
-    """What `off_table` gives of the tree at `root`, from the manifest of its pack where nothing has changed."""
+    """The result of `off_table` for the dataset at `root`, from the manifest of its pack if nothing has changed."""
     known, changed = manifest.get("listing", {}), _time_listed(root)
     if not changed:
         return ()
@@ -223,7 +223,7 @@ def listed(root: Path, manifest: Mapping[str, Any], index: PatchIndex) -> Sequen
 
 
 def _time_listed(root: Path) -> int:
-    """Time of change (ns) of the folder that `off_table` looks through, 0 for none."""
+    """Time of change (ns) of the folder searched by `off_table`, 0 for none."""
     for folder in tree_folders(root).values():
         return folder.stat().st_mtime_ns
     return 0
@@ -372,7 +372,7 @@ def digest(data: bytes | np.ndarray) -> str:
 
 
 def identity(root: Path, meta: pd.DataFrame) -> dict[str, Any]:
-    """What tells one pack from another: version of the form, name, and the ids in their order."""
+    """The identity of a pack: version of the format, name, and the ids in their order."""
     ids = "\n".join([*meta.index, *meta["patch_id_s1"]])
     return {"schema": SCHEMA, "name": root.name, "ids": digest(ids.encode())}
 
@@ -411,7 +411,7 @@ def as_packed(name: str, pixels: np.ndarray) -> np.ndarray:
 
 
 def stat_patch(modality_folders: Mapping[str, Path], patch_id: str, patch_id_s1: str) -> np.ndarray:
-    """What tells the files of a patch from others without reading them, (4, 2) int64, by place in `RASTER_KEYS`.
+    """Digests that identify the files of a patch without reading them, (4, 2) int64, by index in `RASTER_KEYS`.
 
     Two digests a modality: of the names and sizes of its files, and of their names, times (ns) and inodes; -1 without
     files. Names that were swapped have other inodes, and what was written over and given its old time again has

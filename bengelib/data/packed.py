@@ -40,7 +40,7 @@ class PackedBENGE(PatchDataset):
 
     @property
     def meta(self) -> pd.DataFrame:
-        """The rows of the meta table of the patches that are used, read from its CSV each time."""
+        """The rows of the meta table of the used patches, read from its CSV each time."""
         return read_csv(self.folder / "meta.csv", META_COLUMNS).iloc[self._rows]
 
     def _open_tables(self) -> None:
@@ -62,7 +62,7 @@ class PackedBENGE(PatchDataset):
         return np.asarray(values[self._rows])
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
-        """Several patches as they are stored, stacked; see `PatchDataset.read_batch`."""
+        """Several stored patches as a batch; see `PatchDataset.read_batch`."""
         places = as_indices(indices, len(self))
         rows = self._rows[places]
         batch: dict[str, Any] = {}
@@ -72,7 +72,7 @@ class PackedBENGE(PatchDataset):
         return batch
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: everything but the open arrays."""
+        """The state without the open arrays, for pickling."""
         return {**self.__dict__, "_arrays": None}
 
     def _array_name(self, key: str) -> str:
@@ -82,12 +82,12 @@ class PackedBENGE(PatchDataset):
         """Refuse a key that the pack does not hold."""
         if key not in self._manifest["modalities"] and self._array_name(key) not in self._manifest["arrays"]:
             raise MissingModalityError(
-                f"{key!r} was asked for, but the pack {self.folder} does not hold it. Leave {key!r} out, or add it to "
+                f"{key!r} was requested, but the pack {self.folder} does not hold it. Leave {key!r} out, or add it to "
                 "the tree and call bengelib.pack."
             )
 
     def _open(self) -> dict[str, tuple[np.ndarray, list[int] | None]]:
-        """The arrays, mapped, by their name in a batch; of bands, with the places of those asked for (None for all)."""
+        """The mapped arrays by name in a batch, with the indices of the requested bands (None for all)."""
         if self._arrays is None:
             self._arrays = {}
             for name, (key, _, _) in ARRAYS.items():

@@ -1,6 +1,6 @@
 """`pack`: writes the rasters and tables of a ben-ge tree into memory-mappable arrays that `PackedBENGE` reads.
 
-What a pack consists of stands in `bengelib.data.manifest`.
+`bengelib.data.manifest` describes the content of a pack.
 """
 
 import errno
@@ -127,7 +127,7 @@ def pack(
         return pack_described(description, read_samples(description), on_error=on_error, progress=progress)
     given = root / "packed" if destination is None else absolute(destination)
     folder = Path(os.path.realpath(given))  # written where it will lie, if `given` is a link to another disk
-    with writing(folder, "call pack again: it goes on where it stopped"):
+    with writing(folder, "call pack again: it continues where it stopped"):
         find_meta(root)
         lock = folder.with_name(f".{folder.name}.lock")
         if _is_current(root, folder, on_error, thorough):  # before the lock too: the disk may be read-only
@@ -267,7 +267,7 @@ def _write_tables(
                 patch_id, reason = next(iter(bad.items()))
                 raise TableError(
                     f"{len(bad)} of {len(meta)} patches have no good {key}, the first being {patch_id} ({reason}). "
-                    'Mend the file, or give on_error="skip" to pack without them.'
+                    'Correct the file, or give on_error="skip" to pack without them.'
                 )
             name = f"{key}_{acquisition}" if key in TIMED_KEYS else key
             np.save(partial / f"{name}.npy", values)
@@ -353,7 +353,7 @@ def _still_good(
 
 
 def _read_plan(path: Path) -> Any:
-    """What an interrupted call was about to write, None if it was stopped before it had said so."""
+    """The plan of an interrupted call, None if it was stopped before it was written."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

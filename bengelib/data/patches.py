@@ -1,4 +1,4 @@
-"""What the readers of patches share: which patches of a split are used and which are not, and samples from batches."""
+"""Shared parts of the readers of patches: the selection of patches in a split, and samples from batches."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -25,22 +25,22 @@ from bengelib.sim.simulate import read_marker
 
 Sample = dict[str, Any]
 KEYS = (*RASTER_KEYS, *TABLE_KEYS)
-"""Every key that can be asked for as a modality or a target."""
+"""All keys of modalities and targets."""
 
 
 def leave_out(
     index: PatchIndex, rows: np.ndarray, problems: Mapping[str, Mapping[str, str]], on_error: str
 ) -> tuple[np.ndarray, dict[str, str]]:
-    """Take the patches that cannot be used out of a split; see `account_for` for saying so.
+    """Remove unusable patches from a split; `account_for` reports them.
 
     Args:
         index: of the dataset.
         rows: the patches of the split, (M,).
-        problems: by key, patches and what is wrong with them.
+        problems: by key, patches and their faults.
         on_error: `"raise"` or `"skip"`.
 
     Returns:
-        The rows that are left, and the reason for each of the others.
+        The remaining rows, and the reason for each of the others.
 
     Raises:
         RasterError: a patch cannot be used and `on_error` is `"raise"`.
@@ -58,7 +58,7 @@ def leave_out(
     first, reason = next(iter(reasons.items()))
     what = f"{len(reasons)} of {len(rows)} patches cannot be used, the first being {first} ({reason})"
     if on_error == "raise":
-        raise RasterError(f'{what}. Mend them, or give on_error="skip" to go on without them.')
+        raise RasterError(f'{what}. Correct them, or give on_error="skip" to leave them out.')
     if len(reasons) == len(rows):
         raise SplitError(f"{what}. None is left.")
     return rows[[name not in reasons for name in names]], reasons
@@ -73,16 +73,16 @@ def account_for(
     skipped: Mapping[str, str],
     used: int,
 ) -> Account:
-    """The account of the patches of a tree or a pack, shown if some are left out.
+    """The account of the patches of a dataset or pack, reported if some are left out.
 
     Args:
         root: the folder.
         met: number of patches in the meta table.
         strangers: see `off_table`.
-        split: the split that was asked for.
+        split: the requested split.
         unsplit: patches that no split file names, see `PatchIndex.select`.
         skipped: patches left out, with `"<key>: <reason>"`.
-        used: number of patches left.
+        used: number of remaining patches.
     """
     account = Account("patches", root)
     account.used = used
@@ -104,7 +104,7 @@ def account_for(
 
 
 class SampleBatch(Sequence[Sample]):
-    """Samples that lie in one batch of stacked tensors: `batch` is that dict, and each item a view of one sample."""
+    """Samples of one batch of stacked tensors: `batch` is that dict, and each item is a view of one sample."""
 
     def __init__(self, batch: dict[str, Any]) -> None:
         """Wrap a dict of tensors with a leading dimension and `patch_id`, a list."""
@@ -122,19 +122,64 @@ class SampleBatch(Sequence[Sample]):
         return {key: value[index] for key, value in self.batch.items()}
 
 
-class PatchDataset(Dataset[Sample]):
-    """What `BENGE` and `PackedBENGE` have in common: the same arguments, the same samples.
+class StoredDataset(Dataset[Sample]):
+    """Base of datasets that read and decode samples in batches.
+
+    A subclass has `patch_ids`, `transform` and `decoded`, and implements `read_batch` and `decode`.
+    """
+
+    patch_ids: Sequence[str]
+    transform: Callable[[Sample], Sample] | None
+    decoded: bool
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.patch_ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample; see the class for keys, shapes and units.
+
+        Raises:
+            ArgumentError: the index is not a whole number.
+            IndexError: there is no such sample.
+            RasterError: a file is missing or damaged, or holds invalid values.
+        """
+        sample: Sample = self.__getitems__([as_index(index, len(self))])[0]
+        return sample
+
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
+        """Several samples, read and decoded together; `torch.utils.data.DataLoader` calls this."""
+        stored = self.read_batch(indices)
+        samples = SampleBatch(self.decode(stored) if self.decoded else stored)
+        return [self.transform(sample) for sample in samples] if self.transform else samples
+
+    @staticmethod
+    def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+        """For `DataLoader(..., collate_fn=dataset.collate)`: the batch of `__getitems__`, unchanged."""
+        return samples.batch if isinstance(samples, SampleBatch) else default_collate(list(samples))
+
+    def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
+        """Several stored samples as a batch, for `decode`."""
+        raise NotImplementedError
+
+    def decode(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Convert a batch of `read_batch` to physical units, on its device."""
+        raise NotImplementedError
+
+
+class PatchDataset(StoredDataset):
+    """Base of `BENGE` and `PackedBENGE`, which have the same arguments and samples.
 
     Attributes:
-        patch_ids: the ids of the patches that are used, in order.
+        patch_ids: the ids of the used patches, in order.
         skipped: patches that are left out, with the reason.
-        account: how many patches there were, how many are used, and why the others are not.
+        account: numbers of used and left-out patches, with reasons.
     """
 
     folder: Path
-    """Where the tables and split files lie."""
+    """Folder of the tables and split files."""
     index: PatchIndex
-    """All patches of the dataset, of whatever split."""
+    """All patches of the dataset, in any split."""
 
     def __init__(
         self,
@@ -157,26 +202,26 @@ class PatchDataset(Dataset[Sample]):
         Args:
             root: the folder of the dataset, `<name>`, or of a pack.
             split: `"train"`, `"val"`, `"test"`, or None for all patches.
-            modalities: keys to use as inputs, from `KEYS`.
+            modalities: keys of the inputs, from `KEYS`.
             targets: keys to predict, from `KEYS`.
-            s2_bands: Sentinel-2 bands by name, in the order wanted.
-            s1_bands: Sentinel-1 polarisations by name, in the order wanted.
-            transform: applied to each sample last; not to what `read_batch` gives.
+            s2_bands: Sentinel-2 bands by name, in the desired order.
+            s1_bands: Sentinel-1 polarisations by name, in the desired order.
+            transform: applied last to each sample; not to `read_batch`.
             scheme: `"official"` (the dataset's split files), `"study"` (60/15/25 by hash of the patch id) or
-                `"blocked"` (whole MGRS tiles apart); see `bengelib.data.splits`.
-            fold: which of the five folds is the test side under `"blocked"`.
+                `"blocked"` (by whole MGRS tiles); see `bengelib.data.splits`.
+            fold: the test fold, of five, under `"blocked"`.
             acquisition: whether season and weather are those of the `"s2"` or of the `"s1"` acquisition.
-            on_error: `"raise"` stops at a patch that cannot be used; `"skip"` leaves it out with a warning and lists it
-                in `skipped`. See the class for when a patch is found to be such.
-            decoded: whether samples are in the units of `BENGE`, or as `read_batch` gives them.
+            on_error: `"raise"` stops at an unusable patch; `"skip"` leaves it out with a warning and lists it in
+                `skipped`. The class says when faults are detected.
+            decoded: whether samples are in the units of `BENGE`, or stored as in `read_batch`.
 
         Raises:
-            DatasetNotFoundError: no such folder, or no dataset or pack in it.
-            MissingModalityError: it lacks a modality or target, or some patch has no files for it.
+            DatasetNotFoundError: there is no such folder, or no dataset or pack in it.
+            MissingModalityError: the dataset lacks a modality or target, or a patch has no files for it.
             BandError: an unknown or repeated modality, target or band, no band at all, or another `on_error`.
             SplitError: an unknown or empty split, or a bad split file.
             TableError: a malformed CSV or JSON.
-            ChecksumError: a pack is damaged, of another dataset, or older than the files that it was made from.
+            ChecksumError: a pack is damaged, of another dataset, or older than its files.
             RasterError: patches of the split were left out of the pack (with `on_error="raise"`).
         """
         self.root = tree_folder(root)
@@ -199,7 +244,7 @@ class PatchDataset(Dataset[Sample]):
 
     @property
     def meta(self) -> pd.DataFrame:
-        """The rows of the meta table of the patches that are used."""
+        """The rows of the meta table of the used patches."""
         raise NotImplementedError
 
     def _open_tables(self) -> None:
@@ -207,95 +252,69 @@ class PatchDataset(Dataset[Sample]):
         raise NotImplementedError
 
     def _values(self) -> dict[str, Tensor]:
-        """The tables that were asked for, (N, ...), where they are held."""
+        """The requested tables, (N, ...), if they are in memory."""
         return {}
 
     def _problems(self, chosen: np.ndarray, on_error: str) -> Mapping[str, Mapping[str, str]]:
-        """By key, patches among the rows of a split that cannot be used, and why."""
+        """By key, unusable patches among the rows of a split, with the reason."""
         raise NotImplementedError
 
     def _strangers(self) -> Sequence[Sequence[str]]:
-        """Folder and name of each patch that has rasters and no row in the meta table."""
+        """Folder and name of each patch that has rasters but no row in the meta table."""
         raise NotImplementedError
 
     def _read_table(self, key: str) -> np.ndarray:
-        """All patches' values, (N, ...), of a key that is not a raster."""
+        """Values of all patches, (N, ...), of a key that is not a raster."""
         raise NotImplementedError
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
-        """Several patches as they are stored, stacked; `decode` makes samples of them.
+        """Several stored patches as a batch, for `decode`.
 
         Args:
-            indices: places in this dataset, (B,), from 0.
+            indices: indices into this dataset, (B,), from 0.
 
         Raises:
-            ArgumentError: a boolean mask, or anything else that is no places.
-            IndexError: a place beyond the end.
+            ArgumentError: a boolean mask, or anything else that is not indices.
+            IndexError: an index beyond the end.
 
         Returns:
-            `s2_10m`, `s2_20m`, `s2_60m` (B, k, n, n) uint16 with the asked-for bands of each resolution, `s1`
-            (B, p, 120, 120) dB, `dem` (B, 1, 120, 120) metres, `land_cover` (B, 120, 120) uint8 codes, each if it was
-            asked for; the tables that were asked for, (B, ...); and `patch_id`, a list. `transform` is not applied.
+            `s2_10m`, `s2_20m`, `s2_60m` (B, k, n, n) uint16 with the requested bands of each resolution, `s1`
+            (B, p, 120, 120) dB, `dem` (B, 1, 120, 120) metres, `land_cover` (B, 120, 120) uint8 codes, and tables
+            (B, ...), each if requested; and `patch_id`, a list. `transform` is not applied.
         """
         raise NotImplementedError
 
     @property
     def inputs(self) -> dict[str, Modality]:
-        """What each of `modalities` is, for encoders: `EarlyFusion(dataset.inputs)`."""
+        """The modalities, for encoders: `EarlyFusion(dataset.inputs)`."""
         bands = {"s2": self.s2_bands, "s1": self.s1_bands}
         return {key: as_modality(key, bands.get(key, ())) for key in self.modalities if key in MODALITIES}
 
     @property
     def outputs(self) -> dict[str, Target]:
-        """What each of `targets` is, as far as a model can be asked for it."""
+        """The targets that a model can predict."""
         return {key: TARGETS[key] for key in self.targets if key in TARGETS}
 
     @property
     def groups(self) -> np.ndarray:
-        """The MGRS tile of each patch, (N,) of str: what a blocked split keeps together."""
+        """The MGRS tile of each patch, (N,) of str, which a blocked split keeps together."""
         return np.array([mgrs_tile(patch_id) for patch_id in self.index.names(self._rows, "ids_s1")])
 
     @property
     def simulated(self) -> bool:
-        """Whether the pixels are invented, as the marker that the simulator leaves says; say so in every figure."""
+        """True if the pixels are simulated, by the marker of the simulator; every figure should say so."""
         return any(read_marker(folder) is not None for folder in (self.root, self.folder))
 
-    def __len__(self) -> int:
-        """Number of patches."""
-        return len(self.patch_ids)
-
-    def __getitem__(self, index: int) -> Sample:
-        """The sample of one patch; see `BENGE` for keys, shapes and units.
-
-        Raises:
-            ArgumentError: the index is no whole number.
-            IndexError: there is no such patch.
-            RasterError: a file is missing, damaged, all no-data, or holds values that are not legal.
-        """
-        sample: Sample = self.__getitems__([as_index(index, len(self))])[0]
-        return sample
-
-    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
-        """The samples of several patches, read and decoded together; `torch.utils.data.DataLoader` calls this."""
-        stored = self.read_batch(indices)
-        samples = SampleBatch(self.decode(stored) if self.decoded else stored)
-        return [self.transform(sample) for sample in samples] if self.transform else samples
-
     def decode(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """What `read_batch` gave, in the units of `BENGE`, on the device where it is; see `bengelib.data.decode`."""
+        """Convert a batch of `read_batch` to the units of `BENGE`, on its device; see `bengelib.data.decode`."""
         return decode(batch, self.s2_bands, self.s1_bands)
 
-    @staticmethod
-    def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-        """For `DataLoader(..., collate_fn=dataset.collate)`: the batch that `__getitems__` read, as it is."""
-        return samples.batch if isinstance(samples, SampleBatch) else default_collate(list(samples))
-
     def table(self, key: str) -> np.ndarray:
-        """All patches' values, (N, ...), of a key that is not a raster, such as `"climate_zone"`.
+        """Values of all patches, (N, ...), of a key that is not a raster, such as `"climate_zone"`.
 
         Raises:
             BandError: the key is a raster or does not exist.
-            MissingModalityError: the dataset does not hold it.
+            MissingModalityError: the dataset lacks it.
         """
         check_names((key,), TABLE_KEYS, "table keys")
         return self._read_table(key)

@@ -1,4 +1,4 @@
-"""Several datasets that are read as one, such as packs of several regions, or on several disks."""
+"""Several datasets read as one, such as packs of several regions, or on several disks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,18 +16,18 @@ from bengelib.modalities import Modality
 
 
 class SeveralDatasets(ConcatDataset[Any]):
-    """The samples of several datasets, those of the first one first; a batch may hold some of each.
+    """The samples of several datasets, in the order of the datasets; a batch may mix them.
 
     Attributes:
-        inputs: what each modality is, with the statistics of the first dataset.
+        inputs: the modalities, with the statistics of the first dataset.
     """
 
     def __init__(self, datasets: Sequence[Any]) -> None:
         """Join datasets of one kind of samples, such as `PackedBENGE` or `DescribedDataset`.
 
         Raises:
-            BandError: they give other modalities, bands, units or sizes.
-            SplitError: a sample of the same name is in two of them.
+            BandError: their modalities, bands, units or sizes differ.
+            SplitError: two of them have a sample of the same name.
         """
         super().__init__(datasets)
         self.inputs: dict[str, Modality] = datasets[0].inputs
@@ -54,28 +54,29 @@ class SeveralDatasets(ConcatDataset[Any]):
 
     @property
     def meta(self) -> pd.DataFrame:
-        """The columns that all of their tables have."""
-        return pd.concat([data.meta for data in self.datasets], join="inner")  # type: ignore[attr-defined]
+        """The common columns of their tables."""
+        tables: list[pd.DataFrame] = [data.meta for data in self.datasets]  # type: ignore[attr-defined]
+        return pd.concat(tables, join="inner")
 
     @property
     def groups(self) -> np.ndarray | None:
-        """What a blocked split keeps together, (N,); None where one of the datasets does not know it."""
+        """The group of each sample, (N,), which a blocked split keeps together; None if unknown for a dataset."""
         groups = [data.groups for data in self.datasets]  # type: ignore[attr-defined]
         return None if any(each is None for each in groups) else np.concatenate(groups)
 
     def table(self, key: str) -> np.ndarray:
-        """All samples' values, (N, ...), of a key that stands in a table."""
+        """Values of all samples, (N, ...), of a key in a table."""
         return np.concatenate([data.table(key) for data in self.datasets])  # type: ignore[attr-defined]
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
-        """Several samples, stacked: as they are stored where all datasets store them alike, otherwise decoded.
+        """Several samples as a batch: stored if all datasets have the same layout, otherwise decoded.
 
         Args:
-            indices: places, (B,), from 0.
+            indices: indices, (B,), from 0.
 
         Raises:
-            ArgumentError: a boolean mask, or anything else that is no places.
-            IndexError: a place beyond the end.
+            ArgumentError: a boolean mask, or anything else that is not indices.
+            IndexError: an index beyond the end.
         """
         places = as_indices(indices, len(self))
         of = np.searchsorted(self.cumulative_sizes, places, side="right")
@@ -95,8 +96,8 @@ class SeveralDatasets(ConcatDataset[Any]):
         }
 
     def decode(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """What `read_batch` gave, in units, on the device where it is."""
-        return self.datasets[0].decode(batch) if self._alike else dict(batch)  # type: ignore[attr-defined, no-any-return]
+        """Convert a batch of `read_batch` to physical units, on its device."""
+        return self.datasets[0].decode(batch) if self._alike else dict(batch)  # type: ignore[attr-defined]
 
 
 def _facts(data: Any) -> dict[str, tuple[Any, ...]]:
@@ -104,7 +105,7 @@ def _facts(data: Any) -> dict[str, tuple[Any, ...]]:
 
 
 def _put(batch: dict[str, Any], key: str, places: np.ndarray, values: Any, size: int) -> None:
-    """Put the values of some samples, a tensor or a list, into their places in a batch, an array or a list."""
+    """Write the values of some samples, a tensor or a list, to their indices in a batch, an array or a list."""
     if isinstance(values, Tensor):  # NumPy, since torch does not index all of its unsigned types
         array = values.numpy()
         batch.setdefault(key, np.empty((size, *array.shape[1:]), array.dtype))[places] = array
