@@ -182,6 +182,17 @@ def test_drawings_of_fusion_show_their_part_in_24_points(name):
     assert all(text.get_fontsize() >= POINTS for text in figure.axes[0].texts)
 
 
+@pytest.mark.browser
+def test_marp_prints_a_deck_and_writes_a_page_that_works_offline(tmp_path, monkeypatch, empty):
+    monkeypatch.setattr(build_slides, "OUTPUT", tmp_path)
+    deck = DECKS[1]
+    text = draw(fill(source(deck), deck.folder, empty), lambda name: None)
+    written = build_slides.marp(text, "deck")  # refuses a page that fetches
+    page = written["html"].read_text(encoding="utf-8")
+    assert page.count("data-marpit-pagination=") >= 15 and "<mjx-container" in page
+    assert len(printed(written["pdf"])) == len(slides(text))
+
+
 @cache
 def printed(pdf: Path) -> list[tuple[str, float, tuple[float, float]]]:
     """Text of each page, the size of its smallest letters in points, and the size of the page."""
