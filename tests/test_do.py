@@ -63,6 +63,18 @@ def test_a_dataset_is_taken_from_where_the_command_is_called(project, tmp_path, 
     assert Path.cwd() == project
 
 
+def test_the_site_and_the_doors_have_an_environment_of_their_own(project, capsys):
+    assert do.main(["-n", "doors", "LAB=02", "DOOR=colab", "FULL=1", "TORCH=cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].endswith("-m tools.doors --lab 02 --door colab --quick") and ".venv-tools" in lines[-1]
+    installed = [line for line in lines if " -m pip " in line]
+    words = ("torchvision", "-r requirements.txt", "-r tools/requirements.txt")
+    assert all(word in line for word, line in zip(words, installed, strict=True))
+    assert do.main(["-n", "site"]) == 0
+    *_, built, looked = capsys.readouterr().out.splitlines()
+    assert " -W " in built and looked.endswith("-m tools.check_site")
+
+
 def test_on_windows_the_environment_lies_elsewhere(monkeypatch):
     monkeypatch.setattr(do, "WINDOWS", True)
     assert Path(do._python_of(".venv")).parts[1:] == ("Scripts", "python.exe")

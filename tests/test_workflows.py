@@ -104,11 +104,17 @@ def test_every_lab_runs_weekly():
     assert int(minute) < 60 and int(hour) < 24 and days == ["*", "*", "1"]
 
 
-def test_only_the_step_that_publishes_may_ask_for_an_identity():
+def test_only_the_jobs_that_publish_may_write():
     jobs = read(ROOT / ".github" / "workflows" / "release.yml")["jobs"]
     assert {name: job.get("permissions") for name, job in jobs.items()} == {
         "build": None,
         "publish": {"id-token": "write"},
+        "notes": {"contents": "write"},
+    }
+    jobs = read(ROOT / ".github" / "workflows" / "site.yml")["jobs"]
+    assert {name: job.get("permissions") for name, job in jobs.items()} == {
+        "build": None,
+        "publish": {"pages": "write", "id-token": "write"},
     }
     assert "secrets." not in "".join(path.read_text(encoding="utf-8") for path in WORKFLOWS)
 

@@ -19,6 +19,8 @@ import nbformat
 from PIL import Image
 
 NOTEBOOK_METADATA = {
+    "accelerator": "GPU",  # Colab preselects one; elsewhere nothing heeds this
+    "colab": {"gpuType": "T4", "provenance": []},
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }

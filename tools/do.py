@@ -22,7 +22,7 @@ WINDOWS = sys.platform == "win32"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 # As many cores as there are, up to four: each process takes 1.5 GB, or 2.5 while it runs a lab.
 IN_PARALLEL = ("-n", "logical", "--maxprocesses", "4", "--dist", "worksteal")
-VARIABLES = ("LAB", "DATASET", "FULL", "TORCH", "PYTHON", "VENV", "LOWEST_PYTHON", "REPO")
+VARIABLES = ("LAB", "DATASET", "FULL", "TORCH", "PYTHON", "VENV", "LOWEST_PYTHON", "REPO", "DOOR")
 """What a command heeds, from the environment or as NAME=VALUE; one without a value counts as not given."""
 HELP = """\
 {do} labs      run every lab in a fresh kernel; notebooks and pages go to build/labs/
@@ -37,6 +37,9 @@ HELP = """\
 {do} slides    build the slides of the course: PDF beside their sources, HTML in build/slides/
 {do} handouts  make notebooks without outputs, prints on A4 and the answer key in build/handouts/;
                LAB=01 only that one (slides and handouts need Node.js and Chromium)
+{do} site      build the site into build/site/ and look at it in a browser
+{do} doors     open every lab on Colab, Binder, JupyterLab, Notebook, VS Code and by pip, as far as
+               that goes here, on small knobs; FULL=1 the labs' own; LAB=01 or DOOR=colab only that
 {do} links REPO=owner/name   write another public address into badges, setup cells and citation
 {do} clean     remove what the commands wrote, but not data/, {venv}* and the runs of studies
 TORCH=cpu      with any of them, before its environment exists: the small processor-only PyTorch
@@ -67,6 +70,7 @@ class Project:
         self.venv = values.get("VENV") or ".venv"
         self.lowest_python = values.get("LOWEST_PYTHON") or "python3.11"
         self.lowest = f"{self.venv}-lowest"
+        self.tools = f"{self.venv}-tools"
         self.newest = f"{self.venv}-newest-{_name(self.python)}"
 
     def help(self) -> None:
@@ -80,9 +84,10 @@ class Project:
         options = self._lab("--lab")
         if self.values.get("DATASET"):
             options += ["--dataset", self.values["DATASET"], "--called-from", *self.called_from]
-        if self.values.get("FULL", "") not in ("", "0", "no", "false"):
-            options.append("--full")
-        self._run([_python_of(self.venv), "-m", "tools.run_labs", *options])
+        self._run([_python_of(self.venv), "-m", "tools.run_labs", *options, *self._full("--full")])
+
+    def _full(self, option: str) -> list[str]:
+        return [] if self.values.get("FULL", "") in ("", "0", "no", "false") else [option]
 
     def test(self) -> None:
         """Run the quick suite."""
@@ -139,6 +144,24 @@ class Project:
         self._prepare()
         self._run([_python_of(self.venv), "-m", "tools.build_handouts", *self._lab("--lab")])
 
+    def site(self) -> None:
+        """Build the site, in which nothing may be doubtful, and look at it."""
+        self._prepare_tools()
+        python = _python_of(self.tools)
+        self._run([python, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-c", "docs", ".", "build/site"])
+        self._run([python, "-m", "tools.check_site"])
+
+    def doors(self) -> None:
+        """Open the labs through every door, with LAB, DOOR and FULL."""
+        self._prepare_tools()
+        options = [
+            word
+            for name in ("LAB", "DOOR")
+            if (value := self.values.get(name))
+            for word in (f"--{name.lower()}", value)
+        ]
+        self._run([_python_of(self.tools), "-m", "tools.doors", *options, *self._full("--quick")])
+
     def links(self) -> None:
         """Write the address REPO into every link; this needs no packages, so no environment either."""
         if not self.values.get("REPO"):
@@ -147,8 +170,8 @@ class Project:
 
     def clean(self) -> None:
         """Remove what the commands wrote, but neither data nor environments nor the runs of studies."""
-        folders = [f"build/{name}" for name in ("labs", "slides", "handouts", "lib")]
-        folders += [f".{name}_cache" for name in ("pytest", "ruff", "mypy")]
+        names = ("labs", "slides", "handouts", "site", "site-pictures", "doors", "lib")
+        folders = [f"build/{name}" for name in names] + [f".{name}_cache" for name in ("pytest", "ruff", "mypy")]
         found = [ROOT / folder for folder in folders] + [*ROOT.glob("build/bdist.*"), *ROOT.glob("*.egg-info")]
         for folder in ("bengelib", "tests", "tools"):
             found += (ROOT / folder).rglob("__pycache__")
@@ -172,10 +195,18 @@ class Project:
         self._install(folder, ["torch>=2.14", "torchvision"], ["-r", "requirements.txt"])
         self._touch(ready)  # last, so that an interrupted installation is taken up again
 
+    def _prepare_tools(self) -> None:
+        """Make the environment of the site and the doors, which has more than a user needs."""
+        self._prepare(self.tools)
+        ready = ROOT / self.tools / ".ready-tools"
+        if not _is_newer(ready, "requirements.txt", "pyproject.toml", "tools/requirements.txt"):
+            self._install(self.tools, [], ["-r", "tools/requirements.txt"])
+            self._touch(ready)
+
     def _install(self, folder: str, torch: list[str], requirements: list[str]) -> None:
         """Install with pip; with TORCH=cpu PyTorch first, from its own index, and what it needs later, from PyPI."""
         pip = [_python_of(folder), "-m", "pip", "--disable-pip-version-check", "install"]
-        if self.values.get("TORCH") == "cpu":
+        if torch and self.values.get("TORCH") == "cpu":
             self._run([*pip, "--no-deps", *torch, "--index-url", CPU_INDEX])
         self._run([*pip, *requirements])
 
@@ -235,6 +266,8 @@ COMMANDS: dict[str, Callable[[Project], None]] = {
     "lint": Project.lint,
     "slides": Project.slides,
     "handouts": Project.handouts,
+    "site": Project.site,
+    "doors": Project.doors,
     "links": Project.links,
     "clean": Project.clean,
 }

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -16,7 +17,8 @@ class MemoryWatch:
     What counts is memory that the machine cannot take back: anonymous and shared pages, without the pages of mapped
     files (libraries, `.npy` arrays), which the kernel drops when memory is short. Pages that several of the processes
     share are counted once for each, so the figure errs upwards. Where the system does not tell pages apart (no /proc),
-    the resident size counts instead.
+    the resident size counts instead. With a `limit`, a tree that holds more is ended, as a container of that size would
+    do; there resident pages count, mapped files included, which errs to the safe side.
 
     Attributes:
         current: Bytes at the last sample; None before the first.
@@ -24,12 +26,13 @@ class MemoryWatch:
         peak_resident: The most bytes resident, mapped files included; None if nothing was seen.
     """
 
-    def __init__(self, find_process: Callable[[], int | None]) -> None:
-        """Watches the process that `find_process` names; it may answer None as long as there is none."""
+    def __init__(self, find_process: Callable[[], int | None], limit: int | None = None) -> None:
+        """Watches the process that `find_process` names, None as long as there is none, up to `limit` bytes."""
         self.current: int | None = None
         self.peak: int | None = None
         self.peak_resident: int | None = None
         self._find_process = find_process
+        self._limit = limit
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="memory-watch", daemon=True)
 
@@ -61,7 +64,12 @@ class MemoryWatch:
             return
         self.current = sum(unmapped for unmapped, _ in sizes)
         self.peak = max(self.peak or 0, self.current)
-        self.peak_resident = max(self.peak_resident or 0, sum(resident for _, resident in sizes))
+        resident = sum(resident for _, resident in sizes)
+        self.peak_resident = max(self.peak_resident or 0, resident)
+        if self._limit is not None and resident > self._limit:
+            for member in reversed(tree):
+                with suppress(psutil.Error):
+                    member.kill()
 
 
 def _size(process: psutil.Process) -> tuple[int, int] | None:

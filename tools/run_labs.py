@@ -9,10 +9,13 @@ shows is the lab's result in the table at the end.
     python -m tools.run_labs --lab 01 --solutions
 
 runs the notebook with the solutions instead, strictly: a check of an exercise that does not answer [ok] ends the run.
+With --study it is the study notebook of the lab that runs.
 """
 
 import argparse
 import ast
+import copy
+import html
 import os
 import re
 import sys
@@ -37,6 +40,8 @@ from tools.progress import Progress
 
 LAB_PATTERN = "[0-9][0-9]-*/lab_*.ipynb"
 SOLUTIONS_PATTERN = "[0-9][0-9]-*/solutions/lab_*.ipynb"
+STUDY_PATTERN = "[0-9][0-9]-*/study/study.ipynb"
+STUDY_SOLUTIONS_PATTERN = "[0-9][0-9]-*/study/solutions/study.ipynb"
 STRICT = "BENGELIB_STRICT"  # as `bengelib.course.checks` has it, which is not imported: it takes torch a while to load
 
 
@@ -55,22 +60,25 @@ class LabResult(NamedTuple):
     error: str | None
 
 
-def find_labs(root: Path, lab: str | None = None, solutions: bool = False) -> list[Path]:
+def find_labs(root: Path, lab: str | None = None, solutions: bool = False, study: bool = False) -> list[Path]:
     """The notebooks of the labs under `root`, in order, or of the one whose folder starts with `lab`.
 
     Args:
         root: The folder of the project.
         lab: Its number, as "01"; all labs if None.
         solutions: Whether to take the notebooks with the solutions.
+        study: Whether to take the study notebooks of the labs.
 
     Raises:
         FileNotFoundError: There is no such lab, or it has no solutions.
     """
-    pattern = SOLUTIONS_PATTERN if solutions else LAB_PATTERN
+    patterns = (STUDY_PATTERN, STUDY_SOLUTIONS_PATTERN) if study else (LAB_PATTERN, SOLUTIONS_PATTERN)
+    pattern = patterns[solutions]
     folders = {path: path.relative_to(root).parts[0] for path in sorted(root.glob(pattern))}
     chosen = [path for path, folder in folders.items() if lab is None or folder.startswith(f"{lab}-")]
     if not chosen:
-        there, having = ", ".join(folders.values()) or "none", " with solutions" if solutions else ""
+        there = ", ".join(folders.values()) or "none"
+        having = " with a study notebook" * study + " with solutions" * solutions
         raise FileNotFoundError(f"no lab {lab or pattern}{having}; the labs here: {there}. LAB=01 takes the first.")
     return chosen
 
@@ -123,9 +131,15 @@ class _WatchedClient(NotebookClient):
 
 
 def run_lab(
-    path: Path, output: Path, knobs: Mapping[str, Any], name: str, strict: bool = False
+    path: Path,
+    output: Path,
+    knobs: Mapping[str, Any],
+    name: str,
+    strict: bool = False,
+    folder: Path | None = None,
+    memory_limit: int | None = None,
 ) -> tuple[LabResult, nbformat.NotebookNode]:
-    """Runs one notebook in a fresh kernel, in the notebook's own folder, and writes `output`/*.ipynb and *.html.
+    """Runs one notebook in a fresh kernel and writes `output`/*.ipynb and *.html.
 
     Args:
         path: The notebook.
@@ -133,6 +147,8 @@ def run_lab(
         knobs: Values for the cell tagged `parameters`.
         name: Shown in the progress and in the table.
         strict: Whether a check of an exercise that does not answer [ok] ends the run.
+        folder: The kernel's working folder; the notebook's own if None.
+        memory_limit: Resident bytes above which the run is ended.
 
     Returns:
         The result, and the executed notebook. A cell that fails ends the run and is in the result, not raised.
@@ -153,7 +169,7 @@ def run_lab(
         timeout=None,
         kernel_name="python3",
         extra_arguments=["--IPKernelApp.log_level=50"],  # else a note on the local connection at every start
-        resources={"metadata": {"path": str(path.parent)}},
+        resources={"metadata": {"path": str(folder or path.parent)}},
         on_cell_start=progress.cell_started,
         on_cell_executed=progress.cell_finished,
     )
@@ -162,7 +178,7 @@ def run_lab(
     started = time.monotonic()
     # Neither an IPython profile of the user (startup files, options) nor a switch set outside must change what shows.
     profiles = work_folder(Path(tempfile.gettempdir(), "bengelib-labs"))
-    with profiles as profile, MemoryWatch(lambda: _process(client)) as memory, progress:
+    with profiles as profile, MemoryWatch(lambda: _process(client), memory_limit) as memory, progress:
         progress.memory = memory
         try:
             client.execute(env={**os.environ, "IPYTHONDIR": str(profile), STRICT: str(int(strict))})
@@ -194,8 +210,19 @@ def to_page(notebook: nbformat.NotebookNode, path: Path) -> str:
     config = Config({"HTMLExporter": {"embed_images": True, "require_js_url": "", "jquery_url": ""}})
     exporter = HTMLExporter(config=config, template_name="lab")
     resources = {"metadata": {"name": path.stem, "path": str(path.parent)}}
-    page, _ = exporter.from_notebook_node(notebook, resources=resources)
+    page, _ = exporter.from_notebook_node(_with_alternative_texts(notebook), resources=resources)
     return str(page).replace('<script src=""></script>\n', "")
+
+
+def _with_alternative_texts(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy whose images are HTML with the alternative text of their metadata, which nbconvert does not write."""
+    copied = copy.deepcopy(notebook)
+    for output in (output for cell in copied.cells for output in cell.get("outputs", [])):
+        alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+        if alt and "image/png" in output.data:
+            source = "".join(output.data.pop("image/png").split())
+            output.data["text/html"] = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{source}">'
+    return copied
 
 
 def headline(notebook: nbformat.NotebookNode) -> str:
@@ -313,6 +340,7 @@ def main(arguments: Iterable[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--full", action="store_true", help="the full knobs (knob FULL)")
     parser.add_argument("--set", action="append", type=_knob, default=[], metavar="NAME=VALUE", help="any other knob")
     parser.add_argument("--solutions", action="store_true", help="the notebooks with the solutions, strictly")
+    parser.add_argument("--study", action="store_true", help="the study notebooks")
     parser.add_argument("--output", type=Path, default=root / "build" / "labs", help="where notebooks and pages go")
     parser.add_argument("--commit", action="store_true", help="write cleaned outputs back into the notebooks")
     parser.add_argument(
@@ -327,16 +355,17 @@ def main(arguments: Iterable[str] | None = None, root: Path = ROOT) -> int:
     if options.full:
         knobs["FULL"] = True
     try:
-        labs = find_labs(root, options.lab, options.solutions)
+        labs = find_labs(root, options.lab, options.solutions, options.study)
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 2
 
-    output = options.output / "solutions" if options.solutions else options.output
     results: list[LabResult] = []
     complaints: list[str] = []
     for path in labs:
         name = path.relative_to(root).as_posix()
+        output = options.output / "solutions" if options.solutions else options.output
+        output = output / path.relative_to(root).parts[0] if options.study else output  # all have one name
         try:
             result, notebook = run_lab(path, output, knobs, name, strict=options.solutions)
         except KnobError as error:

@@ -1,0 +1,68 @@
+"""Findings: what a result says, as a sentence that is computed from its numbers, undecided ones included."""
+
+import textwrap
+from collections.abc import Mapping
+
+from bengelib.course.report import labels_saved
+from bengelib.course.verdicts import Comparison
+from bengelib.intervals import Interval
+
+
+def finding(comparison: Comparison, subject: str, reference: str) -> str:
+    """A paired difference as a sentence.
+
+    Args:
+        comparison: of the subject with the reference.
+        subject: what is compared, as the beginning of a sentence: `"Early fusion"`.
+        reference: what it is compared with: `"Sentinel-2 alone"`.
+    """
+    gain = comparison.points
+    points = f"{gain.value:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}] in {comparison.title}"
+    if comparison.lacks:
+        return f"{subject} against {reference}: {points}, with {comparison.lacks}, so no verdict."
+    if comparison.direction > 0:
+        return f"{subject} does better than {reference}: {points}."
+    if comparison.direction < 0:
+        return f"{subject} does worse than {reference}: {points}."
+    return (
+        f"{subject} and {reference} cannot be told apart: {points}; "
+        f"up to {comparison.could_hide:.1f} points could hide."
+    )
+
+
+def saving(
+    curve: Mapping[float, Interval],
+    reference: Mapping[float, Interval],
+    share: float,
+    labels: int,
+    *,
+    subject: str = "the pretrained network",
+    against: str = "from scratch",
+) -> str:
+    """How many labels a method saves, as a sentence; the curves are read horizontally, see `labels_saved`.
+
+    Args:
+        curve: score by share of labels, in (0, 1].
+        reference: likewise, of what needs more labels.
+        share: one of the shares of the curve.
+        labels: number of labels that all of them are.
+        subject: what the curve is of, within a sentence.
+        against: what the reference is, as in "as much as from scratch with 80 labels".
+    """
+    begun = f"With {share:.0%} of the labels ({share * labels:.0f}), {subject} scores {curve[share].value:.2f}"
+    saved = labels_saved(curve, reference, share)
+    if saved is None:
+        most = max(reference)
+        return f"{begun}, more than {against} with any share up to {most:.0%} ({most * labels:.0f} labels)."
+    if saved <= 0:
+        return f"{begun}, no more than {against} with as many: it saves none here."
+    return (
+        f"{begun}, as much as {against} with about {(share + saved) * labels:.0f} labels: "
+        f"it saves about {saved * labels:.0f} here."
+    )
+
+
+def say(*sentences: str) -> None:
+    """Print findings, one below the other, in lines that a page can hold."""
+    for sentence in sentences:
+        print(textwrap.fill(sentence, 104, initial_indent="* ", subsequent_indent="  "))
