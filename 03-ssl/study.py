@@ -87,7 +87,7 @@ RARE = 12
 FEW = 0.05
 CLUSTERS = 20
 STAGES = (2, 3)
-STRENGTHS = {"land_cover_top": (1e-3, 1e-2, 1e-1), "corine": (1e-2,)}
+CS = {"land_cover_top": (1e-3, 1e-2, 1e-1), "corine": (1e-2,)}
 """Inverse regularisation strengths that probes choose from by cross-validation; one for many labels, to save time."""
 TRAINED_DRAWS = 3
 """Draws of labels for training, and for what is compared with it over all folds."""
@@ -352,15 +352,15 @@ def probes(run: Run, features: dict[str, np.ndarray], sides: dict[str, Halved]) 
     for target in TARGETS:
         labels = sides["train"].labels[target]
         classes = len(sides["train"].classes[target])
-        strengths: dict[float, float] = {}  # chosen at the first draw
+        selected: dict[float, float] = {}  # chosen at the first draw
         for draw in range(run.draws if target == "land_cover_top" else min(run.draws, FEWER_DRAWS)):
             for fraction, chosen in subsets(labels, run.fractions, draw).items():
                 if fraction == 1 and draw:
                     continue  # all labels can be drawn in one way only
                 known, own = features["train"][chosen], labels[chosen]
-                choice = (strengths[fraction],) if fraction in strengths else STRENGTHS[target]
-                probe = fit_logistic(known, own, classes, strengths=choice, seed=draw)
-                strengths.setdefault(fraction, probe.strength)
+                choice = (selected[fraction],) if fraction in selected else CS[target]
+                probe = fit_logistic(known, own, classes, Cs=choice, seed=draw)
+                selected.setdefault(fraction, probe.C)
                 for side in ("val", "test"):
                     said[key(side, "frozen", target, fraction, draw)] = smaller(probe.predict(features[side]))
                 near = knn_probe(known, own, features["test"])

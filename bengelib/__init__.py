@@ -1,7 +1,7 @@
 """Data-efficient deep learning for Earth observation on the multi-modal ben-ge dataset.
 
-The names below are the ones that most users need, loaded on first use, so that `import bengelib` is quick. Everything
-else is imported from its module: the core stands in this folder, and each subfolder says in its docstring what it is.
+The names below are those that most users need. They load on first use, so `import bengelib` is quick. Everything else
+is imported from its module: the core is in this folder, and the docstring of each subfolder says what it holds.
 """
 
 import warnings
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-# What accelerate loads warns in a notebook that it lacks widgets; no bar here wants any.
+# A dependency of accelerate warns about missing notebook widgets, which no progress bar here uses.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 if TYPE_CHECKING:

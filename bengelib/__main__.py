@@ -22,32 +22,32 @@ FAILED = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command, without ever showing a traceback.
+    """Run one command; errors are printed without a traceback.
 
     Returns:
-        The exit status: 0; `FAILED` after an error, whose message is one line on standard error; 130 if interrupted.
+        The exit status: 0; `FAILED` after an error, which is printed as one line on standard error; 130 if interrupted.
     """
     options = _parser().parse_args(arguments)
-    for stream in (sys.stdout, sys.stderr):  # a name of a file may hold what the terminal cannot show
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold characters that the terminal cannot show
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     plain, warnings.formatwarning = warnings.formatwarning, _one_line
     try:
         options.run(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (for the interpreter, which flushes it at the end)
+    except BrokenPipeError:  # the reader of the output closed it, as `head` does
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter flushes it on exit)
         return 0
     except (BengeError, ValueError, OSError) as error:
         return _say(error)
     except Exception as error:
         if sys.flags.dev_mode:
             raise
-        return _say(error, " (not foreseen; `python -X dev -m bengelib ...` shows where)")
+        return _say(error, " (unexpected; `python -X dev -m bengelib ...` shows the traceback)")
     except KeyboardInterrupt:
         print(
-            "Interrupted. The same command goes on from there (fetch, pack, predict; pretrain with --resume) or begins "
-            "anew (the others; the rows of probe so far are kept).",
+            "Interrupted. The same command continues (fetch, pack, predict; pretrain with --resume) or starts again "
+            "(the others; probe keeps the rows written so far).",
             file=sys.stderr,
         )
         return 130
@@ -57,24 +57,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(error: Exception, more: str = "") -> int:
-    """Print an error as one line, and answer the exit status."""
-    print(f"{type(error).__name__}: {' '.join(str(error).splitlines())}{more}", file=sys.stderr)
+    """Print an error as one line, with options as they are typed here, and return the exit status."""
+    text = " ".join(str(error).splitlines()).replace('on_error="skip"', "--skip")
+    print(f"{type(error).__name__}: {text}{more}", file=sys.stderr)
     return FAILED
 
 
 def _one_line(message: Warning | str, category: type[Warning], *_: object, **__: object) -> str:
-    """A warning without the line of code that it comes from."""
+    """A warning without its line of source code."""
     return f"{category.__name__}: {message}\n"
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bengelib", description="Data of ben-ge, and encoders.")
+    parser = argparse.ArgumentParser(prog="python -m bengelib", description="Multi-modal satellite data, and encoders.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("simulate", help="write simulated data in the layout of ben-ge")
     command.add_argument("--root", type=_path, required=True, help="dataset to write, such as data/ben-ge-sim")
-    command.add_argument("--patches", type=int, default=1000, help="how many patches (default: 1000)")
-    command.add_argument("--seed", type=int, default=0, help="another seed makes other patches (default: 0)")
+    command.add_argument("--patches", type=int, default=1000, help="number of patches (default: 1000)")
+    command.add_argument("--seed", type=int, default=0, help="random seed of the patches (default: 0)")
     command.add_argument("--sampling", choices=("balanced", "natural"), default="balanced")
     command.set_defaults(run=_simulate)
 
@@ -85,20 +86,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_fetch)
 
-    command = commands.add_parser("pack", help="write a dataset into arrays that are read hundreds of times faster")
+    command = commands.add_parser("pack", help="convert a dataset to arrays that load hundreds of times faster")
     command.add_argument("--root", type=_path, required=True, help="folder of the dataset")
     command.add_argument(
         "--destination", type=_path, help="folder of the pack (default: packed/ in the folder of the dataset)"
     )
-    command.add_argument("--processes", type=int, help="how many to use (default: as many as pay)")
+    command.add_argument("--processes", type=int, help="number of worker processes (default: as many as are useful)")
     command.add_argument("--skip", action="store_true", help="leave damaged patches out instead of stopping")
-    command.add_argument("--verify", action="store_true", help="compare the finished pack with its hashes")
+    command.add_argument("--verify", action="store_true", help="check the finished pack against its hashes")
     command.set_defaults(run=_pack)
 
-    command = commands.add_parser("methods", help="list the methods of self-supervised learning that pretrain knows")
+    command = commands.add_parser("methods", help="list the self-supervised methods of pretrain")
     command.set_defaults(run=_methods)
 
-    command = commands.add_parser("pretrain", help="train an encoder on images without their labels")
+    command = commands.add_parser("pretrain", help="train an encoder on unlabelled images")
     _add_data(command)
     command.add_argument("--out", type=_path, required=True, help="checkpoint to write, such as encoder.safetensors")
     command.add_argument(
@@ -107,64 +108,80 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--width", type=int, default=32, help="channels of the first layer; 64 is the usual ResNet-18 (default: 32)"
     )
-    command.add_argument("--epochs", type=int, default=15, help="passes over the images (default: 15)")
+    command.add_argument("--epochs", type=int, default=40, help="passes over the images (default: 40)")
     command.add_argument("--depth", type=int, choices=(18, 34, 50), default=18, help="layers of the ResNet")
     command.add_argument(
         "--size", type=int, default=64, help="pixels along a side of an image, with --root of a view (default: 64)"
     )
     command.add_argument("--view", type=int, help="with --images: pixels of a view (default: three quarters of --size)")
-    command.add_argument("--batch", type=int, default=256, help="images a step and a process (default: 256)")
-    command.add_argument("--micro-batch", type=int, help="images at a time, for a --batch larger than the memory")
-    command.add_argument("--sync-batchnorm", action="store_true", help="normalise over the batches of all processes")
+    command.add_argument("--batch-size", type=int, default=256, help="images per step and process (default: 256)")
+    command.add_argument(
+        "--micro-batch", type=int, help="images per forward pass, for a --batch-size that exceeds the memory"
+    )
+    command.add_argument(
+        "--sync-batchnorm", action="store_true", help="share BatchNorm statistics between all processes"
+    )
     command.add_argument(
         "--checkpoint-every", type=_seconds, default=600.0, help="time between checkpoints, beside --out (default: 10m)"
     )
-    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
-    command.add_argument("--log", type=_path, help="folder for numbers by step, log.jsonl and for TensorBoard")
+    command.add_argument("--resume", action="store_true", help="continue from the last checkpoint, if there is one")
+    command.add_argument("--log", type=_path, help="folder for figures by step, as log.jsonl and for TensorBoard")
     command.add_argument("--lr", type=float, default=2e-3, help="highest learning rate (default: 0.002)")
     for name, kind, text in (
         ("temperature", float, "of the loss (default: 0.2)"),
         ("momentum", float, "of the target network (default: 0.99, less in short runs)"),
-        ("queue", int, "keys in the queue, a multiple of --batch (default: up to 4096 and a quarter of the images)"),
-        ("regions", int, "of the earth that are told apart (default: 20)"),
+        (
+            "queue",
+            int,
+            "keys in the queue, a multiple of --batch-size (default: up to 4096, a quarter of the images)",
+        ),
+        ("regions", int, "of the earth to distinguish (default: 20)"),
     ):
         having = ", ".join(method for method, facts in TABLE.items() if name in facts.settings)
         command.add_argument(f"--{name}", type=kind, help=f"{text}; for {having}")
     command.add_argument("--seed", type=int, default=0, help="of the weights, views and hold-out (default: 0)")
     command.set_defaults(run=_pretrain)
 
-    command = commands.add_parser("probe", help="how well an encoder does at several numbers of labels")
+    command = commands.add_parser("probe", help="evaluate an encoder with few and many labels")
     _add_data(command)
-    command.add_argument("--checkpoint", type=_path, required=True, help="what pretrain wrote")
+    command.add_argument("--checkpoint", type=_path, required=True, help="checkpoint written by pretrain")
     command.add_argument("--out", type=_path, required=True, help="file to write, such as rows.json")
     command.add_argument("--mode", nargs="+", choices=("frozen", "finetune", "scratch"), default=None)
     command.add_argument(
-        "--fractions", nargs="+", type=float, default=(0.01, 0.1, 1.0), help="labelled shares (default: 0.01 0.1 1)"
+        "--fractions",
+        nargs="+",
+        type=float,
+        default=(0.01, 0.1, 1.0),
+        help="fractions of the labels (default: 0.01 0.1 1)",
     )
-    command.add_argument("--seeds", nargs="+", type=int, default=(0,), help="draws of the labels (default: 0)")
+    command.add_argument(
+        "--seeds", nargs="+", type=int, default=(0,), help="random seeds of the labelled subsets (default: 0)"
+    )
     command.add_argument(
         "--steps", type=int, help="of fine-tuning and from scratch (default: 800, more for many labels)"
     )
-    command.add_argument("--turns", type=int, default=8, help="flips and turns a test image is judged in (default: 8)")
-    command.add_argument("--figure", type=_path, help="picture to draw of the rows, such as curve.png")
+    command.add_argument(
+        "--tta", type=int, default=8, help="test-time augmentation: flips and rotations of each image (default: 8)"
+    )
+    command.add_argument("--figure", type=_path, help="figure of the rows to write, such as curve.png")
     command.set_defaults(run=_probe)
 
-    command = commands.add_parser("describe", help="write a first dataset.toml from what lies in a folder")
+    command = commands.add_parser("describe", help="write a first dataset.toml from the files in a folder")
     command.add_argument("--root", type=_path, required=True, help="folder of the data")
-    command.add_argument("--overwrite", action="store_true", help="replace a dataset.toml that is there")
+    command.add_argument("--overwrite", action="store_true", help="replace an existing dataset.toml")
     command.set_defaults(run=_describe)
 
-    command = commands.add_parser("train", help="train a network on labels, and print its scores with their intervals")
+    command = commands.add_parser("train", help="train a network on labels and print its scores with intervals")
     _add_root(command)
-    command.add_argument("--target", nargs="+", required=True, help="what to predict; several are learnt together")
+    command.add_argument("--target", nargs="+", required=True, help="target to predict; several are learned jointly")
     command.add_argument(
-        "--modalities", nargs="+", help="what the network reads (default: all but lonlat; of ben-ge s2 s1)"
+        "--modalities", nargs="+", help="inputs of the network (default: all but lonlat; for ben-ge: s2 s1)"
     )
     command.add_argument("--out", type=_path, required=True, help="model to write, such as model.safetensors")
     command.add_argument(
         "--fusion", choices=FUSIONS, default="early", help="how modalities are joined (default: early)"
     )
-    command.add_argument("--checkpoint", type=_path, help="start from an encoder that pretrain wrote")
+    command.add_argument("--checkpoint", type=_path, help="start from an encoder written by pretrain")
     of_start = "default: as in --checkpoint, without one"
     command.add_argument("--depth", type=int, choices=(18, 34, 50), help=f"layers of the ResNets ({of_start} 18)")
     command.add_argument(
@@ -183,50 +200,55 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, help="of weights, order and crops (default: 0)")
     command.set_defaults(run=_train)
 
-    command = commands.add_parser("evaluate", help="scores of a model of train on the test side, with intervals")
+    command = commands.add_parser("evaluate", help="score a trained model on the test split, with intervals")
     _add_root(command)
-    command.add_argument("--checkpoint", type=_path, required=True, help="what train wrote")
+    command.add_argument("--checkpoint", type=_path, required=True, help="model written by train")
     command.set_defaults(run=_evaluate)
 
     add_predict(commands, _path)
 
-    command = commands.add_parser("bench", help="measure the speed of reading, of training and of making views")
-    command.add_argument("what", choices=("loader", "train", "views", "pretrain"))
+    command = commands.add_parser("bench", help="measure the speed of loading, training, augmentation and methods")
+    command.add_argument("what", choices=("loader", "train", "views", "pretrain", "methods", "gpu"))
     command.add_argument(
-        "--root", type=_path, help="of loader, and if wanted of train: folder of a dataset, of 800 patches or more"
+        "--peers", action="store_true", help="for pretrain: compare a first epoch with other libraries"
     )
-    command.add_argument("--rounds", type=int, default=7, help="how often each method is timed (default: 7)")
     command.add_argument(
-        "--batch", type=int, help="samples a batch (default: loader 32, train 128, views 256, pretrain 64)"
+        "--root", type=_path, help="for loader, optionally for train and gpu: a dataset of 800 patches or more"
     )
-    command.add_argument("--precision", choices=PRECISIONS, help="of views and pretrain (default: auto)")
-    command.add_argument("--processes", type=int, help="of pretrain: compared with a single one (default: 2)")
+    command.add_argument("--rounds", type=int, help="timings of each method (default: 7, with --peers 3, for gpu 20)")
+    command.add_argument(
+        "--batch-size",
+        type=int,
+        help="samples per batch (default: loader and methods 32, train 128, views 256, pretrain 64)",
+    )
+    command.add_argument("--precision", choices=PRECISIONS, help="for views, pretrain and methods (default: auto)")
+    command.add_argument("--processes", type=int, help="for pretrain: number to compare with a single one (default: 2)")
     command.set_defaults(run=_bench)
     return parser
 
 
 def _path(text: str) -> str:
-    """A path with `~` expanded: shells leave it as it is behind an equals sign."""
+    """A path with `~` expanded, since shells do not expand it after an equals sign."""
     return os.path.expanduser(text)
 
 
 def _add_root(command: argparse.ArgumentParser) -> None:
     """The arguments of the commands that learn from labels or test with them."""
     command.add_argument("--root", type=_path, required=True, help="folder or name of a dataset")
-    command.add_argument("--batch", type=int, default=32, help="samples a step (default: 32)")
+    command.add_argument("--batch-size", type=int, default=32, help="samples per step (default: 32)")
     command.add_argument("--precision", choices=PRECISIONS, default="auto")
     command.add_argument("--skip", action="store_true", help="leave damaged samples out instead of stopping")
 
 
 def _seconds(text: str) -> float:
-    """Seconds of a time such as `10m`, `1.5h`, `90s` or `90`.
+    """Seconds in a duration such as `10m`, `1.5h`, `90s` or `90`.
 
     Raises:
-        ArgumentTypeError: it is none.
+        ArgumentTypeError: the text is not a duration.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; give one such as 10m, 1.5h or 90s")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration; give one such as 10m, 1.5h or 90s")
     return float(found[1]) * {"m": 60, "h": 3600}.get(found[2], 1)
 
 
@@ -234,19 +256,21 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     """The arguments that name the images, the same for both commands that learn from them."""
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", type=_path, help="folder of class folders with JPEG or PNG images")
-    source.add_argument("--root", type=_path, help="folder or name of a dataset: of ben-ge, or with a dataset.toml")
+    source.add_argument(
+        "--root", type=_path, nargs="+", help="folder or name of a dataset, of ben-ge or with dataset.toml, or several"
+    )
     command.add_argument(
-        "--modalities", nargs="+", help="with --root: what the encoder reads (default: all images; of ben-ge s2 s1)"
+        "--modalities", nargs="+", help="with --root: inputs of the encoder (default: all images; for ben-ge: s2 s1)"
     )
     command.add_argument(
         "--target",
-        help="with --root: what the probe predicts; of ben-ge climate_zone, land_cover_top or corine",
+        help="with --root: target of the probe; for ben-ge climate_zone, land_cover_top or corine",
     )
     command.add_argument("--precision", choices=PRECISIONS, default="auto")
-    command.add_argument("--skip", action="store_true", help="leave broken images out instead of stopping")
+    command.add_argument("--skip", action="store_true", help="leave damaged images out instead of stopping")
 
 
-# The imports stand in the functions so that `--help` and the small commands do not wait for torch.
+# Imports are inside the functions, so that `--help` and the small commands do not wait for torch.
 
 
 def _simulate(options: argparse.Namespace) -> None:
@@ -291,7 +315,7 @@ def _methods(options: argparse.Namespace) -> None:
 
 
 def _of_benge(options: argparse.Namespace) -> dict[str, Any]:
-    """The arguments that only ben-ge has, which are refused with a folder of images."""
+    """The arguments that apply to ben-ge only; refused together with a folder of images."""
     given = {"modalities": options.modalities, "target": options.target}
     given = {name: value for name, value in given.items() if value is not None}
     if options.images is not None and given:
@@ -310,7 +334,7 @@ def _pretrain(options: argparse.Namespace) -> None:
     names = ["method", "width", "epochs", "depth", "size", "view", "lr", "seed", "precision"]
     names += ["micro_batch", "sync_batchnorm"]
     names += ["temperature", "momentum", "queue", "regions"]
-    settings = Pretraining(batch_size=options.batch, **{name: getattr(options, name) for name in names})
+    settings = Pretraining(batch_size=options.batch_size, **{name: getattr(options, name) for name in names})
     others: dict[str, Any] = _of_benge(options)
     if options.root is not None and options.view is not None:
         raise ValueError("--view is for --images; views of --root have --size pixels, fewer where images are small")
@@ -341,7 +365,7 @@ def _probe(options: argparse.Namespace) -> None:
     limit_threads()
     check_writable(options.out)
     others: dict[str, Any] = _of_benge(options)
-    others |= probe_options(options.steps, options.seeds, options.turns)
+    others |= probe_options(options.steps, options.seeds, options.tta)
     others |= {"modes": options.mode} if options.mode else {}
     others |= {"fractions": options.fractions, "precision": options.precision}
     others["after_each"] = partial(write_rows, options.out)
@@ -381,6 +405,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     from bengelib.cli.bench import bench_loader, describe
+    from bengelib.cli.bench_gpu import bench_gpu
+    from bengelib.cli.bench_methods import bench_methods
+    from bengelib.cli.bench_peers import bench_peers
     from bengelib.cli.bench_pretrain import bench_pretrain
     from bengelib.cli.bench_train import bench_train
     from bengelib.cli.bench_views import bench_views
@@ -388,8 +415,12 @@ def _bench(options: argparse.Namespace) -> None:
 
     limit_threads()
     measures: dict[str, Any] = {"loader": bench_loader, "train": bench_train}
-    measures |= {"views": bench_views, "pretrain": bench_pretrain}
-    given = {"batch_size": options.batch, "precision": options.precision, "processes": options.processes}
+    measures |= {"views": bench_views, "pretrain": bench_pretrain, "methods": bench_methods, "gpu": bench_gpu}
+    if options.peers:
+        measures = {"pretrain": bench_peers}
+    if options.what not in measures:
+        raise ValueError(f"bench {options.what} has no --peers; leave it out, or choose bench pretrain")
+    given = {"batch_size": options.batch_size, "precision": options.precision, "processes": options.processes}
     given |= {"root": options.root, "rounds": options.rounds}
     given = {name: value for name, value in given.items() if value is not None}
     takes = inspect.signature(measures[options.what]).parameters

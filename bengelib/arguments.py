@@ -1,4 +1,4 @@
-"""Arguments that can be taken for something else: masks for indices, floats for whole numbers, per cent for shares."""
+"""Checks of arguments that are easily confused: masks and indices, floats and whole numbers, per cent and fractions."""
 
 import math
 import operator
@@ -11,37 +11,37 @@ from bengelib.errors import ArgumentError, BandError
 
 
 def as_indices(indices: Any, size: int) -> np.ndarray:
-    """Places in a dataset of `size` samples, (B,) int64.
+    """Indices into a dataset of `size` samples, (B,) int64.
 
     Raises:
         ArgumentError: a mask of booleans or of 0 and 1, numbers that are not whole, more than one dimension, or
             negative numbers, which would count from the end.
-        IndexError: a place beyond the end.
+        IndexError: an index beyond the end.
     """
-    places = np.asarray(indices)
-    if places.dtype == bool or (isinstance(indices, (list, tuple)) and any(isinstance(i, bool) for i in indices)):
-        raise ArgumentError(f"a mask of {places.size} booleans where indices are expected; give np.flatnonzero(mask)")
-    if places.ndim != 1:
-        raise ArgumentError(f"indices of shape {places.shape}; expected a list or an array of one dimension")
-    if not places.size:
+    array = np.asarray(indices)
+    if array.dtype == bool or (isinstance(indices, (list, tuple)) and any(isinstance(i, bool) for i in indices)):
+        raise ArgumentError(f"a mask of {array.size} booleans where indices are expected; give np.flatnonzero(mask)")
+    if array.ndim != 1:
+        raise ArgumentError(f"indices of shape {array.shape}; expected a list or an array of one dimension")
+    if not array.size:
         return np.empty(0, dtype=np.int64)
-    if places.dtype.kind not in "iu":
-        raise ArgumentError(f"indices of type {places.dtype}, the first being {indices[0]!r}; expected whole numbers")
-    places = places.astype(np.int64, copy=False)
-    if (low := int(places.min())) < 0:
-        raise ArgumentError(f"index {low} is negative; expected places from 0 to {size - 1}")
-    if (high := int(places.max())) >= size:
-        raise IndexError(f"index {high} of {size} samples; expected places from 0 to {size - 1}")
-    if len(places) == size > 2 and high <= 1:
+    if array.dtype.kind not in "iu":
+        raise ArgumentError(f"indices of type {array.dtype}, the first being {indices[0]!r}; expected whole numbers")
+    array = array.astype(np.int64, copy=False)
+    if (low := int(array.min())) < 0:
+        raise ArgumentError(f"index {low} is negative; expected indices from 0 to {size - 1}")
+    if (high := int(array.max())) >= size:
+        raise IndexError(f"index {high} of {size} samples; expected indices from 0 to {size - 1}")
+    if len(array) == size > 2 and high <= 1:
         raise ArgumentError(
             f"{size} numbers, one for each sample, and all of them 0 or 1: a mask? Give np.flatnonzero(mask) for the "
-            "samples that it marks; if samples 0 and 1 are meant, again and again, give the places in two parts"
+            "samples that it marks; if samples 0 and 1 are meant repeatedly, give the indices in two parts"
         )
-    return places
+    return array
 
 
 def as_index(index: Any, size: int) -> int:
-    """The place of one of `size` samples; a negative index counts from the end, as in a list.
+    """The index of one of `size` samples; a negative index counts from the end, as in a list.
 
     Raises:
         ArgumentError: a boolean, a mask, a slice, or a number that is not whole.
@@ -77,7 +77,7 @@ def real_number(
     most: float = math.inf,
     below: float = math.inf,
 ) -> float:
-    """A finite number within limits, of which `least` and `most` are included, `above` and `below` not.
+    """A finite number within limits: `least` and `most` are inclusive, `above` and `below` exclusive.
 
     Raises:
         ArgumentError: naming the argument, its value and what was expected; also for booleans, text, NaN and infinity.
@@ -91,10 +91,10 @@ def real_number(
 
 
 def check_share(name: str, value: Any, *, zero: bool = False, one: bool = True) -> None:
-    """Refuse what is no share of a whole, such as per cent.
+    """Refuse values that are not fractions of 1, such as per cent.
 
     Raises:
-        ArgumentError: `value` is not a number in (0, 1], with `zero` and without `one` in [0, 1).
+        ArgumentError: `value` is not a number in (0, 1]; `zero` admits 0, and `one=False` excludes 1.
     """
     number = _real(value)
     if number is None or not (0 <= number <= 1) or (number == 0 and not zero) or (number == 1 and not one):
@@ -108,7 +108,7 @@ def as_names(what: str, given: Sequence[str]) -> tuple[str, ...]:
     """Names as a tuple.
 
     Raises:
-        ArgumentError: a bare string, whose letters would be taken for names.
+        ArgumentError: a single string, whose letters would be taken for names.
     """
     if isinstance(given, str):
         raise ArgumentError(f"{what} are a sequence of names; write ({given!r},) instead of {given!r}")
@@ -116,10 +116,10 @@ def as_names(what: str, given: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_names(given: Sequence[str], known: Sequence[str], what: str, *, empty: bool = True) -> tuple[str, ...]:
-    """`given` as a tuple, if each name is in `known` and stands there once; `empty` says whether none may be given.
+    """`given` as a tuple, if every name is in `known` and given once; `empty` allows no name at all.
 
     Raises:
-        BandError: a name that is unknown or repeated, a bare string, or no name where one must be given.
+        BandError: a name that is unknown or repeated, a single string, or no name where one is required.
     """
     if isinstance(given, str):
         raise BandError(f"{what} must be a sequence of names; write ({given!r},) instead of {given!r}")
@@ -134,7 +134,7 @@ def check_names(given: Sequence[str], known: Sequence[str], what: str, *, empty:
 
 
 def _whole(value: Any) -> int | None:
-    """The value if it is a whole number by its type, which a boolean is not; None otherwise."""
+    """The value if its type is that of a whole number (not of a boolean); None otherwise."""
     if _is_boolean(value):
         return None
     try:
@@ -144,7 +144,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _real(value: Any) -> float | None:
-    """The value if it is one number by its type, which booleans and text are not; None otherwise."""
+    """The value if its type is that of a single number (not of booleans or text); None otherwise."""
     if _is_boolean(value) or isinstance(value, (str, bytes, complex)) or np.ndim(value):
         return None
     try:

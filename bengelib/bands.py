@@ -1,4 +1,4 @@
-"""Facts about the ben-ge data: bands, units, statistics, legends. No code that reads anything.
+"""Facts about the ben-ge data: bands, units, statistics and legends. Nothing here reads data.
 
 Everything is looked up by name. Sources: BigEarthNet (Sumbul et al. 2019, arXiv:1902.06148; Sumbul et al. 2021,
 arXiv:2105.07921), ben-ge (Mommert et al. 2023, arXiv:2307.01741), ESA WorldCover (Zanaga et al. 2021,
@@ -123,6 +123,10 @@ CLIMATE_ZONES: tuple[ClimateZone, ...] = (
     ClimateZone(29, "ET", "Polar, tundra", "#B2B2B2"),
 )
 CLIMATE_ZONE_SYMBOLS: tuple[str, ...] = tuple(z.symbol for z in CLIMATE_ZONES)
+CLIMATE_ZONE_LABELS: tuple[str, ...] = tuple(
+    f"{z.symbol}: {z.label.lower()}" if z.code else "water" for z in CLIMATE_ZONES
+)
+"""Symbol and meaning, such as `"Csa: temperate, dry and hot summer"`, for figures that have room for words."""
 
 CORINE_43: tuple[str, ...] = (
     "Continuous urban fabric",

@@ -1,6 +1,6 @@
-"""Weights in a file that says what they are for: bands, statistics, units, classes and configuration, by name.
+"""Checkpoints: weights together with bands, statistics, units, classes and configuration, all by name.
 
-The file is safetensors, which holds numbers and text only, so loading one never runs code.
+The file format is safetensors, which holds numbers and text only, so loading never runs code.
 """
 
 import json
@@ -18,26 +18,27 @@ from bengelib.files import put_in_place
 from bengelib.heads import Network
 from bengelib.modalities import Modality, as_modalities
 
-FORMAT = "bengelib-checkpoint-2"
+FORMAT = "bengelib-checkpoint-3"
+"""The only key of the file's metadata: safetensors writes several keys in random order, so bytes would differ."""
 
 
 def save_checkpoint(path: str | Path, model: Network, config: Mapping[str, Any] | None = None) -> None:
-    """Write the weights of `model` with its inputs by band name, their statistics and units, and its classes.
+    """Write the weights of `model` with its input bands, their statistics and units, and its classes.
 
     Args:
-        path: a file, customarily `.safetensors`; its folder is made.
+        path: a file, by convention `.safetensors`; its folder is created.
         model: a network with `inputs` and `outputs`.
         config: anything that JSON can hold: dataset, seed, epochs, results.
 
     Raises:
-        TypeError: `config` holds something else; nothing is written then.
+        TypeError: `config` holds something else; nothing is written in that case.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {**_identity(model), "config": dict(config or {})}
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     partial = path.with_name(path.name + ".part")
-    save_file(state, partial, metadata={"format": FORMAT, "header": json.dumps(header, sort_keys=True)})
+    save_file(state, partial, metadata={FORMAT: json.dumps(header, sort_keys=True)})
     put_in_place(partial, path)
 
 
@@ -45,7 +46,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]
     """Header and weights of a checkpoint.
 
     Raises:
-        CheckpointError: no such file, not a checkpoint of `bengelib`, or damaged.
+        CheckpointError: the file does not exist, is damaged, or is not a checkpoint of `bengelib`.
     """
     path = Path(path)
     if not path.is_file():
@@ -56,22 +57,22 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file ({error}); it may be truncated") from error
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a {FORMAT} file; its format says {metadata.get('format')!r}")
+    if FORMAT not in metadata:
+        raise CheckpointError(f"{path} is not a {FORMAT} file; its metadata holds {metadata}")
     try:
-        header = json.loads(metadata["header"])
-    except (KeyError, ValueError) as error:
+        header = json.loads(metadata[FORMAT])
+    except ValueError as error:
         raise CheckpointError(f"{path} has no readable header ({error!r}); save the model again") from error
     return header, weights
 
 
 def load_checkpoint(path: str | Path, model: Network, heads: bool = True) -> dict[str, Any]:
-    """Load weights into `model`, in place, if they were trained for the very same inputs.
+    """Load weights into `model`, in place, if they were trained for exactly the same inputs.
 
     Args:
         path: what `save_checkpoint` wrote.
-        model: a network of the same make.
-        heads: False loads the encoder alone and leaves the heads as they are, for transfer to another task.
+        model: a network of the same architecture.
+        heads: False loads the encoder alone and leaves the heads unchanged, for transfer to another task.
 
     Returns:
         The `config` that was saved.
@@ -105,7 +106,7 @@ def load_checkpoint(path: str | Path, model: Network, heads: bool = True) -> dic
 
 
 def _identity(model: Network) -> dict[str, Any]:
-    """What a model's weights are for, as JSON can hold it."""
+    """Inputs and outputs of a model, as JSON can hold them."""
     return {
         "inputs": [_facts(modality) for modality in as_modalities(model.inputs).values()] if model.inputs else [],
         "outputs": {target: list(classes) for target, classes in model.outputs.items()},
@@ -113,10 +114,10 @@ def _identity(model: Network) -> dict[str, Any]:
 
 
 def _described(header: Mapping[str, Any]) -> dict[str, Any]:
-    """A header by parts that can be compared and named in a message."""
+    """The parts of a header, to compare and to name in a message."""
     facts = header["inputs"]
     return {
-        "inputs": [(fact["name"], fact["kind"], fact["bands"]) for fact in facts],  # a list, for the order counts
+        "inputs": [(fact["name"], fact["kind"], fact["bands"]) for fact in facts],  # a list, because the order counts
         "units": {fact["name"]: fact["unit"] for fact in facts},
         "statistics": {fact["name"]: {"mean": fact["mean"], "std": fact["std"]} for fact in facts},
         "outputs": header["outputs"],
@@ -129,5 +130,5 @@ def _facts(modality: Modality) -> dict[str, Any]:
 
 
 def saved_inputs(header: Mapping[str, Any]) -> dict[str, Modality]:
-    """What the encoder of a checkpoint reads, by key, to build it again: of the header that `read_checkpoint` gives."""
+    """Input modalities of a checkpoint's encoder, by key, from a header of `read_checkpoint`; to build it again."""
     return {facts["name"]: Modality(**facts) for facts in header["inputs"]}

@@ -1,4 +1,4 @@
-"""Clouds and their shadows painted over Sentinel-2 patches, to measure how a model stands them."""
+"""Synthetic clouds and cloud shadows on Sentinel-2 patches, to measure how robust a model is to them."""
 
 import torch
 from torch import Tensor
@@ -17,14 +17,14 @@ SHADOW_SHIFT = (9, 14)
 
 
 def paint_clouds(batch: Batch, cover: float, generator: torch.Generator, s2_bands: tuple[str, ...] = S2_BANDS) -> Batch:
-    """Cover a share of each Sentinel-2 patch with cloud, and darken what lies in its shadow.
+    """Cover a fraction of each Sentinel-2 patch with cloud, and darken the pixels in its shadow.
 
-    The clouds are the highest parts of a smooth random field, so their outlines are ragged and a larger cover grows out
-    of a smaller one. Edges are thin. Sentinel-1 and every other key stay as they are: radar sees through clouds.
+    Clouds are the highest parts of a smooth random field, so their outlines are ragged, and a larger cover contains the
+    smaller one. Edges are thin. Sentinel-1 and all other keys are unchanged: radar sees through clouds.
 
     Args:
         batch: with `s2` (B, k, H, W) reflectance.
-        cover: share of each patch under cloud, 0 (nothing happens) to 1 (nothing else is seen).
+        cover: fraction of each patch under cloud, from 0 (unchanged) to 1 (nothing but cloud).
         generator: on the CPU; the same seed gives the same clouds.
         s2_bands: names of the k bands.
 
@@ -33,7 +33,7 @@ def paint_clouds(batch: Batch, cover: float, generator: torch.Generator, s2_band
 
     Raises:
         ValueError: `cover` is not in [0, 1].
-        BandError: the names are not as many as the bands, or one of them is unknown.
+        BandError: the number of names is not that of the bands, or a name is unknown.
     """
     check_share("cover", cover, zero=True)
     s2: Tensor = batch["s2"]

@@ -1,12 +1,7 @@
-"""Convolutions in the memory layout that they are fastest in, without the kernels that compute wrong gradients there.
+"""Models in channels-last memory layout, protected from the convolution kernel that is wrong in it.
 
-A ResNet trains 10 to 20 % faster in channels-last layout than in the ordinary one (measured on a CPU with AVX2). On a
-CPU one kernel of oneDNN is wrong in it: the gradient of the weights of a 1 x 1 convolution with a stride, without
-padding, whose input has fewer channels than a vector register holds numbers. It writes outside its workspace; the
-result is a wrong gradient, a crash, or a process that hangs (https://github.com/uxlfoundation/oneDNN/issues/6035, open
-in November 2026; seen with torch 2.11.0 and 2.14.1 on a processor with AVX2). The patch proposed there changes the
-kernel for AVX-512 as well, so the limit here is its 16 channels rather than the 8 of AVX2. Such a convolution is the
-same as one without a stride on every second pixel, which is what is computed instead.
+A ResNet trains 10 to 20 % faster in channels-last layout than in the contiguous one (measured on a CPU with AVX2). The
+encoders of `bengelib.resnet` avoid the wrong kernel on their own (see `PointwiseConv2d`); others are protected here.
 """
 
 from collections.abc import Iterator
@@ -14,48 +9,20 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-FEWEST_CHANNELS = 16
-"""Input channels from which on oneDNN's strided 1 x 1 kernels are right: the 32-bit numbers in an AVX-512 register."""
-
-
-def has_wrong_kernel(convolution: nn.Conv2d) -> bool:
-    """Whether oneDNN may compute wrong gradients for a convolution of this shape."""
-    return (
-        all(size == 1 for size in convolution.kernel_size)
-        and any(step > 1 for step in convolution.stride)
-        and convolution.in_channels // convolution.groups < FEWEST_CHANNELS
-        and convolution.padding in ((0, 0), "valid")
-    )
-
-
-def convolve_subsampled(convolution: nn.Conv2d, image: Tensor) -> Tensor:
-    """A 1 x 1 convolution (B, C, H, W) -> (B, K, H / stride, W / stride), as one without a stride on fewer pixels."""
-    down, right = convolution.stride
-    return nn.functional.conv2d(
-        image[..., ::down, ::right], convolution.weight, convolution.bias, groups=convolution.groups
-    )
-
-
-class PointwiseConv2d(nn.Conv2d):
-    """A 1 x 1 convolution that is right in every memory layout, on every processor and for any number of channels."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, K, H / stride, W / stride)."""
-        return convolve_subsampled(self, image) if has_wrong_kernel(self) else super().forward(image)
+from bengelib.resnet import convolve_subsampled, has_wrong_kernel
 
 
 @contextmanager
 def channels_last(model: nn.Module) -> Iterator[None]:
-    """Put `model` into channels-last layout, and keep it from wrong kernels until the block is left.
+    """Convert `model` to channels-last layout, and replace wrong kernels inside the `with` block.
 
-    It stays in that layout, unless a layer of others had to be kept from a wrong kernel: then the whole model is put
-    back into the ordinary layout, in which it is safe to train without this block. Numbers differ from those of the
-    ordinary layout only by rounding.
+    The model keeps that layout afterwards, unless a convolution had to be replaced: then the whole model returns to
+    contiguous layout, in which it is safe to train outside the block. The layout changes results only by rounding.
     """
     model.to(memory_format=torch.channels_last)
-    mended = [
+    replaced = [
         module
         for module in model.modules()
         if isinstance(module, nn.Conv2d)
@@ -63,12 +30,12 @@ def channels_last(model: nn.Module) -> Iterator[None]:
         and "forward" not in vars(module)
         and has_wrong_kernel(module)
     ]
-    for module in mended:
+    for module in replaced:
         vars(module)["forward"] = partial(convolve_subsampled, module)
     try:
         yield
     finally:
-        for module in mended:
+        for module in replaced:
             vars(module).pop("forward", None)
-        if mended:
+        if replaced:
             model.to(memory_format=torch.contiguous_format)

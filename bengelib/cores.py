@@ -1,7 +1,7 @@
-"""What there is to compute on: processor cores, threads and processes on them, and the name of the device.
+"""Compute resources: processor cores, threads and worker processes, and the name of the device.
 
-A container sees all cores of its host and may use a fraction of them. Libraries start a thread for each core that they
-see, and these threads then wait for each other: a step of training takes several times as long.
+A container sees all cores of its host but may use only some of them. Libraries start a thread for each core that they
+see, and these threads then wait for each other: a training step takes several times as long.
 """
 
 import math
@@ -15,10 +15,10 @@ from typing import Any
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, at least 1.
+    """Number of cores that this process may use, at least 1.
 
-    Heeds the affinity of the process and the quota of its container (through joblib), and `CPU_LIMIT`, a number of
-    cores such as `1.0`, which JupyterHub and so MyBinder sets.
+    Respects the affinity of the process and the quota of its container (through joblib), and `CPU_LIMIT`, a number of
+    cores such as `1.0`, which JupyterHub and therefore MyBinder sets.
     """
     from joblib import cpu_count  # comes with scikit-learn; takes a while to import
 
@@ -31,12 +31,12 @@ def usable_cores() -> int:
 
 
 def limit_threads() -> int:
-    """Keep torch, NumPy and scikit-learn to the usable cores, for the rest of this process; returns their number.
+    """Limit torch, NumPy and scikit-learn to the usable cores, for the rest of this process; return their number.
 
-    Fewer threads than that, asked for with `OMP_NUM_THREADS` or `torch.set_num_threads`, stay as they are.
+    A smaller number of threads, set with `OMP_NUM_THREADS` or `torch.set_num_threads`, is left alone.
     """
     import torch
-    from threadpoolctl import ThreadpoolController  # of scikit-learn's installation as well
+    from threadpoolctl import ThreadpoolController  # comes with scikit-learn as well
 
     cores = usable_cores()
     if torch.get_num_threads() > cores:
@@ -48,19 +48,19 @@ def limit_threads() -> int:
 
 
 def in_processes(function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]], processes: int) -> Iterator[Any]:
-    """Results of `function(*job)` for every job, in whatever order they are finished, by joblib's worker processes.
+    """Results of `function(*job)` for every job, in order of completion, from joblib's worker processes.
 
-    Unlike those of `multiprocessing` they need no `__main__` guard in the script of the caller. Each has one thread;
-    jobs are taken from `jobs` as workers become free.
+    Unlike `multiprocessing`, joblib needs no `__main__` guard in the caller's script. Each worker has one thread;
+    workers take jobs from `jobs` as they become free.
 
     Args:
-        function: of a module, where there are several processes.
-        jobs: its arguments.
-        processes: how many; 1 computes in this one.
+        function: defined at the top level of a module, if there are several processes.
+        jobs: arguments of the function.
+        processes: number of workers; 1 computes in the calling process.
 
     Raises:
         BrokenProcessPool: a worker could not start, or died.
-        Exception: whatever the function raises.
+        Exception: any error of the function.
     """
     from joblib import Parallel, delayed, parallel_config
 
@@ -71,9 +71,9 @@ def in_processes(function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]], 
             yield result
     finally:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of jobs under way that nobody waits for any more
+            warnings.simplefilter("ignore", UserWarning)  # about unfinished jobs whose results are no longer wanted
             results.close()
-        if processes > 1:  # else they would wait for more to do for minutes, with all that they have imported
+        if processes > 1:  # idle workers would stay for minutes and keep their memory
             from joblib.externals.loky import get_reusable_executor
 
             get_reusable_executor().shutdown()
@@ -81,7 +81,7 @@ def in_processes(function: Callable[..., Any], jobs: Iterable[tuple[Any, ...]], 
 
 @contextmanager
 def _children_ignore_interruptions() -> Iterator[None]:
-    """Leave Ctrl-C to this process: each of those that start meanwhile would print a traceback of its own."""
+    """Leave Ctrl-C to this process: each worker that starts meanwhile would print a traceback of its own."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -93,7 +93,7 @@ def _children_ignore_interruptions() -> Iterator[None]:
 
 
 def device_name() -> str:
-    """What models are trained on: the GPU by its name, or by its kind where it has none (`MPS`), or else `CPU`."""
+    """Name of the training device: the GPU's name, its kind where it has none (`MPS`), or `CPU`."""
     import torch
 
     device = torch.accelerator.current_accelerator(check_available=True)

@@ -1,4 +1,4 @@
-"""Where and how precisely a model computes: Hugging Face Accelerate, set up and taken off again."""
+"""Device and numerical precision of a model, through Hugging Face Accelerate."""
 
 import os
 import warnings
@@ -22,28 +22,28 @@ _NOT_FOLLOWED = {
     "ACCELERATE_USE_MEGATRON_LM": "false",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "false",
 }
-"""Variables by which `accelerate launch` would change what is computed, with the values that change nothing."""
+"""Environment variables by which `accelerate launch` would change results, with their neutral values."""
 _NO_NEGATIVES = (
-    "gradients that are added up give contrast no more negatives; for a batch larger than the memory, train with "
+    "accumulated gradients give a contrastive loss no more negatives; for a batch that exceeds the memory, use "
     "micro_batch"
 )
 _OF_LAUNCHERS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-"""Variables by which a launcher says that there are several processes."""
+"""Environment variables by which a launcher announces several processes."""
 
 
 def on_host(values: Tensor) -> bool:
-    """Whether a tensor can be looked at without waiting for a device."""
+    """True if a tensor can be read without waiting for a device."""
     return values.device.type == "cpu"
 
 
 def choose_precision(precision: str = "auto") -> str:
-    """Resolve `"auto"` to what is fast and safe here; `"no"`, `"bf16"` and `"fp16"` stay.
+    """Resolve `"auto"` to a fast and safe precision for this device; `"no"`, `"bf16"` and `"fp16"` are kept.
 
     A GPU computes in bf16 if it does so natively (Ampere and later), otherwise in fp16 with loss scaling. A CPU
     computes in bf16 only where it has AMX; elsewhere bf16 on a CPU is several times slower than fp32.
 
     Raises:
-        ArgumentError: another word, or fp16 on a CPU, which does not compute in it.
+        ArgumentError: an unknown precision, or fp16 on a CPU, which does not support it.
     """
     if precision not in ("auto", "no", "bf16", "fp16"):
         raise ArgumentError(f"unknown precision {precision!r}; choose 'auto', 'no' (fp32), 'bf16' or 'fp16'")
@@ -57,13 +57,13 @@ def choose_precision(precision: str = "auto") -> str:
 
 
 def make_accelerator(precision: str) -> "Accelerator":
-    """An accelerator of the given precision, whatever precision an earlier call asked for.
+    """An accelerator of the given precision, independent of earlier calls.
 
-    Without `cpu`, Accelerate would take several processes on CPUs for strangers that train a model each. Variables that
-    would change what is computed are not followed, with a warning: the arguments of `fit` say what is computed.
+    Without `cpu`, Accelerate would not join several processes on CPUs. Environment variables that would change results
+    are ignored with a warning, because the arguments of `fit` alone determine what is computed.
 
     Raises:
-        ArgumentError: another precision, or variables of a launcher without the processes that they speak of.
+        ArgumentError: an unknown precision, or a launcher's variables without its processes.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
@@ -82,7 +82,7 @@ def make_accelerator(precision: str) -> "Accelerator":
     try:
         return Accelerator(mixed_precision=chosen, cpu=not torch.accelerator.is_available())
     except (ValueError, RuntimeError) as error:
-        os.environ.clear()  # Accelerate has completed what it found there
+        os.environ.clear()  # undo what Accelerate added
         os.environ.update(before)
         found = [name for name in _OF_LAUNCHERS if name in os.environ]
         if not found or torch.distributed.is_initialized():
@@ -98,11 +98,11 @@ def make_accelerator(precision: str) -> "Accelerator":
 
 
 @contextmanager
-def handed_back(model: nn.Module) -> Iterator[None]:
-    """Take off at the end, also after an error, what Accelerate hangs on a model.
+def restored_forward(model: nn.Module) -> Iterator[None]:
+    """Restore a model's own forward pass when the block ends, also after an error.
 
-    That is the forward pass of mixed precision, and a mark at which a later call would take the model for ready and
-    silently leave it in the precision of the first.
+    Accelerate replaces it by one in mixed precision, and marks the model as prepared; a later call would then silently
+    keep the precision of the first.
     """
     names = ("forward", "_original_forward", "_is_accelerate_prepared")
     before = {name: model.__dict__[name] for name in names if name in model.__dict__}

@@ -1,9 +1,9 @@
-"""One training loop, one evaluation, one prediction, for every model and task; devices through Hugging Face Accelerate.
+"""Training, evaluation and prediction for every model and task; devices through Hugging Face Accelerate.
 
-The same call runs on a CPU, on one GPU, or in several processes (`torchrun` or `accelerate launch`). With the same
-seed, kind of processor, versions and number of threads and processes a run repeats exactly on a CPU. Another processor
-rounds every sum in another order, and training lets the difference grow: after a hundred steps losses may differ in the
-second digit. On a GPU that holds between two runs as well: some backward passes add in an order that is not fixed.
+The same call runs on a CPU, on one GPU, or in several processes (`torchrun` or `accelerate launch`). On a CPU, a run
+repeats exactly with the same seed, kind of processor, versions, threads and processes. Another processor rounds sums
+in another order, and training amplifies the difference: after a hundred steps, losses may differ in the second digit.
+On a GPU even two runs may differ like that, because some backward passes add in no fixed order.
 """
 
 import math
@@ -24,10 +24,10 @@ from tqdm import tqdm
 from bengelib.arguments import check_share, real_number, whole_number
 from bengelib.convolution import channels_last
 from bengelib.data.batches import batches, check_bands, steps_per_epoch
-from bengelib.devices import handed_back, make_accelerator
+from bengelib.devices import make_accelerator, restored_forward
 from bengelib.errors import NonFiniteLossError
 from bengelib.gradient_cache import in_parts
-from bengelib.metrics import LOWER_IS_BETTER
+from bengelib.metrics import lower_is_better
 from bengelib.monitor import History as History
 from bengelib.monitor import Monitor, compare_gradients, labelled_weight
 from bengelib.processes import JoinedOutputs, join_losses, mean_over_processes, share_buffers, synchronised
@@ -45,7 +45,7 @@ Augmentation = Callable[[Batch, torch.Generator], Batch]
 
 @dataclass
 class Predictions:
-    """Outputs and labels of every sample, in the order of the dataset: arrays keyed by target, first dimension N."""
+    """Outputs and labels of all samples, in the order of the dataset: arrays by target, first dimension N."""
 
     patch_ids: list[str]
     outputs: dict[str, np.ndarray]
@@ -53,10 +53,10 @@ class Predictions:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch; call it before a model is built, so that its first weights repeat.
+    """Seed Python, NumPy and torch; call it before building a model, so that its initial weights repeat.
 
     Raises:
-        ArgumentError: the seed is no whole number from 0 to 2**32 - 1, which is what NumPy takes.
+        ArgumentError: the seed is not a whole number from 0 to 2**32 - 1, the range of NumPy.
     """
     seed = whole_number("seed", seed, 0, 2**32 - 1)
     random.seed(seed)
@@ -66,25 +66,25 @@ def seed_everything(seed: int) -> None:
 
 @dataclass(frozen=True)
 class Trainer:
-    """How to train, apart from what and on what; `fit` is the method of a `Trainer` with these defaults.
+    """Settings of a training other than its model, tasks and data; `fit` is the method of a `Trainer` with defaults.
 
     Attributes:
         weight_decay: of AdamW.
-        warmup: share of the steps over which the learning rate rises.
-        monitor: the validation figure that decides which epoch is best: `"loss"` (lowest), or `"<target>/<metric>"`
-            (highest; of `mae` the lowest).
-        monitor_every: steps between two readings of numbers from the device, for the progress bar, for what tasks
-            watch, and on a GPU for losses that are not finite.
-        gradient_every: compare the tasks' gradients on `model.encoder` every so many steps; 0 is never. Each time costs
-            one more pass backward for each task.
+        warmup: fraction of the steps during which the learning rate rises.
+        monitor: the validation metric that selects the best epoch: `"loss"` (lowest), or `"<target>/<metric>"`
+            (highest, or lowest as `metrics.lower_is_better` says).
+        monitor_every: steps between two transfers of numbers from the device, for the progress bar, the tasks' `watch`
+            and, on a GPU, the detection of losses that are not finite.
+        gradient_every: steps between two comparisons of the tasks' gradients on `model.encoder`; 0 means never. Each
+            comparison costs one backward pass per task.
         precision: see `choose_precision`.
-        workers: processes that read ahead; 0 is best for packed data.
-        sync_batchnorm: in several processes, give BatchNorm the statistics of the batches of all of them.
-        micro_batch: samples that go through the model at a time, for batches larger than the memory; None is all. Loss
-            and gradient stay the same but for BatchNorm, for a third more arithmetic; see `bengelib.gradient_cache`.
-        progress: show a bar.
-        log: folder for `log.jsonl`, a line each time that numbers are read and one an epoch, and for TensorBoard where
-            that is installed. The log of a training that is not resumed there is replaced.
+        workers: processes that load data; 0 is best for packed data.
+        sync_batchnorm: in several processes, compute the statistics of BatchNorm over all of them.
+        micro_batch: samples per forward pass, for batches that exceed the memory; None means the whole batch. Loss and
+            gradient stay the same except for BatchNorm, for a third more compute; see `bengelib.gradient_cache`.
+        progress: show a progress bar.
+        log: folder for `log.jsonl`, with a line per `monitor_every` steps and per epoch, and for TensorBoard if that is
+            installed. An existing log is replaced unless its training is resumed.
     """
 
     weight_decay: float = 0.05
@@ -100,10 +100,10 @@ class Trainer:
     log: str | Path | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values that say nothing.
+        """Check the settings.
 
         Raises:
-            ArgumentError: a number that is not whole, or a share that is none.
+            ArgumentError: a number that is not whole, or a fraction outside its range.
         """
         real_number("weight_decay", self.weight_decay, least=0)
         check_share("warmup", self.warmup, zero=True)
@@ -115,14 +115,14 @@ class Trainer:
 
     @property
     def _settings(self) -> "Trainer":
-        """Those on which the numbers depend."""
+        """The settings that affect results."""
         return replace(self, workers=0, progress=False, log=None)
 
     @contextmanager
     def _prepared(self, model: nn.Module) -> Iterator[None]:
-        """A model as it is trained, until the block is left."""
+        """Prepare a model for training while the block lasts."""
         with (
-            handed_back(model),
+            restored_forward(model),
             channels_last(model),
             in_parts(model, self.micro_batch),
             synchronised(model, self.sync_batchnorm),
@@ -156,35 +156,35 @@ class Trainer:
 
         Args:
             model: takes a dict batch, returns a dict of outputs keyed by target. Its method
-                `after_step(outputs, step, steps)`, if it has one, is called after each step of the optimiser with the
-                outputs that the step was made of, in all processes; the first step is 0.
-            tasks: what to learn. A task with a method `watch(outputs)` that gives named scalars has them in the
-                progress bar and, averaged over the steps that were looked at, in the history.
+                `after_step(outputs, step, steps)`, if there is one, is called after each optimiser step with the
+                outputs of that step, in all processes; the first step is 0.
+            tasks: what to learn. If a task has a method `watch(outputs)`, the named scalars that it returns appear in
+                the progress bar and, averaged over the monitored steps, in the history.
             train: samples that are dicts of named tensors.
             val: evaluated after each epoch; without it the last weights are kept.
             epochs: passes over `train`.
-            batch_size: samples a step and a process.
+            batch_size: samples per step and process.
             lr: highest learning rate.
             augment: called on each decoded training batch with a seeded generator, such as `transforms.Augment(64)`.
-            weighting: how the losses are weighted, see `bengelib.weighting`; added up when None. It is not saved with
-                the model, and must be a new one for each training.
-            seed: of the order of the samples, of the augmentation and of dropout (the weights are drawn before).
-            checkpoint: folder of this training alone, for checkpoints. If there is one already, the training goes on
-                from it, and ends as if it had not stopped; if it is complete, its result is given at once. An interrupt
-                (the stop button of a notebook) writes one first, so the same call again goes on. A disk that is
-                full does not stop the training; it warns and keeps the last checkpoint. See `bengelib.resume`.
+            weighting: weighting of the losses, see `bengelib.weighting`; None adds them. It is not saved with the model
+                and must be a new object for each training.
+            seed: of sample order, augmentation and dropout (initial weights are drawn before).
+            checkpoint: folder for the checkpoints of this training alone. Training continues from an existing
+                checkpoint and ends as if it had never stopped; a complete training returns its result at once. An
+                interrupt (the stop button of a notebook) first writes a checkpoint, so the same call continues. On a
+                full disk, training warns, keeps the last checkpoint and continues. See `bengelib.resume`.
             checkpoint_every: seconds between two checkpoints.
 
         Returns:
-            The history, an epoch a row.
+            The history, one row per epoch.
 
         Raises:
             BandError: dataset and model disagree on bands, or a label is outside its classes.
             NonFiniteLossError: the loss became NaN or infinite, in training or in validation.
             ArgumentError: a number that is not whole, a `Subset` of a mask, fewer samples than processes, or a
                 precision that the device does not compute in.
-            CheckpointError: the checkpoint is of other settings, data, devices or format, or cannot be read.
-            ValueError: nothing to train on or to validate with, an unknown `monitor`, or a `monitor` that is NaN.
+            CheckpointError: the checkpoint has other settings, data, devices or format, or cannot be read.
+            ValueError: no samples to train on or to validate with, or a `monitor` that is unknown or NaN.
         """
         weighting = weighting or EqualWeights([task.target for task in tasks])
         epochs, batch_size = self._check(model, tasks, train, val, weighting, epochs, batch_size)
@@ -197,7 +197,7 @@ class Trainer:
                            weighting=weighting, seed=seed)  # fmt: skip
         weighting.to(accelerator.device)
         torch.manual_seed(seed + accelerator.process_index)
-        order = torch.Generator().manual_seed(seed)  # the same in every process, so that they share the samples out
+        order = torch.Generator().manual_seed(seed)  # equal in all processes, which divide the samples among them
         views = torch.Generator().manual_seed(seed + 1 + accelerator.process_index)
         compared = shared_parameters(model, weighting.gradients) if weighting.gradients else []
         tracked = shared_parameters(model) if self.gradient_every else []
@@ -245,7 +245,7 @@ class Trainer:
                     best.offer(model, figures, epoch)
                 history.rows.append(row)
                 monitor.note(row)
-            monitor.start(epochs + 1)  # a training that is complete is not made again
+            monitor.start(epochs + 1)  # so that a complete training is not repeated
             kept.write()
         history.best_epoch = best.restore(model) or epochs
         return history
@@ -260,7 +260,7 @@ class Trainer:
         epochs: int,
         batch_size: int,
     ) -> tuple[int, int]:
-        """Refuse what cannot be trained, see `fit` for the errors; epochs and batch size as whole numbers."""
+        """Check all arguments, see `fit` for the errors; return epochs and batch size as whole numbers."""
         size, targets = len(train), [task.target for task in tasks]  # type: ignore[arg-type]
         epochs, batch_size = whole_number("epochs", epochs, 0), whole_number("batch_size", batch_size, 0)
         if size < 1 or epochs < 1 or batch_size < 1 or not tasks:
@@ -297,10 +297,10 @@ def evaluate(
     precision: str = "auto",
     workers: int = 0,
 ) -> dict[str, float]:
-    """The loss and every task's metrics over all of `data`, exact however it was cut into batches and processes.
+    """Loss and metrics of every task over all of `data`, exact for any division into batches and processes.
 
     Returns:
-        `loss`, and `<target>/<metric>` for each task, such as `climate_zone/accuracy`.
+        `loss`, and `<target>/<metric>` of each task, such as `climate_zone/accuracy`.
 
     Raises:
         BandError: dataset and model disagree on bands.
@@ -310,7 +310,7 @@ def evaluate(
         raise ValueError(f"nothing to evaluate: the dataset has no samples or there are no tasks ({len(tasks)})")
     check_bands(model, data)
     accelerator = make_accelerator(precision)
-    with handed_back(model):
+    with restored_forward(model):
         accelerator.prepare_model(model, evaluation_mode=True)
         return _measure(model, tasks, data, batch_size, accelerator, workers)
 
@@ -325,11 +325,11 @@ def predict(
     precision: str = "auto",
     workers: int = 0,
 ) -> Predictions:
-    """Outputs of `model` for every sample of `data` in its order, and the labels beside them.
+    """Outputs of `model` and labels for every sample of `data`, in its order.
 
-    In several processes each computes its share, and all of them get the whole. `change` is called on each decoded
-    batch first, to paint clouds over it or to take a sensor away; `reduce` on each batch of outputs, to keep classes
-    instead of the logits of every pixel, for example `heads.hard_maps`.
+    Several processes divide the samples, and each returns all results. `change` is applied to each decoded batch, for
+    example to add clouds or to remove a sensor; `reduce` is applied to each batch of outputs, for example
+    `heads.hard_maps`, which keeps classes instead of the logits of every pixel.
 
     Raises:
         BandError: dataset and model disagree on bands.
@@ -340,8 +340,8 @@ def predict(
         raise ValueError("nothing to predict: the dataset has no samples")
     check_bands(model, data)
     accelerator = make_accelerator(precision)
-    parts: list[dict[tuple[str, str], np.ndarray]] = []  # one a batch, keyed by what it is and the target
-    with handed_back(model), torch.no_grad():
+    parts: list[dict[tuple[str, str], np.ndarray]] = []  # one per batch, keyed by ("outputs" or "labels", target)
+    with restored_forward(model), torch.no_grad():
         accelerator.prepare_model(model, evaluation_mode=True)
         model.eval()
         for batch in batches(data, batch_size, accelerator, workers):
@@ -367,11 +367,11 @@ def predict(
 
 
 def _score(figures: Mapping[str, float], monitor: str, epoch: int) -> float:
-    """The figure that decides which epoch is best, turned so that lower is better.
+    """The monitored validation metric, with its sign changed if necessary, so that lower is better.
 
     Raises:
         NonFiniteLossError: the validation loss is NaN or infinite.
-        ValueError: there is no such figure, or it is NaN.
+        ValueError: there is no such metric, it is NaN, or it is unknown whether lower is better.
     """
     if not math.isfinite(figures["loss"]):
         raise NonFiniteLossError(
@@ -380,12 +380,11 @@ def _score(figures: Mapping[str, float], monitor: str, epoch: int) -> float:
         )
     if math.isnan(figures.get(monitor, math.nan)):
         raise ValueError(f"cannot monitor {monitor!r}; choose a finite one of the validation figures {figures}")
-    lower = monitor.rpartition("/")[2] in LOWER_IS_BETTER
-    return figures[monitor] if lower else -figures[monitor]
+    return figures[monitor] if lower_is_better(monitor) else -figures[monitor]
 
 
 def warm_cosine(step: int, steps: int, warmup: float) -> float:
-    """Factor on the learning rate: up in a line over the first `warmup` of the steps, then down along a cosine."""
+    """Factor on the learning rate: linear warm-up over the fraction `warmup` of the steps, then cosine decay."""
     rise = max(1, round(steps * warmup))
     if step < rise:
         return (step + 1) / rise
@@ -417,7 +416,7 @@ def _measure(
 
 
 def _optimizer(model: nn.Module, weighting: EqualWeights, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW on the model, and on what the weighting learns, at a rate of its own and without decay."""
+    """AdamW for the model, and for the parameters of the weighting with their own learning rate and no decay."""
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if own := list(weighting.parameters()):
         groups.append({"params": own, "lr": lr * getattr(weighting, "rate", 1.0), "weight_decay": 0.0})
@@ -425,36 +424,36 @@ def _optimizer(model: nn.Module, weighting: EqualWeights, lr: float, weight_deca
 
 
 class _Best:
-    """The weights of the epoch with the best figure so far."""
+    """The weights of the best epoch so far."""
 
     def __init__(self, monitor: str) -> None:
         self.monitor, self.epoch, self._score = monitor, 0, math.inf
         self._weights: dict[str, Tensor] = {}
 
     def offer(self, model: nn.Module, figures: Mapping[str, float], epoch: int) -> None:
-        """Keep a copy of the weights if the figure is better than all before; see `_score` for the errors."""
+        """Keep a copy of the weights if the monitored metric has improved; see `_score` for the errors."""
         score = _score(figures, self.monitor, epoch)
         if score < self._score:
             self._score, self.epoch = score, epoch
             self._weights = {name: value.clone() for name, value in model.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, for checkpoints."""
+        """The state, for checkpoints."""
         return {"epoch": self.epoch, "_score": self._score, "_weights": self._weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take what a checkpoint has."""
+        """Restore the state of a checkpoint."""
         vars(self).update(state)
 
     def restore(self, model: nn.Module) -> int:
-        """Give the model the best weights, if there were any; the epoch that they are of, or 0."""
+        """Load the best weights, if any, into the model; return their epoch, or 0."""
         if self._weights:
             model.load_state_dict(self._weights)
         return self.epoch
 
 
 def _own_gradients(model: nn.Module, weighting: EqualWeights) -> None:
-    """Let heads follow their plain loss where weights are for the encoder only."""
+    """Undo the weighting in the gradients of the heads, where weights apply to the encoder only."""
     if weighting.shared_only:
         for target, weight in zip(weighting.targets, weighting.values, strict=True):
             for parameter in model.heads[target].parameters():  # type: ignore[index, union-attr]

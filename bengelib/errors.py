@@ -1,4 +1,4 @@
-"""The errors that `bengelib` raises: each says what was given, what was expected and how to fix it."""
+"""The errors that `bengelib` raises. Each message says what was given, what was expected and how to fix it."""
 
 
 class BengeError(Exception):
@@ -6,18 +6,18 @@ class BengeError(Exception):
 
 
 class DatasetNotFoundError(BengeError, FileNotFoundError):
-    """A dataset folder, its meta CSV, or a dataset name is not there."""
+    """A dataset folder, its meta CSV, or a dataset name does not exist."""
 
     def __str__(self) -> str:
         return Exception.__str__(self)
 
 
 class MissingModalityError(BengeError, LookupError):
-    """A modality or a target was asked for that the tree does not hold."""
+    """A requested modality or target is not in the dataset."""
 
 
 class SplitError(BengeError, ValueError):
-    """An unknown split, or a split file that is missing, repeated or foreign."""
+    """An unknown split, or a split file that is missing, has duplicates, or belongs to other data."""
 
 
 class BandError(BengeError, ValueError):
@@ -25,7 +25,7 @@ class BandError(BengeError, ValueError):
 
 
 class TableError(BengeError, ValueError):
-    """A CSV or JSON file of the tree is malformed: columns missing, ids repeated, values unreadable."""
+    """A CSV or JSON file of the dataset is malformed: columns missing, ids repeated, values unreadable."""
 
 
 class RasterError(BengeError, ValueError):
@@ -33,11 +33,11 @@ class RasterError(BengeError, ValueError):
 
 
 class DescriptionError(BengeError, ValueError):
-    """A `dataset.toml` is malformed, or says something that the files beside it contradict."""
+    """A `dataset.toml` is malformed or contradicts the files that it describes."""
 
 
 class CheckpointError(BengeError, ValueError):
-    """A checkpoint does not fit the model, the bands or the statistics that it is loaded for."""
+    """A checkpoint does not match the model, the bands or the statistics that it is loaded for."""
 
 
 class NonFiniteLossError(BengeError, FloatingPointError):
@@ -45,32 +45,32 @@ class NonFiniteLossError(BengeError, FloatingPointError):
 
 
 class ChecksumError(BengeError, ValueError):
-    """A downloaded or packed file is not the one that was published or written."""
+    """The checksum of a downloaded or packed file is wrong."""
 
 
 class DownloadError(BengeError, OSError):
-    """Something could not be downloaded; the message gives the address for doing it by hand."""
+    """A download failed; the message gives the address for a manual download."""
 
 
 class DiskSpaceError(BengeError, OSError):
-    """The disk is full, or has too little room for what is about to be written."""
+    """The disk is full, or has too little space for the data to be written."""
 
 
 class DiskError(BengeError, OSError):
-    """The disk refuses what has to be read or written: it is read-only, lacks rights, or cannot do it."""
+    """A file cannot be read or written: the disk is read-only, permissions are missing, or it is unsupported."""
 
 
 class SettingsError(BengeError, ValueError):
-    """A simulation was asked for with impossible settings, or where something else already lies."""
+    """Impossible settings of a simulation, or a destination that already holds something else."""
 
 
 class ExerciseError(BengeError, AssertionError):
-    """An exercise is not solved, where that must not be passed over: see `bengelib.course.checks`."""
+    """An exercise is not solved, in strict mode: see `bengelib.course.checks`."""
 
 
 class ArgumentError(BengeError, ValueError):
-    """An argument is of another kind than is meant: a mask for indices, per cent for a share, a part of a number."""
+    """An argument of the wrong kind: a mask instead of indices, per cent instead of a fraction, a non-integer."""
 
 
 class DataWarning(UserWarning):
-    """Data that are used although something about them looks wrong: see the message."""
+    """Something about the data looks wrong, but they are used nevertheless; see the message."""

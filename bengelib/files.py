@@ -1,6 +1,6 @@
-"""Files and folders on disks as people have them: without locks, without rights, with links, full, read-only.
+"""Files and folders on imperfect disks: without locks or permissions, with links, full or read-only.
 
-Everything here that only protects (a lock, a flush, a move in one step, a tidying up) may fail, and the work goes on.
+Everything here that only protects (a lock, a flush, an atomic move, a clean-up) may fail without stopping the work.
 """
 
 import errno
@@ -28,43 +28,43 @@ else:
     import fcntl
 
 _CONTENDED = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)
-"""What a lock that another process has answers; EACCES on Windows and on its network drives."""
+"""Errors of a lock that another process holds; EACCES on Windows and on its network drives."""
 _LONGEST_CHAIN = 40
-"""Links that lead to links, as many as Linux follows."""
+"""The longest chain of links that is followed, as in Linux."""
 _IN_USE = "Another program or notebook may have it open: close that, or give a folder that can be read and written."
 _WINDOWS = {5: _IN_USE, 32: _IN_USE, 1224: _IN_USE}
 """Advice by the error numbers of Windows: access denied, a sharing violation, a file that is mapped into memory."""
 _LONGEST_WINDOWS_PATH = 259
 _MOVED_MEANWHILE = 100
-"""How often the file of a lock may have been replaced while it was opened before the disk is not believed any more."""
+"""Number of times that a lock file may be replaced while it is opened, before the disk is taken for unreliable."""
 
 
 def absolute(path: str | os.PathLike[str]) -> Path:
-    """`path` from the root on, `~` expanded, links kept: a folder has the name that it was given by."""
+    """`path` as an absolute path with `~` expanded and links kept: a folder keeps the name that the user gave."""
     parts = Path(os.path.expanduser(path)).absolute().parts
     up = len(parts) - parts[::-1].index("..") if ".." in parts else 0  # only behind a link, if it is one, is its parent
     return Path(os.path.realpath(Path(*parts[:up])), *parts[up:]) if up else Path(*parts)
 
 
 def same_name(one: str, other: str) -> bool:
-    """Whether two names are the same to some disk: whatever form their accents and case have."""
+    """True if some file system treats two names as equal: they may differ in case and in the form of accents."""
     return folded(one) == folded(other)
 
 
 def folded(name: str) -> str:
-    """A name without what some disks do not tell apart: the case of its letters, and the form of its accents."""
+    """A name in one case and one Unicode form, which some file systems do not distinguish."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def find(path: Path) -> Path:
-    """`path` with its last part as the disk spells it: one entry may differ in case or in the form of its accents."""
+    """`path` with its last part as spelled on disk, where it may differ in case or in the form of accents."""
     parent = path.parent if path == path.parent or os.path.isdir(path.parent) else find(path.parent)
     alike = names_like(parent / path.name)
     return parent / (alike[0] if len(alike) == 1 else path.name)
 
 
 def names_like(path: Path) -> list[str]:
-    """Names beside `path`, its own included, that are the same as its own to some disk; none if nobody can tell."""
+    """Names in the folder of `path` that some file system treats as equal to it; none if the folder is unreadable."""
     try:
         return sorted(name for name in os.listdir(path.parent) if same_name(name, path.name))
     except OSError:
@@ -72,7 +72,7 @@ def names_like(path: Path) -> list[str]:
 
 
 def tree_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder of a dataset by the name that its tables have: the name given or, of a link, the one it leads to."""
+    """The folder of a dataset under the name that its tables use: the given one or, for a link, that of its target."""
     given = find(absolute(path))
     names = [given]
     while os.path.islink(names[-1]) and len(names) < _LONGEST_CHAIN:
@@ -86,7 +86,7 @@ def tree_folder(path: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def writing(where: Path, then: str) -> Iterator[None]:
-    """Turn what the disk of `where` refuses into an error that says so; `then` says what goes on once there is room.
+    """Turn errors of the disk of `where` into typed ones; `then` says what happens once there is space.
 
     Raises:
         DiskSpaceError: instead of the `OSError` of a full disk or an exhausted quota.
@@ -115,7 +115,7 @@ def disk_error(error: OSError, where: Path | str) -> DiskError:
 
 
 def can_write(folder: Path) -> bool:
-    """Whether something can be made in `folder`, found out by doing it: rights do not tell on a read-only disk."""
+    """True if `folder` can be written to, found by trying: permissions do not show a read-only disk."""
     trial = folder / f".{_owner()}"
     try:
         trial.mkdir()
@@ -127,17 +127,17 @@ def can_write(folder: Path) -> bool:
 
 @contextmanager
 def locked(path: Path, waiting: str | None) -> Iterator[bool]:
-    """Keep other processes out until the block is left; on a disk that does not lock, go on without, and say so.
+    """Keep other processes out of the block; on a disk without locks, warn and continue without one.
 
     Args:
-        path: the lock, a file in a folder that exists, gone afterwards. One that a killed process leaves locks nothing.
-        waiting: what to print when another process has it, None for nothing.
+        path: the lock file, in an existing folder; removed afterwards. One left by a killed process has no effect.
+        waiting: message to print while another process holds the lock; None for none.
 
     Yields:
-        Whether others are kept out.
+        Whether the lock is held.
 
     Raises:
-        DiskError: nothing can be written where the lock would be.
+        DiskError: the lock file cannot be written.
     """
     handle = reason = None
     try:
@@ -148,8 +148,8 @@ def locked(path: Path, waiting: str | None) -> Iterator[bool]:
         reason = error.strerror or str(error) or type(error).__name__
     if handle is None:
         warnings.warn(
-            f"the disk of {path.parent} does not lock files ({reason}). Going on without a lock: let no other process "
-            "write there meanwhile.",
+            f"the disk of {path.parent} does not lock files ({reason}). Continuing without a lock: let no other "
+            "process write there meanwhile.",
             DataWarning,
             stacklevel=4,
         )
@@ -167,7 +167,7 @@ def locked(path: Path, waiting: str | None) -> Iterator[bool]:
 
 
 def sweep_lock(path: Path) -> None:
-    """Remove the file of a lock that a killed process left, if nobody has it."""
+    """Remove a lock file that a killed process left, if no process holds it."""
     with suppress(OSError):
         handle = os.open(path, os.O_RDWR)
         try:
@@ -178,10 +178,10 @@ def sweep_lock(path: Path) -> None:
 
 
 def _acquire(path: Path, waiting: str | None) -> int:
-    """Wait for the lock; an open file, which holds it until it is closed, also by the end of the process.
+    """Wait for the lock; return an open file, which holds it until it is closed or the process ends.
 
     Raises:
-        OSError: there are no locks here.
+        OSError: the disk has no locks.
     """
     began, probed = time.monotonic(), False
     for _ in range(_MOVED_MEANWHILE):
@@ -195,7 +195,7 @@ def _acquire(path: Path, waiting: str | None) -> int:
                     tqdm.write(waiting)
                     waiting = None
                 time.sleep(0.05)
-        except OSError:  # nothing locks here, so the file says nothing
+        except OSError:  # no locks here, so the file is useless
             os.close(handle)
             _remove(path)
             raise
@@ -204,7 +204,7 @@ def _acquire(path: Path, waiting: str | None) -> int:
             raise
         if _is_file_of(handle, path):
             return handle
-        os.close(handle)  # whoever had it has removed it: what is locked is no file any more
+        os.close(handle)  # its former holder has removed it: the lock is on a deleted file
     _remove(path)
     raise OSError(errno.ENOLCK, "its files do not stay the same")
 
@@ -213,7 +213,7 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except PermissionError:
-        return os.open(path, os.O_RDONLY)  # somebody else's file
+        return os.open(path, os.O_RDONLY)  # the file of another user
 
 
 def _try_lock(handle: int) -> bool:
@@ -235,7 +235,7 @@ def _try_lock(handle: int) -> bool:
 
 
 def _can_lock(folder: Path) -> bool:
-    """Whether a file that nobody else knows can be locked: some disks refuse a lock as if another process had it."""
+    """True if a new file can be locked: some disks refuse every lock as if another process held it."""
     trial = folder / f".{_owner()}.lock"
     try:
         handle = os.open(trial, os.O_RDWR | os.O_CREAT | os.O_EXCL)
@@ -259,12 +259,12 @@ def _is_file_of(handle: int, path: Path) -> bool:
 
 @contextmanager
 def work_folder(target: Path, ours: Callable[[str], bool] = lambda name: False) -> Iterator[Path]:
-    """A new folder beside `target` to prepare it in, gone at the end; those of killed calls are swept first."""
+    """A new temporary folder beside `target`, removed at the end; those of killed processes are removed first."""
     sweep(target, ours)
     path = target.with_name(f".{target.name}.partial-{_owner()}")
     path.mkdir()
     handle = None
-    with suppress(OSError):  # the lock says that its process lives
+    with suppress(OSError):  # the lock shows that its process is alive
         handle = os.open(path, os.O_RDONLY)
         _try_lock(handle)
     try:
@@ -279,9 +279,9 @@ def sweep(target: Path, ours: Callable[[str], bool] = lambda name: False) -> Non
     """Remove the folders of `work_folder` for `target` whose process is gone.
 
     Args:
-        target: what they would have become.
-        ours: whether a name is one that this package writes at the top of such a folder. One that is not named as
-            `work_folder` names it is removed only if it holds nothing else.
+        target: the folder that they were prepared for.
+        ours: whether this package writes an entry of that name into such a folder. A folder that `work_folder` did not
+            name is removed only if it holds nothing else.
     """
     prefix = f".{target.name}.partial-"
     try:
@@ -299,7 +299,7 @@ def sweep(target: Path, ours: Callable[[str], bool] = lambda name: False) -> Non
 
 
 def _owner() -> str:
-    """A name for what this process writes: machine, process, and a random part."""
+    """A unique name for files of this process: machine, process and a random part."""
     return f"{_machine()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
@@ -312,7 +312,7 @@ def _is_tag(tag: list[str]) -> bool:
 
 
 def _is_abandoned(path: Path, tag: list[str]) -> bool:
-    """Whether the process that wrote a folder is gone: its lock is free or, on a disk without, it is not running."""
+    """True if the process that wrote a folder has ended: its lock is free or, without locks, it is not running."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:
@@ -340,7 +340,7 @@ def _runs(process: int) -> bool:
 
 
 def free_bytes(folder: Path) -> float:
-    """Free bytes of the disk of `folder`, infinity where it does not know: some network disks have no size."""
+    """Free bytes on the disk of `folder`, infinity if unknown: some network disks report no size."""
     try:
         usage = shutil.disk_usage(folder)
     except OSError:
@@ -349,7 +349,7 @@ def free_bytes(folder: Path) -> float:
 
 
 def put_in_place(source: Path, target: Path) -> None:
-    """Put the finished file `source` in the place of `target`: in one step or, on a disk that cannot, by copying it.
+    """Replace `target` by the finished file `source`, atomically or, where the disk cannot, by copying it.
 
     Raises:
         OSError: neither works.
@@ -364,10 +364,10 @@ def put_in_place(source: Path, target: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """See to it that a file is on the disk, not only on its way there, where the disk can be asked to.
+    """Flush a file to the disk, where the disk supports it.
 
     Raises:
-        OSError: the disk could not keep it.
+        OSError: the disk failed to write it.
     """
     try:
         with path.open("r+b") as file:
@@ -378,9 +378,9 @@ def flush(path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it, that this package wrote; what cannot be removed stays."""
+    """Remove a file, or a folder with its content, that this package wrote; ignore what cannot be removed."""
     if os.path.isdir(path) and not os.path.islink(path):
-        for _ in range(3):  # a worker of a killed process may be writing its last file
+        for _ in range(3):  # a worker of a killed process may still be writing
             shutil.rmtree(path, ignore_errors=True)
             if not os.path.lexists(path):
                 return

@@ -1,14 +1,15 @@
 """Encoders that turn several modalities of a patch into one feature vector: early, feature and late fusion.
 
-An encoder takes the dict batch in physical units, normalises every modality by band name, and returns (B, feature_dim).
-`inputs` says what it reads: by key in a batch, the names of the bands of one of ben-ge's modalities, in order (`()` for
-all of them), or a `Modality` of any other dataset. A single-sensor model is early fusion of one modality.
+An encoder takes a dict batch in physical units, normalises every modality by band name, and returns (B, feature_dim).
+`inputs` names what it reads: for each key of a batch, the bands of a modality of ben-ge in order (`()` for all of
+them), or a `Modality` of any other dataset. A single-sensor model is early fusion of one modality.
 
-What happens when a modality is missing is never left to chance; `bengelib.inputs` explains it.
+`bengelib.inputs` explains what happens when a modality is missing.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from copy import deepcopy
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +17,17 @@ from torch.nn import functional as F
 
 from bengelib.arguments import whole_number
 from bengelib.errors import BandError, MissingModalityError
-from bengelib.inputs import Inputs, Missing, only_where
+from bengelib.inputs import InputNorm, Missing, only_where
 from bengelib.modalities import InputSpec, Modality
 from bengelib.resnet import ResNetEncoder
 from bengelib.transforms import Batch
 
 VECTOR_FEATURES = 32
-"""Length of the features that a vector modality is turned into."""
+"""Number of features of a vector modality."""
 
 
-def planes(values: Mapping[str, Tensor], extra: Tensor | None = None) -> Tensor:
-    """Stack images (B, k, H, W) and vectors (B, k) as channels of one image; a scalar becomes an even plane."""
+def stack_channels(values: Mapping[str, Tensor], extra: Tensor | None = None) -> Tensor:
+    """Stack images (B, k, H, W) and vectors (B, k) as channels of one image; each scalar becomes a constant channel."""
     height, width = next(value.shape[2:] for value in values.values() if value.ndim == 4)
     parts = [*values.values(), *([] if extra is None else [extra])]
     even = [part if part.ndim == 4 else part[:, :, None, None].expand(-1, -1, height, width) for part in parts]
@@ -34,12 +35,12 @@ def planes(values: Mapping[str, Tensor], extra: Tensor | None = None) -> Tensor:
 
 
 def _perceptron(inputs: int, outputs: int) -> nn.Sequential:
-    """Two layers with a rectifier between."""
+    """Two linear layers with a ReLU between them."""
     return nn.Sequential(nn.Linear(inputs, VECTOR_FEATURES), nn.ReLU(), nn.Linear(VECTOR_FEATURES, outputs))
 
 
 class EarlyFusion(nn.Module):
-    """One ResNet over all modalities stacked as channels; a scalar becomes a plane that has its value everywhere."""
+    """One ResNet over all modalities stacked as channels; a scalar becomes a channel of constant value."""
 
     def __init__(
         self,
@@ -49,13 +50,13 @@ class EarlyFusion(nn.Module):
         modality_dropout: float = 0.0,
         missing: Missing = "error",
     ) -> None:
-        """Build the encoder; see `Inputs` and `ResNetEncoder` for the arguments.
+        """Build the encoder; see `InputNorm` and `ResNetEncoder` for the arguments.
 
         Raises:
             BandError: an unknown modality or band, or no image among the inputs.
         """
         super().__init__()
-        self.read = Inputs(inputs, modality_dropout, missing)
+        self.read = InputNorm(inputs, modality_dropout, missing)
         self.inputs = self.read.modalities
         self.read.require_images()
         channels = sum(self.read.channels(key) for key in self.inputs) + self.read.mask_size
@@ -64,12 +65,12 @@ class EarlyFusion(nn.Module):
         self.channels = (channels, *self.resnet.channels)
 
     def stack(self, batch: Batch) -> Tensor:
-        """All modalities as the channels of one image, (B, C, H, W), in the order of `inputs`, then the mask if any."""
+        """All modalities as channels of one image, (B, C, H, W), in the order of `inputs`, then any mask."""
         values, available = self.read(batch)
-        return planes(values, available.float() if self.read.mask_size else None)
+        return stack_channels(values, available.float() if self.read.mask_size else None)
 
     def pyramid(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
-        """What a U-Net needs, and the pooled features (B, feature_dim) from the same pass.
+        """Feature maps for a U-Net, and the pooled features (B, feature_dim) of the same forward pass.
 
         The maps are the stacked image and those of `ResNetEncoder.pyramid`, finest first, with `channels` channels.
         """
@@ -83,11 +84,11 @@ class EarlyFusion(nn.Module):
 
 
 class FeatureFusion(nn.Module):
-    """A ResNet for each image up to a chosen stage, where their maps are joined, and one ResNet from there on.
+    """One ResNet per image up to a chosen stage, where their feature maps are fused, and a shared ResNet from there on.
 
-    `how` joins the maps: `"concat"` stacks them and mixes the channels back to their number; `"sum"` adds them;
-    `"gate"` adds them with weights that each pixel chooses and that add up to 1 (see `gates`), in the manner of gated
-    multimodal units (Arevalo et al. 2017, arXiv:1702.01992). Vector modalities join at the end, through a perceptron.
+    `how` is the fusion: `"concat"` stacks the maps and reduces the channels to their former number; `"sum"` adds them;
+    `"gate"` adds them with weights predicted for each pixel, which sum to 1 (see `gates`), similar to gated multimodal
+    units (Arevalo et al. 2017, arXiv:1702.01992). Vector modalities join at the end, through a perceptron.
     """
 
     def __init__(
@@ -99,31 +100,47 @@ class FeatureFusion(nn.Module):
         how: Literal["concat", "sum", "gate"] = "concat",
         modality_dropout: float = 0.0,
         missing: Missing = "error",
+        nets: Mapping[str, nn.Module] | None = None,
     ) -> None:
-        """Build the encoders; `stage` 1 to 4 is the ResNet stage after which the maps are joined.
+        """Build the encoders.
+
+        Args:
+            inputs: see `InputNorm`, also for `modality_dropout` and `missing`.
+            depth: see `ResNetEncoder`, also for `width`.
+            width: of all ResNets.
+            stage: 1 to 4, the stage after which the maps are fused.
+            how: see the class.
+            modality_dropout: see `InputNorm`.
+            missing: see `InputNorm`.
+            nets: networks to take the place of the ResNets, by image, such as `{"s2": encoder.net, ...}` of pretrained
+                `ConvNeXtEncoder`s or `resnet` of `EarlyFusion`s. They are copied; what follows the joint is a copy of
+                the later stages of the first.
 
         Raises:
-            BandError: an unknown modality or band, or no image among the inputs.
+            BandError: an unknown modality or band, no image among the inputs, or networks for other images or channels.
             ValueError: another `stage` or `how`.
         """
         super().__init__()
         stage = whole_number("stage", stage, 1, 4)
         if how not in ("concat", "sum", "gate"):
             raise ValueError(f"unknown how={how!r}; choose 'concat', 'sum' or 'gate'")
-        self.read = Inputs(inputs, modality_dropout, missing)
+        self.read = InputNorm(inputs, modality_dropout, missing)
         self.inputs = self.read.modalities
         self.stage, self.how = stage, how
         self.read.require_images()
         self.images, self.vectors = self.read.images, self.read.vectors
-        self.encoders = nn.ModuleDict()
-        for key in self.images:
-            encoder = ResNetEncoder(self.read.channels(key), depth, width)
-            for later in range(stage + 1, 5):
-                setattr(encoder, f"layer{later}", nn.Identity())
-            self.encoders[key] = encoder
-        trunk = ResNetEncoder(1, depth, width)
-        self.trunk = nn.Sequential(*(getattr(trunk, f"layer{later}") for later in range(stage + 1, 5)))
-        channels = trunk.channels[stage]
+        if nets is None:
+            built: dict[str, Any] = {key: ResNetEncoder(self.read.channels(key), depth, width) for key in self.images}
+            trunk: Any = ResNetEncoder(1, depth, width)
+        else:
+            built = {key: deepcopy(net) for key, net in nets.items()}
+            _check_nets(built, {key: self.read.channels(key) for key in self.images}, stage)
+            trunk = deepcopy(built[self.images[0]])
+        self.encoders = nn.ModuleDict({key: built[key] for key in self.images})
+        self.trunk, self.last_norm = trunk.after(stage), trunk.last_norm
+        for net in built.values():
+            net.cut(stage)
+        channels = trunk.channels[stage - 5]
         joined = channels * len(self.images) + self.read.mask_size
         if how == "concat":
             self.mix = nn.Conv2d(joined, channels, kernel_size=1)
@@ -133,30 +150,53 @@ class FeatureFusion(nn.Module):
             {key: _perceptron(self.read.channels(key), VECTOR_FEATURES) for key in self.vectors}
         )
         self.feature_dim = trunk.feature_dim + VECTOR_FEATURES * len(self.vectors)
+        before = [each * len(self.images) for each in trunk.channels[:stage]]
+        self.channels = (sum(self.read.channels(key) for key in self.images), *before, *trunk.channels[stage:])
 
-    def _maps(self, values: Mapping[str, Tensor], available: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Each image's map (B, C, h, w) after the chosen stage, and all of them stacked, with the mask if any."""
-        maps = [self.encoders[key].pyramid(values[key])[self.stage] for key in self.images]  # type: ignore[operator]
-        columns = [list(self.inputs).index(key) for key in self.images]
-        maps = [only_where(each, available[:, column]) for column, each in zip(columns, maps, strict=True)]
-        stacked = dict(enumerate(maps))
-        return maps, planes(stacked, available.float() if self.read.mask_size else None)  # type: ignore[arg-type]
+    def pyramid(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
+        """Feature maps for a U-Net, and the features (B, feature_dim) of the same forward pass.
+
+        The maps are the images side by side, those of their ResNets side by side up to the stage before they are
+        joined, the joined map, and those of the one ResNet after it; finest first, with `channels` channels.
+        """
+        values, available = self.read(batch)
+        levels = [self._levels(key, values, available) for key in self.images]
+        joined = self._join([level[-1] for level in levels], available)
+        before = [torch.cat(level, dim=1) for level in zip(*(level[:-1] for level in levels), strict=True)]
+        after = [joined]
+        for layer in self.trunk:
+            after.append(layer(after[-1]))
+        image = torch.cat([values[key] for key in self.images], dim=1)
+        return [image, *before, *after], self._features(after[-1], values)
+
+    def _levels(self, key: str, values: Mapping[str, Tensor], available: Tensor) -> list[Tensor]:
+        """The maps of one image up to the chosen stage, finest first; those of a missing image are zero."""
+        levels = self.encoders[key].pyramid(values[key])  # type: ignore[operator]
+        return [only_where(level, available[:, list(self.inputs).index(key)]) for level in levels]
+
+    def _maps(self, values: Mapping[str, Tensor], available: Tensor) -> list[Tensor]:
+        """The map (B, C, h, w) of each image after the chosen stage."""
+        return [self._levels(key, values, available)[-1] for key in self.images]
+
+    def _stacked(self, maps: Sequence[Tensor], available: Tensor) -> Tensor:
+        """The maps of all images after the chosen stage as channels of one, with any mask."""
+        return stack_channels(dict(enumerate(maps)), available.float() if self.read.mask_size else None)  # type: ignore[arg-type]
 
     def gates(self, batch: Batch) -> dict[str, Tensor]:
-        """The weight of each image modality at each pixel of the joined map, (B, h, w) in [0, 1], sum 1.
+        """The weight of each image modality at each pixel of the fused map, (B, h, w) in [0, 1], sum 1.
 
         Raises:
-            ValueError: the encoder does not join by gates.
+            ValueError: the encoder has no gates.
         """
         if self.how != "gate":
             raise ValueError(f'this encoder joins by {self.how!r} and has no gates; build it with how="gate"')
         values, available = self.read(batch)
-        _, stacked = self._maps(values, available)
+        stacked = self._stacked(self._maps(values, available), available)
         weights = self._weights(stacked, available)  # (B, M, h, w)
         return {key: weights[:, place] for place, key in enumerate(self.images)}
 
     def _weights(self, stacked: Tensor, available: Tensor) -> Tensor:
-        """Softmax over the modalities that are there, (B, M, h, w)."""
+        """Softmax over the available modalities, (B, M, h, w)."""
         columns = [list(self.inputs).index(key) for key in self.images]
         absent = ~available[:, columns, None, None]
         scores = self.mix(stacked).masked_fill(absent & ~absent.all(dim=1, keepdim=True), float("-inf"))
@@ -165,23 +205,46 @@ class FeatureFusion(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Features (B, feature_dim)."""
         values, available = self.read(batch)
-        maps, stacked = self._maps(values, available)
+        joined = self._join(self._maps(values, available), available)
+        return self._features(self.trunk(joined), values)
+
+    def _join(self, maps: Sequence[Tensor], available: Tensor) -> Tensor:
+        """The fused map (B, C, h, w) of all images after the chosen stage."""
+        if self.how == "sum":
+            return torch.stack(list(maps)).sum(dim=0)
+        stacked = self._stacked(maps, available)
         if self.how == "concat":
-            joined = self.mix(stacked)
-        elif self.how == "sum":
-            joined = torch.stack(maps).sum(dim=0)
-        else:
-            weights = self._weights(stacked, available)
-            joined = sum(weights[:, place, None] * each for place, each in enumerate(maps))
-        features = [self.trunk(joined).mean(dim=(2, 3))]
-        features += [self.perceptrons[key](values[key]) for key in self.vectors]
-        return torch.cat(features, dim=1)
+            mixed: Tensor = self.mix(stacked)
+            return mixed
+        weights = self._weights(stacked, available)
+        gated: Tensor = sum(weights[:, place, None] * each for place, each in enumerate(maps))  # type: ignore[assignment]
+        return gated
+
+    def _features(self, last: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+        """The last map averaged over the image, then the features of the vectors, (B, feature_dim)."""
+        vectors = [self.perceptrons[key](values[key]) for key in self.vectors]
+        return torch.cat([self.last_norm(last.mean(dim=(2, 3))), *vectors], dim=1)
+
+
+def _check_nets(nets: Mapping[str, Any], channels: Mapping[str, int], stage: int) -> None:
+    """Refuse networks for other images, or whose maps after `stage` cannot be fused.
+
+    Raises:
+        BandError: naming both.
+    """
+    if set(nets) != set(channels):
+        raise BandError(f"there are networks for {list(nets)}; expected one for each image, {list(channels)}")
+    if wrong := {key: net.in_channels for key, net in nets.items() if net.in_channels != channels[key]}:
+        raise BandError(f"the networks read {wrong} channels, and the images have {dict(channels)}")
+    if len({net.channels[stage - 5] for net in nets.values()}) > 1:
+        found = {key: net.channels[stage - 5] for key, net in nets.items()}
+        raise BandError(f"after stage {stage} the networks have {found} channels, which cannot be joined")
 
 
 class LateFusion(nn.Module):
-    """A ResNet for each image and a small perceptron for each vector; their features are joined end to end.
+    """A ResNet for each image and a small perceptron for each vector; their features are concatenated.
 
-    The features of a missing modality are set to zero, so nothing that its encoder makes of an empty image gets on.
+    The features of a missing modality are set to zero, so the response of its encoder to an empty image has no effect.
     """
 
     def __init__(
@@ -192,13 +255,13 @@ class LateFusion(nn.Module):
         modality_dropout: float = 0.0,
         missing: Missing = "error",
     ) -> None:
-        """Build one encoder a modality; see `Inputs` and `ResNetEncoder` for the arguments.
+        """Build one encoder per modality; see `InputNorm` and `ResNetEncoder` for the arguments.
 
         Raises:
             BandError: an unknown modality or band.
         """
         super().__init__()
-        self.read = Inputs(inputs, modality_dropout, missing)
+        self.read = InputNorm(inputs, modality_dropout, missing)
         self.inputs = self.read.modalities
         self.encoders = nn.ModuleDict()
         self.feature_dim = self.read.mask_size
@@ -217,9 +280,9 @@ class LateFusion(nn.Module):
         self.channels = (sum(self.read.channels(key) for key in self.images), *(sum(stage) for stage in stages))
 
     def pyramid(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
-        """What a U-Net needs, and the features (B, feature_dim) from the same pass.
+        """Feature maps for a U-Net, and the features (B, feature_dim) of the same forward pass.
 
-        The maps are the images side by side and those of their ResNets side by side, finest first, with `channels`
+        The maps are the concatenated images and the concatenated maps of their ResNets, finest first, with `channels`
         channels.
 
         Raises:
@@ -236,12 +299,12 @@ class LateFusion(nn.Module):
         return [torch.cat(level, dim=1) for level in zip(*pyramids.values(), strict=True)], features
 
     def forward(self, batch: Batch) -> Tensor:
-        """Features (B, feature_dim), those of each modality side by side in the order of `inputs`, then the mask."""
+        """Features (B, feature_dim), concatenated in the order of `inputs`, then any availability mask."""
         values, available = self.read(batch)
         return self._join(values, available, {})
 
     def _join(self, values: Mapping[str, Tensor], available: Tensor, pooled: Mapping[str, Tensor]) -> Tensor:
-        """Features of every modality, of which `pooled` are there already."""
+        """Concatenated features of all modalities, given those of the images as `pooled`."""
         features = [
             only_where(pooled[key] if key in pooled else self.encoders[key](value), available[:, column])
             for column, (key, value) in enumerate(values.items())
@@ -252,10 +315,10 @@ class LateFusion(nn.Module):
 
 
 class FiLMFusion(nn.Module):
-    """One ResNet over the stacked images whose maps are scaled and shifted by what the vector modalities say.
+    """One ResNet over the stacked images, whose feature maps are modulated by the vector modalities.
 
     After each stage, channel c of the map becomes (1 + gamma_c) x + beta_c, with gamma and beta from a perceptron on
-    the vectors: feature-wise linear modulation (Perez et al. 2018, arXiv:1709.07871).
+    the vectors: feature-wise linear modulation (FiLM; Perez et al. 2018, arXiv:1709.07871).
     """
 
     def __init__(
@@ -265,27 +328,33 @@ class FiLMFusion(nn.Module):
         width: float = 1.0,
         modality_dropout: float = 0.0,
         missing: Missing = "error",
+        net: nn.Module | None = None,
     ) -> None:
-        """Build the encoder; see `Inputs` and `ResNetEncoder` for the arguments.
+        """Build the encoder; see `InputNorm` and `ResNetEncoder` for the arguments.
+
+        A copy of `net`, such as that of a pretrained `ConvNeXtEncoder` of the same images, replaces the ResNet.
 
         Raises:
-            BandError: an unknown modality or band, no image, or no vector among the inputs.
+            BandError: an unknown modality or band, no image, no vector among the inputs, or a network for other images.
         """
         super().__init__()
-        self.read = Inputs(inputs, modality_dropout, missing)
+        self.read = InputNorm(inputs, modality_dropout, missing)
         self.inputs = self.read.modalities
         self.read.require_images()
         self.images, self.vectors = self.read.images, self.read.vectors
         if not self.vectors:
             raise BandError(f"no vector among the inputs {list(self.inputs)}; FiLM needs one, such as 'season'")
-        self.resnet = ResNetEncoder(sum(self.read.channels(key) for key in self.images), depth, width)
+        stacked = sum(self.read.channels(key) for key in self.images)
+        resnet: Any = ResNetEncoder(stacked, depth, width) if net is None else deepcopy(net)
+        _check_nets({"images": resnet}, {"images": stacked}, 4)
+        self.resnet = resnet
         given = sum(self.read.channels(key) for key in self.vectors) + self.read.mask_size
-        self.modulators = nn.ModuleList(_perceptron(given, 2 * channels) for channels in self.resnet.channels[1:])
+        self.modulators = nn.ModuleList(_perceptron(given, 2 * channels) for channels in resnet.channels[-4:])
         for modulator in self.modulators:
             last = modulator[-1]  # type: ignore[index]
             nn.init.zeros_(last.weight)  # the ResNet starts unmodulated
             nn.init.zeros_(last.bias)
-        self.feature_dim = self.resnet.feature_dim
+        self.feature_dim = resnet.feature_dim
 
     def forward(self, batch: Batch) -> Tensor:
         """Features (B, feature_dim)."""
@@ -293,29 +362,28 @@ class FiLMFusion(nn.Module):
         vectors = [values[key] for key in self.vectors]
         if self.read.mask_size:
             vectors.append(available.float())
-        told = torch.cat(vectors, dim=1)  # (B, v)
-        resnet = self.resnet
-        x = resnet.maxpool(resnet.relu(resnet.bn1(resnet.conv1(planes({key: values[key] for key in self.images})))))
-        layers = (resnet.layer1, resnet.layer2, resnet.layer3, resnet.layer4)
-        for layer, modulator in zip(layers, self.modulators, strict=True):
-            gamma, beta = modulator(told)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1) each
+        condition = torch.cat(vectors, dim=1)  # (B, v)
+        x = self.resnet.embed(stack_channels({key: values[key] for key in self.images}))
+        for layer, modulator in zip(self.resnet.after(0), self.modulators, strict=True):
+            gamma, beta = modulator(condition)[:, :, None, None].chunk(2, dim=1)  # (B, C, 1, 1) each
             x = (1 + gamma) * layer(x) + beta
-        return x.mean(dim=(2, 3))
+        features: Tensor = self.resnet.last_norm(x.mean(dim=(2, 3)))
+        return features
 
 
 class DecisionFusion(nn.Module):
-    """Networks that decide alone; their probabilities are averaged. Takes the place of a `Network`.
+    """Independent networks whose predicted probabilities are averaged. Replaces a `Network`.
 
-    For single-label targets the mean of the softmax, for those in `multi_label` the mean of the sigmoid, is returned as
-    log-odds or log-probabilities, so that the usual losses apply. A network whose modality is missing has no vote.
+    The result is the log of the mean softmax, or for targets in `multi_label` the log-odds of the mean sigmoid, so that
+    the usual losses apply. A network whose modality is missing does not vote.
     """
 
     def __init__(self, networks: Mapping[str, nn.Module], multi_label: Sequence[str] = ()) -> None:
-        """Join `networks`, each under a name, that share their targets; `multi_label` names some of the targets.
+        """Join named `networks` of the same targets; `multi_label` names those targets that are multi-label.
 
         Raises:
-            ValueError: no network, targets that differ, or a name in `multi_label` that is none of them.
-            BandError: two networks read other bands of the same modality; one batch cannot serve both.
+            ValueError: no network, targets that differ, or an unknown name in `multi_label`.
+            BandError: two networks read different bands of one modality, so no batch can serve both.
         """
         super().__init__()
         if not networks:
@@ -348,7 +416,7 @@ class DecisionFusion(nn.Module):
         complete = {key: value for key, value in batch.items() if not key.endswith("_available")}
         votes = [network(complete) for network in able]
         count, device = next((len(vote), vote.device) for vote in votes[0].values())
-        may = torch.ones(len(able), count, dtype=torch.bool, device=device)  # (M, B): who has a vote on which sample
+        may = torch.ones(len(able), count, dtype=torch.bool, device=device)  # (M, B): who votes on which sample
         for row, network in enumerate(able):
             for key in network.inputs:  # type: ignore[union-attr]
                 may[row] &= flags.get(key, may[row]).to(device)

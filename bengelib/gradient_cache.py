@@ -1,13 +1,14 @@
-"""Batches that are larger than the memory: forward in parts whose outputs alone are kept, and once more going backward.
+"""Gradient caching, for batches that exceed the memory: a forward pass in parts, repeated in the backward pass.
 
-Contrast compares every sample with all others of its batch, so a batch cannot be made up by adding the gradients of
-several small ones: each would have its own few negatives. What can be done in parts is everything below the embeddings.
-Gradient caching (Gao et al. 2021, arXiv:2101.06983) computes the embeddings of all parts without keeping what
-led to them, then the loss of the whole batch and its gradient on the embeddings, and then goes through each part again
-to carry that gradient on. Loss and gradient are those of one go, for a third more arithmetic. Here each part is a
-segment of activation checkpointing (Chen et al. 2016, arXiv:1604.06174), which does the same, random numbers included.
+A contrastive loss compares every sample with all others of its batch, so accumulating the gradients of several small
+batches is not the same: each would have only its own few negatives. Everything below the embeddings can be done in
+parts, though.
 
-BatchNorm is the exception: it normalises each part by itself.
+Gradient caching (Gao et al. 2021, arXiv:2101.06983) computes the embeddings of all parts without storing activations,
+then the loss of the whole batch and its gradient with respect to the embeddings, and then repeats the forward pass of
+each part to backpropagate that gradient. Loss and gradient are those of the whole batch, for a third more compute. Here
+each part is a segment of activation checkpointing (Chen et al. 2016, arXiv:1604.06174), which does the same and
+restores random states. BatchNorm is the exception: it normalises each part on its own.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,11 +28,11 @@ from bengelib.transforms import Batch
 
 @contextmanager
 def in_parts(model: nn.Module, size: int | None) -> Iterator[None]:
-    """Let a model, in training, work on `size` samples at a time at most, until the block is left; None is all.
+    """Run the training passes of a model on at most `size` samples at a time inside the block; None means all.
 
     Args:
         model: takes a dict batch, returns a dict of outputs (B, ...).
-        size: samples of a part; parts of a batch are equal, but for one sample.
+        size: samples of a part; the parts of a batch differ by at most one sample.
 
     Raises:
         ArgumentError: when the model is called, if it cannot work in parts.
@@ -67,7 +68,7 @@ class _Parts:
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _check(self, before: Mapping[str, Tensor], parts: Sequence[Mapping[str, Tensor]], count: int) -> None:
-        """Refuse a model that takes all samples of a batch together, or that one part changes for the next."""
+        """Refuse a model whose outputs are not per sample, or whose state changes from part to part."""
         for name, output in parts[0].items():
             if output.ndim == 0 or sum(len(part[name]) for part in parts) != count:
                 raise ArgumentError(
@@ -86,7 +87,7 @@ class _Parts:
 
 
 def split(values: Any, count: int, number: int) -> list[Any]:
-    """Cut a batch of `count` samples into `number` parts that are equal but for one sample; batches in batches too."""
+    """Split a batch of `count` samples, and nested batches, into `number` parts that differ by at most one sample."""
     if isinstance(values, dict):
         columns = {key: split(value, count, number) for key, value in values.items()}
         return [{key: parts[place] for key, parts in columns.items()} for place in range(number)]
@@ -97,7 +98,7 @@ def split(values: Any, count: int, number: int) -> list[Any]:
 
 
 class _BuffersKept(AbstractContextManager[None]):
-    """A repeated forward pass, which must not count twice for running statistics; it may be repeated often."""
+    """Context of a repeated forward pass, which must not update running statistics again."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model

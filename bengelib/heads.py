@@ -1,4 +1,4 @@
-"""Heads that turn features into the outputs of a task, and the network that joins an encoder to its heads."""
+"""Task heads, which map features to outputs, and the network of an encoder and its heads."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ class ClassificationHead(nn.Linear):
 class RegressionHead(nn.Module):
     """A quantity (B,) in its own unit from features (B, feature_dim): `mean + scale * linear(features)`.
 
-    The linear layer works on numbers of about 1, whatever the unit is, and the network starts at the mean.
+    The linear layer predicts values of order 1 in any unit, and the initial network predicts about the mean.
     """
 
     mean: Tensor
@@ -51,15 +51,15 @@ class RegressionHead(nn.Module):
 
 
 class SegmentationHead(nn.Module):
-    """Logits (B, len(classes), H, W) from a pyramid of feature maps: the way up of a U-Net.
+    """Logits (B, len(classes), H, W) from a pyramid of feature maps: the decoder of a U-Net.
 
-    From the coarsest map upwards: enlarge to the size of the next finer map, put that map beside it (the skip
-    connection), and mix both by a 3 x 3 convolution. The last skip is the image itself, so that single pixels count
-    (Ronneberger, Fischer and Brox 2015, arXiv:1505.04597). Sizes follow from the maps, so any input size works.
+    From the coarsest map upwards: upsample to the size of the next finer map, concatenate that map (the skip
+    connection), and combine both by a 3 x 3 convolution. The last skip connection is the image itself, which preserves
+    detail of single pixels (Ronneberger, Fischer and Brox 2015, arXiv:1505.04597). Any input size works.
 
     Attributes:
         classes: the name of each output, in order.
-        reads: `"pyramid"`, which tells `Network` what to hand over.
+        reads: `"pyramid"`, so that `Network` passes the feature maps.
     """
 
     reads = "pyramid"
@@ -68,9 +68,9 @@ class SegmentationHead(nn.Module):
         """Build the decoder.
 
         Args:
-            channels: of the maps, finest first, as `EarlyFusion.channels` gives them: image, 1/2, 1/4, ... 1/32.
-            classes: names.
-            width: channels of the last layers, which work at full resolution.
+            channels: channels of the maps, finest first, as in `EarlyFusion.channels`: image, 1/2, 1/4, ... 1/32.
+            classes: names of the classes.
+            width: channels of the last layers, at full resolution.
 
         Raises:
             ValueError: fewer than two maps.
@@ -85,7 +85,7 @@ class SegmentationHead(nn.Module):
         for skip in reversed(maps[:-1]):
             self.mixers.append(_convolution(below + skip, skip, 3))
             below = skip
-        self.narrow = _convolution(below, width, 1)  # full resolution is dear, so it gets few channels
+        self.narrow = _convolution(below, width, 1)  # full resolution is expensive, so it gets few channels
         self.image = _convolution(image, width, 1)
         self.last = nn.Sequential(_convolution(2 * width, width, 3), nn.Conv2d(width, len(classes), kernel_size=1))
 
@@ -99,30 +99,30 @@ class SegmentationHead(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int, size: int) -> nn.Sequential:
-    """Convolution of `size` x `size` pixels, batch normalisation, rectifier."""
+    """Convolution of `size` x `size` pixels, batch normalisation and ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, size, padding=size // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
     )
 
 
 def _enlarge(x: Tensor, like: Tensor) -> Tensor:
-    """`x` (B, C, h, w) at the height and width of `like`."""
+    """`x` (B, C, h, w) upsampled to the height and width of `like`."""
     return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
 
 
 class Network(nn.Module):
-    """An encoder and one head a target: takes a dict batch, returns a dict of outputs keyed by target.
+    """An encoder and one head per target: takes a dict batch, returns a dict of outputs by target.
 
     Attributes:
-        inputs: what the encoder reads, by key: a `Modality` of bands, or the names of bands.
-        outputs: what the heads answer, target to class names.
+        inputs: inputs of the encoder by key: a `Modality`, or the names of bands.
+        outputs: class names of each target.
     """
 
     def __init__(self, encoder: nn.Module, heads: Mapping[str, nn.Module]) -> None:
         """Join `encoder` (with `inputs` and `feature_dim`, see `bengelib.fusion`) to `heads`, keyed by target.
 
         Raises:
-            ValueError: a head reads the pyramid of an encoder that has none.
+            ValueError: a head needs the feature pyramid of an encoder that has none.
         """
         super().__init__()
         self.encoder = encoder
@@ -151,7 +151,7 @@ def _reads_pyramid(head: nn.Module) -> bool:
 
 
 def hard_maps(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Outputs with the logits of every pixel, (B, K, H, W), replaced by the likeliest class, (B, H, W) uint8."""
+    """Outputs with per-pixel logits (B, K, H, W) replaced by the most likely class, (B, H, W) uint8."""
     return {
         target: output.argmax(dim=1).to(torch.uint8) if output.ndim == 4 else output
         for target, output in outputs.items()
@@ -164,7 +164,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def count_multiply_adds(model: nn.Module, batch: Mapping[str, Any]) -> int:
-    """Multiplications with addition that one forward pass over `batch` takes, in convolutions and linear layers."""
+    """Multiply-adds of one forward pass over `batch`, in convolutions and linear layers."""
     training = model.training
     model.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -174,7 +174,7 @@ def count_multiply_adds(model: nn.Module, batch: Mapping[str, Any]) -> int:
 
 
 def count_saved_bytes(model: nn.Module, batch: Mapping[str, Any]) -> int:
-    """Bytes of the tensors that one forward pass in training keeps for the way back; parameters are not counted."""
+    """Bytes of the tensors that a forward pass saves for the backward pass; parameters are not counted."""
     own = {parameter.data_ptr() for parameter in model.parameters()}
     saved: dict[int, int] = {}
 
@@ -184,7 +184,7 @@ def count_saved_bytes(model: nn.Module, batch: Mapping[str, Any]) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        outputs = model(batch)  # held until the sum is made, so that no address is used twice
+        outputs = model(batch)  # kept alive until the sum is complete, so that no address is reused
     total = sum(saved.values())
     del outputs
     return total

@@ -1,11 +1,11 @@
-"""Who a patch is: what its ids say of satellite, date and place, and what follows from that. Needs no torch, no pandas.
+"""Satellite, date and location of a patch, from its ids. Needs neither torch nor pandas.
 
 The ids of BigEarthNet are
 
     S2A_MSIL2A_<date>T<time>_<column>_<row>                     (the time may have five digits)
     S1A_IW_GRDH_1SDV_<date>T<time>_<tile>_<column>_<row>        (the tile is a 100 km square of MGRS)
 
-Ids of another form are taken as they are; nothing can be read from them.
+Ids of another form are accepted; nothing can be derived from them.
 """
 
 import re
@@ -25,14 +25,14 @@ _COLUMN_LETTERS = ("STUVWXYZ", "ABCDEFGH", "JKLMNPQR")
 _ROW_LETTERS = "ABCDEFGHJKLMNPQRSTUV"
 _BANDS = "CDEFGHJKLMNPQRSTUVWX"
 PATCH_METRES = 10 * PATCH_SIZE
-"""Width of a patch."""
+"""Width of a patch in metres."""
 _PATCHES_ACROSS = 92
-"""Those that a tile of 109,800 m holds along a side, the last one in part."""
+"""Patches along a side of a tile of 109,800 m, the last one in part."""
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
 class Identity(NamedTuple):
-    """What an id says; `tile` is empty where it does not name one, as Sentinel-2 ids do not."""
+    """The parts of an id; `tile` is empty where it names none, as in Sentinel-2 ids."""
 
     date: str
     tile: str
@@ -41,7 +41,7 @@ class Identity(NamedTuple):
 
 
 def read_id(patch_id: str) -> Identity | None:
-    """What a Sentinel-1 or Sentinel-2 patch id says, None where it has another form than BigEarthNet's."""
+    """The parts of a Sentinel-1 or Sentinel-2 patch id, None if its form is not that of BigEarthNet."""
     match = (_S1 if patch_id.startswith("S1") else _S2).fullmatch(patch_id)
     if match is None:
         return None
@@ -71,11 +71,11 @@ def tile_origin(tile: str) -> tuple[int, int, int]:
     return (32600 if north else 32700) + zone, easting // 60 * 60, -(-top // 60) * 60
 
 
-@lru_cache(8192)  # a patch is read more than once: every epoch, and each of its modalities when packed
+@lru_cache(8192)  # a patch is read repeatedly: in every epoch, and for each modality when packed
 def patch_corner(patch_id: str, patch_id_s1: str) -> tuple[int, int, int] | None:
     """EPSG code of UTM, and coordinates (metres) in it, of the upper left corner of the patch that a pair of ids names.
 
-    None where the ids are not BigEarthNet's, contradict each other, or name no tile, or none that there is.
+    None where the ids are not those of BigEarthNet, contradict each other, or name no existing tile.
     """
     s2, s1 = read_id(patch_id), read_id(patch_id_s1)
     if s1 and s2 and (s1.column != s2.column or s1.row != s2.row or (s2.tile and s1.tile != s2.tile)):
@@ -89,16 +89,16 @@ def patch_corner(patch_id: str, patch_id_s1: str) -> tuple[int, int, int] | None
 
 @cache
 def _origin(tile: str) -> tuple[int, int, int] | None:
-    """`tile_origin`, None where there is no such tile."""
+    """`tile_origin`, or None if there is no such tile."""
     zone = int(tile[:2] or 0)
     exists = 1 <= zone <= 60 and tile[3] in _COLUMN_LETTERS[zone % 3] and tile[4] in _ROW_LETTERS
     return tile_origin(tile) if exists else None
 
 
 def utm(lon: NDArray[np.float64], lat: NDArray[np.float64], epsg: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Eastings and northings (metres) of degrees in UTM, by EPSG code (326zz, 327zz): (N, 2), good to a metre.
+    """UTM eastings and northings (metres) of longitudes and latitudes, (N, 2), accurate to a metre.
 
-    Series of Snyder 1987 (USGS Professional Paper 1395), page 61, on WGS 84.
+    `epsg` is the code of each zone, 326zz or 327zz. Series of Snyder 1987 (USGS Professional Paper 1395), page 61.
     """
     a, e2 = 6_378_137.0, 0.00669438
     phi = np.deg2rad(lat)

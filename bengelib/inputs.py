@@ -1,6 +1,6 @@
-"""The front door of every encoder: takes named modalities out of a batch, normalises them, notes which are there.
+"""Inputs of every encoder: named modalities of a batch, normalised, and which of them are available.
 
-What happens when a modality is missing is never left to chance; `Inputs` explains it.
+`InputNorm` explains what happens when a modality is missing.
 """
 
 from typing import Literal
@@ -17,26 +17,26 @@ from bengelib.transforms import Batch, Normalize
 Missing = Literal["error", "mean"]
 
 
-class Inputs(nn.Module):
-    """Takes the named modalities out of a batch and normalises them: the front door of every encoder.
+class InputNorm(nn.Module):
+    """Selects the named modalities of a batch and normalises them: the first step of every encoder.
 
     A modality is missing for a whole batch if the batch lacks its key, and for single samples if the batch has
     `<key>_available` (B,) bool and it is False there.
 
     * `missing="error"` (default): a missing modality is an error, unless the encoder has modality dropout.
-    * `missing="mean"`: its place is taken by the mean of the training statistics, which is 0 after normalisation. The
-      encoder is not told, so expect it to do badly: it has never seen such an input.
+    * `missing="mean"`: it is replaced by the mean of the training statistics, which is 0 after normalisation. The
+      encoder gets no sign of it and has never seen such an input, so expect poor results.
     * `modality_dropout=p`: in training each modality of each sample is hidden with probability `p`, but never all of
-      them (Neverova et al. 2016, arXiv:1501.00102). The place of a hidden or missing modality is taken by the mean, and
-      an availability mask (B, modalities) tells the encoder which modalities are there, in training and in use.
+      them (Neverova et al. 2016, arXiv:1501.00102). A hidden or missing modality is replaced by the mean, and an
+      availability mask (B, modalities) tells the encoder which modalities are present, in training and inference.
     """
 
     def __init__(self, inputs: InputSpec, modality_dropout: float = 0.0, missing: Missing = "error") -> None:
-        """Read `inputs`: by key, a `Modality`, or the names of bands of one of ben-ge, `()` for all of them.
+        """Read `inputs`: for each key, a `Modality`, or the bands of one of ben-ge, `()` for all of them.
 
         Raises:
             BandError: an unknown modality or band, or no modality at all.
-            ValueError: `modality_dropout` is not in [0, 1), or needs two modalities, or `missing` is another word.
+            ValueError: `modality_dropout` is not in [0, 1) or has a single modality, or `missing` is unknown.
         """
         super().__init__()
         self.modalities: dict[str, Modality] = as_modalities(inputs)
@@ -51,24 +51,24 @@ class Inputs(nn.Module):
 
     @property
     def images(self) -> list[str]:
-        """Keys of the modalities that are images."""
+        """Keys of the image modalities."""
         return [key for key, modality in self.modalities.items() if modality.kind == "image"]
 
     @property
     def vectors(self) -> list[str]:
-        """Keys of the vectors and scalars."""
+        """Keys of the vector and scalar modalities."""
         return [key for key, modality in self.modalities.items() if modality.kind != "image"]
 
     @property
     def mask_size(self) -> int:
-        """Length of the availability mask that the encoder is given: 0 without modality dropout."""
+        """Length of the availability mask: 0 without modality dropout."""
         return len(self.modalities) if self.modality_dropout else 0
 
     def require_images(self) -> None:
         """Refuse inputs whose images cannot be stacked.
 
         Raises:
-            BandError: there is no image, or there are some of different sizes.
+            BandError: there is no image, or images have different sizes.
         """
         sizes = {key: self.modalities[key].size for key in self.images if self.modalities[key].size}
         if not self.images:
@@ -80,28 +80,28 @@ class Inputs(nn.Module):
             )
 
     def channels(self, key: str) -> int:
-        """How many channels or values modality `key` has."""
+        """Number of channels or values of modality `key`."""
         return len(self.modalities[key].bands)
 
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """Normalised modalities, images (B, k, H, W), vectors and scalars (B, k), and which are there (B, modalities).
+        """Normalised images (B, k, H, W), vectors and scalars (B, k), and availability (B, modalities) bool.
 
         Raises:
-            MissingModalityError: a modality is missing and nothing says what to do about it.
+            MissingModalityError: a modality is missing, with `missing="error"` and no modality dropout.
         """
         present = [key for key in self.modalities if key in batch]
         if not present:
             raise MissingModalityError(f"the model reads {list(self.modalities)}; the batch has only {sorted(batch)}")
-        some = batch[present[0]]
+        first = batch[present[0]]
         values: dict[str, Tensor] = {}
-        available = torch.ones(len(some), len(self.modalities), dtype=torch.bool, device=some.device)
+        available = torch.ones(len(first), len(self.modalities), dtype=torch.bool, device=first.device)
         for column, key in enumerate(self.modalities):
             if key in batch:
                 values[key] = self._normalized(key, batch[key])
                 if f"{key}_available" in batch:
                     available[:, column] = batch[f"{key}_available"]
             else:
-                values[key] = self._absent(key, batch, len(some), some.device)
+                values[key] = self._absent(key, batch, len(first), first.device)
                 available[:, column] = False
         if self.training and self.modality_dropout:
             available &= self._drawn(available)
@@ -127,7 +127,7 @@ class Inputs(nn.Module):
         return normalized
 
     def _absent(self, key: str, batch: Batch, count: int, device: torch.device) -> Tensor:
-        """Zeros in the shape of a modality that the batch lacks."""
+        """Zeros of the shape of a modality that the batch lacks."""
         if key not in self.images:
             return torch.zeros(count, self.channels(key), device=device)
         side = self.modalities[key].size or PATCH_SIZE
@@ -135,7 +135,7 @@ class Inputs(nn.Module):
         return torch.zeros(count, self.channels(key), height, width, device=device)
 
     def _drawn(self, available: Tensor) -> Tensor:
-        """Which modalities stay in this training step: each with its probability, at least one available a sample."""
+        """Random choice of the modalities kept in this training step, at least one available per sample."""
         kept = torch.rand(available.shape, device=available.device) >= self.modality_dropout
         nothing_left = ~(kept & available).any(dim=1)
         kept[nothing_left] = True
@@ -143,5 +143,5 @@ class Inputs(nn.Module):
 
 
 def only_where(values: Tensor, where: Tensor) -> Tensor:
-    """`values` (B, ...) of the samples for which `where` (B,) holds, zeros for the others, whatever they hold."""
+    """`values` (B, ...) of the samples with `where` (B,), zeros for the others, even if those are NaN."""
     return torch.where(where.view(-1, *(1 for _ in values.shape[1:])), values, torch.zeros_like(values))

@@ -1,7 +1,7 @@
-"""How sure a result is: bootstrap intervals over test patches (or tiles) and seeds, and paired differences.
+"""Uncertainty of a result: bootstrap intervals over test patches (or tiles) and seeds, and paired differences.
 
-Two things make a score uncertain: which patches happened to be tested, and which random numbers happened to be drawn in
-training. The bootstrap (Efron 1979, doi:10.1214/aos/1176344552) draws both again, with replacement, many times.
+A score is uncertain for two reasons: the choice of test patches, and the random numbers of training. The bootstrap
+(Efron 1979, doi:10.1214/aos/1176344552) resamples both with replacement, many times.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from bengelib.metrics import Score, accuracy
 
 
 class Interval(NamedTuple):
-    """A value and the ends of its interval."""
+    """A value and the bounds of its interval."""
 
     value: float
     low: float
@@ -22,12 +22,12 @@ class Interval(NamedTuple):
 
     @property
     def half_width(self) -> float:
-        """Half of the length of the interval."""
+        """Half the width of the interval."""
         return (self.high - self.low) / 2
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether a difference is decided: its interval does not hold 0."""
+        """True if a difference is significant: its interval does not contain 0."""
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
@@ -44,25 +44,25 @@ def bootstrap(
     draws: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """The mean score over seeds, with a percentile interval over patches and seeds drawn again together.
+    """Mean score over seeds, with a percentile interval from resampling patches and seeds together.
 
     Args:
         predicted: (S, N, ...) predictions of S training runs for the same N test patches; with as many dimensions as
-            `truth` it counts as one run.
+            `truth`, a single run.
         truth: (N, ...).
-        score: see `Score`; `accuracy`, `macro_f1` and `mean_average_precision` are such.
-        baseline: predictions (T, N, ...) of another model for the same patches. When given, the result is the
-            difference of the mean scores, each draw using the same patches for both: a paired comparison.
-        groups: (N,) names, such as MGRS tiles, drawn as wholes, because patches of one tile are not independent.
-        level: share of the draws inside the interval.
-        draws: how many times to draw again.
-        seed: of the drawing.
+        score: such as `accuracy`, `macro_f1` or `mean_average_precision`; see `Score`.
+        baseline: predictions (T, N, ...) of another model for the same patches. The result is then the difference of
+            the mean scores, with the same patches for both in every resample: a paired comparison.
+        groups: (N,) names, such as MGRS tiles, resampled as a whole, since patches of one tile are not independent.
+        level: fraction of the resamples inside the interval.
+        draws: number of resamples.
+        seed: of the resampling.
 
     Returns:
-        The score (or difference) of the data as they are, and the interval around it.
+        The score (or difference) of the original data, and the interval around it.
 
     Raises:
-        ValueError: shapes that do not match, or no patches.
+        ValueError: shapes do not match, or there are no patches.
     """
     truth = np.asarray(truth)
     counts = draw_patches(len(truth), groups, draws, seed)
@@ -71,10 +71,10 @@ def bootstrap(
 
 
 def draw_patches(patches: int, groups: Sequence[str] | None = None, draws: int = 1000, seed: int = 0) -> np.ndarray:
-    """How often each patch falls in each drawing, (1 + draws, patches); the first row is the data as they are.
+    """Number of times that each resample contains each patch, (1 + draws, patches); the first row is all ones.
 
     Raises:
-        ValueError: no patches, or not a group for each.
+        ValueError: there are no patches, or not one group for each.
     """
     if not patches:
         raise ValueError("there are no patches to draw from")
@@ -88,21 +88,21 @@ def draw_patches(patches: int, groups: Sequence[str] | None = None, draws: int =
 
 
 def score_runs(predicted: np.ndarray, truth: np.ndarray, score: Score, counts: np.ndarray) -> np.ndarray:
-    """Score of each run in each drawing, (S, 1 + D); arguments as for `bootstrap`, `counts` from `draw_patches`."""
+    """Score of each run in each resample, (S, 1 + D); arguments as for `bootstrap`, `counts` from `draw_patches`."""
     return np.stack([score(run, truth, counts) for run in _runs(predicted, truth)])
 
 
 def pool(scores: np.ndarray, baseline: np.ndarray | None = None, level: float = 0.95, seed: int = 0) -> Interval:
-    """The interval of the mean over runs, or of its difference to a baseline in the same drawings of patches.
+    """Interval of the mean over runs, or of its difference to a baseline in the same resamples of patches.
 
     Args:
-        scores: (S, 1 + D) from `score_runs`; each drawing of patches gets a drawing of runs as well.
+        scores: (S, 1 + D) from `score_runs`; each resample of patches is combined with a resample of runs.
         baseline: (T, 1 + D), likewise.
-        level: share of the draws inside the interval.
-        seed: of the drawing of runs.
+        level: fraction of the resamples inside the interval.
+        seed: of the resampling of runs.
     """
     check_share("level", level, one=False)
-    random = np.random.default_rng((whole_number("seed", seed, 0), 1))  # other numbers than those that drew the patches
+    random = np.random.default_rng((whole_number("seed", seed, 0), 1))  # not the numbers that drew the patches
     result = _mean_over_runs(scores, random)
     if baseline is not None:
         result = result - _mean_over_runs(baseline, random)
@@ -111,10 +111,10 @@ def pool(scores: np.ndarray, baseline: np.ndarray | None = None, level: float = 
 
 
 def _mean_over_runs(scores: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Mean over all runs in the first column, and over runs drawn with replacement in the others, (1 + D,).
+    """Mean over all runs in the first column, and over runs resampled with replacement in the others, (1 + D,).
 
-    One run fewer is drawn than there are: with few runs, drawing all of them again makes the mean vary too little, by
-    (n - 1) / n in its variance, and this makes up for it (Rao and Wu 1988, doi:10.1080/01621459.1988.10478591).
+    Each resample has one run fewer than there are: with n runs, resamples of n would underestimate the variance of the
+    mean by (n - 1) / n, which this corrects (Rao and Wu 1988, doi:10.1080/01621459.1988.10478591).
     """
     chosen = random.integers(0, len(scores), size=(max(1, len(scores) - 1), scores.shape[1]))
     mean: np.ndarray = np.take_along_axis(scores, chosen, axis=0).mean(axis=0)

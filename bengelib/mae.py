@@ -1,8 +1,8 @@
 """A small vision transformer, and its pretraining as a masked autoencoder.
 
-Most of an image is hidden, and the network paints what is missing. It needs no second view and compares no samples, so
-it cannot collapse in the way of contrastive methods. It takes long to learn, and its frozen features tend to do worse
-than those of contrast, because it has to keep everything that painting needs.
+Most of an image is hidden, and the network reconstructs it. This needs no second view and compares no samples, so it
+cannot collapse like methods of two views. It learns slowly, and its frozen features tend to be worse than those of
+contrastive learning, because they keep all detail that reconstruction needs.
 """
 
 import math
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from bengelib.arguments import check_share, whole_number
 from bengelib.errors import ArgumentError, BandError, MissingModalityError
-from bengelib.inputs import Inputs
+from bengelib.inputs import InputNorm
 from bengelib.modalities import InputSpec
 from bengelib.running import Mean
 from bengelib.ssl import effective_rank, spread
@@ -47,10 +47,10 @@ def unpatchify(tokens: Tensor, patch: int, rows: int) -> Tensor:
 
 
 def positions(rows: int, columns: int, dim: int, device: torch.device | None = None) -> Tensor:
-    """Sine and cosine codes of the places of a grid, (rows * columns, dim): half for the row, half for the column.
+    """Sinusoidal position embeddings of a grid, (rows * columns, dim): half for the row, half for the column.
 
-    They are those of Vaswani et al. 2017 (arXiv:1706.03762) in two dimensions. Nothing is learnt, so the encoder takes
-    images of any size.
+    They are those of Vaswani et al. 2017 (arXiv:1706.03762) in two dimensions. They are not learned, so the encoder
+    accepts images of any size.
     """
     frequencies = 10_000.0 ** -(torch.arange(dim // 4, device=device) / (dim // 4))  # (dim / 4,)
     codes = []
@@ -62,7 +62,7 @@ def positions(rows: int, columns: int, dim: int, device: torch.device | None = N
 
 
 def _transformer(dim: int, depth: int, heads: int) -> nn.TransformerEncoder:
-    """Pre-norm blocks of self-attention and a perceptron four times as wide, and a last normalisation."""
+    """Pre-norm blocks of self-attention and a perceptron four times as wide, and a final normalisation."""
     block = nn.TransformerEncoderLayer(
         dim, heads, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
     )
@@ -73,9 +73,9 @@ class ViTEncoder(nn.Module):
     """A small vision transformer (Dosovitskiy et al. 2021, arXiv:2010.11929) over one or several stacked images.
 
     Attributes:
-        inputs: what it reads, a `Modality` by key.
-        feature_dim: length of the features, which are the mean of the tokens.
-        channels: of the stacked image.
+        inputs: the `Modality` of each key.
+        feature_dim: length of the features, the mean of the tokens.
+        channels: number of channels of the stacked image.
     """
 
     def __init__(
@@ -90,24 +90,24 @@ class ViTEncoder(nn.Module):
 
         Args:
             inputs: images, as in `bengelib.fusion`.
-            patch: pixels along a side of a patch; a token is made of each.
+            patch: pixels along a side of a patch, which becomes one token.
             dim: length of a token, a multiple of 4 and of `heads`.
-            depth: blocks.
-            heads: of the attention.
+            depth: number of blocks.
+            heads: number of attention heads.
 
         Raises:
-            BandError: an unknown modality or band, or one that is no image.
-            ValueError: a `dim` that does not divide.
+            BandError: an unknown modality or band, or a modality that is not an image.
+            ValueError: `dim` is not a multiple of 4 and of `heads`.
         """
         super().__init__()
         for name, value in (("patch", patch), ("dim", dim), ("depth", depth), ("heads", heads)):
             whole_number(name, value)
         if dim % 4 or dim % heads:
             raise ArgumentError(f"dim={dim} must be a multiple of 4 and of heads={heads}")
-        self.read = Inputs(inputs)
+        self.read = InputNorm(inputs)
         self.inputs = self.read.modalities
         if self.read.vectors:
-            raise BandError(f"{self.read.vectors} are no images; a vision transformer reads images alone")
+            raise BandError(f"{self.read.vectors} are not images; a vision transformer reads only images")
         self.read.require_images()
         self.bands = [len(modality.bands) for modality in self.inputs.values()]
         self.patch, self.channels, self.feature_dim = patch, sum(self.bands), dim
@@ -119,12 +119,12 @@ class ViTEncoder(nn.Module):
 
         Raises:
             MissingModalityError: the batch lacks one of them.
-            BandError: one has other channels than `inputs` says.
+            BandError: a modality has other channels than `inputs`.
         """
         return torch.cat(list(self.read(batch)[0].values()), dim=1)
 
     def split(self, image: Tensor) -> dict[str, Tensor]:
-        """The modalities, (B, k, H, W) each, of which `image` (B, C, H, W) is the stack, in their physical units."""
+        """The modalities, (B, k, H, W) each, of a stacked image (B, C, H, W), in their physical units."""
         parts = dict(zip(self.inputs, image.split(self.bands, dim=1), strict=True))
         for key, part in parts.items():
             scale: Any = self.read.normalize[key]
@@ -132,7 +132,7 @@ class ViTEncoder(nn.Module):
         return parts
 
     def tokens(self, image: Tensor) -> Tensor:
-        """Tokens (B, N, dim) of an image, each with the code of its place, before any block."""
+        """Tokens (B, N, dim) of an image with position embeddings, before the blocks."""
         rows, columns = image.shape[-2] // self.patch, image.shape[-1] // self.patch
         embedded: Tensor = self.embed(patchify(image, self.patch))  # (B, N, dim)
         return embedded + positions(rows, columns, self.feature_dim, image.device)
@@ -145,20 +145,20 @@ class ViTEncoder(nn.Module):
 def random_mask(
     count: int, number: int, ratio: float, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Which patches stay visible: for each sample another random choice, of the same number.
+    """Random choice of the visible patches, independent for each sample, always the same number.
 
     Args:
-        count: samples B.
-        number: patches N of each.
-        ratio: share to hide, above 0 and below 1.
-        generator: on the CPU; torch's own unless given.
+        count: number of samples B.
+        number: number of patches N of each.
+        ratio: fraction to hide, above 0 and below 1.
+        generator: on the CPU; torch's default generator unless given.
 
     Returns:
-        `kept` (B, V) int64, the places of the visible patches, and `restore` (B, N) int64: where each patch of the
-        image is in a row of the V visible ones followed by the N - V hidden ones.
+        `visible` (B, V) int64, the indices of the visible patches, and `restore` (B, N) int64: the index of each patch
+        of the image in a sequence of the V visible patches followed by the N - V hidden ones.
 
     Raises:
-        ValueError: a ratio outside, or one that hides nothing or everything of so few patches.
+        ValueError: a ratio out of range, or one that hides no patch or all of them.
     """
     visible = check_ratio(ratio, number)
     shuffled = torch.rand(count, number, generator=generator).argsort(dim=1)  # (B, N), place of the k-th
@@ -166,7 +166,7 @@ def random_mask(
 
 
 def check_ratio(ratio: float, number: int | None = None) -> int:
-    """How many of `number` patches stay visible.
+    """Number of patches, out of `number`, that stay visible.
 
     Raises:
         ValueError: the ratio is not above 0 and below 1, or hides none or all of the patches.
@@ -183,14 +183,14 @@ def check_ratio(ratio: float, number: int | None = None) -> int:
 
 
 class MaskedAutoencoder(nn.Module):
-    """Hides most of an image from a `ViTEncoder` and paints it (He et al. 2022, arXiv:2111.06377).
+    """Hides most of an image from a `ViTEncoder` and reconstructs it (He et al. 2022, arXiv:2111.06377).
 
-    The encoder sees the visible tokens only, which makes pretraining cheap; a light decoder gets them back in their
-    places, with the same learnt token wherever one is hidden, and answers with pixels. It is thrown away afterwards:
-    the `encoder` is what one keeps.
+    The encoder processes the visible tokens only, which makes pretraining cheap. A light decoder receives them at their
+    positions, with a learned mask token at every hidden position, and predicts pixels. It is discarded afterwards; the
+    `encoder` is kept.
 
     Attributes:
-        inputs: what the encoder reads.
+        inputs: inputs of the encoder.
         feature_dim: length of `features`.
     """
 
@@ -198,7 +198,8 @@ class MaskedAutoencoder(nn.Module):
         """Add a decoder of `depth` blocks with tokens of length `dim` to an encoder.
 
         Raises:
-            ValueError: `ratio`, the share of patches to hide, is not above 0 and below 1, or `dim` does not divide.
+            ValueError: `ratio`, the fraction of patches to hide, is not between 0 and 1, or `dim` is not a multiple of
+                4 and of `heads`.
         """
         super().__init__()
         check_ratio(ratio)
@@ -214,21 +215,21 @@ class MaskedAutoencoder(nn.Module):
         self.to_pixels = nn.Linear(dim, encoder.patch**2 * encoder.channels)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Paint what is hidden; what that is, is drawn anew in training and always the same otherwise.
+        """Reconstruct the hidden patches, drawn anew in training and always the same in evaluation.
 
         Returns:
-            `reconstruction` and `pixels`, the answer and the truth for all patches, (B, N, patch * patch * C), `mask`
-            (B, N), 1 where a patch was hidden and 0 elsewhere, and `features` (B, feature_dim) of what was visible.
+            `reconstruction` and `pixels`, prediction and truth of all patches, (B, N, patch * patch * C), `mask`
+            (B, N), 1 where a patch is hidden and 0 elsewhere, and `features` (B, feature_dim) of the visible patches.
         """
         image = self.encoder.image(batch)
         generator = None if self.training else torch.Generator().manual_seed(0)
         pixels = patchify(image, self.encoder.patch)  # (B, N, P)
-        kept, restore = random_mask(len(pixels), pixels.shape[1], self.ratio, generator)  # (B, V), (B, N)
-        kept, restore = kept.to(image.device), restore.to(image.device)
+        visible, restore = random_mask(len(pixels), pixels.shape[1], self.ratio, generator)  # (B, V), (B, N)
+        visible, restore = visible.to(image.device), restore.to(image.device)
         tokens = self.encoder.tokens(image)  # (B, N, dim)
-        seen = self.encoder.blocks(take(tokens, kept))  # (B, V, dim)
+        seen = self.encoder.blocks(take(tokens, visible))  # (B, V, dim)
         decoded = self._decode(seen, restore, image.shape[-2] // self.encoder.patch)
-        mask = (restore >= kept.shape[1]).to(image.dtype)  # (B, N)
+        mask = (restore >= visible.shape[1]).to(image.dtype)  # (B, N)
         return {"reconstruction": decoded, "mask": mask, "pixels": pixels, "features": seen.mean(dim=1)}
 
     def _decode(self, seen: Tensor, restore: Tensor, rows: int) -> Tensor:
@@ -242,18 +243,18 @@ class MaskedAutoencoder(nn.Module):
         return pixels
 
     def features(self, batch: Batch) -> Tensor:
-        """Features (B, feature_dim) of whole images, as the encoder gives them."""
+        """Features (B, feature_dim) of whole images, from the encoder."""
         features: Tensor = self.encoder(batch)
         return features
 
     @torch.no_grad()
     def reconstruct(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
-        """What was given, what was seen and what was painted, to be drawn.
+        """Original, masked and reconstructed images, for figures.
 
-        Painted patches get back the mean and spread of the true ones, which the network is not asked for.
+        Reconstructed patches get the mean and standard deviation of the true ones, which are not predicted.
 
         Returns:
-            `original`, `masked` (NaN where hidden) and `reconstruction` (painted where hidden, the truth elsewhere),
+            `original`, `masked` (NaN where hidden) and `reconstruction` (predicted where hidden, the truth elsewhere),
             each with the modalities in physical units, (B, k, H, W).
         """
         outputs = self(batch)
@@ -270,7 +271,7 @@ class MaskedAutoencoder(nn.Module):
 
 
 def take(tokens: Tensor, places: Tensor) -> Tensor:
-    """Tokens (B, M, dim) at `places` (B, M) of tokens (B, N, dim)."""
+    """Tokens (B, M, dim) at the indices `places` (B, M) of tokens (B, N, dim)."""
     return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
@@ -280,12 +281,12 @@ def _patch_moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def masked_loss(reconstruction: Tensor, pixels: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared error over the hidden patches, each true patch scaled to mean 0 and spread 1 (He et al. 2022).
+    """Mean squared error over the hidden patches, each true patch scaled to mean 0 and deviation 1 (He et al. 2022).
 
-    Without the scaling, bright patches would be all that counts. Sanity value: 1 for an answer of 0 everywhere.
+    Without the scaling, bright patches would dominate. Sanity value: 1 for a prediction of 0 everywhere.
 
     Args:
-        reconstruction: answers, (B, N, P).
+        reconstruction: predictions, (B, N, P).
         pixels: the truth, (B, N, P).
         mask: (B, N), 1 where a patch was hidden and 0 elsewhere.
 
@@ -293,15 +294,15 @@ def masked_loss(reconstruction: Tensor, pixels: Tensor, mask: Tensor) -> Tensor:
         (), 0 or more.
 
     Raises:
-        ValueError: shapes that do not match, or nothing hidden.
+        ValueError: shapes do not match, or no patch is hidden.
     """
     if reconstruction.shape != pixels.shape or mask.shape != pixels.shape[:2]:
         raise ValueError(
             f"expected (B, N, P), (B, N, P) and (B, N), got {tuple(reconstruction.shape)}, {tuple(pixels.shape)} and "
             f"{tuple(mask.shape)}"
         )
-    if mask.device.type == "cpu" and not mask.any():  # elsewhere looking would wait, and the loss is NaN
-        raise ValueError("no patch is hidden, so there is nothing to paint")
+    if mask.device.type == "cpu" and not mask.any():  # a check would wait for another device; the loss is NaN there
+        raise ValueError("no patch is hidden, so there is nothing to reconstruct")
     exact = torch.promote_types(pixels.dtype, torch.float32)  # not 16 bits; torch 2.11 takes no two types in one loss
     pixels = pixels.to(exact)
     mean, std = _patch_moments(pixels)
@@ -310,7 +311,7 @@ def masked_loss(reconstruction: Tensor, pixels: Tensor, mask: Tensor) -> Tensor:
 
 
 class Reconstruction:
-    """Painting hidden patches, for `fit(MaskedAutoencoder(...), [Reconstruction()], augment=Views(64))`."""
+    """Reconstruction of hidden patches, for `fit(MaskedAutoencoder(...), [Reconstruction()], augment=Views(64))`."""
 
     target = "reconstruction"
 
@@ -331,7 +332,7 @@ class Reconstruction:
         return {"spread": spread(outputs["features"]), "rank": effective_rank(outputs["features"])}
 
     def metric(self) -> Mean:
-        """A mean over samples; each has as many hidden patches as any other, so it is exact."""
+        """A mean over samples; it is exact, since all have the same number of hidden patches."""
         return Mean()
 
     def update(self, metric: Mean, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
@@ -339,5 +340,5 @@ class Reconstruction:
         metric.update(self.loss(outputs, batch), len(outputs["mask"]))
 
     def summary(self, metric: Mean) -> dict[str, float]:
-        """`error`, the mean squared error of hidden patches scaled to spread 1: painting each with its mean has 1."""
+        """`error`, the mean squared error of hidden patches scaled to deviation 1; predicting their mean gives 1."""
         return {"error": metric.compute()}

@@ -1,7 +1,7 @@
-"""Scores, from predictions and truth: of the data as they are, or of each drawing of a bootstrap.
+"""Scores from predictions and truth, for the original data or for every resample of a bootstrap.
 
-A `Score` is computed for many drawings of patches at once, as intervals need it (`bengelib.intervals`); with
-`counts = np.ones((1, N))` it is that of the N patches as they are.
+A `Score` is computed for many resamples of patches at once, as `bengelib.intervals` needs it;
+`counts = np.ones((1, N))` gives the score of the N original patches.
 """
 
 import warnings
@@ -9,14 +9,37 @@ from collections.abc import Callable
 
 import numpy as np
 
-LOWER_IS_BETTER = ("loss", "mae")
-"""Names of figures of which less is better; of all others more is."""
+LOWER_IS_BETTER = ("loss", "mae", "error")
+"""Names of metrics for which lower is better."""
+
+HIGHER_IS_BETTER = (
+    "accuracy", "macro_f1", "map", "average_precision", "mean_iou", "iou", "r2", "retrieval", "spread", "rank"
+)  # fmt: skip
+"""Names of metrics for which higher is better. A metric with a new name is added here or above."""
 
 MIN_POSITIVES = 5
-"""Macro averages are over the classes with at least this many positives among the samples that are evaluated."""
+"""Macro averages include the classes with at least this many positives among the evaluated samples."""
 
 Score = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""The score of each drawing, (D,), from predictions and truth, (N, ...), and how often each patch is drawn, (D, N)."""
+"""The score of each resample, (D,), from predictions and truth, (N, ...), and the count of each patch, (D, N)."""
+
+
+def lower_is_better(name: str) -> bool:
+    """Return whether lower values of a metric are better, by its name.
+
+    Args:
+        name: of the metric, or of that of a target, such as `"season/mae"`.
+
+    Raises:
+        ValueError: a name that is in neither list.
+    """
+    metric = name.rpartition("/")[2]
+    if metric not in LOWER_IS_BETTER + HIGHER_IS_BETTER:
+        raise ValueError(
+            f"it is not known whether lower or higher values of {metric!r} are better; use one for which lower is, "
+            f"{LOWER_IS_BETTER}, or higher is, {HIGHER_IS_BETTER}"
+        )
+    return metric in LOWER_IS_BETTER
 
 
 def f1_by_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -32,14 +55,14 @@ def f1_by_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def accuracy(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Share of right answers in each drawing, (D,); predictions are class indices, (N,) or maps (N, H, W)."""
+    """Accuracy in each resample, (D,); predictions are class indices, (N,) or maps (N, H, W)."""
     right = (predicted == truth).reshape(len(truth), -1).mean(axis=1)  # (N,)
     shares: np.ndarray = counts @ right / counts.sum(axis=1)
     return shares
 
 
 def macro_f1(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean F1 in each drawing, (D,), over the classes with five or more of the (N,) true labels, drawn or not."""
+    """Macro F1 in each resample, (D,), over the classes with five or more of the original (N,) labels."""
     classes = [label for label in np.unique(truth) if (truth == label).sum() >= MIN_POSITIVES]
     scores = []
     for label in classes:
@@ -50,10 +73,10 @@ def macro_f1(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np
 
 
 def mean_average_precision(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean over classes of the average precision in each drawing, (D,), for scores (N, K) and labels (N, K) of 0 and 1.
+    """Mean over classes of the average precision in each resample, (D,); scores (N, K), labels (N, K) of 0 and 1.
 
-    Over the classes with five or more positives; a drawing without a positive of a class leaves that class out.
-    Average precision is the mean, over the positives, of the precision among all that score as high or higher.
+    Classes with five or more positives count; a resample without a positive of a class leaves that class out. Average
+    precision is the mean, over the positives, of the precision among all samples with an equal or higher score.
     """
     scores = [
         average_precision(predicted[:, place], truth[:, place], counts)
@@ -64,7 +87,7 @@ def mean_average_precision(predicted: np.ndarray, truth: np.ndarray, counts: np.
 
 
 def average_precision(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Average precision of one class in each drawing, (D,), NaN without a positive; scores (N,), labels (N,)."""
+    """Average precision of one class in each resample, (D,), NaN without a positive; scores (N,), labels (N,)."""
     order = np.argsort(-predicted, kind="stable")
     ranked = predicted[order]
     drawn = counts[:, order].astype(np.float32)  # (D, N), best score first
@@ -73,7 +96,7 @@ def average_precision(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarr
     # Equal scores share the precision at the last of them. Only the ranks of positives count.
     last = (np.searchsorted(-ranked, -ranked, side="right") - 1)[positive]
     with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.nan_to_num(hits[:, last] / above[:, last])  # 0 / 0: nothing so high was drawn
+        precision = np.nan_to_num(hits[:, last] / above[:, last])  # 0 / 0: no sample of such a score was drawn
         mean: np.ndarray = (drawn[:, positive] * precision).sum(axis=1) / hits[:, -1]
     return mean
 
@@ -81,7 +104,7 @@ def average_precision(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarr
 def confusion_by_patch(predicted: np.ndarray, truth: np.ndarray, classes: int, ignore: int = 255) -> np.ndarray:
     """Confusion matrix of the pixels of each patch, (N, K, K), rows the truth, from maps (N, H, W) of class indices.
 
-    Pixels whose truth is `ignore` are left out. Matrices of patches add up to that of any drawing of patches.
+    Pixels whose truth is `ignore` are left out. The matrix of a resample is the sum of those of its patches.
 
     Raises:
         ValueError: maps of different shapes, or an index outside the classes.
@@ -101,7 +124,7 @@ def confusion_by_patch(predicted: np.ndarray, truth: np.ndarray, classes: int, i
 
 
 def iou_by_class(confusions: np.ndarray) -> np.ndarray:
-    """Intersection over union of each class, (D, K), from confusion matrices (D, K, K); NaN where there is no truth."""
+    """Intersection over union of each class, (D, K), from confusion matrices (D, K, K); NaN for absent classes."""
     confusions = np.asarray(confusions, dtype=np.float64)
     hits = np.diagonal(confusions, axis1=1, axis2=2)
     support = confusions.sum(axis=2)
@@ -119,12 +142,12 @@ def mean_iou(confusions: np.ndarray) -> np.ndarray:
 
 
 def drawn_mean_iou(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean intersection over union in each drawing, (D,); a `Score` for matrices (N, K, K) of `confusion_by_patch`.
+    """Mean intersection over union in each resample, (D,); a `Score` for matrices (N, K, K) of `confusion_by_patch`.
 
     Args:
         predicted: confusion matrices of each patch.
-        truth: (N, K), pixels of each class in each patch; classes without any are left out in all drawings.
-        counts: how often each patch is drawn, (D, N).
+        truth: (N, K), pixels of each class in each patch; classes without any are left out of all resamples.
+        counts: of each patch in each resample, (D, N).
     """
     classes = np.flatnonzero(truth.sum(axis=0))
     size = predicted.shape[1]
@@ -136,7 +159,7 @@ def drawn_mean_iou(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray)
 
 
 def mean_absolute_error(predicted: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean absolute error in each drawing, (D,), in the unit of the values (N,); NaN truth is left out."""
+    """Mean absolute error in each resample, (D,), in the unit of the values (N,); NaN truth is left out."""
     known = ~np.isnan(truth)
     errors = np.abs(predicted - truth)[known]
     drawn = counts[:, known]

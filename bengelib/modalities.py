@@ -1,7 +1,7 @@
-"""What a model must know of its inputs and targets: kind, bands or classes by name, units and statistics.
+"""Modalities and targets: the kind, bands or classes by name, units and statistics that a model needs.
 
-The modalities of ben-ge stand in `MODALITIES`, its targets in `TARGETS`. Those of any other dataset are made the same
-way; an encoder takes modalities wherever it takes the names of bands.
+`MODALITIES` holds the modalities of ben-ge, `TARGETS` its targets. Those of other datasets are built in the same way;
+an encoder accepts modalities wherever it accepts names of bands.
 """
 
 import math
@@ -18,7 +18,7 @@ KINDS: tuple[Kind, ...] = ("image", "vector", "scalar")
 
 @dataclass(frozen=True)
 class Modality:
-    """One input: its kind and, for each of its bands, a name, a mean, a standard deviation and a unit.
+    """One input: its kind and, for each band, a name, a mean, a standard deviation and a unit.
 
     Attributes:
         name: key in a batch.
@@ -26,11 +26,11 @@ class Modality:
         bands: names, in order; a scalar has one.
         mean: of each band, in its unit, over training data.
         std: standard deviation of each band, positive.
-        unit: of each band, such as `"reflectance"` or `"dB"`; `""` where it is unknown. Two modalities that differ in
-            it are not equal, so a model of one refuses the other.
-        columns: names of all values of a vector as a batch holds them, of which `bands` are picked; `bands` if empty.
-        size: pixels along a side of an image as the dataset gives it; 0 where that is not known.
-        wavelengths: centre of each band in nanometres; empty where a band has none.
+        unit: of each band, such as `"reflectance"` or `"dB"`; `""` if unknown. Modalities of different units are not
+            equal, so a model of one refuses the other.
+        columns: names of all values of a vector in a batch, from which `bands` are selected; `bands` if empty.
+        size: pixels along a side of an image of the dataset; 0 if unknown.
+        wavelengths: centre of each band in nanometres; empty if a band has none.
     """
 
     name: str
@@ -47,7 +47,8 @@ class Modality:
         """Refuse facts that contradict each other.
 
         Raises:
-            BandError: an unknown kind, no band or one twice, or not a finite mean, positive deviation and unit each.
+            BandError: an unknown kind, no band, a repeated band, or a band without finite mean, positive deviation or
+                unit.
         """
         for name in ("bands", "mean", "std", "unit", "columns", "wavelengths"):
             if isinstance(getattr(self, name), str):
@@ -65,21 +66,21 @@ class Modality:
             if not math.isfinite(mean) or not 0 < std < math.inf:
                 raise BandError(
                     f"band {band} of {self.name!r} has mean {mean} and standard deviation {std}; expected finite "
-                    "numbers, the second above 0. A band that never varies tells nothing: leave it out"
+                    "numbers, the second above 0. A constant band holds no information: leave it out"
                 )
         if self.columns and not set(self.bands) <= set(self.columns):
             raise BandError(f"the bands {self.bands} of {self.name!r} are not all among its columns {self.columns}")
 
     @property
     def all_columns(self) -> tuple[str, ...]:
-        """Names of all values that a batch holds under the key."""
+        """Names of all values in a batch."""
         return self.columns or self.bands
 
     def take(self, bands: Sequence[str]) -> "Modality":
-        """The same with `bands` alone, in that order; all of them for `()`.
+        """The same modality with `bands` only, in that order; `()` keeps all of them.
 
         Raises:
-            BandError: a band that there is not, or one twice.
+            BandError: an unknown or repeated band.
         """
         if isinstance(bands, str):
             raise BandError(f"bands of {self.name} are a sequence of names; write ({bands!r},) instead of {bands!r}")
@@ -87,9 +88,9 @@ class Modality:
             return self
         if unknown := [band for band in bands if band not in self.bands]:
             raise BandError(f"{self.name} has no bands {unknown}; name some of {list(self.bands)}")
-        places = [self.bands.index(band) for band in bands]
+        indices = [self.bands.index(band) for band in bands]
         picked: dict[str, Any] = {
-            name: tuple(getattr(self, name)[place] for place in places)
+            name: tuple(getattr(self, name)[place] for place in indices)
             for name in ("bands", "mean", "std", "unit", "wavelengths")
             if getattr(self, name)
         }
@@ -104,7 +105,7 @@ TARGET_KINDS: tuple[TargetKind, ...] = ("class", "labels", "map", "number")
 
 @dataclass(frozen=True)
 class Target:
-    """What a model can be asked to predict.
+    """A quantity to predict.
 
     Attributes:
         name: key in a batch.
@@ -112,7 +113,7 @@ class Target:
             (B,) float32. Unknown is 255 where labels are integers, NaN where they are numbers.
         classes: names, in the order of their indices; empty for a number.
         unit: of a number.
-        colours: hexadecimal, one a class, for maps and figures; may be empty.
+        colours: hexadecimal, one per class, for maps and figures; may be empty.
     """
 
     name: str
@@ -125,7 +126,7 @@ class Target:
         """Refuse facts that contradict each other.
 
         Raises:
-            BandError: an unknown kind, a class twice, none where there must be two, or not one colour a class.
+            BandError: an unknown kind, a repeated class, too few classes, or not one colour per class.
         """
         if self.kind not in TARGET_KINDS:
             raise BandError(f"unknown kind {self.kind!r} of target {self.name!r}; choose from {TARGET_KINDS}")
@@ -141,7 +142,7 @@ class Target:
 
 
 InputSpec = Mapping[str, Modality | Sequence[str]]
-"""By key in a batch, a `Modality`, or the names of bands of one in `MODALITIES` (`()` for all of them)."""
+"""For each key in a batch, a `Modality`, or the bands of one in `MODALITIES` (`()` for all of them)."""
 
 
 def _table() -> dict[str, Modality]:
@@ -182,7 +183,7 @@ def _table() -> dict[str, Modality]:
 
 
 MODALITIES: dict[str, Modality] = _table()
-"""What ben-ge gives as inputs, by key."""
+"""Modalities of ben-ge by key."""
 
 
 _COVER = tuple(c.name for c in LAND_COVER)
@@ -196,11 +197,11 @@ TARGETS: dict[str, Target] = {
     "land_cover": Target("land_cover", "map", _COVER, colours=_COVER_COLOURS),
     "season": Target("season", "number", unit="1"),
 }
-"""What ben-ge can be asked for, by key."""
+"""Targets of ben-ge by key."""
 
 
 def as_modality(key: str, given: Modality | Sequence[str] = ()) -> Modality:
-    """A modality as it is, or the one of ben-ge under `key` with the bands that are named, all of them for `()`.
+    """A given modality, or the modality of ben-ge under `key` with the named bands, `()` for all of them.
 
     Raises:
         BandError: an unknown key or band.
@@ -216,10 +217,10 @@ def as_modality(key: str, given: Modality | Sequence[str] = ()) -> Modality:
 
 
 def as_modalities(inputs: InputSpec) -> dict[str, Modality]:
-    """The modalities that an encoder shall read, by key, in order.
+    """The modalities of an encoder, by key, in order.
 
     Raises:
-        BandError: none, or one that is unknown.
+        BandError: no modality, or an unknown one.
     """
     if not inputs:
         raise BandError('inputs is empty; give for example {"s2": S2_BANDS}')
@@ -227,19 +228,19 @@ def as_modalities(inputs: InputSpec) -> dict[str, Modality]:
 
 
 def require_same(model: InputSpec, data: Mapping[str, Modality], what: str = "the dataset") -> None:
-    """Refuse data whose bands, their order or their units are not those that a model reads.
+    """Refuse data whose bands, band order or units differ from those of a model.
 
     Args:
-        model: what it reads; what `data` does not know is passed over.
-        data: what there is.
-        what: what to call it.
+        model: inputs of the model; keys that `data` lacks are ignored.
+        data: modalities of the data.
+        what: name of the data in messages.
 
     Raises:
         BandError: naming both.
     """
     for key, wanted in ((key, as_modality(key, given)) for key, given in model.items() if key in data):
         given = data[key]
-        is_vector = wanted.kind == "vector"  # a model picks those it reads from a vector; an image it takes as it comes
+        is_vector = wanted.kind == "vector"  # a model selects values of a vector, but takes images whole
         same = wanted.all_columns == given.all_columns if is_vector else wanted.bands == given.bands
         if wanted.kind != given.kind or not same:
             raise BandError(

@@ -1,8 +1,8 @@
-"""What is watched while a model trains, losses, weights, gradients and collapse, without waiting for the device.
+"""Monitoring of training: losses, weights, gradients and collapse, without waiting for the device.
 
-A GPU computes while Python goes on, until Python asks for a number. So everything is added up on the device, and
-numbers are asked for every so many steps only. On a CPU there is nothing to wait for, and a loss that is not finite
-ends the training before its step is made; on a GPU up to `every` steps later, naming the batch in which it began.
+A GPU computes asynchronously until Python reads a number. Everything is therefore accumulated on the device and read
+every few steps only. On a CPU, a loss that is not finite ends the training before its optimiser step; on a GPU up to
+`every` steps later, with the batch in which it first occurred.
 """
 
 import json
@@ -31,12 +31,12 @@ from bengelib.weighting import EqualWeights, cosines, gradient_products
 
 @dataclass
 class History:
-    """What `fit` measured.
+    """The measurements of `fit`.
 
     Attributes:
-        rows: one an epoch: `epoch`, `lr`, `train/loss`, `train/<target>/loss` (and what a task watches),
+        rows: one per epoch: `epoch`, `lr`, `train/loss`, `train/<target>/loss` (and the tasks' watched scalars),
             `weight/<target>` (the mean weight of each loss), `val/loss`, `val/<target>/<metric>`.
-        gradients: one each time that gradients were compared: `step`, and the cosine of each pair, `<a> ~ <b>`.
+        gradients: one row per comparison of gradients: `step`, and the cosine of each pair, `<a> ~ <b>`.
         best_epoch: the epoch whose weights were kept.
     """
 
@@ -49,30 +49,30 @@ class History:
         return pd.DataFrame(self.rows).set_index("epoch")
 
     def state_dict(self) -> dict[str, Any]:
-        """The history in plain numbers, for checkpoints."""
+        """The history as plain numbers, for checkpoints."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=float))
         return plain
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the history of a checkpoint."""
+        """Restore the history of a checkpoint."""
         vars(self).update(state)
 
 
 class _Step(NamedTuple):
-    """A step that was not looked at yet: losses (K,) and what tells the cause if they are not finite."""
+    """A step that has not been checked yet: losses (K,), and the data that explain losses that are not finite."""
 
     losses: Tensor
     batch: Mapping[str, Any]
 
 
 class Log:
-    """Numbers of a training by step, in `log.jsonl`, and for TensorBoard where it is installed (through Accelerate)."""
+    """Figures of a training by step, in `log.jsonl` and, if installed, for TensorBoard (through Accelerate)."""
 
     def __init__(self, folder: str | Path, step: int) -> None:
-        """Go on from `step` in the log of `folder`; what is there already of this step and later ones is dropped.
+        """Continue the log of `folder` from `step`; existing lines of this and later steps are dropped.
 
         Raises:
-            DiskError: nothing can be written there.
+            DiskError: the folder cannot be written to.
         """
         from accelerate.tracking import TensorBoardTracker
         from accelerate.utils import is_tensorboard_available
@@ -87,7 +87,7 @@ class Log:
             self._board.start()
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:
-        """Write a line; a disk that does not take it does not stop the training."""
+        """Write a line; an error of the disk does not stop the training."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         try:
             with self.path.open("a") as file:
@@ -99,7 +99,7 @@ class Log:
 
 
 def _step_of(line: str) -> float:
-    """The step of a line of a log; a line that is half written is of no step."""
+    """The step of a line of a log; infinity for an incomplete line."""
     try:
         return float(json.loads(line)["step"])
     except ValueError:
@@ -107,12 +107,12 @@ def _step_of(line: str) -> float:
 
 
 class Monitor:
-    """Looks at each step of a training, shows a progress bar, writes a log and keeps the means of an epoch.
+    """Checks each step of a training, shows a progress bar, writes a log and keeps the means of an epoch.
 
     Attributes:
-        steps: that were made.
-        epoch: that it is in, from 1; 0 before the first.
-        every: steps between two looks at the device.
+        steps: number of completed steps.
+        epoch: current epoch, from 1; 0 before the first.
+        every: steps between two transfers from the device.
     """
 
     def __init__(
@@ -125,25 +125,25 @@ class Monitor:
         lr: float,
         log: str | Path | None = None,
     ) -> None:
-        """Watch a training whose highest learning rate is `lr`; `bar` counts samples, `log` is a folder."""
+        """Monitor a training of highest learning rate `lr`; `bar` counts samples, `log` is a folder."""
         self.tasks, self.weighting, self.device, self.bar, self.every = tasks, weighting, device, bar, every
         self.lr, self.log, self.steps, self.epoch = lr, log, 0, 0
-        self._first = 0  # step of the epoch
+        self._first = 0  # first step of the epoch
         self._pending: list[_Step] = []
         self._watched: dict[str, Tensor] = {}
         self._means: dict[str, Mean] = {}
         self._write: Log | None = None
-        self._samples, self._looked = 0, (0, 0.0)  # those seen, in all processes; and when so many of them were
+        self._samples, self._looked = 0, (0, 0.0)  # number of samples in all processes; an earlier number, and its time
 
     def start(self, epoch: int) -> int:
-        """Begin an epoch with empty means, unless it is the one of a checkpoint; how many of its steps are made."""
+        """Begin an epoch with empty means, unless a checkpoint is in it; return the number of its completed steps."""
         if epoch != self.epoch:
             self.epoch, self._first, self._means = epoch, self.steps, {}
         self._looked = self._samples, time.perf_counter()
         return self.steps - self._first
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the training and the means of the epoch so far, of this process; see `before` for the errors."""
+        """Progress of the training and means of the epoch so far, of this process; see `before` for the errors."""
         self._check()
         means = {name: mean.sums for name, mean in self._means.items()}
         return {
@@ -155,7 +155,7 @@ class Monitor:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state of a checkpoint."""
         self.steps, self.epoch, self._first = state["steps"], state["epoch"], state["first"]
         self._samples = self.bar.n = self.bar.initial = self.bar.last_print_n = state["samples"]
         for name, sums in state["means"].items():
@@ -163,16 +163,16 @@ class Monitor:
             self._means[name].sums.copy_(sums)
 
     def before(self, batch: Batch, outputs: Mapping[str, Tensor], losses: Mapping[str, Tensor]) -> None:
-        """Look at the losses of a step before it is made.
+        """Check the losses of a step before the optimiser step.
 
         Raises:
-            NonFiniteLossError: a loss is not finite, or was not in one of the steps that were not looked at yet.
-            BandError: because of a label outside its classes.
+            NonFiniteLossError: a loss is not finite, in this step or in an earlier one that was not checked yet.
+            BandError: the cause is a label outside its classes.
         """
         values = torch.stack([losses[task.target].detach() for task in self.tasks])
         host = on_host(values)
-        told = batch if host else {key: batch[key] for key in ("patch_id", *losses) if key in batch}
-        self._pending.append(_Step(values, told))
+        context = batch if host else {key: batch[key] for key in ("patch_id", *losses) if key in batch}
+        self._pending.append(_Step(values, context))
         if host or self._due:
             self._check()
         self._watched = _watched(self.tasks, outputs) if self._due else {}
@@ -185,7 +185,7 @@ class Monitor:
         loss: Tensor,
         lr: float,
     ) -> None:
-        """Add a step that was made at a learning rate to the means, each loss `counts` times, and show and log it."""
+        """Add a completed step to the means, each loss weighted by `counts`, and show and log it."""
         samples = _count(batch)
         self._samples += samples * count_processes()
         self._add({"loss": loss, **self._watched}, samples)
@@ -204,13 +204,13 @@ class Monitor:
         self.bar.update(samples * count_processes())
 
     def note(self, values: Mapping[str, float]) -> None:
-        """Write numbers of this step into the log, if there is one."""
+        """Write figures of this step to the log, if there is one."""
         if self.log is not None:
             self._write = self._write or Log(self.log, self.steps)
             self._write(self.steps, values)
 
     def means(self) -> dict[str, float]:
-        """Means of the epoch by name, `train/...` and `weight/...`; 0 where no sample was labelled, as the loss is."""
+        """Means of the epoch by name, `train/...` and `weight/...`; 0 if no sample was labelled, as for the loss."""
         self._check()
         found = {name: mean.compute(empty=0.0) for name, mean in self._means.items()}
         return {name if name.startswith("weight/") else f"train/{name}": value for name, value in found.items()}
@@ -226,7 +226,7 @@ class Monitor:
             self._means[name].update(value, weight)
 
     def _check(self) -> None:
-        """Look at the losses of all steps that were not looked at yet; see `before` for the errors."""
+        """Check the losses of all steps not checked yet; see `before` for the errors."""
         pending, self._pending = self._pending, []
         if not pending:
             return
@@ -237,7 +237,7 @@ class Monitor:
         self.weighting.check()
 
     def _error(self, step: _Step) -> tuple[bool, Exception]:
-        """The error that tells why the losses of a step are not finite, and whether the cause is in this very batch."""
+        """The error that explains the non-finite losses of a step, and whether the batch itself is the cause."""
         try:
             for task in self.tasks:
                 if hasattr(task, "check") and task.target in step.batch:
@@ -248,18 +248,18 @@ class Monitor:
 
 
 def compare_gradients(losses: Mapping[str, Tensor], parameters: Sequence[nn.Parameter], step: int) -> dict[str, float]:
-    """A row of `History.gradients`: the cosine of the gradients of each pair of losses on shared parameters."""
+    """A row of `History.gradients`: the gradient cosine of each pair of losses on shared parameters."""
     return {"step": step, **cosines(gradient_products(losses, parameters, mean_over_processes), list(losses))}
 
 
 def labelled_weight(task: Task, batch: Batch) -> float | Tensor:
-    """How much of a batch the loss of a task is the mean over."""
+    """The number of labels, or of samples, of a batch over which a task's loss is the mean."""
     labelled: float | Tensor = task.labelled(batch) if hasattr(task, "labelled") else _count(batch)
     return labelled
 
 
 def _watched(tasks: Sequence[Task], outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What tasks want to be seen, `<target>/<name>`."""
+    """The tasks' watched scalars, `<target>/<name>`."""
     found: dict[str, Tensor] = {}
     for task in tasks:
         if hasattr(task, "watch"):
@@ -269,7 +269,7 @@ def _watched(tasks: Sequence[Task], outputs: Mapping[str, Tensor]) -> dict[str, 
 
 
 def _count(batch: Batch) -> int:
-    """Samples in a batch."""
+    """Number of samples in a batch."""
     return next(len(value) for value in batch.values() if isinstance(value, Tensor))
 
 

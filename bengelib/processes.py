@@ -1,9 +1,9 @@
-"""Several processes that train one model: a step of P of them with B samples each is the step of one with P x B.
+"""Distributed training: a step of P processes with B samples each equals a step of one process with P x B samples.
 
-DistributedDataParallel averages the gradients of the processes, which gives the gradient of the joined batch where a
-loss is a mean over samples and all processes have as many. What it does not see stands here: losses that compare the
-samples of a batch, means over other numbers of labels, and the statistics of BatchNorm. In a single process nothing
-here does anything. All processes must call these functions in the same order, with as many samples each.
+DistributedDataParallel averages the gradients of the processes. That is the gradient of the joined batch if a loss is a
+mean over samples and all processes have equally many. This module covers the rest: losses that compare the samples of
+a batch, means over different numbers of labels, and the statistics of BatchNorm. In a single process it does nothing.
+All processes must call these functions in the same order, with the same number of samples.
 """
 
 import math
@@ -17,17 +17,17 @@ from torch import Tensor, distributed, nn
 
 
 def count_processes() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that writes files, and the only one if there are no others."""
+    """True if this is the process that writes files; true in a single process."""
     return count_processes() == 1 or distributed.get_rank() == 0
 
 
 class _Gather(torch.autograd.Function):
-    """All processes' rows; backward, each row is given the sum of its gradients in all processes."""
+    """Gather the rows of all processes; in the backward pass, each row gets the sum of its gradients in all of them."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -43,15 +43,15 @@ class _Gather(torch.autograd.Function):
 
 
 def gather_with_gradient(values: Tensor) -> Tensor:
-    """Rows (B, ...) of every process as (P * B, ...), those of the first process first; a gradient goes all the way.
+    """Rows (B, ...) of every process as (P * B, ...), in the order of the processes, with gradients.
 
-    Where no gradient is wanted, as in validation, in which processes have other numbers of samples, rows stay alone.
-    Each process may compute the same loss of all rows, or another one of its own. The gradients that a row has from all
-    of them are added up, so after DistributedDataParallel has divided by P, parameters have the gradient of the mean of
-    the processes' losses. (Without that division they would have P times as much.)
+    Without gradients, as in validation, where processes have different numbers of samples, rows are not gathered.
+    Each process may compute the same loss of all rows or a different one. The gradients of a row from all processes are
+    added, so after DistributedDataParallel has divided by P, parameters have the gradient of the mean of the processes'
+    losses. (Without that division it would be P times as large.)
 
     Args:
-        values: as many rows in each process.
+        values: the same number of rows in each process.
     """
     return _gather(values) if torch.is_grad_enabled() else values
 
@@ -62,10 +62,10 @@ def _gather(values: Tensor) -> Tensor:
 
 
 class JoinedOutputs(Mapping[str, Tensor]):
-    """The outputs (B, ...) of a model for the samples of all processes; each is gathered when it is first asked for."""
+    """Outputs (B, ...) of a model for the samples of all processes; each is gathered when first accessed."""
 
     def __init__(self, outputs: Mapping[str, Tensor]) -> None:
-        """Gather those outputs of this process that are used; see `gather_with_gradient`."""
+        """Wrap the outputs of this process; see `gather_with_gradient`."""
         self._own, self._joined = outputs, dict[str, Tensor]()
 
     def __getitem__(self, name: str) -> Tensor:
@@ -81,20 +81,20 @@ class JoinedOutputs(Mapping[str, Tensor]):
 
 
 def join_losses(losses: Mapping[str, Tensor], weights: Mapping[str, float | Tensor]) -> dict[str, Tensor]:
-    """Losses of the joined batch from those of this process: the same values everywhere, and the right gradient.
+    """Losses of the joined batch from those of this process, with equal values everywhere and the correct gradient.
 
     Args:
         losses: means over samples or labels of this process, () each.
-        weights: what each is the mean over, such as the number of labels.
+        weights: number of samples or labels of each mean.
 
     Returns:
-        The means over what all processes have; averaged over the processes, their gradient is that of these means.
+        Means over all processes, whose gradients, averaged over the processes, are those of the joined batch.
     """
     if count_processes() == 1:
         return dict(losses)
     values = torch.stack([loss.detach() for loss in losses.values()])  # (K,)
     own = torch.stack([torch.as_tensor(weights[name]).to(values) for name in losses])  # (K,)
-    sums = torch.stack([values * own, own])  # (2, K); a NaN stays one, however little it counts
+    sums = torch.stack([values * own, own])  # (2, K); a NaN remains NaN, whatever its weight
     distributed.all_reduce(sums)
     total = sums[1].clamp(min=1)
     shares = torch.where(sums[1] > 0, own * count_processes() / total, 1.0)
@@ -106,7 +106,7 @@ def join_losses(losses: Mapping[str, Tensor], weights: Mapping[str, float | Tens
 
 
 def mean_over_processes(values: Tensor) -> Tensor:
-    """The mean of a tensor over all processes, in each of them; the tensor itself stays."""
+    """Mean of a tensor over all processes, in each of them; the tensor itself is not changed."""
     if count_processes() > 1:
         values = values / count_processes()
         distributed.all_reduce(values)
@@ -115,9 +115,9 @@ def mean_over_processes(values: Tensor) -> Tensor:
 
 @contextmanager
 def synchronised(model: nn.Module, wanted: bool = True) -> Iterator[None]:
-    """Give BatchNorm the statistics of the batches of all processes, until the block is left.
+    """Compute the statistics of BatchNorm over all processes inside the block.
 
-    Like torch's SyncBatchNorm, which is for GPUs only.
+    Like torch's SyncBatchNorm, which supports GPUs only.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     norms = norms if wanted and count_processes() > 1 else []
@@ -131,7 +131,7 @@ def synchronised(model: nn.Module, wanted: bool = True) -> Iterator[None]:
 
 
 def _normalise_jointly(norm: nn.modules.batchnorm._BatchNorm, values: Tensor) -> Tensor:
-    """BatchNorm of (B, C, ...) with mean and variance over B and all that follows C, in all processes."""
+    """BatchNorm of (B, C, ...) with mean and variance over all dimensions but C, in all processes."""
     if not norm.training:
         return type(norm).forward(norm, values)
     wide = values.to(torch.promote_types(values.dtype, torch.float32))
@@ -154,14 +154,14 @@ def _normalise_jointly(norm: nn.modules.batchnorm._BatchNorm, values: Tensor) ->
 
 
 def share_buffers(model: nn.Module) -> None:
-    """Give all processes the running statistics of the first; each of them may have seen only its own batches."""
+    """Copy the running statistics of the first process to all others, which have seen other batches."""
     if count_processes() > 1:
         for buffer in model.buffers():
             distributed.broadcast(buffer, 0)
 
 
 def everyone(value: Any) -> list[Any]:
-    """What each process has, in the order of the processes, in all of them; for small things, and waits for all."""
+    """The value of each process, in order, in all of them; for small objects, and waits for all processes."""
     found = [value] * count_processes()
     if len(found) > 1:
         distributed.all_gather_object(found, value)

@@ -13,8 +13,45 @@ import torch
 from torch import Tensor, nn
 
 from bengelib.arguments import real_number, whole_number
-from bengelib.convolution import PointwiseConv2d
 from bengelib.errors import ArgumentError, DownloadError
+
+FEWEST_CHANNELS = 16
+"""Input channels from which oneDNN's strided 1 x 1 kernels are correct: the 32-bit numbers in an AVX-512 register."""
+
+
+def has_wrong_kernel(convolution: nn.Conv2d) -> bool:
+    """True if oneDNN may compute wrong gradients for a convolution of this shape."""
+    return (
+        all(size == 1 for size in convolution.kernel_size)
+        and any(step > 1 for step in convolution.stride)
+        and convolution.in_channels // convolution.groups < FEWEST_CHANNELS
+        and convolution.padding in ((0, 0), "valid")
+    )
+
+
+def convolve_subsampled(convolution: nn.Conv2d, image: Tensor) -> Tensor:
+    """A strided 1 x 1 convolution (B, C, H, W) -> (B, K, H / stride, W / stride), computed on the subsampled image."""
+    down, right = convolution.stride
+    return nn.functional.conv2d(
+        image[..., ::down, ::right], convolution.weight, convolution.bias, groups=convolution.groups
+    )
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """A 1 x 1 convolution with correct gradients in every memory layout, on every processor, for any channel count.
+
+    In channels-last layout on a CPU, oneDNN computes wrong weight gradients for a 1 x 1 convolution with a stride and
+    without padding whose input has fewer channels than a vector register holds numbers. The kernel writes outside its
+    workspace; the result is a wrong gradient, a crash or a hanging process
+    (https://github.com/uxlfoundation/oneDNN/issues/6035, open in November 2026; seen with torch 2.11.0 and 2.14.1 on a
+    processor with AVX2). The patch proposed there changes the AVX-512 kernel as well, so the limit here is its 16
+    channels rather than the 8 of AVX2. Such a convolution equals one without a stride on the subsampled image, which is
+    computed instead.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, K, H / stride, W / stride)."""
+        return convolve_subsampled(self, image) if has_wrong_kernel(self) else super().forward(image)
 
 
 class BasicBlock(nn.Module):
@@ -101,7 +138,7 @@ class ResNetEncoder(nn.Module):
         Args:
             in_channels: channels of the image.
             depth: 18, 34 or 50 layers.
-            width: factor on the channels of every layer; 0.5 quarters the arithmetic of the middle.
+            width: factor on the channels of every layer; 0.5 quarters the compute of most layers.
 
         Raises:
             ArgumentError: another depth, or a width that leaves no channel.
@@ -139,6 +176,25 @@ class ResNetEncoder(nn.Module):
             maps.append(x)
         return maps
 
+    @property
+    def last_norm(self) -> nn.Module:
+        """The normalisation of the pooled features: none."""
+        return nn.Identity()
+
+    def embed(self, image: Tensor) -> Tensor:
+        """The input (B, C, H / 4, W / 4) of the first stage for an image (B, in_channels, H, W)."""
+        embedded: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(image))))
+        return embedded
+
+    def after(self, stage: int) -> nn.Sequential:
+        """The stages after `stage`, 0 to 4, each from maps (B, C, h, w) to maps."""
+        return nn.Sequential(*(getattr(self, f"layer{later}") for later in range(stage + 1, 5)))
+
+    def cut(self, stage: int) -> None:
+        """Remove the stages after `stage`, in place; all later maps of `pyramid` equal that of this stage."""
+        for later in range(stage + 1, 5):
+            setattr(self, f"layer{later}", nn.Identity())
+
     def forward(self, image: Tensor) -> Tensor:
         """Pooled features (B, feature_dim) of an image (B, in_channels, H, W) of any size."""
         return self.pyramid(image)[-1].mean(dim=(2, 3))
@@ -160,10 +216,10 @@ def _stage(
 
 
 def load_imagenet(encoder: ResNetEncoder, channels: Sequence[str]) -> None:
-    """Put torchvision's ImageNet weights into an encoder, in place.
+    """Load torchvision's ImageNet weights into an encoder, in place.
 
-    The first layer knows red, green and blue only. B04, B03 and B02 take the filters of their own colour, every other
-    channel takes the mean of the three, and all are scaled so that the sum over channels keeps its size.
+    The first layer has filters for red, green and blue only. B04, B03 and B02 get the filter of their colour, every
+    other channel the mean of the three, and all are scaled to keep the magnitude of the sum over channels.
 
     Args:
         encoder: of width 1.
@@ -171,7 +227,7 @@ def load_imagenet(encoder: ResNetEncoder, channels: Sequence[str]) -> None:
 
     Raises:
         ValueError: the encoder is not of width 1, or `channels` does not name each of its channels.
-        DownloadError: the weights are not in torch's cache and cannot be downloaded, or what is there is damaged.
+        DownloadError: the weights are not in torch's cache and cannot be downloaded, or the cached file is damaged.
     """
     if encoder.width != 1.0:
         raise ValueError(f"ImageNet weights exist for width 1, not {encoder.width}; build the encoder with width=1.0")
@@ -179,13 +235,13 @@ def load_imagenet(encoder: ResNetEncoder, channels: Sequence[str]) -> None:
         raise ValueError(f"{len(channels)} channel names {tuple(channels)} for {encoder.in_channels} channels")
     url = _DEPTHS[encoder.depth].weights
     try:
-        with redirect_stdout(StringIO()):  # it announces the path of its cache even without progress
+        with redirect_stdout(StringIO()):  # torch prints the path of its cache even without progress
             state = torch.hub.load_state_dict_from_url(
                 url, map_location="cpu", check_hash=True, weights_only=True, progress=False
             )
     except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
         damaged = isinstance(error, EOFError | UnpicklingError)
-        cause = "the file is no weights file" if damaged else str(error) or type(error).__name__
+        cause = "the file does not hold weights" if damaged else str(error) or type(error).__name__
         raise DownloadError(
             f"cannot download the ImageNet weights ({cause}). Fetch {url} on a machine with internet access and put it "
             f"into {torch.hub.get_dir()}/checkpoints/, in place of a damaged one if there is one."

@@ -1,10 +1,10 @@
-"""Training that is cut off and goes on: everything that a training remembers, in files that are never half written.
+"""Checkpoints of interrupted trainings: the complete state of a training, in files that are never half written.
 
-A checkpoint holds weights, optimiser, schedule, task weights, random states, the place inside the epoch, the best epoch
-and the history, so a training that goes on from it ends as if it had never stopped, on a CPU bit for bit. (Except
-for samples that the dataset itself changes at random: leave that to `augment`, whose state is kept.) It is written
-beside the older ones and renamed, and read as numbers and text only, so that reading one never runs code. What the disk
-has damaged is noticed.
+A checkpoint holds weights, optimiser, schedule, task weights, random states, the position in the epoch, the best epoch
+and the history, so a resumed training ends as if it had never stopped, on a CPU bit for bit. (Datasets that
+change their samples at random are an exception: use `augment`, whose state is kept.) It is written beside
+the older ones and then renamed. It is read as numbers and text only, so reading never runs code. A checksum detects
+damage by the disk.
 """
 
 import io
@@ -39,36 +39,36 @@ if TYPE_CHECKING:
 
 FORMAT = "bengelib-training-1"
 KEPT = 2
-"""Checkpoints in a folder: if the disk damages the last one, there is the one before."""
+"""Number of checkpoints kept in a folder: if the last one is damaged, the one before is used."""
 _NAME = re.compile(r"step-\d{9}\.pt")
 _OWN = ("monitor", "views")
-"""Parts that differ from process to process."""
+"""Parts that differ between processes."""
 _SAMPLES = 8
-"""Samples by which two datasets are told apart."""
+"""Number of samples by which datasets are compared."""
 _DEEPEST = 10
-"""Levels of objects in objects that are described."""
+"""Maximum nesting of objects in a description."""
 
 
 class Checkpoints:
-    """The checkpoints of one training; without a folder it keeps nothing, and each method returns at once."""
+    """The checkpoints of one training; without a folder, nothing is kept and every method returns at once."""
 
     def __init__(self, folder: str | Path | None, every: float, accelerator: "Accelerator", **settings: Any) -> None:
-        """Keep checkpoints in `folder`, one every so many seconds.
+        """Keep checkpoints in `folder`, one every `every` seconds.
 
         Args:
-            folder: of this training alone; it is made.
+            folder: for this training alone; it is created.
             every: seconds between two checkpoints.
             accelerator: of the training.
-            **settings: what the training depends on, such as model, datasets and learning rate; see `describe`.
+            **settings: all that the training depends on, such as model, datasets and learning rate; see `describe`.
 
         Raises:
-            ArgumentError: `every` is no number of seconds.
-            DiskError: nothing can be written there.
+            ArgumentError: `every` is not a number of seconds.
+            DiskError: the folder cannot be written to.
         """
         real_number("checkpoint_every", every, least=0)
         self.folder, self.every, self.accelerator = None if folder is None else absolute(folder), every, accelerator
         self._parts: dict[str, Any] = {}
-        self._random: dict[str, Any] | None = None  # to be put back when the first batch is there
+        self._random: dict[str, Any] | None = None  # to restore when the first batch has been loaded
         self._interrupted = False
         self._settings: dict[str, Any] = {}
         if self.folder is not None:
@@ -79,15 +79,15 @@ class Checkpoints:
         self._written = time.monotonic()
 
     def restore(self, **parts: Any) -> None:
-        """Put the parts of a training into the state of the last checkpoint, if there is one, and keep them then.
+        """Restore the parts of a training from the last checkpoint, if there is one, and include them in later ones.
 
         Args:
-            **parts: objects with `state_dict` and `load_state_dict`, and torch's generators; `order`, of the samples
-                of an epoch, and `monitor`, which counts the steps, among them.
+            **parts: objects with `state_dict` and `load_state_dict`, and torch's generators; among them `order`, for
+                the samples of an epoch, and `monitor`, which counts the steps.
 
         Raises:
-            CheckpointError: it is of other settings, data, devices or processes, of another format, or no checkpoint
-                in the folder can be read.
+            CheckpointError: the checkpoint has other settings, data, devices, processes or another format, or none in
+                the folder can be read.
         """
         if self.folder is None:
             return
@@ -113,7 +113,7 @@ class Checkpoints:
         self._random = own["random"]
 
     def rest(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches of an epoch, or those that a checkpoint has left of it; they draw their order when they begin."""
+        """The batches of an epoch, or the remaining ones after a checkpoint; their order is drawn at the beginning."""
         if self._parts:
             self._order = self._parts["order"].get_state()
         for batch in batches:
@@ -122,10 +122,10 @@ class Checkpoints:
         self._put_random_states_back()
 
     def after_step(self) -> None:
-        """Write a checkpoint if it is time; several processes agree on that whenever the monitor looks.
+        """Write a checkpoint if one is due; several processes agree on that in the steps of the monitor.
 
         Raises:
-            KeyboardInterrupt: somebody has interrupted the training; a checkpoint is written first.
+            KeyboardInterrupt: the training was interrupted; a checkpoint is written first.
         """
         monitor = self._parts.get("monitor")
         if monitor is None or (count_processes() > 1 and monitor.steps % monitor.every):
@@ -135,10 +135,12 @@ class Checkpoints:
         if interrupted or wishes[0][0]:
             self.write()
         if interrupted:
-            raise KeyboardInterrupt(f"a checkpoint of step {monitor.steps} is in {self.folder}; start again to go on")
+            raise KeyboardInterrupt(
+                f"a checkpoint of step {monitor.steps} is in {self.folder}; start again to continue"
+            )
 
     def write(self) -> None:
-        """Write a checkpoint now and remove all but the last ones; if the disk does not take it, warn and go on."""
+        """Write a checkpoint now and remove old ones; if the disk refuses it, warn and continue."""
         if self.folder is None:
             return
         states = {name: _state_of(part) for name, part in self._parts.items()}
@@ -160,14 +162,14 @@ class Checkpoints:
                 put_in_place(part, path)
         except (BengeError, RuntimeError) as error:
             discard(part)
-            warnings.warn(f"no checkpoint of step {step}: {error} The training goes on.", DataWarning, stacklevel=5)
+            warnings.warn(f"no checkpoint of step {step}: {error} The training continues.", DataWarning, stacklevel=5)
             return
         for old in [*_checkpoints(folder)[KEPT:], *folder.glob("step-*.pt.part")]:
             discard(old)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Have an interrupt wait for the end of the step, where a checkpoint can be written; a second one does not.
+        """Delay an interrupt until the end of the step, when a checkpoint can be written; a second one acts at once.
 
         Raises:
             KeyboardInterrupt: the interrupt came after the last step.
@@ -191,7 +193,7 @@ class Checkpoints:
             raise KeyboardInterrupt(f"the training is complete, its last checkpoint in {self.folder}")
 
     def _newest(self, folder: Path) -> dict[str, Any] | None:
-        """The last checkpoint that can be read, None where there is none; see `restore` for the errors."""
+        """The last readable checkpoint, None if there is none; see `restore` for the errors."""
         files = _checkpoints(folder)
         for path in files:
             try:
@@ -207,7 +209,7 @@ class Checkpoints:
             return found
         if files:
             raise CheckpointError(
-                f"none of the {len(files)} checkpoints in {folder} can be read; delete them to begin anew"
+                f"none of the {len(files)} checkpoints in {folder} can be read; delete them to start again"
             )
         return None
 
@@ -218,8 +220,8 @@ class Checkpoints:
             words = [f"{name} is {self._settings.get(name)!r}, there it was {there.get(name)!r}" for name in other[:3]]
             more = f" (and {len(other) - 3} more)" if len(other) > 3 else ""
             raise CheckpointError(
-                f"{path} is of another training: {'; '.join(words)}{more}. Give the same settings and data to go on, "
-                "or another folder to begin anew."
+                f"{path} is of another training: {'; '.join(words)}{more}. Give the same settings and data to "
+                "continue, or another folder to start again."
             )
 
     def _put_random_states_back(self) -> None:
@@ -229,12 +231,12 @@ class Checkpoints:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints, the newest first."""
+    """Checkpoints in a folder, the newest first."""
     return sorted((path for path in folder.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
 
 
 class _Summed:
-    """A file, and the CRC-32 of what is written into it."""
+    """A file, and the CRC-32 of everything written to it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.sum = file, 0
@@ -248,7 +250,7 @@ class _Summed:
 
 
 def write_checked(path: Path, content: Mapping[str, Any]) -> None:
-    """Write tensors, numbers and text in dicts and lists, and behind them eight digits by which damage is noticed."""
+    """Write tensors, numbers and text in dicts and lists, followed by a checksum of eight digits."""
     with path.open("wb") as file:
         summed = _Summed(file)
         torch.save(content, summed)  # type: ignore[arg-type]
@@ -256,11 +258,11 @@ def write_checked(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_checked(path: Path) -> Any:
-    """Read what `write_checked` has written; nothing of it is run.
+    """Read a file of `write_checked`; no code in it is run.
 
     Raises:
-        ValueError: it is cut or damaged.
-        UnpicklingError: it holds more than tensors, numbers and text.
+        ValueError: the file is truncated or damaged.
+        UnpicklingError: the file holds more than tensors, numbers and text.
     """
     content = path.read_bytes()
     if f"{zlib.crc32(memoryview(content)[:-8]):08x}".encode() != content[-8:]:
@@ -279,7 +281,7 @@ def _to_device(state: Any, device: torch.device) -> Any:
 
 
 def _random_states(device: torch.device) -> dict[str, Any]:
-    """The states of the random numbers that Python, NumPy and torch draw unless given a generator."""
+    """States of the global random number generators of Python, NumPy and torch."""
     numpy: Any = np.random.get_state(legacy=False)
     numpy["state"]["key"] = torch.from_numpy(numpy["state"]["key"].astype(np.int64))
     states = {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state()}
@@ -297,18 +299,18 @@ def _set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
         torch.get_device_module(device).set_rng_state(states["device"])
 
 
-# ------------------------------------------------------------------------------------------- which training this is
+# -------------------------------------------------------------------------------------- description of a training
 
 
 def describe(value: Any, above: tuple[int, ...] = ()) -> Any:
-    """Names, numbers and hashes of arrays, in nested dicts, that tell a value from one with other settings.
+    """Names, numbers and hashes of arrays, in nested dicts, that distinguish a value from one of other settings.
 
-    Of a model: its classes, settings, and the shapes of its weights; of a dataset: its length, and a hash of some
-    samples. Code is not looked at.
+    For a model: its classes, settings, and the shapes of its weights; for a dataset: its length, and a hash of some
+    samples. Code is not compared.
 
     Args:
-        value: anything.
-        above: identities of the objects that it is a part of.
+        value: any object.
+        above: identities of the objects that contain it.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
@@ -336,7 +338,7 @@ def describe(value: Any, above: tuple[int, ...] = ()) -> Any:
         return {"is": "partial", "of": deeper(value.func), "args": deeper(value.args), **deeper(value.keywords)}
     if isinstance(value, MethodType):
         return {"is": name, "of": deeper(value.__self__)}
-    if isinstance(value, FunctionType):  # what it closes over; lists and dicts may be for its notes
+    if isinstance(value, FunctionType):  # its closure; lists and dicts may be working memory
         cells = [cell.cell_contents for cell in value.__closure__ or ()]
         return {
             "is": name,
@@ -360,7 +362,7 @@ def _is_array(value: Any) -> bool:
 
 
 def _public(value: Any) -> dict[str, Any]:
-    """The public attributes of an object; of a module without what training changes."""
+    """The public attributes of an object; for a module, without those that training changes."""
     public = {key: each for key, each in getattr(value, "__dict__", {}).items() if not key.startswith("_")}
     if isinstance(value, nn.Module):
         public = {key: each for key, each in public.items() if key != "training" and not _is_array(each)}
@@ -368,12 +370,12 @@ def _public(value: Any) -> dict[str, Any]:
 
 
 def _content(data: Dataset[Any]) -> str | None:
-    """A hash of some samples as they are stored, None where they come out different each time."""
+    """A hash of some stored samples, None if they differ each time."""
     size = len(data)  # type: ignore[arg-type]
-    places = sorted({round(place) for place in np.linspace(0, size - 1, _SAMPLES).tolist()}) if size else []
+    positions = sorted({round(place) for place in np.linspace(0, size - 1, _SAMPLES).tolist()}) if size else []
     cpu = torch.device("cpu")
     before = _random_states(cpu)
-    first, again = ({key: _hash(value) for key, value in read_samples(data, places).items()} for _ in range(2))
+    first, again = ({key: _hash(value) for key, value in read_samples(data, positions).items()} for _ in range(2))
     _set_random_states(before, cpu)
     return f"{_hash(sorted(first.items())):08x}" if first == again else None
 

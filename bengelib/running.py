@@ -1,7 +1,7 @@
-"""Running figures of an evaluation: a mean, a confusion matrix, and the samples themselves.
+"""Running metrics of an evaluation: a mean, a confusion matrix, and the collected samples.
 
-Each adds up batches on the device where they are, and reads nothing back from it before `compute`. With several
-processes `compute` is called in all of them and gives all of them the figure of the whole.
+Each accumulates batches on their device and reads nothing back before `compute`. In several processes, `compute` must
+be called in all of them and returns the result over all of them.
 """
 
 import math
@@ -20,14 +20,14 @@ class Metric(Protocol):
 
 
 class Mean:
-    """An exact weighted mean over batches and processes, in 64 bits where the device has them; a NaN makes it NaN.
+    """An exact weighted mean over batches and processes, in 64 bits if the device supports them; NaN propagates.
 
     Attributes:
-        sums: of weight * value, and of the weights, (2,), of this process.
+        sums: sum of weight * value, and sum of the weights, (2,), of this process.
     """
 
     def __init__(self) -> None:
-        """Start from nothing."""
+        """Start with empty sums."""
         self.sums = torch.zeros(2, dtype=torch.float64)
 
     def to(self, device: torch.device) -> Self:
@@ -36,24 +36,24 @@ class Mean:
         return self
 
     def update(self, value: Tensor, weight: float | Tensor = 1.0) -> None:
-        """Add a value, or each element of a tensor, that counts `weight` times."""
+        """Add a value, or each element of a tensor, with a weight."""
         value = value.detach().to(self.sums)
         self.sums[0] += value.sum() * weight
         self.sums[1] += value.numel() * weight
 
     def compute(self, empty: float = math.nan) -> float:
-        """The mean; `empty` where nothing of any weight was added."""
+        """The mean; `empty` if the sum of the weights is 0."""
         total, weight = sum_over_processes(self.sums).tolist()
         return total / weight if weight else empty
 
 
 class ConfusionMatrix:
-    """Counts of (truth, prediction) over batches and processes, from which any score of classes is exact."""
+    """Counts of (truth, prediction) over batches and processes, from which class metrics are exact."""
 
     def __init__(self, classes: int, ignore: int) -> None:
-        """Count `classes` classes; samples whose truth is `ignore` do not count."""
+        """Count `classes` classes; samples whose truth is `ignore` are left out."""
         self.classes, self.ignore = classes, ignore
-        self._counts = torch.zeros(classes * classes + 1, dtype=torch.int64)  # the last one is of what does not count
+        self._counts = torch.zeros(classes * classes + 1, dtype=torch.int64)  # the last one counts ignored samples
 
     def to(self, device: torch.device) -> Self:
         """Move the counts to a device."""
@@ -71,25 +71,25 @@ class ConfusionMatrix:
 
 
 class Samples:
-    """All samples of named tensors, for scores that need them together, such as those of a ranking."""
+    """All samples of named tensors, for metrics that need them together, such as ranking metrics."""
 
     def __init__(self, names: Sequence[str]) -> None:
         """Collect the tensors of these names."""
         self._parts: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def to(self, device: torch.device) -> Self:
-        """Nothing to move: samples stay where they are computed."""
+        """Do nothing: samples stay on the device that computed them."""
         return self
 
     def update(self, values: Mapping[str, Tensor]) -> None:
-        """Add the named tensors (B, ...) of one batch; others are not looked at."""
+        """Add the named tensors (B, ...) of one batch; others are ignored."""
         for name, parts in self._parts.items():
             parts.append(values[name].detach().float())
 
     def compute(self) -> dict[str, Tensor]:
-        """Each tensor of all samples, (N, ...) float32: those of the first process, then those of the second, ...
+        """Each tensor for all samples, (N, ...) float32, in the order of the processes.
 
-        Empty, (0,), where there were no samples.
+        Empty, (0,), without samples.
         """
         if not _several_processes():
             return {name: torch.cat(parts) if parts else torch.empty(0) for name, parts in self._parts.items()}
@@ -101,7 +101,7 @@ class Samples:
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
-    """The sum of a tensor over all processes, in each of them; the tensor itself stays."""
+    """Sum of a tensor over all processes, in each of them; the tensor itself is not changed."""
     values = values.clone()
     if _several_processes():
         torch.distributed.all_reduce(values)

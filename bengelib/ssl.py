@@ -1,8 +1,8 @@
-"""Self-supervised learning from pairs of views: the network, the task, and figures that show a collapse.
+"""Self-supervised learning from pairs of views: the network, the task, and metrics that show a collapse.
 
-A network makes an embedding of each view, and the loss asks that the two views of a sample agree while samples differ.
-Only the second half keeps the network from answering the same for everything, which would agree perfectly: that is
-called collapse, and every method here is another way around it.
+A network embeds each view, and the loss demands that the two views of a sample agree while samples differ. Only the
+second demand prevents the network from giving every sample the same embedding, which would agree perfectly. That is
+called collapse, and each method here prevents it in its own way.
 """
 
 import math
@@ -28,14 +28,14 @@ ViewMaker = Callable[[Batch, torch.Generator], Batch]
 
 
 class SiameseNetwork(nn.Module):
-    """An encoder and a projector that make an embedding of each of two views.
+    """An encoder and a projector that embed each of two views.
 
-    The loss is computed on embeddings, and the features of the encoder are what one keeps: the projector may forget
-    what the views differ in, such as brightness, so that the features need not (Chen et al. 2020, section 4.2).
+    The loss is computed on the embeddings, but the features of the encoder are kept: the projector may discard the
+    differences of the views, such as brightness, so that the features need not (Chen et al. 2020, section 4.2).
 
     Attributes:
-        inputs: what the encoders read, modality to band names.
-        encoder: of the first view, and of the second too unless there is `encoder_2`.
+        inputs: inputs of the encoders, modality to band names.
+        encoder: of the first view, and of the second unless there is `encoder_2`.
     """
 
     def __init__(
@@ -46,18 +46,18 @@ class SiameseNetwork(nn.Module):
         encoder_2: nn.Module | None = None,
         views: ViewMaker | None = None,
     ) -> None:
-        """Build the projectors, one for each encoder.
+        """Build one projector per encoder.
 
         Args:
             encoder: takes a dict batch, returns features (B, feature_dim); see `bengelib.fusion`.
             projector_dim: length of the embeddings.
-            hidden: width of the projector between; that of the features unless given.
-            encoder_2: of the second view, for views of two sensors.
-            views: makes the views of batches that come without any, as validation batches do, always with the same
-                seed; for example the `TwoViews` that `fit` is given. Two encoders do without: each reads what it knows.
+            hidden: width of the hidden layer of the projector; that of the features unless given.
+            encoder_2: encoder of the second view, for views of two sensors.
+            views: makes the views of batches that have none, such as validation batches, always with the same seed; for
+                example the `TwoViews` of the training. Two encoders need none: each reads its own modalities.
 
         Raises:
-            BandError: two encoders read other bands of the same modality.
+            BandError: the two encoders read different bands of the same modality.
         """
         super().__init__()
         self.encoder = encoder
@@ -74,7 +74,7 @@ class SiameseNetwork(nn.Module):
         """Embeddings `view_1` and `view_2`, (B, projector_dim) each, and `features` (B, F) of the first view.
 
         Raises:
-            MissingModalityError: the batch has no views and nothing says how to make them.
+            MissingModalityError: the batch has no views, and the network has no `views` to make them.
         """
         if self.encoder_2 is not None and self.views is None and "view_1" not in batch:
             batch = {"view_1": batch, "view_2": batch}
@@ -89,11 +89,11 @@ class SiameseNetwork(nn.Module):
 
 
 def two_views(batch: Batch, views: ViewMaker | None = None, training: bool = False) -> tuple[Batch, Batch]:
-    """Both views of a batch; where it has none, as in validation, `views` makes them, always with the same seed.
+    """Both views of a batch; if it has none, as in validation, `views` makes them, always with the same seed.
 
     Raises:
-        MissingModalityError: the batch has no views and nothing says how to make them.
-        ArgumentError: a batch of one in training, over which nothing can be normalised.
+        MissingModalityError: the batch has no views, and `views` is None.
+        ArgumentError: a batch of one in training, which cannot be normalised.
     """
     if "view_1" not in batch or "view_2" not in batch:
         if views is None:
@@ -105,20 +105,20 @@ def two_views(batch: Batch, views: ViewMaker | None = None, training: bool = Fal
         batch = views(batch, torch.Generator().manual_seed(0))
     first: Batch = batch["view_1"]
     if training and any(isinstance(value, Tensor) and len(value) == 1 for value in first.values()):
-        raise ArgumentError("a batch of one has nothing to differ from; train on batches of two samples or more")
+        raise ArgumentError("a batch of one has nothing to be compared with; train on batches of two samples or more")
     return first, batch["view_2"]
 
 
 def perceptron(inputs: int, outputs: int, hidden: int | None = None, last_norm: bool = False) -> nn.Sequential:
-    """Two layers with batch normalisation between: the projectors and predictors of self-supervised learning.
+    """Two linear layers with batch normalisation between: the projectors and predictors of self-supervised learning.
 
-    The bias of the first layer would be taken away by the normalisation over the batch.
+    The first layer has no bias, which batch normalisation would remove.
 
     Args:
-        inputs: length of what it takes.
-        outputs: length of what it gives.
-        hidden: width between; that of the inputs unless given.
-        last_norm: end in a batch normalisation without weights; the last layer then needs no bias either.
+        inputs: length of the inputs.
+        outputs: length of the outputs.
+        hidden: width of the hidden layer; that of the inputs unless given.
+        last_norm: end with a batch normalisation without weights; the last layer then has no bias either.
     """
     hidden = hidden or inputs
     layers = [nn.Linear(inputs, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)]
@@ -127,7 +127,7 @@ def perceptron(inputs: int, outputs: int, hidden: int | None = None, last_norm: 
 
 
 def feature_dim(encoder: nn.Module) -> int:
-    """Length of the features that an encoder gives."""
+    """Length of the features of an encoder."""
     return int(encoder.feature_dim)  # type: ignore[arg-type]
 
 
@@ -135,21 +135,21 @@ def feature_dim(encoder: nn.Module) -> int:
 
 
 def spread(embeddings: Tensor) -> Tensor:
-    """How far embeddings (B, D) point in different directions, (): about 1 healthy, 0 collapsed to one point.
+    """Spread of the directions of embeddings (B, D), (): about 1 if healthy, 0 if collapsed to one point.
 
-    The mean over dimensions of the standard deviation of the embeddings scaled to length 1, times sqrt(D); directions
-    drawn evenly have 1 (Chen and He 2021, arXiv:2011.10566, section 4.1).
+    The mean over dimensions of the standard deviation of the embeddings scaled to length 1, times sqrt(D); uniformly
+    distributed directions have 1 (Chen and He 2021, arXiv:2011.10566, section 4.1).
     """
     z = F.normalize(embeddings.detach().float(), dim=1)  # (B, D)
     return z.std(dim=0, correction=0).mean() * math.sqrt(z.shape[1])
 
 
 def effective_rank(features: Tensor) -> Tensor:
-    """In how many directions features (B, F) vary, (): from 1 to min(B - 1, F).
+    """Effective rank of features (B, F), the number of directions in which they vary, (): from 1 to min(B - 1, F).
 
     exp of the entropy of the singular values of the centred features, scaled to sum 1 (Roy and Vetterli 2007; used to
-    judge features without labels by Garrido et al. 2023, arXiv:2210.02885). A few directions where there could be many
-    are a collapse that `spread` does not show. Features that are all equal have 1.
+    evaluate features without labels by Garrido et al. 2023, arXiv:2210.02885). A low rank is a dimensional collapse,
+    which `spread` does not show. Equal features have rank 1.
     """
     features = features.detach().float()
     values = torch.linalg.svdvals(features - features.mean(dim=0))  # (min(B, F),)
@@ -161,15 +161,15 @@ def effective_rank(features: Tensor) -> Tensor:
 
 
 def retrieval(z1: Tensor, z2: Tensor, top: int = 1) -> Tensor:
-    """Share of samples whose second view (B, D) is among the `top` nearest to their first view, (), by cosine.
+    """Fraction of samples whose second view (B, D) is among the `top` nearest to their first view, (), by cosine.
 
-    Chance is top / B, so figures compare only for the same B.
+    Chance level is top / B, so values are comparable for equal B only.
     """
     check_pair(z1, z2)
     similarity = cosines(z1, z2)  # (B, B)
     closer = (similarity >= similarity.diagonal()[:, None]).sum(
         dim=1
-    )  # (B,), the own one among them; ties count against
+    )  # (B,), including its own second view; ties count against it
     return (closer <= top).float().mean()
 
 
@@ -185,10 +185,10 @@ _LOSSES: dict[str, Callable[..., Tensor]] = {
 
 
 class Contrast:
-    """Agreement of two views: what `fit(SiameseNetwork(...), [Contrast("simclr")], augment=TwoViews(...))` learns.
+    """Agreement of two views, for `fit(SiameseNetwork(...), [Contrast("simclr")], augment=TwoViews(...))`.
 
-    The learning of a pretext task says little about how good the features are; what does is a probe on labels. But
-    `watch` shows at once whether it collapses: `spread` near 0, or `rank` far below what it was at the start.
+    The loss of a pretext task says little about the quality of the features, which a probe on labels measures. But
+    `watch` shows a collapse at once: `spread` near 0, or `rank` far below its initial value.
     """
 
     def __init__(
@@ -197,13 +197,13 @@ class Contrast:
         """Choose the loss.
 
         Args:
-            method: `"simclr"`, `"cross-modal"`, `"barlow"`, `"vicreg"` or `"agreement"`, whose losses stand in
+            method: `"simclr"`, `"cross-modal"`, `"barlow"`, `"vicreg"` or `"agreement"`, with a loss of
                 `bengelib.losses`; or a function of all outputs of a network, such as `bengelib.methods.byol.byol`.
             target: name of the task.
-            **options: those of the loss, such as `temperature`.
+            **options: of the loss, such as `temperature`.
 
         Raises:
-            ValueError: an unknown method or option, or a value that the loss refuses.
+            ValueError: an unknown method or option, or an invalid value.
         """
         if isinstance(method, str):
             if method not in _LOSSES:
@@ -224,12 +224,12 @@ class Contrast:
         self.method, self.target, self.options = name, target, options
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
-        """The loss, (); see the function for its errors.
+        """The loss, (); see the loss function for its errors.
 
-        In training it is the loss of the joined batch of all processes, of which all must have as many samples.
+        In training it is the loss of the joined batch of all processes, which must have equally many samples.
 
         Raises:
-            MissingModalityError: the outputs lack what the loss reads, such as the embeddings `view_1` and `view_2`.
+            MissingModalityError: the outputs lack an input of the loss, such as the embeddings `view_1` and `view_2`.
         """
         try:
             return self._loss(JoinedOutputs(outputs), **self.options)
@@ -244,7 +244,7 @@ class Contrast:
         return {"spread": spread(outputs["view_1"]), "rank": effective_rank(outputs["features"])}
 
     def metric(self) -> Samples:
-        """Keeps all embeddings and features, so that figures are of all samples whatever the batches were."""
+        """All embeddings and features, so that metrics do not depend on the batches."""
         return Samples(("view_1", "view_2", "features"))
 
     def update(self, metric: Samples, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
@@ -252,7 +252,7 @@ class Contrast:
         metric.update(outputs)
 
     def summary(self, metric: Samples) -> dict[str, float]:
-        """`spread`, `rank` and `retrieval` over all samples; retrieval finds second views by first ones among them."""
+        """`spread`, `rank` and `retrieval` over all samples; retrieval searches the second view of each first view."""
         kept = metric.compute()
         return {
             "spread": float(spread(kept["view_1"])),

@@ -1,7 +1,7 @@
-"""A task is a target, a loss on it, and metrics for it; it reads its own key from the outputs and from the batch.
+"""Tasks: a target, its loss and its metrics. A task reads its own key from the outputs and from the batch.
 
-Labels may be missing for some samples: `IGNORE_INDEX` (255) where labels are integers, NaN where they are numbers.
-What has no label counts neither in the loss nor in the metrics, and in a batch without any label the loss is 0.
+Labels may be missing for some samples: `IGNORE_INDEX` (255) for integer labels, NaN for floating-point ones.
+Unlabelled samples count neither in the loss nor in the metrics; the loss of a batch without labels is 0.
 """
 
 import math
@@ -21,7 +21,7 @@ from bengelib.running import ConfusionMatrix, Mean, Metric, Samples
 
 
 class Task(Protocol):
-    """What `fit` and `evaluate` need of a task."""
+    """The interface of a task for `fit` and `evaluate`."""
 
     target: str
 
@@ -29,23 +29,23 @@ class Task(Protocol):
         """Mean loss over the batch, ()."""
 
     def metric(self) -> Metric:
-        """A fresh state, exact over batches and processes; it is fed by `update`."""
+        """A new state for `update`, exact over batches and processes."""
 
     def update(self, metric: Any, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
         """Add one batch to the metric."""
 
     def summary(self, metric: Any) -> dict[str, float]:
-        """Figures by name, from everything that the metric has seen."""
+        """Metrics by name, from all batches added."""
 
 
 class Classification:
-    """One class a patch: cross-entropy; accuracy, and F1 averaged over the classes with five or more samples."""
+    """One class per patch: cross-entropy; accuracy, and F1 averaged over classes with five or more samples."""
 
     def __init__(self, target: str, classes: Sequence[str]) -> None:
         """Predict `target` (B,) int64, 255 where unknown, with the named `classes`.
 
         Raises:
-            ArgumentError: so many classes that one of them would have the number 255.
+            ArgumentError: so many classes that one of them would have the index 255.
         """
         self.target = target
         self.classes = tuple(classes)
@@ -60,8 +60,8 @@ class Classification:
 
         Raises:
             MissingModalityError: outputs or batch lack the target.
-            BandError: a label is outside the classes. On another device than the CPU the loss is NaN instead, because
-                looking would wait for the device; `check` then says which label it is.
+            BandError: a label is outside the classes. On other devices than the CPU the loss is NaN instead, because a
+                check would wait for the device; `check` then names the label.
         """
         logits, labels = self._pair(outputs, batch)
         if on_host(labels):
@@ -71,15 +71,15 @@ class Classification:
         return masked_cross_entropy(logits, labels.masked_fill(outside, IGNORE_INDEX)).where(~outside.any(), math.nan)
 
     def check(self, batch: Mapping[str, Any]) -> None:
-        """Refuse labels that are neither the index of a class nor 255, with a `BandError`."""
+        """Raise `BandError` for labels that are neither the index of a class nor 255."""
         check_labels(self.target, self.classes, batch[self.target])
 
     def labelled(self, batch: Mapping[str, Any]) -> Tensor:
-        """Number of labelled samples (of maps: pixels) of a batch, ()."""
+        """Number of labelled samples (for maps: pixels) of a batch, ()."""
         return (batch[self.target] != IGNORE_INDEX).sum()
 
     def metric(self) -> ConfusionMatrix:
-        """A confusion matrix, from which every figure is computed exactly, whatever the batches were."""
+        """A confusion matrix, from which all metrics are exact for any batches."""
         return ConfusionMatrix(len(self.classes), IGNORE_INDEX)
 
     def update(self, metric: ConfusionMatrix, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
@@ -101,11 +101,10 @@ class Classification:
 
 
 class Segmentation(Classification):
-    """One class a pixel: cross-entropy; intersection over union (Jaccard 1912), averaged over the classes present.
+    """One class per pixel: cross-entropy; intersection over union (Jaccard 1912), averaged over the classes present.
 
-    A `Classification` of pixels: logits (B, K, H, W), labels (B, H, W) int64, 255 where unknown, which it also refuses
-    with a `BandError` where the two are not of the same size. The figures come from one confusion matrix of all pixels
-    that were evaluated, not from means over batches.
+    A `Classification` of pixels: logits (B, K, H, W), labels (B, H, W) int64, 255 where unknown; different sizes raise
+    `BandError` as well. Metrics come from one confusion matrix of all evaluated pixels, not from means over batches.
     """
 
     def summary(self, metric: ConfusionMatrix) -> dict[str, float]:
@@ -124,15 +123,15 @@ class Segmentation(Classification):
 
 
 class Regression:
-    """A quantity a patch: squared error in units of its scale; mean absolute error in its own unit."""
+    """A quantity per patch: squared error in units of its scale; mean absolute error in its own unit."""
 
     def __init__(self, target: str, scale: float, column: int | None = None) -> None:
         """Predict `target` (B,) float32, NaN where unknown, or one column of it.
 
         Args:
             target: key of the labels, and of the output.
-            scale: what counts as an error of 1 in the loss, usually the standard deviation of the training labels.
-            column: which column of a target (B, k), for example `list(WEATHER).index("temperature")` of `weather`.
+            scale: the error that counts as 1 in the loss, usually the standard deviation of the training labels.
+            column: column of a target (B, k), for example `list(WEATHER).index("temperature")` of `weather`.
 
         Raises:
             ValueError: `scale` is not positive.
@@ -175,16 +174,16 @@ class Regression:
         if values.shape != labels.shape or values.ndim != 1:
             raise BandError(
                 f"outputs of {self.target!r} have shape {tuple(values.shape)}, labels {tuple(labels.shape)}; "
-                "regression needs one number a patch: give `column` for one of several"
+                "regression needs one number per patch: give `column` for one of several"
             )
         return values, labels
 
 
 class MultiLabel:
-    """Any number of classes a patch: binary cross-entropy; average precision, averaged over classes.
+    """Any number of classes per patch: binary cross-entropy; average precision, averaged over classes.
 
-    The mean is over the classes with five or more positives among the samples evaluated. A sample of which any class is
-    unknown does not count in it; in the loss its known classes do.
+    The mean is over the classes with five or more positives among the evaluated samples. A sample with an unknown class
+    does not count in the metric; its known classes count in the loss.
     """
 
     def __init__(self, target: str, classes: Sequence[str]) -> None:
@@ -193,11 +192,11 @@ class MultiLabel:
         self.classes = tuple(classes)
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
-        """Binary cross-entropy of logits (B, K) and labels (B, K), averaged over what is labelled in the batch.
+        """Binary cross-entropy of logits (B, K) and labels (B, K), averaged over the known labels of the batch.
 
         Raises:
             MissingModalityError: outputs or batch lack the target.
-            BandError: logits and labels do not have one column a class.
+            BandError: logits and labels do not have one column per class.
         """
         logits, labels = self._pair(outputs, batch)
         return masked_binary_cross_entropy(logits, labels)
@@ -207,7 +206,7 @@ class MultiLabel:
         return (~batch[self.target].isnan()).sum()
 
     def metric(self) -> Samples:
-        """All logits and labels: average precision ranks them together."""
+        """All logits and labels, since average precision ranks them together."""
         return Samples(("logits", "labels"))
 
     def update(self, metric: Samples, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
@@ -237,7 +236,7 @@ class MultiLabel:
 def _logits_and_labels(
     target: str, classes: Sequence[str], outputs: Mapping[str, Tensor], batch: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor]:
-    """Outputs (B, K, ...) and labels of a target, after a check that both are there and K is right."""
+    """Outputs (B, K, ...) and labels of a target, after a check that both exist and K is correct."""
     _check_there(target, outputs, batch)
     logits, labels = outputs[target], batch[target]
     if logits.shape[1] != len(classes):
@@ -268,5 +267,5 @@ def check_labels(target: str, classes: Sequence[str], labels: Tensor) -> None:
 
 
 def outside_of(labels: Tensor, count: int) -> Tensor:
-    """Which integer labels are neither one of `count` classes nor `IGNORE_INDEX`, of the shape of the labels."""
+    """Mask of the integer labels that are neither one of `count` classes nor `IGNORE_INDEX`."""
     return (labels < 0) | ((labels >= count) & (labels != IGNORE_INDEX))

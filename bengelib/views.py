@@ -1,8 +1,8 @@
-"""Random views of a batch for self-supervised learning, on the device where it is, with any number of channels.
+"""Random views of a batch for self-supervised learning, on its device, with any number of channels.
 
-Every sample has one geometry for all its modalities and masks. There is no hue or saturation here: twelve bands have
-neither, and the ratios between bands are what tells one land cover from another. What differs between two pictures of
-the same ground is the light and the haze (gain and offset of each band), the focus, and the noise of the sensor.
+All modalities and masks of a sample share one geometry. There is no hue or saturation: twelve bands have neither, and
+ratios between bands distinguish land cover. Two images of the same ground differ in light and haze (gain and offset of
+each band), in focus, and in the noise of the sensor.
 """
 
 import math
@@ -24,24 +24,24 @@ Augmentation = Callable[[Batch, torch.Generator], Batch]
 
 @dataclass(frozen=True)
 class Views:
-    """One random view of each sample: what `fit` takes as `augment`, so that training from scratch can have it too.
+    """One random view of each sample, for `fit(augment=...)`; training from scratch can use it as well.
 
-    Images (B, C, H, W) are resampled bilinearly and changed; maps of classes (B, H, W) move along, each pixel taking
-    the class of the nearest one. A strength of 0 switches that change off. Strengths in standard deviations are those
-    of each band: as `moments` says, and of the batch itself where it says nothing.
+    Images (B, C, H, W) are resampled bilinearly and changed; class maps (B, H, W) are resampled with them, by nearest
+    neighbour. A strength of 0 disables a change. Strengths in standard deviations refer to each band: to its `moments`
+    or, if it has none, to the batch.
 
     Attributes:
         size: pixels along a side of the view; None keeps that of each modality. Images are square.
-        scale: smallest and largest share of the area that the random crop covers, in (0, 1].
-        ratio: largest ratio of width to height of the crop, and of height to width, 1 or more.
-        turn: whether to apply one of the eight flips and right-angle turns.
-        gain: each band's contrast around its mean is multiplied by a number from 1 - gain to 1 + gain.
-        offset: to each band a number from -offset to offset standard deviations is added.
-        band_dropout: probability that a band is set to its mean, in [0, 1). One band a modality always stays.
-        blur: largest sigma of a Gaussian blur, in pixels of the view; half of the samples, drawn, are blurred.
+        scale: smallest and largest fraction of the area covered by the random crop, in (0, 1].
+        ratio: largest aspect ratio of the crop, of width to height or height to width, 1 or more.
+        turn: whether to apply one of the eight flips and 90-degree rotations.
+        gain: the contrast of each band around its mean is multiplied by a number from 1 - gain to 1 + gain.
+        offset: each band is shifted by a number from -offset to offset standard deviations.
+        band_dropout: probability that a band is set to its mean, in [0, 1). One band per modality is always kept.
+        blur: largest sigma of a Gaussian blur, in pixels of the view; a random half of the samples is blurred.
         noise: largest standard deviation of Gaussian noise, in standard deviations of the band.
-        speckle: largest coefficient of variation of the gamma noise on the linear power of `decibels`; L looks have
-            1 / sqrt(L), so 0.3 is as if the image had been made of 11 looks once more. At most 0.7.
+        speckle: largest coefficient of variation of the gamma noise on the linear power of `decibels`. L looks have
+            1 / sqrt(L), so 0.3 is the speckle of 11 looks on top of that of the image. At most 0.7.
         decibels: keys of the images that are radar backscatter in dB.
         moments: mean and standard deviation of each channel, by key.
     """
@@ -60,7 +60,7 @@ class Views:
     moments: Mapping[str, Moments] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse strengths that mean nothing.
+        """Check the settings.
 
         Raises:
             ValueError: naming the setting, its value and its range.
@@ -78,13 +78,13 @@ class Views:
         check_share("band_dropout", self.band_dropout, zero=True, one=False)
         for name in ("offset", "blur", "noise"):
             real_number(name, getattr(self, name), least=0)
-        real_number("speckle", self.speckle, least=0, most=0.7)  # 0.7 is two looks
+        real_number("speckle", self.speckle, least=0, most=0.7)  # 0.7 corresponds to two looks
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """A new batch in the same units; `generator` (on the CPU) decides, so the same seed gives the same views.
+        """A new batch in the same units; `generator` is on the CPU, and equal seeds give equal views.
 
         Raises:
-            BandError: an image has other channels than `moments` says.
+            BandError: an image has another number of channels than its `moments`.
         """
         images = [key for key, value in batch.items() if _is_image(value)]
         moving = [*images, *(key for key, value in batch.items() if _is_map(value))]
@@ -106,7 +106,7 @@ class Views:
         """Blur, gain and offset, noise, speckle and band dropout of one modality (B, C, H, W)."""
         count, channels = values.shape[:2]
         if values is before and (self.gain or self.offset or self.noise or self.speckle or self.band_dropout):
-            values = values.clone()  # what follows works in place, and the batch is not ours to change
+            values = values.clone()  # changed in place below, which must not change the given batch
         device = values.device
         pixels = pixel_generator(generator, device)
         mean, std = (moment.view(1, -1, 1, 1).to(device) for moment in self._moments(key, before))
@@ -154,17 +154,17 @@ def _is_map(value: Any) -> bool:
 
 
 def pixel_generator(generator: torch.Generator, device: torch.device) -> torch.Generator:
-    """A generator on `device` that continues `generator`: numbers by the million are drawn where they are needed."""
+    """A generator on `device` seeded from `generator`: millions of numbers are drawn where they are needed."""
     if device.type == "cpu":
         return generator
     return torch.Generator(device).manual_seed(int(torch.randint(0, 2**62, (), generator=generator)))
 
 
 def random_boxes(count: int, scale: tuple[float, float], ratio: float, generator: torch.Generator) -> Tensor:
-    """Random crops, (count, 4) float32: top, left, height and width as shares of the image's height and width.
+    """Random crops, (count, 4) float32: top, left, height and width as fractions of the image's height and width.
 
-    The area is even in `scale` and the logarithm of width / height even in +- log `ratio`, as in Inception crops
-    (Szegedy et al. 2015, arXiv:1409.4842); a crop that would stick out is made as long as the image.
+    The area is uniform in `scale` and the logarithm of width / height uniform in +- log `ratio`, as in Inception crops
+    (Szegedy et al. 2015, arXiv:1409.4842); sides are limited to those of the image.
     """
     area = scale[0] + (scale[1] - scale[0]) * torch.rand(count, generator=generator)
     stretch = torch.exp(math.log(ratio) * (2 * torch.rand(count, generator=generator) - 1))  # width / height
@@ -176,13 +176,13 @@ def random_boxes(count: int, scale: tuple[float, float], ratio: float, generator
 
 
 def resample(values: Tensor, boxes: Tensor, turns: Tensor, size: int) -> Tensor:
-    """Crop, flip, turn and resize each sample in a single resampling.
+    """Crop, flip, rotate and resize each sample in a single resampling.
 
     Args:
-        values: images (B, C, H, W) float32, resampled bilinearly, or maps of classes (B, H, W) of integers, of which
-            the nearest is taken.
-        boxes: (B, 4) as from `random_boxes`.
-        turns: (B,) int64 in 0 to 7: `turns % 4` quarter turns anticlockwise, after a left-right flip where 4 or more.
+        values: images (B, C, H, W) float32, resampled bilinearly, or integer class maps (B, H, W), resampled by nearest
+            neighbour.
+        boxes: (B, 4) from `random_boxes`.
+        turns: (B,) int64 in 0 to 7: `turns % 4` quarter turns anticlockwise, after a left-right flip if 4 or more.
         size: pixels along a side of the result.
 
     Returns:
@@ -210,10 +210,10 @@ def resample(values: Tensor, boxes: Tensor, turns: Tensor, size: int) -> Tensor:
 
 
 def blur(values: Tensor, sigmas: Tensor) -> Tensor:
-    """Gaussian blur of images (B, C, H, W) with a sigma (B,) in pixels for each; 0 leaves an image as it is.
+    """Gaussian blur of images (B, C, H, W) with a sigma (B,) in pixels for each; 0 leaves an image unchanged.
 
-    Rows and columns one after the other, each as a product with a matrix, which is quicker than a convolution whose
-    kernel differs from sample to sample. At the edges the weights inside are scaled to sum to 1.
+    Rows and columns are blurred separately by matrix products, which are faster than a convolution with a different
+    kernel for every sample. At the edges the remaining weights are scaled to sum to 1.
     """
     blurred = (sigmas > 0).nonzero().flatten()
     if not len(blurred):
@@ -231,20 +231,20 @@ def _blur_matrix(sigmas: Tensor, length: int) -> Tensor:
     place = torch.arange(length, device=sigmas.device, dtype=torch.float32)
     distance = (place[:, None] - place[None, :]) ** 2
     weights = F.softmax(-distance / (2 * sigmas[:, None, None] ** 2), dim=-1)
-    return torch.where(weights < 1e-6, 0.0, weights)  # numbers next to zero make the product ten times slower
+    return torch.where(weights < 1e-6, 0.0, weights)  # denormal numbers would make the product ten times slower
 
 
 def speckle_decibels(strengths: Tensor, shape: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Speckle to be added to decibels, `(B, *shape)`: gamma noise of mean 1 on the linear power.
+    """Speckle to add to decibels, `(B, *shape)`: gamma noise of mean 1 on the linear power.
 
-    A gamma variable of L looks has mean 1 and coefficient of variation 1 / sqrt(L). It is drawn as the cube of a normal
-    variable (Wilson and Hilferty 1931, doi:10.1073/pnas.17.12.684), which is within a few percent of it for two looks
-    and better for more.
+    A gamma variable of L looks has mean 1 and coefficient of variation 1 / sqrt(L). It is approximated by the cube of a
+    normal variable (Wilson and Hilferty 1931, doi:10.1073/pnas.17.12.684), accurate to a few per cent for two looks and
+    better for more.
 
     Args:
         strengths: coefficient of variation of each sample, (B,) in [0, 0.7].
         shape: of one sample.
-        generator: on the device where the result shall be.
+        generator: on the device of the result.
     """
     variance = (strengths**2).to(generator.device).view(-1, *(1 for _ in shape)) / 9  # 1 / (9 L)
     normal = torch.randn(len(strengths), *shape, generator=generator, device=generator.device)
@@ -255,11 +255,11 @@ def speckle_decibels(strengths: Tensor, shape: Sequence[int], generator: torch.G
 class TwoViews:
     """Two views of each sample, drawn independently, as `batch["view_1"]` and `batch["view_2"]`.
 
-    Give it to `fit(augment=...)`. The other keys stay, so tasks and the progress bar still find what they count.
+    For `fit(augment=...)`. The other keys are kept for tasks and the progress bar.
     """
 
     def __init__(self, views: Augmentation, second: Augmentation | None = None) -> None:
-        """Make `view_1` with `views`, and `view_2` with `second`, which is the same unless given."""
+        """Make `view_1` with `views`, and `view_2` with `second`, by default the same."""
         self.views = views
         self.second = second or views
 
@@ -275,13 +275,13 @@ def pair_modalities(
     second: Sequence[str] = ("s2",),
     same_geometry: bool = True,
 ) -> Augmentation:
-    """Views given by nature: what Sentinel-1 and Sentinel-2 see of the same ground, for `fit(augment=...)`.
+    """Pairs of sensors as views, such as Sentinel-1 and Sentinel-2 of the same ground, for `fit(augment=...)`.
 
     Args:
-        views: changes them as well, for example `Views(64)`; without it they are as they are.
-        first: images of `view_1`; every key that is no image is in both views.
+        views: further augmentation, for example `Views(64)`; by default none.
+        first: images of `view_1`; keys that are not images are in both views.
         second: images of `view_2`.
-        same_geometry: whether both views show the same crop and turn.
+        same_geometry: whether both views share crop, flip and rotation.
 
     Raises:
         BandError: a modality would be in both views.

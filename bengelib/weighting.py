@@ -1,13 +1,11 @@
-"""How the losses of several tasks become one step: loss weightings, and whether the tasks pull the same way.
+"""Loss weightings for multi-task learning, and the agreement of the tasks' gradients.
 
-Each class turns the losses of a batch into the number whose gradient is followed. Some need to know how the tasks'
-gradients on the shared encoder relate; they are given the matrix of their dot products, G_ij = g_i . g_j, from
-`gradient_products`, which is all that is needed of them.
+Each class combines the losses of a batch into the scalar to be minimised. Some also depend on the tasks' gradients on
+the shared encoder, but only through the matrix of their dot products, G_ij = g_i . g_j, from `gradient_products`.
 
-What is common to all: weights are positive and finite, or `check` says which is not; a loss of exactly 0 means that no
-sample of the batch is labelled for that task, which then tells nothing about that task's weight. In several processes
-losses and gradients are given as means over all of them, so that all weigh alike. Nothing here reads a number back from
-the device.
+Weights are positive and finite; `check` names those that are not. A loss of exactly 0 means that no sample of the batch
+is labelled for that task, so it does not change that task's weight. In several processes, losses and gradients are
+means over all of them, so that weights are equal. Nothing here reads a number back from the device.
 """
 
 import math
@@ -25,15 +23,15 @@ Losses = Mapping[str, Tensor]
 
 
 class EqualWeights(nn.Module):
-    """The sum of the losses: what is done when nothing is done; also the base of the others.
+    """The unweighted sum of the losses; also the base class of the other weightings.
 
     Attributes:
         targets: names of the tasks, in order.
-        gradients: whose gradients `forward` needs: `""` none, `"encoder"` on all of the encoder, `"last"` on its last
-            layer.
-        shared_only: whether the weights apply to the encoder only, and every head follows its own plain loss.
-        memory: names of the attributes that `state_dict` holds beside parameters: what a weighting remembers.
-        values: the weights that the last call used, (K,), in the order of the targets.
+        gradients: the gradients that `forward` needs: `""` for none, `"encoder"` for those on the whole encoder,
+            `"last"` for those on its last layer.
+        shared_only: whether the weights apply to the encoder only, while each head follows its unweighted loss.
+        memory: names of the attributes that `state_dict` holds beside parameters.
+        values: the weights of the last call, (K,), in the order of the targets.
     """
 
     gradients: str = ""
@@ -41,10 +39,10 @@ class EqualWeights(nn.Module):
     memory: tuple[str, ...] = ("values",)
 
     def __init__(self, targets: Sequence[str]) -> None:
-        """For the tasks of these targets.
+        """Weight the tasks of these targets.
 
         Raises:
-            ValueError: no target, or one twice.
+            ValueError: no target, or a repeated one.
         """
         super().__init__()
         self.targets = tuple(targets)
@@ -54,14 +52,14 @@ class EqualWeights(nn.Module):
 
     @property
     def weights(self) -> dict[str, float]:
-        """The weights that the last call used, by target; reads them from the device."""
+        """The weights of the last call by target; reads them from the device."""
         return dict(zip(self.targets, self.values.tolist(), strict=True))
 
     def check(self) -> None:
-        """Refuse weights that cannot be trained with.
+        """Check the weights of the last call.
 
         Raises:
-            NonFiniteLossError: a weight of the last call is negative, zero, infinite or NaN.
+            NonFiniteLossError: a weight is negative, zero, infinite or NaN.
         """
         if wrong := {name: weight for name, weight in self.weights.items() if not 0 < weight < math.inf}:
             raise NonFiniteLossError(
@@ -70,19 +68,19 @@ class EqualWeights(nn.Module):
             )
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What the weighting remembers, for `state_dict`."""
+        """The attributes in `memory`, for `state_dict`."""
         return {name: getattr(self, name) for name in self.memory}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take what another one has remembered."""
+        """Restore the attributes in `memory`."""
         vars(self).update(state)
 
     def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
-        """The number to follow downhill, ().
+        """The scalar to minimise, ().
 
         Args:
             losses: the loss of each target, ().
-            products: dot products of the tasks' gradients, (K, K), where `gradients` asks for them.
+            products: dot products of the tasks' gradients, (K, K), if `gradients` requires them.
         """
         return self.combine(losses, [1.0] * len(self.targets))
 
@@ -103,10 +101,10 @@ class EqualWeights(nn.Module):
 
 
 class FixedWeights(EqualWeights):
-    """Weights that somebody chose: the sum of w_i L_i."""
+    """Fixed weights: the sum of w_i L_i."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:
-        """Weights by target.
+        """Set the weights by target.
 
         Raises:
             ValueError: no target, or a weight that is negative, zero, infinite or NaN.
@@ -120,7 +118,7 @@ class FixedWeights(EqualWeights):
 
 
 class UncertaintyWeights(EqualWeights):
-    """Each task has a noise that is learned: tasks that cannot be got right count less.
+    """Uncertainty weighting with a learned noise for each task: noisy tasks count less.
 
     Sum of c_i exp(-s_i) L_i + s_i / 2 with s_i = log sigma_i^2, from the likelihoods of Kendall, Gal and Cipolla 2018
     (arXiv:1705.07115, equations 7 and 10): c is 1/2 for squared errors and 1 for cross-entropies. Its minimum over s
@@ -129,15 +127,15 @@ class UncertaintyWeights(EqualWeights):
     """
 
     def __init__(self, targets: Sequence[str], squared: Sequence[str] = (), rate: float = 1.0) -> None:
-        """All noises start at 1.
+        """Initialise all noises with 1.
 
         Args:
             targets: names of the tasks.
-            squared: those of them whose loss is a mean squared error.
-            rate: factor on the learning rate of the s_i; a short training needs one well above 1.
+            squared: targets whose loss is a mean squared error.
+            rate: factor on the learning rate of the s_i; short trainings need a factor well above 1.
 
         Raises:
-            ValueError: a name in `squared` is no target, or `rate` is not positive.
+            ValueError: a name in `squared` is not a target, or `rate` is not positive.
         """
         super().__init__(targets)
         if unknown := [name for name in squared if name not in self.targets]:
@@ -151,13 +149,13 @@ class UncertaintyWeights(EqualWeights):
         weights = torch.exp(-self.log_variance) * torch.tensor(self.factors, device=self.log_variance.device)
         total = self.combine(losses, weights)
         for name, log_variance in zip(self.targets, self.log_variance, strict=True):
-            learned = losses[name].detach() != 0  # without a label there is nothing to learn the noise from
+            learned = losses[name].detach() != 0  # without labels the noise cannot be learned
             total = total + torch.where(learned, log_variance / 2, 0.0)
         return total
 
 
 class DynamicWeightAverage(EqualWeights):
-    """Tasks whose loss falls slowly count more.
+    """Dynamic weight average: tasks whose loss falls slowly count more.
 
     w_i = K softmax(r_i / T) with r_i = L_i(t - 1) / L_i(t - 2), the means over the last two windows (Liu, Johns and
     Davison 2019, arXiv:1803.10704, equation 7). The paper's window is an epoch; here it is a number of steps, so that
@@ -174,7 +172,7 @@ class DynamicWeightAverage(EqualWeights):
         """
         super().__init__(targets)
         self.window, self.temperature = whole_number("window", window), real_number("temperature", temperature, above=0)
-        self._means: list[Tensor] = []  # (K,) of each window that is over, in 64 bits where the device has them
+        self._means: list[Tensor] = []  # (K,) of each complete window, in 64 bits if the device supports them
         self._sums, self._counts, self._steps = torch.zeros(()), torch.zeros(()), 0
 
     def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
@@ -186,7 +184,7 @@ class DynamicWeightAverage(EqualWeights):
         if self._steps == self.window:
             before = self._means[-1] if self._means else torch.ones_like(values)
             mean = torch.where(self._counts > 0, self._sums / self._counts.clamp(min=1), before)
-            self._means = [*self._means[-1:], mean]  # the last two are all that counts
+            self._means = [*self._means[-1:], mean]  # only the last two are needed
             self._sums, self._counts, self._steps = torch.zeros(()), torch.zeros(()), 0
         return total
 
@@ -202,15 +200,16 @@ class PCGrad(EqualWeights):
 
     For each task i, g_i starts as its gradient; then for every other task j in random order, if g_i . g_j < 0,
     `g_i <- g_i - (g_i . g_j / |g_j|^2) g_j`; the step follows the sum of all g_i (Yu et al. 2020, arXiv:2001.06782,
-    algorithm 1). Every g_i stays a sum of the plain gradients with coefficients that follow from their dot products
-    alone, so the surgery is a weighted sum of the losses, with weights of 1 or more. Heads follow their own loss.
+    algorithm 1). Every g_i remains a linear combination of the original gradients whose coefficients depend only on
+    their dot products, so the surgery is a weighted sum of the losses, with weights of 1 or more. Heads follow their
+    own loss.
     """
 
     gradients = "encoder"
     shared_only = True
 
     def __init__(self, targets: Sequence[str], seed: int = 0) -> None:
-        """`seed` is of the random orders, which must be the same in all processes."""
+        """Seed the random orders, which must be equal in all processes."""
         super().__init__(targets)
         self._random = torch.Generator().manual_seed(seed)
 
@@ -231,11 +230,11 @@ class PCGrad(EqualWeights):
 
 
 def project_conflicts(products: Tensor, orders: Sequence[Sequence[int]] | None = None) -> Tensor:
-    """Coefficient of each plain gradient in the sum of the projected ones, (K,).
+    """Coefficient of each original gradient in the sum of the projected ones, (K,).
 
     Args:
-        products: dot products of the plain gradients, (K, K).
-        orders: for each task the order in which it meets all tasks, itself included; by default as they stand.
+        products: dot products of the original gradients, (K, K).
+        orders: for each task, the order of projection on all tasks, itself included; by default that of the tasks.
     """
     matrix = products.detach().to(_exact(products.device))
     size = len(matrix)
@@ -252,12 +251,12 @@ def project_conflicts(products: Tensor, orders: Sequence[Sequence[int]] | None =
 
 
 class GradNorm(EqualWeights):
-    """Weights that make all tasks learn at the same rate, by the size of their gradients on the last shared layer.
+    """Gradient normalisation: weights that balance the training rates of the tasks, by the norms of their gradients.
 
-    `G_i = w_i |g_i|` is drawn towards mean(G) r_i^alpha, where r_i is L_i / L_i(0) over its mean over tasks: a task
-    that lags behind gets a larger gradient. A step follows the sum of w_i L_i; then w moves downhill on
-    `sum |G_i - mean(G) r_i^alpha|`, the second term held constant, and is scaled to add up to K (Chen et al. 2018,
-    arXiv:1711.02257, algorithm 1). Weights do not fall below `floor`, before the scaling.
+    `G_i = w_i |g_i|` on the last shared layer is pulled towards mean(G) r_i^alpha, where r_i is L_i / L_i(0) divided by
+    its mean over tasks: a task that lags behind gets a larger gradient. A step minimises the sum of w_i L_i; then w
+    follows the gradient of `sum |G_i - mean(G) r_i^alpha|`, the second term held constant, and is scaled to sum to K
+    (Chen et al. 2018, arXiv:1711.02257, algorithm 1). Weights are at least `floor` before the scaling.
     """
 
     gradients = "last"
@@ -276,7 +275,7 @@ class GradNorm(EqualWeights):
         self._next = torch.ones(len(self.targets))
 
     def forward(self, losses: Losses, products: Tensor | None = None) -> Tensor:
-        """The weighted sum, (), with the weights of the step before; then they move."""
+        """The weighted sum, (), with the weights of the previous step, which are updated afterwards."""
         norms = _given(products, self).diagonal().clamp(min=0).sqrt().float()  # (K,)
         self._next = self._next.to(norms.device)
         total = self.combine(losses, self._next)
@@ -296,12 +295,12 @@ class GradNorm(EqualWeights):
 
 
 def _on_host(values: Tensor) -> bool:
-    """Whether a tensor can be looked at without waiting for a device."""
+    """True if a tensor can be read without waiting for a device."""
     return values.device.type == "cpu"
 
 
 def _exact(device: torch.device) -> torch.dtype:
-    """64-bit floats, except on Apple's GPUs, which have none."""
+    """64-bit floats, except on Apple's GPUs, which do not support them."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
@@ -339,12 +338,12 @@ def gradient_products(
 ) -> Tensor:
     """Dot products of the gradients of each loss on shared parameters, (K, K) float32, in the order of `losses`.
 
-    It goes backward once for each loss and leaves the graph and the `grad` of the parameters as they are.
+    This takes one backward pass per loss; the graph and the `grad` of the parameters are not changed.
 
     Args:
         losses: of each task, ().
-        parameters: P numbers in all.
-        average: takes the gradients (K, P) to their mean over several processes.
+        parameters: P numbers in total.
+        average: averages the gradients (K, P) over several processes.
     """
     rows = []
     for loss in losses.values():
@@ -361,7 +360,7 @@ def gradient_products(
 def cosines(products: Tensor, targets: Sequence[str]) -> dict[str, float]:
     """Cosine between the gradients of each pair of tasks, in [-1, 1], keyed `"a ~ b"`; NaN for a gradient of 0.
 
-    1: one step serves both; 0: they do not touch; below 0: what helps one harms the other.
+    1: a step helps both tasks; 0: the tasks are independent; below 0: the tasks conflict.
     """
     norms = products.diagonal().clamp(min=0).sqrt()
     matrix = (products / (norms[:, None] * norms)).tolist()

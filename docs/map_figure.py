@@ -28,7 +28,7 @@ BUILD = Path(__file__).parents[1] / "build" / "map"
 TILE, DATE, SIDE = "33UWP", 1, 9  # MGRS tile, index of its date, patches along a side of the scene
 SEED = 0
 TRAIN = shlex.split(
-    "train --root ben-ge-sim --target land_cover --modalities s2 --scheme study --crop 56 --batch 16 --epochs 12 "
+    "train --root ben-ge-sim --target land_cover --modalities s2 --scheme study --crop 56 --batch-size 16 --epochs 12 "
     "--lr 0.006"
 )
 """The network of Lab 2 for land cover alone, with the settings of the lab and more epochs."""

@@ -48,6 +48,12 @@ ODD = (Cruel(), [], {}, "text", ["a", "b"], torch.empty(0), torch.ones(2), np.ar
 ERRORS = (KeyError("B8"), SystemExit(1), RecursionError(), CruelError(), MemoryError("full"))
 
 
+def works_and_forgets(*_):
+    """A body that computes something and does not return it."""
+    result = np.zeros(3) + 1
+    result.sum()
+
+
 def said(capsys) -> str:
     """What was printed, on one line."""
     return " ".join(capsys.readouterr().out.split())

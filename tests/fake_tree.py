@@ -137,12 +137,15 @@ def rewrite_raster(
             raster.write(pixels, 1)
 
 
-def write_fake_tree(root: Path, patches: int = 6, *, dem_folder: str = "dem", climate_in_meta: bool = True) -> Path:
+def write_fake_tree(
+    root: Path, patches: int = 6, *, first: int = 0, dem_folder: str = "dem", climate_in_meta: bool = True
+) -> Path:
     """Write `patches` patches to the new folder `root`, whose name becomes the prefix of the CSVs.
 
     Args:
         root: the folder to write; created.
         patches: how many; six or more put patches into every split of every scheme.
+        first: number of the first one.
         dem_folder: `"dem"` as in the subsets, or `"glo-30_dem"` as in the full set.
         climate_in_meta: whether the climate zone is a column of the meta CSV (subsets) or its own CSV (full set).
     """
@@ -152,7 +155,7 @@ def write_fake_tree(root: Path, patches: int = 6, *, dem_folder: str = "dem", cl
         (root / folder).mkdir(parents=True)
     meta, weather, cover, zones = [], [], [], []
     split_files: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
-    for patch in range(patches):
+    for patch in range(first, first + patches):
         s2_id, s1_id = patch_ids(patch)
         tile, east, north = _TILES[patch % len(_TILES)]
         column, row = (int(part) for part in s2_id.split("_")[-2:])

@@ -14,7 +14,7 @@ from bengelib import mae, tasks
 from bengelib.devices import make_accelerator
 from bengelib.engine import Trainer, seed_everything
 from bengelib.heads import ClassificationHead, Network, RegressionHead
-from bengelib.methods import METHODS, TABLE
+from bengelib.methods import METHODS, TABLE, multi_pretext
 from bengelib.methods.seco import SeCoViews
 from bengelib.ssl import Contrast, SiameseNetwork
 from bengelib.tasks import Classification, MultiLabel, Regression
@@ -95,12 +95,13 @@ def run(case, processes):
         if case in METHODS:
             queue = {"queue": SAMPLES} if "queue" in TABLE[case].settings else {}
             views = Views() if case == "seco" else changed
-            model, learned, data, augment = small_pretext(case, data, views, batch_size=batch_size, **queue)
-            augment = SeCoViews(changed, changed) if case == "seco" else augment
-            with patch.object(mae, "random_mask", half_masked):
+            made = small_pretext(case, data, views, batch_size=batch_size, **queue)
+            model, augment = made.model, SeCoViews(changed, changed) if case == "seco" else made.augment
+            with patch.object(mae, "random_mask", half_masked), patch.object(multi_pretext, "random_mask", half_masked):
                 history = trainer(precision="no", progress=False).fit(
-                    model, learned, data, epochs=1, batch_size=batch_size, augment=augment
-                )
+                    model, made.tasks, made.data, epochs=1, batch_size=batch_size, augment=augment,
+                    weighting=made.weighting,
+                )  # fmt: skip
         elif case == PARTS:
             model, parts = Plain(), 2 if processes > 1 else None
             history = trainer(precision="no", progress=False, micro_batch=parts).fit(

@@ -75,11 +75,12 @@ def train_tasks(folder=None, weighting="gradnorm", augment=None, **options):
 
 def pretrain(folder, method):
     """The same of a method of self-supervised learning, 3 epochs with 4 steps each."""
-    model, tasks, data, augment = small_pretext(method, Scenes(), epochs=3, batch_size=6)
+    made = small_pretext(method, Scenes(), epochs=3, batch_size=6)
     history = Trainer(precision="no", progress=False).fit(
-        model, tasks, data, epochs=3, batch_size=6, augment=augment, checkpoint=folder, checkpoint_every=0
-    )
-    return {"weights": model.state_dict(), "rows": history.rows}
+        made.model, made.tasks, made.data, epochs=3, batch_size=6, augment=made.augment, weighting=made.weighting,
+        checkpoint=folder, checkpoint_every=0,
+    )  # fmt: skip
+    return {"weights": made.model.state_dict(), "rows": history.rows}
 
 
 def child(folder, case, result):

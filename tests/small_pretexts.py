@@ -1,5 +1,6 @@
 """Every method of self-supervised learning on a few small images, as `pretrain` trains it."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch.utils.data import Dataset
 from bengelib.engine import Augmentation, seed_everything
 from bengelib.methods import TABLE
 from bengelib.methods.pairs import Pairs
+from bengelib.modalities import as_modality
 from bengelib.recipes.pretraining import Pretext, Pretraining, build_encoder, pretext, strong_views
 
 INPUTS = {"s2": ("B02", "B03", "B04", "B08"), "s1": ("VV", "VH")}
@@ -45,7 +47,8 @@ def small_pretext(method: str, data: Dataset, views: Augmentation | None = None,
     if TABLE[method].two_sensors:
         encoders = [build_encoder({key: bands}, "simclr", 18, 4) for key, bands in INPUTS.items()]
     else:
-        encoders = [build_encoder(INPUTS, method, 18, 4)]
+        inputs = {key: replace(as_modality(key, bands), size=24) for key, bands in INPUTS.items()}
+        encoders = [build_encoder(inputs, method, 18, 4)]
     if "two dates" in needs:
         data = Pairs(data, np.roll(np.arange(len(data)), 1))
     return pretext(encoders[0], data, views or strong_views(16, INPUTS), settings, *encoders[1:])

@@ -25,7 +25,7 @@ from bengelib.intervals import bootstrap
 from bengelib.mae import MaskedAutoencoder, ViTEncoder
 from bengelib.methods.geolocation import place_clusters
 from bengelib.methods.pairs import Pairs
-from bengelib.probe import StagedEncoder, TurnAverage, fit_logistic, knn_probe
+from bengelib.probe import DihedralAverage, MultiStageEncoder, fit_logistic, knn_probe
 from bengelib.recipes.finetuning import FineTuning
 from bengelib.recipes.pretraining import Pretraining
 from bengelib.resnet import ResNetEncoder
@@ -229,7 +229,7 @@ NUMBERS = {  # arguments that are any number
     "weight": lambda value, data: FixedWeights({"a": 1.0, "b": value}),
     "rate": lambda value, data: UncertaintyWeights(["a", "b"], rate=value),
     "alpha": lambda value, data: GradNorm(["a", "b"], alpha=value),
-    "strengths": lambda value, data: fit_logistic(np.eye(4), np.arange(4), strengths=[value]),
+    "Cs": lambda value, data: fit_logistic(np.eye(4), np.arange(4), Cs=[value]),
     "wait": lambda value, data: Transfer(wait=value),
 }
 SHARES = {
@@ -260,9 +260,9 @@ COUNTS = {
     "in_channels": lambda value, data: ResNetEncoder(value),
     "patch": lambda value, data: ViTEncoder(S2, patch=value),
     "stage": lambda value, data: FineTuning(stages=(value,)),
-    "stages": lambda value, data: StagedEncoder(EarlyFusion(S2), [value]),
+    "stages": lambda value, data: MultiStageEncoder(EarlyFusion(S2), [value]),
     "stage of a fusion": lambda value, data: FeatureFusion(S2, stage=value),
-    "turns": lambda value, data: TurnAverage(torch.nn.Identity(), value),
+    "tta": lambda value, data: DihedralAverage(torch.nn.Identity(), value),
     "neighbours": lambda value, data: knn_probe(np.eye(4), np.arange(4), np.eye(4), value),
     "classes": lambda value, data: fit_logistic(np.eye(4), np.arange(4), value),
     "column": lambda value, data: Regression("y", 1.0, column=value),

@@ -1,5 +1,8 @@
 import json
+import os
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -77,6 +80,20 @@ def test_folder_is_made_and_nothing_else_is_left(path):
     assert [entry.name for entry in path.parent.iterdir()] == ["model.safetensors"]
 
 
+def save_often(folder):
+    for number in range(4):
+        save_checkpoint(f"{folder}/{os.getpid()}-{number}", make_model(), {"seed": 3, "dataset": "ben-ge-sim"})
+
+
+def test_equal_models_are_equal_files_in_every_process(tmp_path):
+    save_often(tmp_path)
+    code = f"from tests.test_checkpoint import save_often\nsave_often({str(tmp_path)!r})"
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, check=True)
+    files = [path.read_bytes() for path in tmp_path.iterdir()]
+    assert len(files) == 8 and len(set(files)) == 1
+
+
 def test_a_failing_save_does_not_destroy_the_old_file(path):
     before = path.read_bytes()
     with pytest.raises(TypeError):
@@ -127,7 +144,7 @@ def test_other_statistics_are_refused(path):
 def test_other_units_are_refused(path):
     header, weights = read_checkpoint(path)
     header["inputs"][0]["unit"] = ["digital numbers"] * 3
-    save_file(weights, path, metadata={"format": FORMAT, "header": json.dumps(header)})
+    save_file(weights, path, metadata={FORMAT: json.dumps(header)})
     with pytest.raises(CheckpointError, match="digital numbers"):
         load_checkpoint(path, make_model())
 
@@ -150,7 +167,7 @@ def test_the_encoder_alone_must_fit_as_well(path):
 def test_missing_weight_is_named(path):
     header, weights = read_checkpoint(path)
     del weights["encoder.resnet.bn1.weight"]
-    save_file(weights, path, metadata={"format": FORMAT, "header": json.dumps(header)})
+    save_file(weights, path, metadata={FORMAT: json.dumps(header)})
     with pytest.raises(CheckpointError, match=r"encoder\.resnet\.bn1\.weight"):
         load_checkpoint(path, make_model())
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from bengelib.convolution import PointwiseConv2d, channels_last, has_wrong_kernel
+from bengelib.convolution import channels_last
+from bengelib.resnet import PointwiseConv2d, has_wrong_kernel
 from tests.arithmetics import AVX2, SSE41, cases, impossible
 from tests.kernel_gradients import is_right, largest_error
 

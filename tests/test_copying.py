@@ -33,7 +33,7 @@ USE = {
         "(2, 5, 16, 16)",
     ),
     "resnet": (
-        ["arguments", "convolution", "errors"],
+        ["arguments", "errors"],
         "print(tuple(ResNetEncoder(12, width=0.25)(torch.ones(2, 12, 64, 64)).shape))",
         "(2, 128)",
     ),

@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 from bengelib.__main__ import main
+from bengelib.cli.bench_pretrain import hours
 from bengelib.sim.simulate import read_marker
 from tests import fake_tree as fake
 
@@ -19,8 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")),
     *sorted(ROOT.glob("docs/*.md")),
-    *sorted(ROOT.glob("[0-9][0-9]-*/README.md")),
-    *sorted(ROOT.glob("[0-9][0-9]-*/*.src.md")),
+    *sorted(ROOT.glob("[0-9][0-9]-*/*.md")),
 ]
 BLOCK = re.compile(
     r"^```(?:bash|sh|shell)\n(.*?)^```|(?:^    (?:\.venv/bin/)?python -m .*\n(?:^        .*\n)*)",
@@ -28,7 +29,7 @@ BLOCK = re.compile(
 )
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"`([^`\n]+(?:\n[^`\n]+)?)`")
-PROGRAMS = ("python", ".venv/bin/python", "make", "pytest", "pip", "conda", "git", "sudo")
+PROGRAMS = ("python", ".venv/bin/python", "torchrun", "srun", "make", "pytest", "pip", "conda", "git", "sudo")
 PLACEHOLDER = re.compile(r"\b(?:ROOT|DIR)\b")
 
 
@@ -74,6 +75,16 @@ def test_the_pages_show_commands():
     assert any("--fractions 0.01 0.1 1 --out rows.json" in re.sub(" +", " ", command) for _, command in EVERY)
 
 
+def test_the_hours_of_the_page_on_scale_are_computed():
+    rows = re.findall(
+        r"^\|[^|]+\|[^|]+px \| ([\d,]+) \| ([\d,.]+) \|", (ROOT / "docs/scale.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) == 8
+    for rate, shown in rows:
+        found = hours(590_326, 1000, 2, float(rate.replace(",", "")))
+        assert float(shown.replace(",", "")) == pytest.approx(found, rel=0.02)
+
+
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize(("page", "command"), EVERY)
 def test_a_command_of_a_page_is_understood(page, command, monkeypatch):
@@ -94,6 +105,11 @@ def test_a_command_of_a_page_is_understood(page, command, monkeypatch):
         assert ended.value.code == 0
     elif words[0].endswith("python"):
         parse(command, monkeypatch)
+    elif "torchrun" in words[:2]:
+        launched = re.sub(r"\$\w+", "2", command).partition("torchrun ")[2]
+        options = get_args_parser().parse_args(shlex.split(launched))
+        assert options.module and options.training_script == "bengelib"
+        parse(f"python -m bengelib {shlex.join(options.training_script_args)}", monkeypatch)
 
 
 def test_the_commands_that_make_data_run(tmp_path, monkeypatch, capsys):

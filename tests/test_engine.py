@@ -424,6 +424,23 @@ def test_monitor_needs_a_validation_and_a_known_metric():
         quick_fit(make_model(), val=Patches(16), monitor="kind/acc")
 
 
+def test_of_an_error_the_lowest_epoch_is_kept():
+    """Painting pixels better is a lower error; a task of its own name for a figure has to say which way is better."""
+
+    class Reconstructs(Classification):
+        name, values = "error", iter([0.5, 0.1, 0.9])
+
+        def summary(self, metric):
+            return {self.name: next(self.values)}
+
+    history = fit_with(make_model(), [Reconstructs("kind", "abc")], Patches(12), Patches(6), epochs=3,
+                       batch_size=6, monitor="kind/error")  # fmt: skip
+    assert history.best_epoch == 2
+    Reconstructs.name, Reconstructs.values = "rmse", iter([1.0])
+    with pytest.raises(ValueError, match="lower or higher values of 'rmse'"):
+        fit_with(make_model(), [Reconstructs("kind", "abc")], Patches(12), Patches(6), monitor="kind/rmse")
+
+
 @pytest.mark.parametrize("options", [{"precision": "half"}, {"epochs": 0}, {"train": Subset(Patches(3), [])}])
 def test_other_impossible_requests(options):
     with pytest.raises(ValueError, match=r"'half'|nothing to train on"):

@@ -12,7 +12,7 @@ from bengelib.fusion import (
     LateFusion,
 )
 from bengelib.heads import ClassificationHead, Network
-from bengelib.inputs import Inputs
+from bengelib.inputs import InputNorm
 from bengelib.modalities import as_modalities
 from bengelib.transforms import Normalize
 
@@ -37,7 +37,7 @@ def make_batch(count=2, size=32):
 
 
 def test_inputs_are_normalised_by_name():
-    values, available = Inputs({"s2": S2_BANDS, "s1": ("VH", "VV"), "season": ()})(make_batch())
+    values, available = InputNorm({"s2": S2_BANDS, "s1": ("VH", "VV"), "season": ()})(make_batch())
     assert available.all() and available.shape == (2, 3)
     torch.testing.assert_close(values["s2"][:, 3], (make_batch()["s2"][:, 3] - S2["B04"].mean) / S2["B04"].std)
     torch.testing.assert_close(values["s1"][:, 0], (make_batch()["s1"][:, 0] - S1["VH"][0]) / S1["VH"][1])
@@ -46,7 +46,7 @@ def test_inputs_are_normalised_by_name():
 
 def test_weather_is_picked_by_name():
     """The batch has all five variables; the model may read some of them, in its own order."""
-    values = Inputs({"weather": ("relative_humidity", "temperature")})(make_batch())[0]["weather"]
+    values = InputNorm({"weather": ("relative_humidity", "temperature")})(make_batch())[0]["weather"]
     humidity, temperature = WEATHER["relative_humidity"], WEATHER["temperature"]
     torch.testing.assert_close(values[:, 0], (torch.tensor([60.0, 90.0]) - humidity.mean) / humidity.std)
     torch.testing.assert_close(values[:, 1], (torch.tensor([280.0, 290.0]) - temperature.mean) / temperature.std)
@@ -214,7 +214,7 @@ def test_a_missing_key_is_a_modality_missing_for_all(make):
 
 
 def test_modality_dropout_hides_samples_and_never_all_of_one():
-    inputs = Inputs(SENSORS, modality_dropout=0.6).train()
+    inputs = InputNorm(SENSORS, modality_dropout=0.6).train()
     batch = {"s2": torch.ones(4000, 12, 1, 1), "s1": torch.ones(4000, 2, 1, 1)}
     torch.manual_seed(0)
     values, available = inputs(batch)
@@ -229,7 +229,7 @@ def test_modality_dropout_hides_samples_and_never_all_of_one():
 
 
 def test_modality_dropout_keeps_the_one_sensor_that_is_there():
-    inputs = Inputs(SENSORS, modality_dropout=0.9).train()
+    inputs = InputNorm(SENSORS, modality_dropout=0.9).train()
     batch = {"s2": torch.ones(500, 12, 1, 1), "s1": torch.ones(500, 2, 1, 1)}
     flags = torch.arange(500) % 2 == 0
     _, available = inputs({**batch, "s1_available": flags})
@@ -241,15 +241,15 @@ def test_modality_dropout_keeps_the_one_sensor_that_is_there():
 )
 def test_impossible_options_are_refused(options):
     with pytest.raises(ValueError, match=r"modality_dropout|missing"):
-        Inputs(SENSORS, **options)
+        InputNorm(SENSORS, **options)
     with pytest.raises(ValueError, match="two modalities"):
-        Inputs({"s2": S2_BANDS}, modality_dropout=0.5)
+        InputNorm({"s2": S2_BANDS}, modality_dropout=0.5)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3, 4])
 def test_feature_fusion_joins_after_the_chosen_stage(stage):
     model = FeatureFusion(SENSORS, width=NARROW, stage=stage)
-    maps, _ = model._maps(*model.read(make_batch(size=64)))
+    maps = model._maps(*model.read(make_batch(size=64)))
     channels, size = 8 * 2 ** (stage - 1), 64 // 2 ** (stage + 1)
     assert [tuple(each.shape[1:]) for each in maps] == [(channels, size, size)] * 2
     assert model(make_batch()).shape == (2, model.feature_dim)
@@ -347,7 +347,7 @@ def test_decision_fusion_takes_names_of_targets_not_letters():
     assert DecisionFusion(networks(), multi_label="y").multi_label == ("y",)
 
 
-@pytest.mark.parametrize("fusion", [EarlyFusion, LateFusion])
+@pytest.mark.parametrize("fusion", [EarlyFusion, FeatureFusion, LateFusion])
 @pytest.mark.parametrize("missing", ["error", "mean"])
 @pytest.mark.parametrize("size", [32, 33])
 def test_a_pyramid_has_the_features_of_forward_and_the_channels_it_says(fusion, missing, size):

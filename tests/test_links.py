@@ -104,3 +104,40 @@ def test_a_name_that_is_none_is_refused_and_changes_nothing(project, name, capsy
     assert links.main([name], project) == 2
     assert f"'{name}' is not of the form owner/name" in capsys.readouterr().err
     assert (project / "README.md").read_bytes() == before
+
+
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "data" / "README.md", *sorted(ROOT.glob("docs/*.md")),
+         *sorted(ROOT.glob("[0-9][0-9]-*/*.md"))]  # fmt: skip
+MARKDOWN_LINK = re.compile(r"\]\((?!https?:|figure:|mailto:)([^)\s]+)\)")
+
+
+def local_links(page: Path) -> list[tuple[Path, str]]:
+    """File and anchor of every link of a page that stays within the project; code is left out."""
+    text = re.sub(r"^```.*?^```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    found = [address.partition("#") for address in MARKDOWN_LINK.findall(text)]
+    return [((page.parent / unquote(name)).resolve() if name else page, anchor) for name, _, anchor in found]
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors that GitHub makes of the titles of a page."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_link_within_the_project_is_dead(page):
+    for target, anchor in local_links(page):
+        assert target.exists(), f"{page.name} links to {target.relative_to(ROOT)}, which is not there"
+        assert not anchor or target.suffix != ".md" or anchor in anchors(target), f"{page.name}: no #{anchor}"
+
+
+def test_schedule_slides_and_lab_1_are_three_clicks_from_the_readme():
+    clicks, found, front = 0, {ROOT / "README.md"}, [ROOT / "README.md"]
+    while front and clicks < 3:
+        clicks += 1
+        reached = {target for page in front if page.suffix == ".md" for target, _ in local_links(page)}
+        front = sorted(reached - found)
+        found |= reached
+    wanted = ["00-intro/teaching.md", "00-intro/00_intro.pdf", "01-data_fusion/01_data_fusion.pdf", "02-mtl/02_mtl.pdf",
+              "03-ssl/03_ssl.pdf", "01-data_fusion/lab_df.ipynb"]  # fmt: skip
+    assert {ROOT / name for name in wanted} <= found

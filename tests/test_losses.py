@@ -55,7 +55,7 @@ def naive_cross_modal(z1, z2, temperature):
     return total / count
 
 
-def naive_barlow_twins(z1, z2, off_diagonal):
+def naive_barlow_twins(z1, z2, lambda_param):
     count, length = z1.shape
     columns = [z.double().numpy() for z in (z1, z2)]
     total = 0.0
@@ -63,7 +63,7 @@ def naive_barlow_twins(z1, z2, off_diagonal):
         for j in range(length):
             a, b = columns[0][:, i], columns[1][:, j]
             correlation = sum((a[n] - a.mean()) * (b[n] - b.mean()) for n in range(count)) / count / a.std() / b.std()
-            total += (1 - correlation) ** 2 if i == j else off_diagonal * correlation**2
+            total += (1 - correlation) ** 2 if i == j else lambda_param * correlation**2
     return total
 
 
@@ -92,12 +92,12 @@ def test_contrastive_losses_are_those_of_a_naive_loop(count, length, temperature
     assert float(cross_modal(z1, z2, temperature)) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
-@pytest.mark.parametrize("off_diagonal", [0, 5e-3, 1])
+@pytest.mark.parametrize("lambda_param", [0, 5e-3, 1])
 @pytest.mark.parametrize(("count", "length"), SIZES)
-def test_barlow_twins_is_that_of_a_naive_loop(count, length, off_diagonal):
+def test_barlow_twins_is_that_of_a_naive_loop(count, length, lambda_param):
     z1, z2 = embeddings(count, length)
-    expected = naive_barlow_twins(z1, z2, off_diagonal)
-    assert float(barlow_twins(z1, z2, off_diagonal)) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    expected = naive_barlow_twins(z1, z2, lambda_param)
+    assert float(barlow_twins(z1, z2, lambda_param)) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 @pytest.mark.parametrize("weights", [(25, 25, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1)], ids=str)
@@ -189,7 +189,7 @@ def test_bad_temperatures_are_refused(temperature):
 
 def test_negative_weights_are_refused():
     z = torch.randn(4, 3)
-    with pytest.raises(ValueError, match="off_diagonal"):
+    with pytest.raises(ValueError, match="lambda_param"):
         barlow_twins(z, z, -1)
     with pytest.raises(ValueError, match="covariance"):
         vicreg(z, z, covariance=-1)

@@ -170,7 +170,7 @@ def test_sanity_values():
 
 
 def test_bad_shapes_are_refused():
-    with pytest.raises(ValueError, match="nothing to paint"):
+    with pytest.raises(ValueError, match="nothing to reconstruct"):
         masked_loss(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4), torch.zeros(2, 3))
     with pytest.raises(ValueError, match=r"\(B, N, P\)"):
         masked_loss(torch.zeros(2, 3, 4), torch.zeros(2, 3, 5), torch.ones(2, 3))
@@ -271,7 +271,7 @@ def test_other_pictures_are_read_with_their_own_statistics():
 
 @pytest.mark.parametrize("inputs", [{}, {"season": ()}, {"image": ("red",)}], ids=str)
 def test_what_is_no_image_is_refused(inputs):
-    with pytest.raises(BandError, match=r"no images|empty|no statistics"):
+    with pytest.raises(BandError, match=r"not images|empty|no statistics"):
         ViTEncoder(inputs)
 
 

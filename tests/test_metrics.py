@@ -1,10 +1,22 @@
+import importlib
+import pkgutil
+
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import average_precision_score, confusion_matrix, f1_score, jaccard_score
 
+import bengelib
 from bengelib import metrics
+from bengelib.course.targets import MAIN_SCORES
 from bengelib.intervals import draw_patches
-from bengelib.metrics import macro_f1, mean_average_precision
+from bengelib.mae import Reconstruction
+from bengelib.methods.geolocation import Geolocation, PlaceClusters
+from bengelib.methods.multi_pretext import PretextClasses, PretextValues
+from bengelib.metrics import HIGHER_IS_BETTER, LOWER_IS_BETTER, lower_is_better, macro_f1, mean_average_precision
+from bengelib.recipes.finetuning import SmoothedClassification
+from bengelib.ssl import Contrast
+from bengelib.tasks import Classification, MultiLabel, Regression, Segmentation, Task
 
 
 def drawn(random, patches, draws=4):
@@ -93,3 +105,45 @@ def test_maps_that_cannot_be_counted_are_refused(case):
         truth[0, 0, 0] = min(truth[0, 0, 0], 4)
     with pytest.raises(ValueError, match=r"one shape|outside the 4 classes"):
         metrics.confusion_by_patch(predicted, truth, 4)
+
+
+KINDS, IMAGES = torch.tensor([0, 1, 1, 0, 1]), torch.rand(5, 4)
+LOGITS, PIXELS = torch.rand(5, 2), torch.rand(5, 3, 4)
+FIGURES = (
+    (Classification("kind", "ab"), {"kind": LOGITS}, {"kind": KINDS}),
+    (SmoothedClassification("kind", "ab"), {"kind": LOGITS}, {"kind": KINDS}),
+    (Segmentation("map", "ab"), {"map": LOGITS[..., None, None]}, {"map": KINDS[:, None, None]}),
+    (Regression("size", 1.0), {"size": IMAGES[:, 0]}, {"size": IMAGES[:, 1]}),
+    (MultiLabel("tags", "ab"), {"tags": LOGITS}, {"tags": LOGITS.round()}),
+    (Contrast(), {"view_1": IMAGES, "view_2": IMAGES, "features": IMAGES}, {}),
+    (Reconstruction(), {"reconstruction": PIXELS, "pixels": PIXELS, "mask": torch.ones(5, 3)}, {}),
+    (Geolocation(PlaceClusters(np.eye(2))), {"place": LOGITS}, {"lonlat": torch.rand(5, 2)}),
+    (PretextValues("dem"), {"dem": IMAGES, "dem/truth": IMAGES}, {}),
+    (PretextClasses("zone", "ab"), {"zone": LOGITS, "zone/truth": KINDS}, {"zone": KINDS}),
+)
+"""Each task that there is, with what it can measure."""
+
+
+@pytest.mark.parametrize(("task", "outputs", "batch"), FIGURES, ids=lambda each: type(each).__name__)
+def test_of_every_figure_of_a_task_it_is_known_which_way_is_better(task, outputs, batch):
+    metric = task.metric()
+    task.update(metric, outputs, batch)
+    for name in task.summary(metric):
+        assert lower_is_better(f"{task.target}/{name}") is (name in ("loss", "mae", "error"))
+
+
+def test_all_tasks_are_among_them():
+    found = set()
+    for module in pkgutil.walk_packages(bengelib.__path__, "bengelib."):
+        if not module.name.endswith("__main__"):
+            classes = [each for each in vars(importlib.import_module(module.name)).values() if isinstance(each, type)]
+            measure = [each for each in classes if hasattr(each, "summary") and hasattr(each, "metric")]
+            found |= {each for each in measure if each.__module__.startswith("bengelib.")} - {Task}
+    assert found == {type(task) for task, *_ in FIGURES}
+
+
+def test_no_figure_is_better_both_ways_and_an_unknown_one_is_refused():
+    assert not set(LOWER_IS_BETTER) & set(HIGHER_IS_BETTER)
+    assert all(score.metric in LOWER_IS_BETTER + HIGHER_IS_BETTER for score in MAIN_SCORES.values())
+    with pytest.raises(ValueError, match=r"lower or higher values of 'rmse' are better; use one for which lower is"):
+        lower_is_better("size/rmse")

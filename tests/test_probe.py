@@ -18,7 +18,7 @@ from bengelib.errors import BandError, SplitError
 from bengelib.fusion import EarlyFusion, FeatureFusion, LateFusion
 from bengelib.heads import ClassificationHead, Network
 from bengelib.mae import ViTEncoder
-from bengelib.probe import StagedEncoder, extract_features, fit_logistic, knn_probe
+from bengelib.probe import MultiStageEncoder, extract_features, fit_logistic, knn_probe
 from bengelib.recipes.finetuning import (
     AveragedNetwork,
     FineTuning,
@@ -82,7 +82,7 @@ def same(before, model):
 def test_extraction_moves_nothing(data, encoder):
     encoder.train()
     before = state(encoder)
-    features = extract_features(encoder, data, stages=(2, 3), turns=2, batch_size=7, precision="no")
+    features = extract_features(encoder, data, stages=(2, 3), tta=2, batch_size=7, precision="no")
     assert same(before, encoder) and encoder.training
     assert all(parameter.grad is None and parameter.requires_grad for parameter in encoder.parameters())
     assert not any(module._forward_hooks for module in encoder.modules())
@@ -104,10 +104,10 @@ def test_features_do_not_depend_on_the_batch_size(data, encoder):
 
 
 def test_all_eight_turns_make_features_that_no_turn_changes(data, encoder):
-    features = extract_features(encoder, data, turns=8, precision="no")
+    features = extract_features(encoder, data, tta=8, precision="no")
     data.images = data.images.flip(-1).rot90(1, dims=(-2, -1))
-    assert np.allclose(extract_features(encoder, data, turns=8, precision="no"), features, atol=1e-4)
-    assert not np.allclose(extract_features(encoder, data, turns=1, precision="no"), features, atol=1e-3)
+    assert np.allclose(extract_features(encoder, data, tta=8, precision="no"), features, atol=1e-4)
+    assert not np.allclose(extract_features(encoder, data, tta=1, precision="no"), features, atol=1e-3)
 
 
 def test_features_of_several_modalities():
@@ -126,19 +126,34 @@ def test_features_of_several_modalities():
 
 def test_a_staged_encoder_knows_how_long_its_features_are(encoder):
     batch = {"image": torch.rand(2, 3, 32, 32)}
-    for stages, length in (((), 64), ((2, 3), 112), ((1, 4), 64 + 8 + 64)):
-        staged = StagedEncoder(encoder, stages).eval()
-        assert staged(batch).shape == (2, length) and staged.feature_dim == length
-        assert not any(module._forward_hooks for module in encoder.modules())
-    with pytest.raises(ValueError, match="stages=0"):
-        StagedEncoder(encoder, (0, 1))
+    for stages, length in (((), 64), ((2, 3), 112), ((1, 4), 64 + 8 + 64), ((0, 1), 64 + 8 + 8)):
+        for texture in (False, True):
+            staged = MultiStageEncoder(encoder, stages, texture).eval()
+            length_of_both = 64 + (1 + texture) * (length - 64)
+            assert staged(batch).shape == (2, length_of_both) and staged.feature_dim == length_of_both
+            assert not any(module._forward_hooks for module in encoder.modules())
+    with pytest.raises(ValueError, match="stages=5"):
+        MultiStageEncoder(encoder, (0, 5))
+
+
+def test_texture_is_the_deviation_over_the_image_and_even_maps_can_be_learned_from(data, encoder):
+    features = extract_features(encoder, data, stages=(0, 2), texture=True, precision="no")
+    with torch.no_grad():
+        maps = encoder.eval().resnet.pyramid(encoder.stack({"image": data.images}))
+    for level, start, channels in ((0, 0, 8), (2, 16, 16)):
+        both = features[:, start : start + channels], features[:, start + channels : start + 2 * channels]
+        assert np.allclose(both[0], maps[level].mean(dim=(2, 3)), atol=1e-4)
+        assert np.allclose(both[1], maps[level].std(dim=(2, 3), correction=0), atol=2e-3)
+    even = torch.full((2, 3, 32, 32), 0.5)
+    MultiStageEncoder(encoder, (0, 1), texture=True)({"image": even}).sum().backward()
+    assert all(torch.isfinite(each.grad).all() for each in encoder.parameters() if each.grad is not None)
 
 
 @pytest.mark.parametrize("make", [EarlyFusion, FeatureFusion, LateFusion, ViTEncoder])
 def test_every_encoder_can_be_staged(make):
     batch = {"s2": torch.rand(2, 2, 32, 32), "s1": torch.rand(2, 1, 32, 32)}
     encoder = make({"s2": ("B04", "B03"), "s1": ("VV",)}, **({} if make is ViTEncoder else {"width": 0.125}))
-    staged = StagedEncoder(encoder, (1, 2, 3)).eval()
+    staged = MultiStageEncoder(encoder, (1, 2, 3)).eval()
     with torch.no_grad():
         features = staged(batch)
         assert features.shape == (2, staged.feature_dim)
@@ -152,8 +167,8 @@ def test_features_that_are_not_finite_are_refused(data, encoder):
 
 
 def test_wrong_extractions_are_refused(data, encoder):
-    with pytest.raises(ValueError, match="turns=9"):
-        extract_features(encoder, data, turns=9)
+    with pytest.raises(ValueError, match="tta=9"):
+        extract_features(encoder, data, tta=9)
     with pytest.raises(ValueError, match="stages"):
         extract_features(encoder, data, stages=(5,))
 
@@ -174,7 +189,7 @@ def test_logistic_probe_is_scikit_learns_on_standardised_features():
     test, _ = clouds(distance=1.0, seed=1)
     probe = fit_logistic(features, labels)
     mean, std = features.mean(axis=0), features.std(axis=0)
-    oracle = LogisticRegression(C=probe.strength, max_iter=1000, tol=1e-3).fit((features - mean) / std, labels)
+    oracle = LogisticRegression(C=probe.C, max_iter=1000, tol=1e-3).fit((features - mean) / std, labels)
     assert np.allclose(probe.scores(test), oracle.decision_function((test - mean) / std), atol=1e-6)
     assert (probe.predict(test) == oracle.predict((test - mean) / std)).mean() > 0.95
 
@@ -191,13 +206,13 @@ def test_probes_tell_clouds_apart(classes):
 def test_regularisation_is_chosen_by_cross_validation():
     features, labels = clouds(distance=3.0)
     noise = np.random.default_rng(0).permutation(labels)  # nothing to learn: the strongest regularisation is best
-    assert fit_logistic(features, noise).strength < fit_logistic(features, labels).strength
+    assert fit_logistic(features, noise).C < fit_logistic(features, labels).C
 
 
 def test_one_label_a_class_is_enough():
     features, labels = clouds(count=3)
     probe = fit_logistic(features, labels)
-    assert probe.strength == 1e-2 and (probe.predict(features) == labels).all()
+    assert probe.C == 1e-2 and (probe.predict(features) == labels).all()
 
 
 def test_a_class_without_a_label_is_never_predicted():
@@ -345,7 +360,7 @@ def test_fine_tuning_repeats_and_learns(data, encoder):
     options = dict(settings=replace(QUICK, steps=60), precision="no", progress=False)
     first, again = (finetune(encoder, data, *arguments, **options) for _ in range(2))
     assert same(state(first), again)
-    logits = logits_of(first, Colours(seed=1), "label", turns=2, precision="no")
+    logits = logits_of(first, Colours(seed=1), "label", tta=2, precision="no")
     assert (logits.argmax(axis=1) == data.labels).mean() > 0.7
 
 
@@ -457,7 +472,7 @@ def test_settings_that_train_nothing_are_refused(wrong):
 
 def efficiency(encoder, data, **options):
     test = Colours(18, seed=1)
-    given = dict(fractions=(0.2, 1.0), turns=1, precision="no", progress=False, finetune_settings=QUICK)
+    given = dict(fractions=(0.2, 1.0), tta=1, precision="no", progress=False, finetune_settings=QUICK)
     given |= {"scratch_settings": QUICK, **options}
     target = given.get("target", "label")
     labels, truth = (data.labels, test.labels) if target == "label" else (data.tags, test.tags)

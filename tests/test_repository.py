@@ -20,12 +20,12 @@ ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())
-NOTEBOOKS = sorted(ROOT.glob("[0-9][0-9]-*/lab_*.ipynb"))
+NOTEBOOKS = sorted(ROOT.glob("[0-9][0-9]-*/lab_*.ipynb")) + sorted(ROOT.glob("[0-9][0-9]-*/study/study.ipynb"))
 TEXT_SUFFIXES = {".py", ".md", ".ipynb", ".toml", ".yml", ".cff", ".txt", ".csv"}
 CONDA_NAMES = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base"}
 MAXIMAL_BYTES = 1_500_000
 MAXIMAL_CELL_LINES = 40
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 
 def project_files() -> list[Path]:

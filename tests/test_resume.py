@@ -328,7 +328,7 @@ def test_a_full_disk_warns_keeps_the_last_checkpoint_and_the_training_goes_on(un
         real(path, content)
 
     monkeypatch.setattr(resume, "write_checked", full)
-    with pytest.warns(DataWarning, match=r"no checkpoint of step 5: the disk of .* is full.*training goes on"):
+    with pytest.warns(DataWarning, match=r"no checkpoint of step 5: the disk of .* is full.*training continues"):
         assert same(train_tasks(tmp_path), uninterrupted["gradnorm"])
     assert checkpoints(tmp_path) == ["step-000000003.pt", "step-000000004.pt"]
     monkeypatch.undo()

@@ -187,8 +187,8 @@ def test_vicreg_without_its_other_terms_collapses_too():
     ("method", "options", "words"),
     [
         ("moco", {}, "simclr"),
-        ("simclr", {"off_diagonal": 1}, "temperature"),
-        ("barlow", {"off_diagonal": -1}, "at least 0"),
+        ("simclr", {"lambda_param": 1}, "temperature"),
+        ("barlow", {"lambda_param": -1}, "at least 0"),
         ("vicreg", {"temperature": 1}, "similarity"),
     ],
 )

@@ -9,30 +9,38 @@ import pytest
 from bengelib.course.results import COLUMNS, POOLED, fingerprint, read_results
 from tests.study_module import load_study
 
-FOLDERS = sorted(path.parent.name for path in Path(__file__).parents[1].glob("0[1-9]-*/study.py"))
+STUDIES = sorted(Path(__file__).parents[1].glob("0[1-9]-*/*study.py"))
 SHARES = ("accuracy", "macro_f1", "map", "mean_iou", "iou")
 
 
-@pytest.fixture(scope="module", params=FOLDERS)
+@pytest.fixture(scope="module", params=STUDIES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def study(request):
-    return load_study(request.param)
+    return load_study(request.param.parent.name, request.param.name)
 
 
 @pytest.fixture(scope="module")
 def results(study):
+    if not study.RESULTS.is_file() and may_lack_runs(study):
+        pytest.skip(f"{study.RESULTS.name} has not been made")
     assert study.RESULTS.is_file(), "there is no results.csv: run study.py"
     return read_results(study.RESULTS)
 
 
+def may_lack_runs(study):
+    """Whether a study leaves runs out whose data are not there."""
+    return hasattr(study, "available")
+
+
 def test_every_lab_has_a_study():
-    assert len(FOLDERS) == 3
+    assert len({path.parent for path in STUDIES}) == 3
 
 
 def test_every_row_belongs_to_a_configuration_that_exists(study, results):
     known = {run.config for run in study.configurations()}
     stale = set(results["config"]) - known
     assert not stale, f"results.csv has rows of configurations that study.py no longer has: {sorted(stale)}"
-    assert known == set(results["config"]), "some configurations have no row: run study.py"
+    lacking = known - set(results["config"])
+    assert not lacking or may_lack_runs(study), "some configurations have no row: run study.py"
 
 
 def test_no_run_is_there_twice(study):

@@ -80,6 +80,7 @@ def test_the_source_distribution_installs_as_the_same_package(built, installed, 
 
 def test_the_package_is_typed_for_those_who_import_it(installed):
     assert (installed / "bengelib" / "py.typed").is_file()
+    assert (installed / "bengelib" / "plot" / "coastline.txt").is_file()
 
 
 def test_the_metadata_tell_a_stranger_what_it_is(built):

@@ -27,13 +27,16 @@ SOURCE_SUFFIX = ".src.md"
 SOLUTION = re.compile(
     r"^(?P<indent>[ ]*)### BEGIN SOLUTION\n.*?^[ ]*### END SOLUTION[^\n]*\n?", re.DOTALL | re.MULTILINE
 )
-STUB = r"\g<indent># your code here\n\g<indent>...\n"
 MARKS = re.compile(r"^[ ]*### (BEGIN|END) SOLUTION[^\n]*\n?", re.MULTILINE)
 
 
 def sources(root: Path = ROOT) -> list[Path]:
-    """Every lab source of the project, in the order of the labs."""
-    return sorted(root.glob(f"[0-9][0-9]-*/*{SOURCE_SUFFIX}"))
+    """Every source of the project, in the order of the labs, the lab before its study."""
+    return [path for lab in sorted(root.glob("[0-9][0-9]-*/")) for path in _sources_of(lab)]
+
+
+def _sources_of(lab: Path) -> list[Path]:
+    return sorted(lab.glob(f"*{SOURCE_SUFFIX}")) + sorted(lab.glob(f"study/*{SOURCE_SUFFIX}"))
 
 
 def targets(source: Path) -> dict[Path, bool]:
@@ -62,7 +65,7 @@ def build(source: Path, target: Path, solutions: bool, root: Path = ROOT) -> nbf
     cells, seen = [], Counter[str]()
     for kind, body, tags in parse(source.read_text(encoding="utf-8")):
         if kind == "code":
-            stub = SOLUTION.sub(STUB, body)
+            stub = SOLUTION.sub(_stub, body)
             if unpaired := MARKS.search(stub):  # else what stands after it would be shown to learners
                 raise ValueError(f"{source.name}: '{unpaired.group().strip()}' has no partner in its cell")
             body = MARKS.sub("", body) if solutions else stub
@@ -80,6 +83,12 @@ def build(source: Path, target: Path, solutions: bool, root: Path = ROOT) -> nbf
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=NOTEBOOK_METADATA)
     notebook.nbformat_minor = 5
     return _with_outputs(notebook, target)
+
+
+def _stub(solution: re.Match[str]) -> str:
+    """What learners get in place of a solution; outside a function `...` would be shown as the value of the cell."""
+    indent = solution["indent"]
+    return f"{indent}# your code here\n" + (f"{indent}...\n" if indent else "")
 
 
 def parse(text: str) -> list[tuple[str, str, list[str]]]:
@@ -121,7 +130,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
             stale += 1
             print(f"{'stale' if check else 'wrote'}: {target.relative_to(root)}")
             if not check:
-                target.parent.mkdir(exist_ok=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(text, encoding="utf-8", newline="\n")
     return 1 if check and stale else 0
 

@@ -37,6 +37,9 @@ HELP = """\
 {do} site      build the site into build/site/ and look at it in a browser
 {do} doors     open every lab on Colab, Binder, JupyterLab, Notebook, VS Code and by pip, as far as
                that goes here, on small knobs; FULL=1 the labs' own; LAB=01 or DOOR=colab only that
+{do} slides    build the slides of the course: PDF beside their sources, HTML in build/slides/
+{do} handouts  make notebooks without outputs, prints on A4 and the answer key in build/handouts/;
+               LAB=01 only that one (slides and handouts need Node.js and Chromium)
 {do} links REPO=owner/name   write another public address into badges, setup cells and citation
 {do} clean     remove what the commands wrote, but not data/, {venv}* and the runs of studies
 TORCH=cpu      with any of them, before its environment exists: the small processor-only PyTorch
@@ -78,7 +81,7 @@ class Project:
     def labs(self) -> None:
         """Run the labs, with LAB, DATASET and FULL."""
         self._prepare()
-        options = ["--lab", self.values["LAB"]] if self.values.get("LAB") else []
+        options = self._lab("--lab")
         if self.values.get("DATASET"):
             options += ["--dataset", self.values["DATASET"], "--called-from", *self.called_from]
         self._run([_python_of(self.venv), "-m", "tools.run_labs", *options, *self._full("--full")])
@@ -150,6 +153,16 @@ class Project:
         ]
         self._run([_python_of(self.tools), "-m", "tools.doors", *options, *self._full("--quick")])
 
+    def slides(self) -> None:
+        """Build the slides, with LAB."""
+        self._prepare()
+        self._run([_python_of(self.venv), "-m", "tools.build_slides", *self._lab("--deck")])
+
+    def handouts(self) -> None:
+        """Make what is handed out, with LAB."""
+        self._prepare()
+        self._run([_python_of(self.venv), "-m", "tools.build_handouts", *self._lab("--lab")])
+
     def links(self) -> None:
         """Write the address REPO into every link; this needs no packages, so no environment either."""
         if not self.values.get("REPO"):
@@ -159,11 +172,7 @@ class Project:
     def clean(self) -> None:
         """Remove what the commands wrote, but neither data nor environments nor the runs of studies."""
         folders = [
-            "build/labs",
-            "build/site",
-            "build/site-pictures",
-            "build/doors",
-            "build/lib",
+            *(f"build/{name}" for name in ("labs", "site", "site-pictures", "doors", "slides", "handouts", "lib")),
             *(f".{name}_cache" for name in ("pytest", "ruff", "mypy")),
         ]
         found = [ROOT / folder for folder in folders] + [*ROOT.glob("build/bdist.*"), *ROOT.glob("*.egg-info")]
@@ -214,6 +223,10 @@ class Project:
             hint = f"On Debian or Ubuntu: sudo apt install {_name(python)}-venv"
             raise Stop(1, f"{python} comes without the venv module. {hint}")
 
+    def _lab(self, option: str) -> list[str]:
+        """LAB as an option, if it is given."""
+        return [option, self.values["LAB"]] if self.values.get("LAB") else []
+
     def _size(self) -> str:
         return "some minutes" if self.values.get("TORCH") == "cpu" else "some minutes and, unless TORCH=cpu, about 6 GB"
 
@@ -256,6 +269,8 @@ COMMANDS: dict[str, Callable[[Project], None]] = {
     "lint": Project.lint,
     "site": Project.site,
     "doors": Project.doors,
+    "slides": Project.slides,
+    "handouts": Project.handouts,
     "links": Project.links,
     "clean": Project.clean,
 }

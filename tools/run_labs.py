@@ -9,10 +9,13 @@ shows is the lab's result in the table at the end.
     python -m tools.run_labs --lab 01 --solutions
 
 runs the notebook with the solutions instead, strictly: a check of an exercise that does not answer [ok] ends the run.
+With --study it is the study notebook of the lab that runs.
 """
 
 import argparse
 import ast
+import copy
+import html
 import os
 import re
 import sys
@@ -37,6 +40,8 @@ from tools.progress import Progress
 
 LAB_PATTERN = "[0-9][0-9]-*/lab_*.ipynb"
 SOLUTIONS_PATTERN = "[0-9][0-9]-*/solutions/lab_*.ipynb"
+STUDY_PATTERN = "[0-9][0-9]-*/study/study.ipynb"
+STUDY_SOLUTIONS_PATTERN = "[0-9][0-9]-*/study/solutions/study.ipynb"
 STRICT = "BENGELIB_STRICT"  # as `bengelib.course.checks` has it, which is not imported: it takes torch a while to load
 
 
@@ -55,22 +60,25 @@ class LabResult(NamedTuple):
     error: str | None
 
 
-def find_labs(root: Path, lab: str | None = None, solutions: bool = False) -> list[Path]:
+def find_labs(root: Path, lab: str | None = None, solutions: bool = False, study: bool = False) -> list[Path]:
     """The notebooks of the labs under `root`, in order, or of the one whose folder starts with `lab`.
 
     Args:
         root: The folder of the project.
         lab: Its number, as "01"; all labs if None.
         solutions: Whether to take the notebooks with the solutions.
+        study: Whether to take the study notebooks of the labs.
 
     Raises:
         FileNotFoundError: There is no such lab, or it has no solutions.
     """
-    pattern = SOLUTIONS_PATTERN if solutions else LAB_PATTERN
+    patterns = (STUDY_PATTERN, STUDY_SOLUTIONS_PATTERN) if study else (LAB_PATTERN, SOLUTIONS_PATTERN)
+    pattern = patterns[solutions]
     folders = {path: path.relative_to(root).parts[0] for path in sorted(root.glob(pattern))}
     chosen = [path for path, folder in folders.items() if lab is None or folder.startswith(f"{lab}-")]
     if not chosen:
-        there, having = ", ".join(folders.values()) or "none", " with solutions" if solutions else ""
+        there = ", ".join(folders.values()) or "none"
+        having = " with a study notebook" * study + " with solutions" * solutions
         raise FileNotFoundError(f"no lab {lab or pattern}{having}; the labs here: {there}. LAB=01 takes the first.")
     return chosen
 
@@ -202,8 +210,19 @@ def to_page(notebook: nbformat.NotebookNode, path: Path) -> str:
     config = Config({"HTMLExporter": {"embed_images": True, "require_js_url": "", "jquery_url": ""}})
     exporter = HTMLExporter(config=config, template_name="lab")
     resources = {"metadata": {"name": path.stem, "path": str(path.parent)}}
-    page, _ = exporter.from_notebook_node(notebook, resources=resources)
+    page, _ = exporter.from_notebook_node(_with_alternative_texts(notebook), resources=resources)
     return str(page).replace('<script src=""></script>\n', "")
+
+
+def _with_alternative_texts(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy whose images are HTML with the alternative text of their metadata, which nbconvert does not write."""
+    copied = copy.deepcopy(notebook)
+    for output in (output for cell in copied.cells for output in cell.get("outputs", [])):
+        alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+        if alt and "image/png" in output.data:
+            source = "".join(output.data.pop("image/png").split())
+            output.data["text/html"] = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{source}">'
+    return copied
 
 
 def headline(notebook: nbformat.NotebookNode) -> str:
@@ -321,6 +340,7 @@ def main(arguments: Iterable[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--full", action="store_true", help="the full knobs (knob FULL)")
     parser.add_argument("--set", action="append", type=_knob, default=[], metavar="NAME=VALUE", help="any other knob")
     parser.add_argument("--solutions", action="store_true", help="the notebooks with the solutions, strictly")
+    parser.add_argument("--study", action="store_true", help="the study notebooks")
     parser.add_argument("--output", type=Path, default=root / "build" / "labs", help="where notebooks and pages go")
     parser.add_argument("--commit", action="store_true", help="write cleaned outputs back into the notebooks")
     parser.add_argument(
@@ -335,16 +355,17 @@ def main(arguments: Iterable[str] | None = None, root: Path = ROOT) -> int:
     if options.full:
         knobs["FULL"] = True
     try:
-        labs = find_labs(root, options.lab, options.solutions)
+        labs = find_labs(root, options.lab, options.solutions, options.study)
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 2
 
-    output = options.output / "solutions" if options.solutions else options.output
     results: list[LabResult] = []
     complaints: list[str] = []
     for path in labs:
         name = path.relative_to(root).as_posix()
+        output = options.output / "solutions" if options.solutions else options.output
+        output = output / path.relative_to(root).parts[0] if options.study else output  # all have one name
         try:
             result, notebook = run_lab(path, output, knobs, name, strict=options.solutions)
         except KnobError as error:

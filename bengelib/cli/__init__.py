@@ -1,1 +1,1 @@
-"""What `python -m bengelib` does, command by command: `commands` for encoders, `bench*` for measurements."""
+"""The commands of `python -m bengelib`: `commands` for encoders, `supervised` and `maps`, `bench*` for measurements."""

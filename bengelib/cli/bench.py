@@ -303,7 +303,7 @@ def _size(batch: Batch) -> int:
 
 
 def describe(table: pd.DataFrame) -> str:
-    """The table as text, after a line on the machine and the versions."""
+    """The table as text, after a line on the machine and the versions, followed by the lines in `attrs["notes"]`."""
     from bengelib import __version__
 
     machine = torch.backends.cpu.get_cpu_capability()
@@ -316,6 +316,14 @@ def describe(table: pd.DataFrame) -> str:
         "bytes/sample": "{:,.0f}",
         "x band by band": "{:,.1f}",
         "x one process": "{:,.2f}",
+        "x lightly": "{:,.2f}",
+        "seconds": "{:,.2f}",
+        "of 10 minutes": "{:.2%}",
+        "in memory": "{:,.0f}",
+        "from the pack": "{:,.0f}",
+        "of memory": "{:.2f}",
+        "waits/step": "{:,.1f}",
+        "GB": "{:,.1f}",
         "of memory copy": "{:.0%}",
         "ms/step": "{:,.0f}",
         "of the plain loop": "{:.3f}",
@@ -324,7 +332,7 @@ def describe(table: pd.DataFrame) -> str:
     }
     text = table.reset_index()
     for name in text.columns[1:]:
-        text[name] = [formats[name].format(value) for value in text[name]]
+        text[name] = ["-" if value != value else formats[name].format(value) for value in text[name]]
     rows = [list(text.columns), *text.to_numpy().tolist()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
@@ -336,7 +344,7 @@ def describe(table: pd.DataFrame) -> str:
         for row in rows
     ]
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([line, "", lines[0], rule, *lines[1:]])
+    return "\n".join([line, "", lines[0], rule, *lines[1:], *table.attrs.get("notes", ())])
 
 
 def noise_patches(count: int) -> torch.Tensor:

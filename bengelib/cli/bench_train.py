@@ -146,19 +146,19 @@ class _InTurn:
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
         if self.calls % self.block == 0:
-            now = _clock()
+            now = clock()
             if self.calls:
                 self.seconds.append((now - self._begun) / self.block)
                 self.bar.update()
             for _ in range(self.block):
                 next(self.plain)
-            self._begun = _clock()
+            self._begun = clock()
             self.of_plain.append((self._begun - now) / self.block)
         self.calls += 1
         return self.views(batch, generator)
 
 
-def _clock() -> float:
+def clock() -> float:
     """Seconds of the processor; with a GPU, seconds on the clock at which all that was asked of it is done."""
     if not torch.cuda.is_available():
         return time.process_time()

@@ -34,7 +34,7 @@ def bench_views(
     size: int = 64,
     width: float = 0.5,
     precision: str = "auto",
-    rounds: int = 5,
+    rounds: int = 7,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Time two views of a batch of Sentinel-2 patches (12 bands, 120 x 120), and the step of SimCLR that they feed.

@@ -1,7 +1,7 @@
-"""The commands `pretrain` and `probe`: an encoder from images without labels, and how many labels it saves.
+"""The commands `pretrain` and `probe`: pretraining on unlabelled images, and label efficiency of the encoder.
 
-Both take a folder of class folders (`images`), or a dataset (`root`): of ben-ge, or with a `dataset.toml`. What the
-probe tests with is decided before the pretraining, written into the checkpoint, and not read until then.
+Both take a folder of class folders (`images`), or a dataset (`root`): of ben-ge, or with a `dataset.toml`. The test
+samples of the probe are chosen before pretraining, recorded in the checkpoint, and not read until the probe.
 """
 
 import json
@@ -26,12 +26,15 @@ from bengelib.data.image_files import file_hash, read_bytes
 from bengelib.data.image_listing import class_of, hold_out, list_images, picture_hashes, same_names
 from bengelib.data.images import ImageFolder
 from bengelib.data.loading import load, prepare
+from bengelib.data.rasters import RASTER_KEYS, tree_folders
+from bengelib.data.several import SeveralDatasets
 from bengelib.engine import History, seed_everything
 from bengelib.errors import ArgumentError, BandError, CheckpointError, DataWarning
 from bengelib.files import absolute, put_in_place
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network
-from bengelib.methods import TABLE
+from bengelib.methods import MASKED, TABLE
+from bengelib.methods.multi_pretext import PRETEXTS
 from bengelib.modalities import TARGETS, Modality, Target
 from bengelib.processes import is_first_process
 from bengelib.recipes.finetuning import FINE_TUNING, FROM_SCRATCH
@@ -46,7 +49,7 @@ from bengelib.recipes.pretraining import (
     side_by_side,
     strong_views,
 )
-from bengelib.recipes.supervised import check_sizes
+from bengelib.recipes.supervised import check_inputs, check_sizes
 
 HELD_OUT = 0.2
 
@@ -66,17 +69,17 @@ def pretrain_images(
     not read.
 
     Args:
-        images: a folder of class folders, or one without classes: there is nothing to probe with then.
-        out: the checkpoint, customarily `.safetensors`.
+        images: a folder of class folders, or one without classes, which cannot be probed later.
+        out: the checkpoint, by convention `.safetensors`.
         settings: see `Pretraining`.
-        on_error: what to do about a broken image, `"raise"` or `"skip"`.
+        on_error: what to do about a damaged image, `"raise"` or `"skip"`.
         progress: show bars.
         **kept: `checkpoint`, `checkpoint_every` and `log` of `pretrain_encoder`.
 
     Raises:
-        DatasetNotFoundError: no such folder, no images in it, or a class folder of whose files none is read.
+        DatasetNotFoundError: no such folder, no images in it, or a class folder without any readable kind of file.
         SplitError: a class has too few images.
-        RasterError: a broken image (with `on_error="raise"`).
+        RasterError: a damaged image (with `on_error="raise"`).
         CheckpointError: `out` cannot be written.
         ValueError: a method that needs more than images.
     """
@@ -94,7 +97,7 @@ def pretrain_images(
     data = ImageFolder(images, learn, size=settings.size, on_error=on_error, progress=progress)
     seed_everything(settings.seed)
     encoder = build_encoder(data.inputs, settings.method, settings.depth, settings.width)
-    views = strong_views(settings.view_size, data.inputs)
+    views = strong_views(settings.view_size, encoder.inputs)  # type: ignore[arg-type]
     history = pretrain_encoder(encoder, data, views, settings, progress=progress, **kept)
     config = {
         "made_from": "images",
@@ -108,8 +111,12 @@ def pretrain_images(
     return history
 
 
+Roots = str | Path | Sequence[str | Path]
+"""A dataset, or several read as one."""
+
+
 def pretrain_dataset(
-    root: str | Path,
+    root: Roots,
     out: str | Path,
     settings: Pretraining | None = None,
     *,
@@ -125,72 +132,87 @@ def pretrain_dataset(
     a neighbour in the pretraining.
 
     Args:
-        root: a path or name that `load` takes: of ben-ge, or of a folder with a `dataset.toml`.
+        root: a path or name that `load` takes: of ben-ge, or of a folder with a `dataset.toml`; or several of them,
+            whose samples have the same modalities.
         out: the checkpoint.
         settings: see `Pretraining`.
-        modalities: images that the encoder reads, stacked as channels, or by a ResNet each where the method learns from
-            two sensors; of ben-ge `s2` and `s1`, of another dataset all images unless given.
-        target: what the probe shall ask for by default; nothing of it is used here.
+        modalities: image inputs of the encoder, stacked as channels, or with one ResNet each for methods of two
+            sensors; by default `s2` and `s1` of ben-ge, all images of another dataset.
+        target: default target of the probe; it is not used in pretraining.
         on_error: what to do about damaged samples, `"raise"` or `"skip"`.
         progress: show bars.
         **kept: `checkpoint`, `checkpoint_every` and `log` of `pretrain_encoder`.
 
     Raises:
-        BandError: a modality that is no image, not two of them for a method of two sensors, or a target without
+        BandError: a modality is not an image, their number is not two for a method of two sensors, or a target has no
             classes.
-        MissingModalityError: no place is seen on two dates, for `"seco"`.
+        MissingModalityError: no location has two dates, for `"seco"`.
         CheckpointError: `out` cannot be written.
         DescriptionError: images of different sizes.
-        BengeError: whatever `load` finds wrong.
+        BengeError: any fault that `load` finds.
     """
     settings = settings or Pretraining()
     check_writable(out)
-    root = prepare(root, progress=progress)
-    modalities = modalities or images_of(root)
+    roots = _prepared(root, progress)
+    modalities = modalities or images_of(roots[0])
     if target is not None:
-        check_target(root, target)
-    facts = TABLE[settings.method]
-    besides = tuple(key for key in facts.needs if key == "lonlat")
-    open_ = partial(_open, root, modalities, besides, settings.fold, on_error, progress)
+        check_target(roots[0], target)
+    besides = _besides(roots[0], settings.method, modalities)
+    keys = ((*modalities, *besides), ()) if is_described(roots[0]) else (modalities, besides)
+    open_ = partial(_open, roots, *keys, settings.fold, on_error, progress)
     data, held = open_("train"), open_("test")
     check_sizes(data, "early")
     seed_everything(settings.seed)
-    encoder = build_encoder(data.inputs, settings.method, settings.depth, settings.width)
-    views = strong_views(_view_size(settings, data.inputs), data.inputs)
+    inputs = {key: data.inputs[key] for key in modalities}
+    encoder = build_encoder(inputs, settings.method, settings.depth, settings.width)
+    views = strong_views(view_size(settings, encoder), inputs)
     views = as_measured(views) if settings.method == "cross-modal" else views
-    if facts.two_sensors:
+    if TABLE[settings.method].two_sensors:
         width = settings.width / FULL_WIDTH
-        first, second = (EarlyFusion({key: data.inputs[key]}, settings.depth, width) for key in modalities)
+        first, second = (EarlyFusion({key: modality}, settings.depth, width) for key, modality in inputs.items())
         history = pretrain_encoder(first, data, views, settings, encoder_2=second, progress=progress, **kept)
         encoder = side_by_side((first, second))
     else:
         history = pretrain_encoder(encoder, data, views, settings, progress=progress, **kept)
     config = {
         "made_from": "dataset",
-        "folder": data.root.name,
+        "folder": ", ".join(each.name for each in roots),
         "target": target,
         "fold": settings.fold,
-        "holdout": held.patch_ids,
+        "holdout": list(held.patch_ids),
     }
     _save(out, encoder, config, settings, history)
     return history
 
 
-def _view_size(settings: Pretraining, inputs: Mapping[str, Modality]) -> int:
-    """Pixels along a side of a view: `size`, or three quarters of smaller images (whole patches of a transformer)."""
+def _besides(root: Path, method: str, modalities: Sequence[str]) -> tuple[str, ...]:
+    """Keys besides the images that a method learns from, as far as a dataset has them."""
+    if method != "multi-pretext":
+        return tuple(key for key in TABLE[method].needs if key == "lonlat")
+    if is_described(root):
+        return tuple(key for key in read_description(root).modalities if key not in modalities)
+    rasters = tree_folders(root) or RASTER_KEYS
+    return tuple(key for key in PRETEXTS if key not in modalities and (key in rasters or key not in RASTER_KEYS))
+
+
+def view_size(settings: Pretraining, encoder: nn.Module) -> int:
+    """Pixels along a side of a view: `size`, or three quarters of smaller images, in whole squares of the encoder."""
+    if settings.view is not None:
+        return settings.view
+    inputs: Mapping[str, Modality] = encoder.inputs  # type: ignore[assignment]
     sizes = [modality.size for modality in inputs.values() if modality.size]
-    if settings.view is not None or not sizes:
-        return settings.view or settings.size
-    if settings.method == "mae":
-        return min(settings.size, max(8, min(sizes) // 8 * 8))
-    return min(settings.size, max(1, round(0.75 * min(sizes))))
+    most = min(sizes, default=settings.size)
+    share = 0.75 if sizes and settings.method not in MASKED else 1
+    square = int(getattr(encoder, "stride", getattr(encoder, "patch", 1)))
+    wanted = min(settings.size, round(share * most))
+    return max(1, min(round(wanted / square), most // square)) * square
 
 
 def load_encoder(checkpoint: str | Path) -> tuple[nn.Module, Callable[[], nn.Module], dict[str, Any]]:
-    """The encoder of a checkpoint of `pretrain`, what builds one like it with random weights, and the configuration.
+    """The encoder of a checkpoint of `pretrain`, a function that builds it with random weights, and the configuration.
 
     Raises:
-        CheckpointError: no such file, no checkpoint, or one that `pretrain` did not write.
+        CheckpointError: the file does not exist, or is not a checkpoint of `pretrain`.
     """
     header, _ = read_checkpoint(checkpoint)
     config = header["config"]
@@ -212,16 +234,16 @@ def probe_images(
     """Label-efficiency rows of a checkpoint of `pretrain_images`, tested on exactly the files that it held out.
 
     Args:
-        checkpoint: what `pretrain_images` wrote.
-        images: the same folder, wherever it is now.
-        on_error: what to do about a broken image, `"raise"` or `"skip"`.
-        progress: show bars, and each result.
-        **options: those of `label_efficiency`: `modes`, `fractions`, `seeds`, `turns`, `finetune_settings`, ...
+        checkpoint: a checkpoint of `pretrain_images`.
+        images: the same folder, at any path.
+        on_error: what to do about a damaged image, `"raise"` or `"skip"`.
+        progress: show progress bars, and each result.
+        **options: options of `label_efficiency`: `modes`, `fractions`, `seeds`, `tta`, `finetune_settings`, ...
 
     Raises:
-        CheckpointError: it is none, of other data, of images without classes, or files that it held out are gone or
-            others now.
-        BengeError: whatever `ImageFolder` and `label_efficiency` find wrong.
+        CheckpointError: the file is not a checkpoint, or one of other data or of images without classes, or held-out
+            files are missing or have changed.
+        BengeError: any fault that `ImageFolder` and `label_efficiency` find.
     """
     encoder, build, config = load_encoder(checkpoint)
     if config["made_from"] != "images":
@@ -253,7 +275,7 @@ def probe_images(
 
 def probe_dataset(
     checkpoint: str | Path,
-    root: str | Path,
+    root: Roots,
     *,
     modalities: Sequence[str] | None = None,
     target: str | None = None,
@@ -266,18 +288,19 @@ def probe_dataset(
     Samples without a label are left out.
 
     Args:
-        checkpoint: what `pretrain_dataset` wrote.
-        root: the same dataset.
-        modalities: as in the pretraining, if given.
-        target: a class or labels; by default the one that was named in the pretraining, or the only one there is.
+        checkpoint: a checkpoint of `pretrain_dataset`.
+        root: the same dataset, or the same ones.
+        modalities: those of the pretraining, if given.
+        target: a class or multi-label target; by default the one given in pretraining, or the only one.
         on_error: what to do about damaged samples, `"raise"` or `"skip"`.
-        progress: show bars, and each result.
-        **options: those of `label_efficiency`.
+        progress: show progress bars, and each result.
+        **options: options of `label_efficiency`.
 
     Raises:
-        CheckpointError: it is none, of other data or modalities, or samples that it held out are gone.
-        BandError: no target, or one that is no class.
-        BengeError: whatever `load` and `label_efficiency` find wrong.
+        CheckpointError: the file is not a checkpoint, or one of other data or modalities, or held-out samples are
+            missing.
+        BandError: no target, or one without classes; bands, units or scale other than in the pretraining.
+        BengeError: any fault that `load` and `label_efficiency` find.
     """
     encoder, build, config = load_encoder(checkpoint)
     if config["made_from"] != "dataset":
@@ -287,24 +310,27 @@ def probe_dataset(
     reads = tuple(encoder.inputs)  # type: ignore[arg-type]
     if modalities is not None and tuple(modalities) != reads:
         raise CheckpointError(f"{checkpoint} reads the modalities {reads}, not {tuple(modalities)}")
-    root = prepare(root, progress=progress)
-    chosen = check_target(root, target or config["target"])
-    open_ = partial(_open, root, reads, (chosen.name,), config["fold"], on_error, progress)
+    roots = _prepared(root, progress)
+    chosen = check_target(roots[0], target or config["target"])
+    open_ = partial(_open, roots, reads, (chosen.name,), config["fold"], on_error, progress)
     train, test = open_("train"), open_("test")
-    places = {patch_id: place for place, patch_id in enumerate(test.patch_ids)}
-    if gone := [patch_id for patch_id in config["holdout"] if patch_id not in places]:
+    check_inputs(encoder.inputs, train.inputs)  # type: ignore[arg-type]
+    index_of = {patch_id: place for place, patch_id in enumerate(test.patch_ids)}
+    if gone := [patch_id for patch_id in config["holdout"] if patch_id not in index_of]:
         raise CheckpointError(
-            f"{len(gone)} of the {len(config['holdout'])} test samples of {checkpoint} are not in {root}, the first "
-            f"being {gone[0]}; give the dataset {config['folder']} that it was pretrained on"
+            f"{len(gone)} of the {len(config['holdout'])} test samples of {checkpoint} are not in "
+            f"{' or '.join(map(str, roots))}, the first being {gone[0]}; give the dataset {config['folder']} that it "
+            "was pretrained on"
         )
-    held = np.array([places[patch_id] for patch_id in config["holdout"]])
+    held = np.array([index_of[patch_id] for patch_id in config["holdout"]])
     sides = {}
     for name, data, rows in (("train", train, np.arange(len(train))), ("test", test, held)):
         labels = data.table(chosen.name)[rows]
         known = (labels != IGNORE_INDEX) if labels.ndim == 1 else np.isfinite(labels).all(axis=1)
         sides[name] = Subset(data, rows[known].tolist()), labels[known], rows[known]
     groups = None if test.groups is None else test.groups[sides["test"][2]].tolist()
-    size = _view_size(replace(Pretraining(), size=config["settings"]["size"]), encoder.inputs)  # type: ignore[arg-type]
+    kind = {name: config["settings"][name] for name in ("method", "size")}
+    size = view_size(Pretraining(**kind), encoder)
     options.setdefault("augment", as_measured(mild_views(size, encoder.inputs)))  # type: ignore[arg-type]
     return label_efficiency(
         encoder,
@@ -319,18 +345,16 @@ def probe_dataset(
     )
 
 
-def probe_options(
-    steps: int | None = None, seeds: Sequence[int] = (0,), turns: int = 8, **others: Any
-) -> dict[str, Any]:
-    """Options of `label_efficiency` from those of the command line; `steps` holds for both ways of training."""
+def probe_options(steps: int | None = None, seeds: Sequence[int] = (0,), tta: int = 8, **others: Any) -> dict[str, Any]:
+    """Options of `label_efficiency` from those of the command line; `steps` applies to both kinds of training."""
     settings = {"finetune_settings": FINE_TUNING, "scratch_settings": FROM_SCRATCH}
     if steps is not None:
         settings = {name: replace(value, steps=steps, epochs=0) for name, value in settings.items()}
-    return {"seeds": tuple(seeds), "turns": turns, **settings, **others}
+    return {"seeds": tuple(seeds), "tta": tta, **settings, **others}
 
 
 def write_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Rows of `label_efficiency` as JSON, a list of objects, one a line; null where a figure cannot be computed."""
+    """Write rows of `label_efficiency` as JSON, a list of objects, one per line; null for missing values."""
     path = Path(path)
     beside = path.with_name(path.name + ".part")
     lines = [json.dumps({key: _finite(value) for key, value in row.items()}) for row in rows]
@@ -339,7 +363,7 @@ def write_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def draw_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Draw rows of `label_efficiency`: the score against the share of labelled samples, one line a way of training."""
+    """Plot rows of `label_efficiency`: the score against the fraction of labelled samples, one line per mode."""
     from bengelib.plot.results import plot_curves
 
     path, score = Path(path), "accuracy" if "accuracy" in rows[0] else "mean average precision"
@@ -354,29 +378,29 @@ def draw_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def check_figure(path: str | Path) -> None:
-    """Refuse a figure that could not be written after long work.
+    """Check in advance that a figure can be written.
 
     Raises:
         CheckpointError: see `check_writable`.
-        ArgumentError: a suffix of no kind of picture.
+        ArgumentError: the suffix is not that of an image format.
     """
     from matplotlib.figure import Figure
 
     known = Figure().canvas.get_supported_filetypes()
     if Path(path).suffix[1:].lower() not in known:
-        raise ArgumentError(f"{path} is no name of a picture; end it in one of .{', .'.join(known)}")
+        raise ArgumentError(f"{path} is not the name of an image file; end it in one of .{', .'.join(known)}")
     check_writable(path)
 
 
 def _finite(value: Any) -> Any:
-    """The value with None in place of NaN, which JSON does not have."""
+    """The value, with None in place of NaN, which JSON lacks."""
     if isinstance(value, list):
         return [_finite(part) for part in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def check_writable(path: str | Path) -> None:
-    """Make the folder of a file that will be written after long work, and refuse now what would fail then.
+    """Create the folder of an output file, and check in advance that it can be written.
 
     Raises:
         CheckpointError: the path is a folder, or its folder cannot be made or written to.
@@ -393,10 +417,10 @@ def check_writable(path: str | Path) -> None:
 
 
 def images_of(root: Path) -> tuple[str, ...]:
-    """The images that an encoder of a dataset reads unless told otherwise.
+    """The default image inputs of an encoder for a dataset.
 
     Raises:
-        BandError: a described dataset has none.
+        BandError: a described dataset has no images.
     """
     if not is_described(root):
         return ("s2", "s1")
@@ -407,7 +431,7 @@ def images_of(root: Path) -> tuple[str, ...]:
 
 
 def check_target(root: Path, target: str | None) -> Target:
-    """A target of a dataset that a label-efficiency curve can be drawn for; the only one there is for None.
+    """A target of a dataset that supports a label-efficiency curve; for None, the only one.
 
     Raises:
         BandError: no target, or one without classes.
@@ -423,8 +447,14 @@ def check_target(root: Path, target: str | None) -> Target:
     return fit[target]
 
 
+def _prepared(root: Roots, progress: bool) -> list[Path]:
+    """The folders of some datasets, prepared for loading."""
+    given = [root] if isinstance(root, str | Path) else root
+    return [prepare(each, progress=progress) for each in given]
+
+
 def _open(
-    root: Path,
+    roots: Sequence[Path],
     modalities: Sequence[str],
     targets: Sequence[str],
     fold: int,
@@ -432,31 +462,35 @@ def _open(
     progress: bool,
     split: str,
 ) -> Any:
-    """One side of the split that suits a dataset: the blocked one of ben-ge."""
-    scheme: dict[str, Any] = {} if is_described(root) else {"scheme": "blocked"}
-    return load(root, split, modalities, targets, fold=fold, on_error=on_error, progress=progress, **scheme)
+    """One part of the default split of each dataset, which is the blocked split for ben-ge."""
+    parts = []
+    for root in roots:
+        scheme: dict[str, Any] = {} if is_described(root) else {"scheme": "blocked"}
+        options = {"fold": fold, "on_error": on_error, "progress": progress, **scheme}
+        parts.append(load(root, split, modalities, targets, **options))
+    return parts[0] if len(parts) == 1 else SeveralDatasets(parts)
 
 
 def checkpoint_folder(out: str | Path, resume: bool) -> Path:
     """The folder beside `out` for the checkpoints of its training.
 
     Raises:
-        CheckpointError: there are some already, and nobody wants to go on from them.
+        CheckpointError: checkpoints exist, and `resume` is False.
     """
     folder = absolute(out)
     folder = folder.with_name(f"{folder.name}.checkpoints")
-    begun = any(folder.glob("step-*.pt"))
-    if begun and not resume:
+    exists = any(folder.glob("step-*.pt"))
+    if exists and not resume:
         raise CheckpointError(
-            f"{folder} has checkpoints of a training that was cut off; give --resume to go on, or delete it"
+            f"{folder} has checkpoints of an interrupted training; give --resume to continue, or delete it"
         )
-    if resume and not begun:
-        warnings.warn(f"there is no checkpoint in {folder}; the training begins anew", DataWarning, stacklevel=2)
+    if resume and not exists:
+        warnings.warn(f"there is no checkpoint in {folder}; the training starts again", DataWarning, stacklevel=2)
     return folder
 
 
 def _save(out: str | Path, encoder: nn.Module, config: dict[str, Any], settings: Pretraining, history: History) -> None:
-    """The encoder alone with all that the probe needs to know, written by the first of several processes."""
+    """Write the encoder with the configuration for the probe, in the first of several processes."""
     config = {**config, "settings": {**vars(settings)}, "loss": history.rows[-1]["train/loss"]}
     if is_first_process():
         save_checkpoint(out, Network(encoder, {}), config)
@@ -465,10 +499,10 @@ def _save(out: str | Path, encoder: nn.Module, config: dict[str, Any], settings:
 def _held_out(
     checkpoint: str | Path, folder: Path, names: Sequence[str], config: dict[str, Any]
 ) -> tuple[list[str], list[str]]:
-    """The files that a checkpoint held out, and those that are left to learn from, none of them a copy of the former.
+    """The held-out files of a checkpoint, and the remaining ones for training, without copies of the former.
 
     Raises:
-        CheckpointError: held-out files are not there, or other pictures now.
+        CheckpointError: held-out files are missing or have changed.
     """
     held, there = config["holdout"], same_names(config["holdout"], names)
     if "holdout_hashes" not in config:

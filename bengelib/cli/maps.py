@@ -1,4 +1,4 @@
-"""The command `predict`: a checkpoint and a scene in, a map and its picture out."""
+"""The command `predict`: from a checkpoint and a scene to a map and its figure."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -9,28 +9,28 @@ from bengelib.errors import RasterError
 
 def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", path: Callable[[str], str]) -> None:
     """Declare the command; `path` is the type of arguments that are paths."""
-    command = commands.add_parser("predict", help="draw a map: run a trained network over a whole scene")
-    command.add_argument("--checkpoint", type=path, required=True, help="what train wrote")
+    command = commands.add_parser("predict", help="map a whole scene with a trained network")
+    command.add_argument("--checkpoint", type=path, required=True, help="model written by train")
     command.add_argument(
         "--scene",
         type=path,
         nargs="+",
         required=True,
         metavar="FILE",
-        help="GeoTIFFs of one place, or s2=FILE, B02=FILE",
+        help="GeoTIFFs of one location, or s2=FILE, B02=FILE",
     )
     command.add_argument("--out", type=path, required=True, help="GeoTIFF to write, such as map.tif")
-    command.add_argument("--target", help="which target to map, where the network has several")
+    command.add_argument("--target", help="target to map, if the network has several")
     command.add_argument("--probabilities", type=path, metavar="FILE", help="GeoTIFF with a band for each class")
-    command.add_argument("--picture", type=path, metavar="FILE", help="picture to write (default: OUT as .png)")
+    command.add_argument("--picture", type=path, metavar="FILE", help="figure to write (default: OUT as .png)")
     command.add_argument("--bands", nargs="+", metavar="NAME", help="names of the bands of all files, in order")
     command.add_argument(
-        "--scale", nargs="+", metavar="KEY=FACTOR", help="of the numbers in the files, such as s2=1e-4"
+        "--scale", nargs="+", metavar="KEY=FACTOR", help="factor on the values in the files, such as s2=1e-4"
     )
-    command.add_argument("--offset", nargs="+", metavar="KEY=TERM", help="added after that, such as s2=-0.1")
-    command.add_argument("--tile", type=int, help="pixels along a side of a tile (default: 384, of classifiers 120)")
+    command.add_argument("--offset", nargs="+", metavar="KEY=TERM", help="added after scaling, such as s2=-0.1")
+    command.add_argument("--tile", type=int, help="pixels along a side of a tile (default: 384, for classifiers 120)")
     command.add_argument("--overlap", type=int, help="pixels that tiles share (default: 32)")
-    command.add_argument("--stride", type=int, help="of classifiers: pixels along a side of a cell (default: a tile)")
+    command.add_argument("--stride", type=int, help="for classifiers: pixels along a side of a cell (default: a tile)")
     command.add_argument("--precision", choices=("auto", "no", "bf16", "fp16"), default="auto")
     command.set_defaults(run=_predict)
 
@@ -59,7 +59,7 @@ def _predict(options: argparse.Namespace) -> None:
     try:
         plot_scene_map(options.out).savefig(picture)
         print(picture)
-    except RasterError:  # several classes a pixel, which no colours show
+    except RasterError:  # several classes per pixel, which colours cannot show
         if options.picture:
             raise
 
@@ -68,7 +68,7 @@ def _numbers(option: str, given: Sequence[str]) -> dict[str, float]:
     """`KEY=NUMBER` as numbers by key.
 
     Raises:
-        ValueError: something else.
+        ValueError: the text has another form.
     """
     found = {}
     for text in given:

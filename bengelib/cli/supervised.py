@@ -1,4 +1,4 @@
-"""The commands `describe`, `train` and `evaluate`: from a folder to a model with scores."""
+"""The commands `describe`, `train` and `evaluate`: from a folder of data to a scored model."""
 
 import argparse
 import warnings
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bengelib.checkpoint import read_checkpoint
+from bengelib.checkpoint import read_checkpoint, saved_inputs
 from bengelib.cli.commands import check_writable
 from bengelib.data.describe import describe
 from bengelib.data.description import FILE_NAME, is_described, read_description
@@ -15,11 +15,20 @@ from bengelib.errors import BandError, DataWarning, SplitError
 from bengelib.intervals import Interval
 from bengelib.modalities import Target
 from bengelib.recipes.pretraining import FULL_WIDTH
-from bengelib.recipes.supervised import Training, check_data, check_labels, load_model, save_model, scores, train
+from bengelib.recipes.supervised import (
+    Training,
+    check_data,
+    check_labels,
+    load_model,
+    save_model,
+    scores,
+    train,
+    warn_of_classes,
+)
 
 
 def run_describe(options: argparse.Namespace) -> None:
-    """Write a first `dataset.toml` and print what was guessed."""
+    """Write a first `dataset.toml` and print the guesses."""
     guess = describe(options.root, overwrite=options.overwrite)
     print(Path(options.root) / FILE_NAME)
     for sentence in guess.guessed:
@@ -29,14 +38,16 @@ def run_describe(options: argparse.Namespace) -> None:
 
 
 def run_train(options: argparse.Namespace) -> None:
-    """Train a network, write it, and print its scores on the test side."""
+    """Train a network, write it, and print its scores on the test split."""
     names = ("fusion", "epochs", "lr", "crop", "modality_dropout", "seed", "precision")
-    start = read_checkpoint(options.checkpoint)[0]["config"].get("settings", {}) if options.checkpoint else {}
-    depth, width = options.depth or start.get("depth", 18), options.width or start.get("width", FULL_WIDTH // 2)
+    start = read_checkpoint(options.checkpoint)[0]["config"] if options.checkpoint else {}
+    known = start.get("settings", {})
+    channels = FULL_WIDTH if start.get("made_by") == "train" else 1  # of `train`, whose width is a share
+    width = options.width or known.get("width", FULL_WIDTH // 2 / channels) * channels
     settings = Training(
-        depth=depth,
+        depth=options.depth or known.get("depth", 18),
         width=width / FULL_WIDTH,
-        batch_size=options.batch,
+        batch_size=options.batch_size,
         **{name: getattr(options, name) for name in names},
     )
     found, targets = train_on(
@@ -55,11 +66,11 @@ def run_train(options: argparse.Namespace) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
-    """Print the scores of a model of `train` on the test side of its split."""
+    """Print the scores of a trained model on the test split."""
     network, config = load_model(options.checkpoint)
     test = _open(options.root, "test", config, "skip" if options.skip else "raise")
     check_data(network, config, test)
-    found = scores(network, test, precision=options.precision, batch_size=options.batch)
+    found = scores(network, test, precision=options.precision, batch_size=options.batch_size)
     print_scores(found, test.outputs)
 
 
@@ -76,17 +87,17 @@ def train_on(
     on_error: str = "raise",
     progress: bool = True,
 ) -> tuple[dict[str, dict[str, Interval]], dict[str, Target]]:
-    """Train on the training side of a dataset, choose the epoch by its validation side, and score on its test side.
+    """Train on the training split of a dataset, choose the epoch on the validation split, and score on the test split.
 
     Args:
-        root: a path or name that `load` takes.
+        root: a path or name for `load`.
         targets: keys to predict.
         out: the checkpoint to write.
         settings: see `Training`.
-        modalities: keys to use as inputs; see `inputs_of` for those that are used unless named.
-        start: a checkpoint of an encoder to start from.
-        scheme: of the split: `"official"`, `"study"` or `"blocked"`; what suits the dataset unless given.
-        fold: which fold is the test side under `"blocked"`.
+        modalities: keys of the inputs; by default those of `inputs_of`.
+        start: a checkpoint of an encoder with initial weights.
+        scheme: of the split: `"official"`, `"study"` or `"blocked"`; by default the one that suits the dataset.
+        fold: the test fold under `"blocked"`.
         on_error: `"raise"` or `"skip"`.
         progress: show bars.
 
@@ -94,21 +105,22 @@ def train_on(
         Scores by target, see `scores`, and the targets.
 
     Raises:
-        BandError: a target that the dataset does not have, or that no model can be asked for.
-        BengeError: whatever `load`, `train` and `scores` find wrong.
+        BandError: a target that the dataset lacks, or that no model can predict.
+        BengeError: any fault that `load`, `train` and `scores` find.
     """
     check_writable(out)
     config: dict[str, Any] = {
-        "modalities": modalities or inputs_of(prepare(root, progress=progress)),
+        "modalities": modalities or inputs_of(prepare(root, progress=progress), start),
         "targets": list(targets),
         "scheme": scheme,
         "fold": fold,
     }
     data = _open(root, "train", config, on_error, progress)
     if other := [name for name in targets if name not in data.outputs]:
-        raise BandError(f"no model can be asked for {other}; choose from the targets {list(data.outputs)}")
+        raise BandError(f"no model can predict {other}; choose from the targets {list(data.outputs)}")
     test = _open(root, "test", config, on_error, progress)
     check_labels(test, "test")
+    warn_of_classes(data, test)
     try:
         val = _open(root, "val", config, on_error, progress)
     except SplitError as error:
@@ -116,21 +128,23 @@ def train_on(
         val = None
     network, _ = train(data, val, settings, start=start, progress=progress)
     config |= {"modalities": list(data.inputs), "dataset": data.root.name}
-    config["stored"] = getattr(data, "stored", {})  # for scenes whose files are like those of the dataset
-    save_model(out, network, settings, data.outputs, config)  # so that it is there, whatever becomes of the scores
-    network, _ = load_model(out)  # what evaluate reads, to the last bit
+    config["stored"] = getattr(data, "stored", {})  # for scenes with files like those of the dataset
+    save_model(out, network, settings, data.outputs, config)  # before the scores, which may fail
+    network, _ = load_model(out)  # exactly what `evaluate` reads
     found = scores(network, test, precision=settings.precision)
     config["scores"] = {name: {score: list(value) for score, value in each.items()} for name, each in found.items()}
     save_model(out, network, settings, data.outputs, config)
     return found, data.outputs
 
 
-def inputs_of(root: Path) -> tuple[str, ...] | None:
-    """What a network of a dataset reads unless told otherwise; None for what `load` gives.
+def inputs_of(root: Path, start: str | Path | None = None) -> tuple[str, ...] | None:
+    """Default inputs of a network for a dataset; None for the default of `load`.
 
-    That is everything but `lonlat`: a network that reads where a sample lies learns the map of the training data by
-    heart. Where there is nothing else, it is read.
+    These are the inputs of the encoder that it starts from, otherwise all modalities but `lonlat`, from which a network
+    memorises the map of the training data, unless there is no other modality.
     """
+    if start is not None:
+        return tuple(saved_inputs(read_checkpoint(start)[0]))
     if not is_described(root):
         return None
     keys = tuple(read_description(root).modalities)
@@ -138,14 +152,14 @@ def inputs_of(root: Path) -> tuple[str, ...] | None:
 
 
 def _open(root: str | Path, split: str, config: dict[str, Any], on_error: str, progress: bool = True) -> Any:
-    """One side of the split of a model."""
+    """One part of the split of a model."""
     given = {name: config[name] for name in ("scheme", "fold") if config[name] is not None}
     keys = config["modalities"], config["targets"]
     return load(root, split, *keys, on_error=on_error, progress=progress, **given)
 
 
 def print_scores(found: Mapping[str, Mapping[str, Interval]], targets: Mapping[str, Target]) -> None:
-    """One line a score: the target, the score, its value and 95 % interval, and its unit."""
+    """Print one line per score: the target, the score, its value and 95 % interval, and its unit."""
     for target, each in found.items():
         for name, value in each.items():
             shown = "{:.4g} [{:.4g}, {:.4g}]".format(*value) if name == "mae" else str(value)

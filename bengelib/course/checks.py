@@ -1,16 +1,17 @@
-"""How the exercises of the labs are checked: every check answers with a line of text, never with a traceback.
+"""Checks of the exercises in the labs: every check prints one line of text, never a traceback.
 
-    [ok] Exercise 1.1: ...       right for all inputs that were tried
-    [todo] Exercise 1.1: ...     nothing is written yet
+    [ok] Exercise 1.1: ...       correct for all inputs tried
+    [todo] Exercise 1.1: ...     not implemented yet
     [not yet] Exercise 1.1: ...  a hint that names the mistake
 
 A lab has a module of checks (`checks_fusion` for Lab 1), each a function that takes the reader's function, calls it
-through a `Submission` on inputs made to reveal the usual mistakes, and hands its findings to `report`. A check leaves
-the random numbers of the notebook as they were. Where the environment variable BENGELIB_STRICT is 1, everything but
-`[ok]` raises `ExerciseError`: that is how the solutions are tested.
+through a `Submission` on inputs that reveal common mistakes, and passes its findings to `report`. A check restores the
+random states of the notebook. If the environment variable BENGELIB_STRICT is 1, everything but `[ok]` raises
+`ExerciseError`, which is used to test the solutions.
 """
 
 import copy
+import dis
 import inspect
 import linecache
 import os
@@ -33,8 +34,27 @@ _LINE = 110  # characters; hosted notebooks do not wrap printed text
 _LONGEST_MESSAGE = 240
 
 
+_DOES_NOTHING = {"RESUME", "NOP", "NOT_TAKEN", "COPY_FREE_VARS", "LOAD_CONST", "LOAD_SMALL_INT", "POP_TOP",
+                 "RETURN_VALUE", "RETURN_CONST"}  # fmt: skip
+"""Instructions of a body that is only a docstring, `...`, `pass` or `return None`."""
+
+_COMMON_MISTAKES = {
+    "Can't call numpy() on Tensor that requires grad": (
+        "NumPy knows no gradients: use the function of torch, such as `torch.exp` in place of `np.exp`, on the tensor "
+        "as it is. Detached, as the message advises, it would no longer be learned."
+    ),
+    "Boolean value of Tensor with more than one value": (
+        "`if` asks about one value, and here are many: choose for each of them with `torch.where`."
+    ),
+    "The truth value of an array with more than one element": (
+        "`if` asks about one value, and here are many: choose for each of them with `np.where`."
+    ),
+}
+"""Parts of error messages common to all exercises, and the hint for each."""
+
+
 class Untouched(Exception):
-    """The submitted function returned nothing: its body is still to be written."""
+    """The submitted function returned nothing: it is not implemented yet."""
 
 
 class NotYet(Exception):
@@ -42,14 +62,14 @@ class NotYet(Exception):
 
 
 class Submission:
-    """A reader's function, called so that whatever it does becomes `Untouched`, `NotYet` or a result."""
+    """A reader's function, called so that every outcome becomes `Untouched`, `NotYet` or a result."""
 
     def __init__(self, function: Any, explain: Callable[[str], str] | None = None) -> None:
-        """Take the function.
+        """Store the function.
 
         Args:
-            function: what the reader gave to the check.
-            explain: a hint for the message of an exception that the function raised; empty if it knows none.
+            function: the argument of the check.
+            explain: returns a hint for the message of an exception of the function; empty if it has none.
 
         Raises:
             NotYet: it is not a function.
@@ -63,13 +83,13 @@ class Submission:
         self.explain = explain
 
     def __call__(self, **arguments: Any) -> Any:
-        """Call the function by position, in the order of `arguments`; they must come back unchanged.
+        """Call the function by position, in the order of `arguments`, which it must not change.
 
-        It is given copies, but for tensors that were computed from others: a copy would not be part of the graph.
+        It gets copies, except for tensors computed from others, since a copy would not be part of the graph.
 
         Raises:
-            Untouched: the function returned None or Ellipsis.
-            NotYet: it raised an exception, or changed one of its arguments in place.
+            Untouched: the function does nothing.
+            NotYet: it does something but returns nothing, raised an exception, or changed an argument in place.
         """
         data = {name: value for name, value in arguments.items() if _can_copy(value)}
         given = arguments | copy.deepcopy(data)
@@ -82,7 +102,12 @@ class Submission:
         except BaseException as error:  # also SystemExit: the notebook must go on
             raise NotYet(self._failure(error, arguments)) from error
         if result is None or result is Ellipsis:
-            raise Untouched
+            if self._does_nothing():
+                raise Untouched
+            raise NotYet(
+                f"your function has a body, but returns {'`None`' if result is None else '`...`'}: end it with "
+                "`return` and the result that is asked for. `print` shows a value and does not return it."
+            )
         for name, value in data.items():
             expect(
                 _same(value, given[name]),
@@ -92,19 +117,25 @@ class Submission:
         return result
 
     def _failure(self, error: BaseException, arguments: Mapping[str, Any]) -> str:
-        """What to say about an exception: type, message, line, the arguments, and a hint."""
-        said = f"your function raised {type(error).__name__}: {_message(error)}"
+        """Message about an exception: type, message, line, arguments, and a hint."""
+        text = f"your function raised {type(error).__name__}: {_message(error)}"
         if line := self._line(error):
-            said += f", in `{line}`"
-        said += "."
+            text += f", in `{line}`"
+        text += "."
         hint = self.explain(_message(error)) if self.explain else ""
+        hint = hint or next((hint for part, hint in _COMMON_MISTAKES.items() if part in _message(error)), "")
         if not hint:
             called = ", ".join(f"{name}: {_describe(value)}" for name, value in arguments.items())
             hint = f"Call it yourself on such inputs, a line at a time, to see where ({called})."
-        return f"{said} {hint}"
+        return f"{text} {hint}"
+
+    def _does_nothing(self) -> bool:
+        """True if the body is still that of the stub."""
+        code = getattr(self.function, "__code__", None)
+        return code is not None and {each.opname for each in dis.get_instructions(code)} <= _DOES_NOTHING
 
     def _line(self, error: BaseException) -> str:
-        """The line of the reader's own function in which the error arose, or an empty string."""
+        """The line of the reader's function that raised the error, or an empty string."""
         code = getattr(self.function, "__code__", None)
         found, trace = "", error.__traceback__
         while code is not None and trace is not None:
@@ -115,52 +146,52 @@ class Submission:
 
 
 def report(exercise: str, examine: Callable[[], str]) -> None:
-    """Run the examination of one exercise and print its answer.
+    """Run the check of one exercise and print its result.
 
     Args:
-        exercise: its number, as "1.1".
-        examine: returns what is right about the submitted function; raises `NotYet` with a hint, or `Untouched`.
+        exercise: its number, such as "1.1".
+        examine: returns a summary of what is correct; raises `NotYet` with a hint, or `Untouched`.
 
     Raises:
-        ExerciseError: the answer is not [ok], and BENGELIB_STRICT is 1.
+        ExerciseError: the result is not [ok], and BENGELIB_STRICT is 1.
     """
     cause: Exception | None = None
     try:
         with _random_numbers_kept():
-            mark, said = "ok", examine()
+            mark, text = "ok", examine()
     except Untouched as error:
-        mark, said, cause = "todo", "the function returns nothing yet. Write its body, and end it with `return`.", error
+        mark, text, cause = "todo", "the function returns nothing yet. Write its body, and end it with `return`.", error
     except NotYet as error:
-        mark, said, cause = "not yet", str(error), error
+        mark, text, cause = "not yet", str(error), error
     except Exception as error:  # a result so odd that the check cannot read it
-        said = f"the check cannot read what your function returned ({type(error).__name__}: {_message(error)}). "
-        mark, said, cause = "not yet", said + "Compare its type and shape with the outputs that are asked for.", error
-    line = f"[{mark}] Exercise {exercise}: {said}"
+        text = f"the check cannot read what your function returned ({type(error).__name__}: {_message(error)}). "
+        mark, text, cause = "not yet", text + "Compare its type and shape with the outputs that are asked for.", error
+    line = f"[{mark}] Exercise {exercise}: {text}"
     if cause is not None and os.environ.get(STRICT) == "1":
         raise ExerciseError(f"{line} (It raises because {STRICT} is 1.)") from cause
     print(textwrap.fill(line, _LINE, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False))
 
 
 def expect(condition: Any, hint: str) -> None:
-    """Go on if `condition` is true.
+    """Continue if `condition` is true.
 
     Raises:
-        NotYet: it is not; the message is `hint`.
+        NotYet: it is false; the message is `hint`.
     """
     if not bool(condition):
         raise NotYet(hint)
 
 
 def numbers(result: Any, shape: tuple[int, ...], meaning: str) -> np.ndarray:
-    """What the function returned, as an array of `shape` in float64.
+    """The result of the function, as an array of `shape` in float64.
 
     Args:
         result: a tensor, an array, or nested lists of numbers.
-        shape: the shape that it must have.
-        meaning: of the shape, for the hint, as "(H, W)".
+        shape: the required shape.
+        meaning: of the shape, for the hint, such as "(H, W)".
 
     Raises:
-        NotYet: it holds no numbers, or has another shape.
+        NotYet: the result does not hold numbers, or has another shape.
     """
     try:
         array = result.detach().cpu().numpy() if isinstance(result, Tensor) else np.asarray(result)
@@ -175,10 +206,10 @@ def numbers(result: Any, shape: tuple[int, ...], meaning: str) -> np.ndarray:
 
 
 def things(result: Any, count: int, meaning: str) -> Sequence[Any]:
-    """What the function returned, as a sequence of `count` things.
+    """The result of the function, as a sequence of `count` values.
 
     Raises:
-        NotYet: it is one thing, or another number of them.
+        NotYet: it is a single value, or another number of them.
     """
     several = isinstance(result, tuple | list) or (isinstance(result, Tensor | np.ndarray) and result.ndim > 0)
     found = list(result) if several else []
@@ -188,7 +219,7 @@ def things(result: Any, count: int, meaning: str) -> Sequence[Any]:
 
 
 def pick(candidates: Mapping[str, np.ndarray | float], result: np.ndarray, tolerance: float = 1e-4) -> str | None:
-    """The name of the first candidate that equals `result` wherever both are finite: which mistake gives this?"""
+    """The name of the first candidate (a mistake and its result) that equals `result` where both are finite."""
     for name, candidate in candidates.items():
         values = np.broadcast_to(candidate, result.shape)
         both = np.isfinite(values) & np.isfinite(result)
@@ -199,7 +230,7 @@ def pick(candidates: Mapping[str, np.ndarray | float], result: np.ndarray, toler
 
 @contextmanager
 def _random_numbers_kept() -> Iterator[None]:
-    """Put the global random numbers of Python, NumPy and torch back to where they were."""
+    """Restore the global random states of Python, NumPy and torch."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:
@@ -210,14 +241,14 @@ def _random_numbers_kept() -> Iterator[None]:
 
 
 def _can_copy(value: Any) -> bool:
-    """Whether an argument holds data, and no tensor of it is part of a graph."""
+    """True if an argument is data without tensors that are part of a graph."""
     if isinstance(value, Mapping):
         return not any(isinstance(entry, Tensor) and entry.grad_fn is not None for entry in value.values())
     return isinstance(value, np.ndarray) or (isinstance(value, Tensor) and value.grad_fn is None)
 
 
 def _same(before: Any, after: Any) -> bool:
-    """Whether two arguments hold the same values."""
+    """True if two arguments hold the same values."""
     if isinstance(before, Mapping):
         return list(before) == list(after) and all(_same(before[key], after[key]) for key in before)
     if isinstance(before, Tensor):
@@ -226,7 +257,7 @@ def _same(before: Any, after: Any) -> bool:
 
 
 def _describe(value: Any) -> str:
-    """A value in few words: shapes of tensors, else its type or itself."""
+    """A short description of a value: the shape of a tensor, else its type or itself."""
     if isinstance(value, Tensor | np.ndarray):
         return f"{'tensor' if isinstance(value, Tensor) else 'array'} of shape {tuple(value.shape)}"
     if isinstance(value, Mapping):

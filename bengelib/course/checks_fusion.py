@@ -1,6 +1,6 @@
-"""The checks of Lab 1, data fusion: one function an exercise, called with the reader's function (see `checks`)."""
+"""The checks of Lab 1, data fusion: one function per exercise, called with the reader's function (see `checks`)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,15 @@ def check_ndvi(function: Callable[..., Any]) -> None:
             normalised difference of B08 and B04, and 0 where both are 0.
     """
 
+    def explain(said: str) -> str:
+        if "tuple indices must be integers" in said or "invalid index" in said or "too many indices" in said:
+            return (
+                '`s2` is indexed by position. `bands.index("B08")` is the position of a band, `s2[position]` its plane.'
+            )
+        return ""
+
     def examine() -> str:
-        submission = Submission(function)
+        submission = Submission(function, explain)
         s2 = torch.rand(len(S2_BANDS), 4, 6, generator=torch.Generator().manual_seed(0)) + 0.1
         s2[:, 1, 2] = 0.0
         for bands in (S2_BANDS, S2_BANDS[::-1], ("B03", "B08", "B04")):
@@ -34,7 +41,7 @@ def check_ndvi(function: Callable[..., Any]) -> None:
 
 @np.errstate(divide="ignore", invalid="ignore")
 def _examine_ndvi(result: Any, s2: Tensor, bands: Sequence[str]) -> None:
-    """Compare with what is right, and with what each usual mistake gives."""
+    """Compare with the correct result, and with that of each common mistake."""
     values = dict(zip(bands, s2.numpy().astype(np.float64), strict=True))
     near, red = values["B08"], values["B04"]
     given = numbers(result, near.shape, "(H, W)")
@@ -42,6 +49,8 @@ def _examine_ndvi(result: Any, s2: Tensor, bands: Sequence[str]) -> None:
     right, lit = difference / total, total > 0
     brackets = "brackets are missing: put them around the difference and around the sum, (B08 - B04) / (B08 + B04)."
     mistakes = {
+        "the result is 0 wherever there is signal: the condition is reversed. `torch.where(condition, a, b)` takes "
+        "a where the condition holds; 0 belongs where B08 + B04 is 0.": np.zeros_like(right),
         "B04 and B08 are swapped: NDVI is (B08 - B04) / (B08 + B04), positive over plants.": -right,
         f"B08 - B04 / B08 + B04 divides only B04; {brackets}": near - red / near + red,
         f"(B08 - B04) / B08 + B04 divides by B08 and then adds B04; {brackets}": difference / near + red,
@@ -50,18 +59,26 @@ def _examine_ndvi(result: Any, s2: Tensor, bands: Sequence[str]) -> None:
         "you divide by B08 alone: divide by B08 + B04.": difference / near,
         "you divide by B04 alone: divide by B08 + B04.": difference / red,
         "this is the ratio B08 / B04: take (B08 - B04) / (B08 + B04).": near / red,
+        "you divide by no less than 1, which changes every sum below 1: guard only against a sum of 0, as with "
+        "`torch.where`.": difference / np.maximum(total, 1),
         "you divide by a sum over all pixels: add the two bands pixel by pixel, B08 + B04.": difference / total.sum(),
         "the fraction is upside down: the difference belongs above the sum.": total / difference,
     }
     for first in bands:
         for second in bands:
-            if {first, second} != {"B08", "B04"}:
+            if first != second and {first, second} != {"B08", "B04"}:
                 hint = (
                     f"you took {first} and {second} for B08 and B04. The bands can come in any order (here {bands[0]} "
                     f'is first): find them with `bands.index("B08")`, not by a fixed position.'
                 )
                 mistakes[hint] = (values[first] - values[second]) / (values[first] + values[second])
     if not np.allclose(given[lit], right[lit], atol=1e-4):
+        added = (difference / given - total)[lit]  # what the sum would have to be greater by
+        if np.ptp(added) < 1e-3 < np.mean(added):
+            raise NotYet(
+                f"you add {np.mean(added):.3g} to the sum: so large a number changes every value. Add at most 1e-6, "
+                "or ask for a sum of 0 with `torch.where`."
+            )
         raise NotYet(pick(mistakes, given) or "the values are not (B08 - B04) / (B08 + B04).")
     expect(
         np.isfinite(given[~lit]).all(),
@@ -72,14 +89,14 @@ def _examine_ndvi(result: Any, s2: Tensor, bands: Sequence[str]) -> None:
 
 
 def check_bootstrap_interval(function: Callable[..., Any]) -> None:
-    """Exercise 1.2: `bootstrap_interval(correct, draws, seed)`, the 95 % percentile interval of an accuracy.
+    """Exercise 1.5: `bootstrap_interval(correct, draws, seed)`, the 95 % percentile interval of an accuracy.
 
     Args:
         function: takes `correct` (N,) int64 of 0 and 1, the number of draws, and a seed; returns (low, high).
     """
 
-    def explain(said: str) -> str:
-        shares = "Quantiles must be" in said
+    def explain(message: str) -> str:
+        shares = "Quantiles must be" in message
         return "`np.quantile` takes shares, 0.025 and 0.975; `np.percentile` takes percent." if shares else ""
 
     def examine() -> str:
@@ -100,22 +117,22 @@ def check_bootstrap_interval(function: Callable[..., Any]) -> None:
         expect(abs(low - 0.85) < 0.04, f"19 right of 20 patches should give a lower end of 0.85, not {low:.3f}.")
         return "patches drawn with replacement, the middle 95 % of the draws, repeatable."
 
-    report("1.2", examine)
+    report("1.5", examine)
 
 
 def check_stack(function: Callable[..., Any]) -> None:
-    """Exercise 1.3: `stack(s2, s1, season)`, the input of early fusion with the season as a plane.
+    """Exercise 1.6: `stack(s2, s1, season)`, the input of early fusion with the season as a plane.
 
     Args:
         function: takes `s2` (B, 12, H, W), `s1` (B, 2, H, W) and `season` (B,); returns (B, 15, H, W).
     """
 
-    def explain(said: str) -> str:
-        if "except in dimension 1" in said:
+    def explain(message: str) -> str:
+        if "except in dimension 1" in message:
             return "Take height and width from `s2.shape`: numbers written into the code fit one size of image only."
-        if "except in dimension" in said:
+        if "except in dimension" in message:
             return "You join along the wrong dimension. Channels are dimension 1, after the batch: `dim=1`."
-        if any(part in said for part in ("number of dimensions", "existing size", "expanded", "expand(")):
+        if any(part in message for part in ("number of dimensions", "existing size", "expanded", "expand(")):
             return "`season` is (B,): make it (B, 1, 1, 1) first with `season[:, None, None, None]`, then expand it."
         return ""
 
@@ -130,7 +147,7 @@ def check_stack(function: Callable[..., Any]) -> None:
             _examine_stack(submission(s2=s2, s1=s1, season=season), s2.numpy(), s1.numpy(), season.numpy())
         return "S2, S1, and for each sample a plane of its own season, at any height and width."
 
-    report("1.3", examine)
+    report("1.6", examine)
 
 
 def _examine_stack(result: Any, s2: np.ndarray, s1: np.ndarray, season: np.ndarray) -> None:
@@ -167,7 +184,7 @@ def _examine_stack(result: Any, s2: np.ndarray, s1: np.ndarray, season: np.ndarr
 
 
 def check_hide_modalities(function: Callable[..., Any]) -> None:
-    """Exercise 1.4: `hide_modalities(values, probability, generator)`, modality dropout.
+    """Exercise 1.7: `hide_modalities(values, probability, generator)`, modality dropout.
 
     Args:
         function: takes `values`, a dict of M normalised tensors (B, k, H, W), the probability, and a `torch.Generator`;
@@ -185,6 +202,14 @@ def check_hide_modalities(function: Callable[..., Any]) -> None:
 
         hidden, available = ask(0.5, torch.Generator().manual_seed(1))
         _examine_hidden({key: value.numpy() for key, value in values.items()}, hidden, available)
+        seldom = ask(0.1, torch.Generator().manual_seed(2))[1]
+        lost = np.bincount((~seldom).sum(axis=1), minlength=3)
+        expect(
+            lost[2] <= lost[1],
+            f"with probability 0.1, {lost[1]} samples lose one modality and {lost[2]} lose two: the comparison is "
+            "reversed. `probability` is that of hiding, so keep where `drawn >= probability`.",
+        )
+        _examine_shares({key: column for key, column in zip(values, ~available.T, strict=True)})
         going_on = torch.Generator().manual_seed(1)
         expect(
             np.array_equal(available, ask(0.5, going_on)[1]),
@@ -195,18 +220,17 @@ def check_hide_modalities(function: Callable[..., Any]) -> None:
             not np.array_equal(available, ask(0.5, going_on)[1]),
             "a second call hides the same again: do not seed inside, draw on from the generator as it comes.",
         )
-        share = 1 - ask(0.1, torch.Generator().manual_seed(2))[1].mean()
-        expect(share < 0.5, f"with probability 0.1 a share of {share:.2f} is hidden: `probability` is that of hiding.")
+        share = 1 - seldom.mean()
         expect(0.06 < share < 0.14, f"with probability 0.1 a share of {share:.2f} is hidden: use `probability`.")
         nothing = ask(0.0, torch.Generator().manual_seed(3))[1]
         expect(nothing.all(), "with probability 0 something is hidden.")
         return "each sample loses modalities of its own and keeps one at least; kept values are as they were."
 
-    report("1.4", examine)
+    report("1.7", examine)
 
 
 def _read_hidden(result: Any, values: dict[str, Tensor]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The two things that were returned, as arrays, if they have the types and shapes asked for."""
+    """The two returned values as arrays, if they have the required types and shapes."""
     hidden, available = things(result, 2, "(values, available)")
     expect(
         isinstance(hidden, dict) and list(hidden) == list(values),
@@ -223,7 +247,7 @@ def _read_hidden(result: Any, values: dict[str, Tensor]) -> tuple[dict[str, np.n
 
 
 def _examine_hidden(values: dict[str, np.ndarray], hidden: dict[str, np.ndarray], available: np.ndarray) -> None:
-    """Compare what is zero with `available`, what is not with `values`, and the drawing with what was asked for."""
+    """Compare zeros with `available`, other values with `values`, and frequencies with the probability."""
     expect(all(np.isfinite(value).all() for value in hidden.values()), "hidden values must be 0, the mean, not NaN.")
     zero = np.stack([(value == 0).all(axis=(1, 2, 3)) for value in hidden.values()], axis=1)  # (B, M)
     some = np.stack([(value == 0).any(axis=(1, 2, 3)) for value in hidden.values()], axis=1)  # (B, M)
@@ -259,7 +283,11 @@ def _examine_hidden(values: dict[str, np.ndarray], hidden: dict[str, np.ndarray]
         not (zero.sum(axis=1) == 1).all(),
         "every sample loses exactly one modality: draw for each modality on its own, so that none or two can be lost.",
     )
-    shares = dict(zip(values, zero.mean(axis=0), strict=True))
+
+
+def _examine_shares(hidden: Mapping[str, np.ndarray]) -> None:
+    """Check that all modalities, given as masks of hidden samples (B,), are hidden equally often."""
+    shares = {key: float(column.mean()) for key, column in hidden.items()}
     expect(
         all(0.25 < share < 0.6 for share in shares.values()),
         "with probability 0.5 the shares hidden are "
@@ -269,7 +297,7 @@ def _examine_hidden(values: dict[str, np.ndarray], hidden: dict[str, np.ndarray]
 
 
 def check_paired_difference(function: Callable[..., Any]) -> None:
-    """Exercise 1.5: `paired_difference(first, second, truth, draws, seed)`, two models on the same patches.
+    """Exercise 1.2: `paired_difference(first, second, truth, draws, seed)`, two models on the same patches.
 
     Args:
         function: takes predicted classes `first` and `second` and the `truth`, each (N,) int64, the number of draws and
@@ -313,4 +341,4 @@ def check_paired_difference(function: Callable[..., Any]) -> None:
         )
         return "both models meet the same patches in every draw, so what is hard for both cancels."
 
-    report("1.5", examine)
+    report("1.2", examine)

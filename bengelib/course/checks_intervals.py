@@ -1,17 +1,17 @@
-"""What the checks of several exercises ask of a bootstrap interval: a width for every usual mistake."""
+"""Checks of bootstrap intervals, shared by several exercises: the width that each common mistake gives."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from bengelib.course.checks import expect, numbers
+from bengelib.course.checks import NotYet, expect, numbers
 
 DRAWS = 3000
-"""So many that the ends of an interval scatter by a twentieth of a standard error."""
+"""Number of resamples at which the bounds of an interval scatter by a twentieth of a standard error."""
 
 FEW = 25
-"""So few that two drawings hardly ever give the same ends."""
+"""Number of resamples so small that two seeds hardly ever give the same bounds."""
 
 
 def examine_interval(
@@ -21,17 +21,17 @@ def examine_interval(
     patches: int,
     unpaired: float | None = None,
 ) -> None:
-    """Look for the usual mistakes of a 95 % percentile interval.
+    """Look for the common mistakes of a 95 % percentile interval.
 
     Args:
-        ask: gives (low, high) for a seed and a number of draws.
-        value: the score of the data as they are.
+        ask: returns (low, high) for a seed and a number of draws.
+        value: the score of the original data.
         error: its standard error.
-        patches: how many patches it is the score of.
-        unpaired: the standard error of a difference if the patches of the two models are drawn apart.
+        patches: number of patches.
+        unpaired: the standard error of a difference if the patches of both models are resampled separately.
 
     Raises:
-        NotYet: one was found; the hint names it.
+        NotYet: a mistake was found; the hint names it.
     """
 
     def ends(seed: int, draws: int = DRAWS) -> np.ndarray:
@@ -39,6 +39,7 @@ def examine_interval(
 
     low, high = ends(0)
     _examine_ends(low, high, value, error)
+    _examine_drawn(ends, (low, high), value, error, patches)
     width = (high - low) / 2 / error  # in standard errors: 1.96 is right
     if unpaired is not None:
         expect(
@@ -80,8 +81,29 @@ def examine_interval(
     expect(same, "one draw should give no width: draw as often as `draws` says.")
 
 
+def _examine_drawn(
+    ends: Callable[..., np.ndarray], first: tuple[float, float], value: float, error: float, patches: int
+) -> None:
+    """Mistakes of an interval without resampling, which depends neither on the seed nor on the number of draws."""
+    others = [ends(seed, FEW) for seed in range(1, 5)]
+    if not all(np.allclose(each, first, rtol=0, atol=1e-9) for each in others):
+        return
+    counted = np.allclose(np.array(first) * patches, np.round(np.array(first) * patches), rtol=0, atol=1e-6)
+    half = (first[1] - first[0]) / 2 / error
+    expect(
+        counted or not 0.9 < half < 3,
+        f"nothing is drawn: the interval is the score plus and minus {half:.2f} standard errors, the normal formula. "
+        "It holds for means of many patches only. Draw the patches again with replacement, `draws` times, and take "
+        "percentiles of the scores.",
+    )
+    raise NotYet(
+        "neither another seed nor another number of draws changes the interval: draw with "
+        "`np.random.default_rng(seed)`, as often as `draws` says."
+    )
+
+
 def _examine_ends(low: float, high: float, value: float, error: float) -> None:
-    """Mistakes that show in where the ends lie, before any width is measured."""
+    """Mistakes that are visible in the bounds, before any width is measured."""
     expect(np.isfinite([low, high]).all(), "the ends of the interval are not finite numbers.")
     expect(low <= high, "the ends are reversed: the lower one comes first.")
     expect(

@@ -1,4 +1,4 @@
-"""The checks of Lab 2, multi-task learning: one function an exercise, called with the reader's function."""
+"""The checks of Lab 2, multi-task learning: one function per exercise, called with the reader's function."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from bengelib.course.checks import NotYet, Submission, expect, numbers, pick, re
 
 
 def _tensor(result: Any, meaning: str = "()") -> Tensor:
-    """What the function returned, if it is one number that a gradient can flow back from.
+    """The result of the function, if it is one number with a gradient.
 
     Raises:
         NotYet: it is not.
@@ -36,8 +36,8 @@ def check_masked_loss(function: Callable[..., Any]) -> None:
             labelled samples, and a 0 with a gradient where there are none.
     """
 
-    def explain(said: str) -> str:
-        if "out of bounds" in said:
+    def explain(message: str) -> str:
+        if "out of bounds" in message:
             return (
                 "255 is the index of no class: leave such samples out, or tell `F.cross_entropy` with `ignore_index`."
             )
@@ -72,7 +72,7 @@ def check_masked_loss(function: Callable[..., Any]) -> None:
 
 
 def _examine_masked_loss(submission: Submission, labels: Tensor) -> None:
-    """Compare with what is right for a batch with labels, and with what the usual mistakes give."""
+    """Compare with the correct result for a batch with labels, and with those of common mistakes."""
     weights = torch.randn(len(labels), 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
     logits = weights.detach()
     result = submission(logits=weights * 1.0, labels=labels)
@@ -104,7 +104,7 @@ def _examine_masked_loss(submission: Submission, labels: Tensor) -> None:
 
 
 def check_mean_iou(function: Callable[..., Any]) -> None:
-    """Exercise 2.2: `mean_iou(confusion)`, the mean intersection over union of a segmentation.
+    """Exercise 2.5: `mean_iou(confusion)`, the mean intersection over union of a segmentation.
 
     Args:
         function: takes a confusion matrix (K, K) int64, rows the truth, columns the prediction; returns (), the mean
@@ -121,12 +121,12 @@ def check_mean_iou(function: Callable[..., Any]) -> None:
         _examine_mean_iou(submission, confusion[:3, :3] * 1_000_000)
         return "intersection over union, averaged over the classes of the truth alone."
 
-    report("2.2", examine)
+    report("2.5", examine)
 
 
 @np.errstate(divide="ignore", invalid="ignore")
 def _examine_mean_iou(submission: Submission, confusion: np.ndarray) -> None:
-    """Compare with what is right, and with what the usual mistakes give."""
+    """Compare with the correct result, and with those of common mistakes."""
     given = numbers(submission(confusion=confusion), (), "one number, the mean over classes")
     hits, truth, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
     either = truth + predicted - hits
@@ -178,7 +178,7 @@ def _examine_mean_iou(submission: Submission, confusion: np.ndarray) -> None:
 
 
 def check_uncertainty_loss(function: Callable[..., Any]) -> None:
-    """Exercise 2.3: `uncertainty_loss(losses, log_variances, factors)`, losses weighted by noises that are learned.
+    """Exercise 2.2: `uncertainty_loss(losses, log_variances, factors)`, losses weighted by noises that are learned.
 
     Args:
         function: takes three dicts by target: losses (), log-variances s () and factors c; returns (), the sum of
@@ -194,13 +194,13 @@ def check_uncertainty_loss(function: Callable[..., Any]) -> None:
         _examine_uncertainty(submission, {"cover": 0.7}, {"cover": -0.4}, {"cover": 1.0})
         return "noisy tasks count less, the price of noise is s / 2, and both losses and noises are learned."
 
-    report("2.3", examine)
+    report("2.2", examine)
 
 
 def _examine_uncertainty(
     submission: Submission, losses: dict[str, float], noises: dict[str, float], factors: dict[str, float]
 ) -> None:
-    """Compare value and gradients with what is right, and the value with what the usual mistakes give."""
+    """Compare value and gradients with the correct ones, and the value with those of common mistakes."""
     loss_leaves = {name: torch.tensor(value, requires_grad=True) for name, value in losses.items()}
     noise_leaves = {name: torch.tensor(value, requires_grad=True) for name, value in noises.items()}
     result = submission(
@@ -234,6 +234,8 @@ def _examine_uncertainty(
         "the factors are missing: a squared error counts half, a cross-entropy fully.": float(
             (np.exp(-s) * value + s / 2).sum()
         ),
+        "you halve every loss: only that of a squared error counts half. Take the factor of each target, "
+        "`factors[name]`.": float((np.exp(-s) * value / 2 + s / 2).sum()),
         "the factor also stands before s / 2: it belongs to the loss alone.": float(
             (c * (np.exp(-s) * value + s / 2)).sum()
         ),
@@ -265,19 +267,19 @@ def _examine_uncertainty(
 
 
 def check_gradient_cosine(function: Callable[..., Any]) -> None:
-    """Exercise 2.4: `gradient_cosine(loss_a, loss_b, parameters)`, whether two tasks pull the same way.
+    """Exercise 2.6: `gradient_cosine(loss_a, loss_b, parameters)`, whether two tasks pull the same way.
 
     Args:
         function: takes two losses () with a common graph and a list of shared parameters; returns the cosine of their
             gradients, in [-1, 1]. A parameter that a loss does not use has a gradient of 0.
     """
 
-    def explain(said: str) -> str:
-        if "not have been used in the graph" in said:
+    def explain(message: str) -> str:
+        if "not have been used in the graph" in message:
             return "One loss does not use all parameters: pass `allow_unused=True`, and put 0 where it gives None."
-        if "second time" in said or "already been freed" in said:
+        if "second time" in message or "already been freed" in message:
             return "The graph was thrown away by the first pass backward: pass `retain_graph=True`."
-        if "NoneType" in said:
+        if "NoneType" in message:
             return "A parameter that a loss does not use has None for its gradient: put zeros in its place."
         return ""
 
@@ -287,17 +289,18 @@ def check_gradient_cosine(function: Callable[..., Any]) -> None:
             _examine_cosine(submission, sign)
         return "all shared parameters as one vector; the graph and `.grad` stay as they were."
 
-    report("2.4", examine)
+    report("2.6", examine)
 
 
 def _examine_cosine(submission: Submission, sign: float) -> None:
-    """Two losses on three parameters, of which one is used by the first loss only and one by none."""
+    """Two losses on four parameters, of which two are used by both, one by the first loss only and one by none."""
     random = torch.Generator().manual_seed(4)
-    parameters = [torch.nn.Parameter(torch.randn(shape, generator=random)) for shape in ((2, 3), (2,), (4,))]
+    parameters = [torch.nn.Parameter(torch.randn(shape, generator=random)) for shape in ((2, 3), (2,), (2,), (4,))]
     for parameter in parameters:
         parameter.grad = torch.ones_like(parameter)
-    hidden = torch.tanh(torch.randn(5, 3, generator=random) @ parameters[0].T)  # (5, 2), of which both losses are made
-    loss_a = (hidden + parameters[1]).square().mean()
+    inputs = torch.randn(5, 3, generator=random)
+    hidden = torch.tanh(inputs @ parameters[0].T + parameters[1])  # (5, 2), of which both losses are made
+    loss_a = (hidden + parameters[2]).square().mean()
     loss_b = sign * ((hidden - 0.2).square().mean() + hidden.sum() / 20)
     vectors = _vectors((loss_a, loss_b), parameters)
     first, second = (np.concatenate(parts) for parts in vectors)
@@ -309,7 +312,14 @@ def _examine_cosine(submission: Submission, sign: float) -> None:
         "`torch.autograd.grad`, which returns gradients, not `backward`.",
     )
     given = numbers(result, (), "one number")
-    used = len(vectors[0][0])
+    expect(
+        np.isfinite(given),
+        "the cosine is not a number: the gradient of a parameter that a loss does not use is 0, without direction, so "
+        "0 / 0. Lay all gradients of a loss end to end, and take one cosine.",
+    )
+    used = len(vectors[0][0]) + len(vectors[0][1])
+    apart = [_cosine(one, other) for one, other in zip(*vectors, strict=True)][:2]  # of the parameters of both losses
+    advice = "lay all gradients of a loss end to end and take one cosine, or a bias weighs as much as a matrix."
     candidates: dict[str, np.ndarray | float] = {
         "this is the dot product: divide it by the lengths of both gradients.": float(first @ second),
         "this divides by the squared lengths: divide by the lengths, whose product it is.": float(
@@ -318,9 +328,10 @@ def _examine_cosine(submission: Submission, sign: float) -> None:
         "parameters that one loss does not use are left out of both gradients: their None counts as zeros.": _cosine(
             first[:used], second[:used]
         ),
-        "this is a mean of cosines, one a parameter: lay all gradients end to end, and take one cosine.": (
-            _cosine(first[:used], second[:used]) / 3
-        ),
+        f"this is a mean of cosines, one a parameter: {advice}": float(np.sum(apart)) / len(parameters),
+        f"this is a mean of cosines, one a parameter of either loss: {advice}": float(np.sum(apart)) / 3,
+        f"this is a mean of cosines, one a parameter of both losses: {advice}": float(np.mean(apart)),
+        f"these are cosines of single parameters, added up: {advice}": float(np.sum(apart)),
         "the sign is lost: below 0 the tasks conflict, and this is what is asked.": abs(right),
         "the sign is reversed: gradients that point the same way have cosine 1.": -right,
         "this is 1 - the cosine, a distance: give the cosine.": 1 - right,
@@ -354,11 +365,12 @@ def _vectors(losses: tuple[Tensor, Tensor], parameters: list[torch.nn.Parameter]
 
 
 def _cosine(first: np.ndarray, second: np.ndarray) -> float:
-    return float(first @ second / np.sqrt(first @ first * (second @ second)))
+    lengths = np.sqrt(first @ first * (second @ second))
+    return float(first @ second / lengths) if lengths else 0.0
 
 
 def check_project(function: Callable[..., Any]) -> None:
-    """Exercise 2.5: `project(gradient, other)`, the surgery of PCGrad on one gradient.
+    """Exercise 2.7: `project(gradient, other)`, the surgery of PCGrad on one gradient.
 
     Args:
         function: takes two gradients (P,); returns the first, without its component along the second where the two
@@ -385,11 +397,11 @@ def check_project(function: Callable[..., Any]) -> None:
         expect(np.allclose(empty, gradient, atol=1e-5), "where the other gradient is 0, return the first unchanged.")
         return "only the conflicting component is taken away."
 
-    report("2.5", examine)
+    report("2.7", examine)
 
 
 def _examine_conflict(submission: Submission, gradient: np.ndarray, other: np.ndarray) -> None:
-    """Compare with what is right for two gradients that conflict, and with what the usual mistakes give."""
+    """Compare with the correct result for two conflicting gradients, and with those of common mistakes."""
     given = numbers(
         submission(gradient=torch.from_numpy(gradient.copy()), other=torch.from_numpy(other.copy())), (3,), "(P,)"
     )

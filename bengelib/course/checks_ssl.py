@@ -1,4 +1,4 @@
-"""The checks of Lab 3, self-supervision: one function an exercise, called with the reader's function (`checks`)."""
+"""The checks of Lab 3, self-supervision: one function per exercise, called with the reader's function (`checks`)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,15 +13,19 @@ from bengelib.course.checks import NotYet, Submission, expect, numbers, pick, re
 
 
 def check_nt_xent(function: Callable[..., Any]) -> None:
-    """Exercise 3.1: `nt_xent(z1, z2, temperature)`, the loss of SimCLR.
+    """Exercise 3.2: `nt_xent(z1, z2, temperature)`, the loss of SimCLR.
 
     Args:
         function: takes embeddings `z1` and `z2` (B, D) and the temperature; returns one number.
     """
 
-    def explain(said: str) -> str:
-        if "must match the size" in said or "shapes cannot be multiplied" in said:
-            return "Join the views with `torch.cat([z1, z2])`, (2B, D), and multiply that with its own transpose."
+    def explain(message: str) -> str:
+        parts = ("must match the size", "shapes cannot be multiplied", "Expected input batch_size", "out of bounds")
+        if any(part in message for part in parts):
+            return (
+                "Join the views with `torch.cat([z1, z2])`, along dimension 0, (2B, D), and multiply that with its own "
+                "transpose, `z @ z.T`, (2B, 2B)."
+            )
         return ""
 
     def examine() -> str:
@@ -42,11 +46,11 @@ def check_nt_xent(function: Callable[..., Any]) -> None:
                 )
         return "cosines, all other views as negatives, and the partner found from both sides."
 
-    report("3.1", examine)
+    report("3.2", examine)
 
 
 def _contrast_mistakes(z1: Tensor, z2: Tensor, temperature: float) -> dict[str, float]:
-    """What each usual mistake gives for a pair of views."""
+    """Result of each common mistake for a pair of views."""
     count = len(z1)
     unit = F.normalize(torch.cat([z1, z2]), dim=1)  # (2B, D)
     cosines, partner = unit @ unit.T, torch.arange(2 * count).roll(count)
@@ -59,6 +63,7 @@ def _contrast_mistakes(z1: Tensor, z2: Tensor, temperature: float) -> dict[str, 
         return similarity.masked_fill(own, -torch.inf)
 
     raw = torch.cat([z1, z2])
+    columns, halves = F.normalize(raw, dim=0), torch.cat([F.normalize(z, dim=0) for z in (z1, z2)])
     right = masked(cosines / temperature)
     positive = right[torch.arange(2 * count), partner]  # (2B,)
     negatives = right.masked_fill(F.one_hot(partner, 2 * count) > 0, -torch.inf)
@@ -69,6 +74,17 @@ def _contrast_mistakes(z1: Tensor, z2: Tensor, temperature: float) -> dict[str, 
     return {
         "the embeddings are not scaled to length 1: take cosines, with `F.normalize(z, dim=1)`.": loss(
             masked(raw @ raw.T / temperature)
+        ),
+        "the embeddings are scaled along the wrong dimension: each row, one view, gets length 1 by "
+        "`F.normalize(z, dim=1)`; `dim=0` scales each column over the batch.": loss(
+            masked(columns @ columns.T / temperature)
+        ),
+        "both sets of views are scaled along the wrong dimension: each row, one view, gets length 1 by "
+        "`F.normalize(z, dim=1)`; `dim=0` scales each column over the batch.": loss(
+            masked(halves @ halves.T / temperature)
+        ),
+        "the embeddings are scaled by their common length, not each by its own: `F.normalize(z, dim=1)`.": loss(
+            masked(raw @ raw.T / raw.square().sum() / temperature)
         ),
         "a view is compared with itself: the sum leaves out k = i. Put the diagonal at minus infinity.": loss(
             cosines / temperature
@@ -99,15 +115,15 @@ def _contrast_mistakes(z1: Tensor, z2: Tensor, temperature: float) -> dict[str, 
 
 
 def check_gain_and_offset(function: Callable[..., Any]) -> None:
-    """Exercise 3.2: `gain_and_offset(images, strength, generator)`, a light and a haze for each band.
+    """Exercise 3.1: `gain_and_offset(images, strength, generator)`, a light and a haze for each band.
 
     Args:
         function: takes normalised images (B, C, H, W), the strength, and a `torch.Generator`; returns new images, each
             band of each sample times its own gain in 1 +- strength plus its own offset in +- strength.
     """
 
-    def explain(said: str) -> str:
-        if "must match the size" in said or "shape" in said:
+    def explain(message: str) -> str:
+        if "must match the size" in message or "shape" in message:
             return "Draw gains and offsets of shape (B, C, 1, 1), so that each is for a whole band of one sample."
         return ""
 
@@ -139,11 +155,11 @@ def check_gain_and_offset(function: Callable[..., Any]) -> None:
         _examine_gains(images.numpy().astype(np.float64), ask(0.1, torch.Generator().manual_seed(3)), 0.1)
         return "one gain and one offset for each band of each sample, and a run repeats."
 
-    report("3.2", examine)
+    report("3.1", examine)
 
 
 def _examine_gains(images: np.ndarray, changed: np.ndarray, strength: float) -> None:
-    """Find the gain and offset of each plane, and ask whether there are such, and how they were drawn."""
+    """Estimate gain and offset of each band, and check their existence and distribution."""
     x = images - images.mean(axis=(2, 3), keepdims=True)
     gains = (x * changed).sum(axis=(2, 3)) / (x * x).sum(axis=(2, 3))  # (B, C), least squares
     offsets = changed.mean(axis=(2, 3)) - gains * images.mean(axis=(2, 3))  # (B, C)
@@ -195,7 +211,7 @@ def _examine_gains(images: np.ndarray, changed: np.ndarray, strength: float) -> 
 
 
 def check_nested_fractions(function: Callable[..., Any]) -> None:
-    """Exercise 3.3: `nested_fractions(labels, fractions, seed)`, which samples are labelled.
+    """Exercise 3.6: `nested_fractions(labels, fractions, seed)`, which samples are labelled.
 
     Args:
         function: takes `labels` (N,) of class indices, ascending fractions, and a seed; returns a dict with an array of
@@ -229,11 +245,11 @@ def check_nested_fractions(function: Callable[..., Any]) -> None:
         _examine_fractions(other, labels)
         return "each class in its share, nobody twice, and every subset part of the next."
 
-    report("3.3", examine)
+    report("3.6", examine)
 
 
 def _read_indices(result: Any, size: int) -> np.ndarray:
-    """Indices of the labelled samples as whole numbers, if that is what they are."""
+    """Indices of the labelled samples as whole numbers, if they are valid."""
     values = result.numpy() if isinstance(result, Tensor) else np.asarray(result)
     expect(values.dtype != bool, "a mask of True and False is returned: return the indices, `np.flatnonzero(mask)`.")
     expect(
@@ -248,7 +264,7 @@ def _read_indices(result: Any, size: int) -> np.ndarray:
 
 
 def _examine_fractions(chosen: Mapping[float, np.ndarray], labels: np.ndarray) -> None:
-    """Ask for numbers, shares, and nesting."""
+    """Check numbers, proportions, and nesting."""
     sizes = np.bincount(labels)  # (K,)
     highest = max(int(indices.max(initial=0)) for indices in chosen.values())
     expect(
@@ -320,7 +336,7 @@ def check_effective_rank(function: Callable[..., Any]) -> None:
 
 
 def _rank_mistakes(features: Tensor) -> dict[str, float]:
-    """What each usual mistake gives."""
+    """Result of each common mistake."""
 
     def of(values: Tensor) -> float:
         return float(torch.special.entr(values / values.sum()).sum().exp())
@@ -354,7 +370,7 @@ def _rank_mistakes(features: Tensor) -> dict[str, float]:
 
 
 def check_freeze(function: Callable[..., Any]) -> None:
-    """Exercise 3.5: `freeze(model)`, after which nothing in a network moves.
+    """Exercise 3.7: `freeze(model)`, after which nothing in a network moves.
 
     Args:
         function: takes a module; returns one that answers as it does in evaluation mode, whatever is called on it.
@@ -382,11 +398,11 @@ def check_freeze(function: Callable[..., Any]) -> None:
         )
         return "no gradients, and BatchNorm stays put even when training mode is switched on."
 
-    report("3.5", examine)
+    report("3.7", examine)
 
 
 def _examine_frozen(frozen: nn.Module, images: Tensor, expected: Tensor) -> None:
-    """Ask whether gradients, statistics, or the mode move, first as it came and then inside a model in training."""
+    """Check gradients, statistics and mode, first of the model itself and then inside a model in training."""
     learning = [name for name, parameter in frozen.named_parameters() if parameter.requires_grad]
     expect(
         not learning,
@@ -415,7 +431,7 @@ def _examine_frozen(frozen: nn.Module, images: Tensor, expected: Tensor) -> None
 
 
 def _examine_still(frozen: nn.Module, images: Tensor, expected: Tensor, moved: str, other: str) -> None:
-    """Ask whether a batch leaves the statistics alone, else hint `moved`, and is answered as expected, else `other`."""
+    """Check that a batch does not change statistics (hint `moved`) and gives the expected output (hint `other`)."""
     statistics = {name: value.clone() for name, value in frozen.named_buffers()}
     with torch.no_grad():
         answer = frozen(images)

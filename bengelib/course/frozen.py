@@ -1,4 +1,4 @@
-"""Frozen encoders side by side: the features of each on every side of a split, and probes on them, each fitted once."""
+"""Comparison of frozen encoders: the features of each in every part of a split, and probes on them, fitted once."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,18 +15,18 @@ from bengelib.probe import LinearProbe, fit_logistic, knn_probe
 
 
 class FrozenFeatures:
-    """Features of named encoders, and what probes on them predict; iterating over it gives the names.
+    """Features of named encoders, and predictions of probes on them; iteration gives the names.
 
     Attributes:
-        features: by name and side, (N, F) each.
+        features: by name and split, (N, F) each.
     """
 
     def __init__(self, labels: Mapping[str, np.ndarray], tiles: Mapping[str, np.ndarray], classes: int) -> None:
-        """Begin with no encoder.
+        """Begin without encoders.
 
         Args:
-            labels: class indices (N,) by side; the side that probes are fitted on is called `train`.
-            tiles: the tile of each patch, by side; intervals draw tiles as wholes.
+            labels: class indices (N,) by split; probes are fitted on `train`.
+            tiles: the tile of each patch, by split; intervals resample whole tiles.
             classes: number of classes.
         """
         self.labels, self.tiles, self.classes = labels, tiles, classes
@@ -37,17 +37,17 @@ class FrozenFeatures:
         return iter(self.features)
 
     def add(self, name: str, features: Mapping[str, np.ndarray]) -> None:
-        """Add the features (N, F) of an encoder by side, or replace those that it had."""
+        """Add or replace the features (N, F) of an encoder by split."""
         self.features[name] = dict(features)
         self._probes = {key: probe for key, probe in self._probes.items() if key[0] != name}
 
     def predict(self, name: str, split: str, chosen: np.ndarray | None = None) -> np.ndarray:
-        """Classes (N,) of one side that a logistic probe predicts.
+        """Classes (N,) of one split, predicted by a logistic probe.
 
         Args:
             name: of the encoder.
-            split: the side.
-            chosen: indices of the training patches that have a label; all if None.
+            split: the split.
+            chosen: indices of the labelled training patches; all if None.
         """
         chosen = self._all(chosen)
         key = name, chosen.tobytes()
@@ -57,7 +57,7 @@ class FrozenFeatures:
         return self._probes[key].predict(self.features[name][split])
 
     def nearest(self, name: str, split: str, chosen: np.ndarray | None = None) -> np.ndarray:
-        """Classes (N,) of one side by the 20 nearest labelled patches; arguments as for `predict`."""
+        """Classes (N,) of one split by the 20 nearest labelled patches; arguments as for `predict`."""
         chosen = self._all(chosen)
         known = self.features[name]["train"][chosen]
         return knn_probe(known, self.labels["train"][chosen], self.features[name][split])
@@ -65,11 +65,11 @@ class FrozenFeatures:
     def score(
         self, name: str, split: str, chosen: Sequence[np.ndarray | None] = (None,), draws: int = 1000
     ) -> Interval:
-        """Mean accuracy of logistic probes on one side, with its interval over draws of labels and tiles.
+        """Mean accuracy of logistic probes on one split, with its interval over draws of labels and tiles.
 
         Args:
             name: of the encoder.
-            split: the side.
+            split: the split.
             chosen: indices of the labelled training patches in each draw of labels.
             draws: of the bootstrap.
         """
@@ -77,13 +77,13 @@ class FrozenFeatures:
         return bootstrap(predicted, self.labels[split], groups=list(self.tiles[split]), draws=draws)
 
     def standard(self, name: str, split: str) -> np.ndarray:
-        """Features (N, F) of one side, each of mean 0 and spread 1."""
+        """Features (N, F) of one split, each of mean 0 and standard deviation 1."""
         values = self.features[name][split]
         scaled: np.ndarray = (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6)
         return scaled
 
     def neighbour(self, name: str, split: str) -> np.ndarray:
-        """Index (N,) of the patch of the same side whose standardised features are nearest."""
+        """Index (N,) of the patch of the same split with the nearest standardised features."""
         scaled = self.standard(name, split)
         found: np.ndarray = NearestNeighbors(n_neighbors=2).fit(scaled).kneighbors(scaled)[1][:, 1]
         return found
@@ -99,20 +99,20 @@ def label_draws(
 
     Args:
         labels: class indices (N,) of the training patches.
-        fractions: shares of them that are labelled, see `data.labelled.label_subsets`.
-        seeds: one for each draw.
+        fractions: of labelled patches, see `data.labelled.label_subsets`.
+        seeds: one per draw.
 
     Returns:
         Indices of the labelled patches by fraction, for each draw; and the fractions, ascending.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that the smallest fractions leave a class without a label
+        warnings.simplefilter("ignore", UserWarning)  # about the smallest fractions, which leave a class without labels
         drawn = [label_subsets(labels, fractions, seed) for seed in seeds]
     return drawn, sorted(set.intersection(*(set(draw) for draw in drawn)))
 
 
 def band_statistics(data: PackedBENGE, batch_size: int = 100) -> np.ndarray:
-    """Mean and standard deviation of each Sentinel-2 band over the patch, (N, 2 k): features that nobody learned."""
+    """Mean and standard deviation of each Sentinel-2 band over the patch, (N, 2 k): features without learning."""
     parts = []
     for start in range(0, len(data), batch_size):
         stored = data.read_batch(range(start, min(start + batch_size, len(data))))

@@ -1,4 +1,4 @@
-"""Settings that every lab makes before its first section: how much data, how many runs, the note of its figures."""
+"""Settings of every lab: the amount of data, the number of runs, the note of its figures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,10 +10,10 @@ from bengelib.data.loading import SIMULATED, is_simulated
 
 
 class LabSettings(NamedTuple):
-    """Settings that follow from the knobs that all labs share.
+    """Settings that follow from the knobs of all labs.
 
-    `patches` is how many patches `load` shall simulate, None for data that have the patches that they have; `seeds` has
-    one number a training run; `note` says of figures what the data are, and `simulated` whether they are simulated.
+    `patches` is the number of patches to simulate, None for real data; `seeds` has one number per training run; `note`
+    states the source of the data in figures, and `simulated` whether they are simulated.
     """
 
     patches: int | None
@@ -29,17 +29,17 @@ def lab_settings(
 
     Args:
         dataset: a name or a path, as for `load`.
-        full: more patches and runs where nothing else is said.
-        patches: how many to simulate; by default 1000, with `full` 4000.
+        full: whether to use more patches and runs by default.
+        patches: number to simulate; by default 1000, with `full` 4000.
         seeds: by default three, with `full` five.
     """
-    name, simulated = Path(dataset).name, is_simulated(dataset)  # asks the data, not their name
+    name, simulated = Path(dataset).name, is_simulated(dataset)  # by the data, not their name
     patches = (patches or (4000 if full else 1000)) if dataset == SIMULATED else None
     note = f"simulated data ({name}), not measurements" if simulated else name
     return LabSettings(patches, tuple(seeds or range(5 if full else 3)), note, simulated)
 
 
 def describe_sample(sample: Mapping[str, Any], keys: Sequence[str]) -> pd.DataFrame:
-    """Shape and type of each of the named tensors of a sample."""
+    """Shape and type of some named tensors of a sample."""
     rows = [(key, tuple(sample[key].shape), str(sample[key].dtype)) for key in keys]
     return pd.DataFrame(rows, columns=["key", "shape", "type"])

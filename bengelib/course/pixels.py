@@ -1,4 +1,4 @@
-"""A baseline for maps: a logistic regression on the bands of single pixels, none of which knows its neighbours."""
+"""A baseline for segmentation: logistic regression on the bands of single pixels, without their neighbours."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,14 +12,14 @@ from bengelib.bands import IGNORE_INDEX, LAND_COVER_NAMES, S2_BANDS
 from bengelib.transforms import Normalize
 
 _NEVER = -1e4
-"""Logit of a class that none of the pixels had that it was fitted to."""
+"""Logit of a class without fitted pixels."""
 
 
 class PixelClassifier(nn.Module):
-    """Sentinel-2 to land cover by a convolution with a 1 x 1 kernel, which can be run like any network."""
+    """Sentinel-2 to land cover by a convolution with a 1 x 1 kernel, usable like any network."""
 
     def __init__(self, bands: Sequence[str] = S2_BANDS) -> None:
-        """Take images of the named Sentinel-2 bands."""
+        """Build a classifier of the named Sentinel-2 bands."""
         super().__init__()
         self.inputs, self.outputs = {"s2": tuple(bands)}, {"land_cover": LAND_COVER_NAMES}
         self.normalize = Normalize("s2", bands)
@@ -36,8 +36,8 @@ class PixelClassifier(nn.Module):
 
         Args:
             batch: `s2` (B, C, H, W), and `land_cover` (B, H, W) of class indices, 255 where unknown.
-            pixels: how many to draw; all where there are fewer.
-            random: draws them.
+            pixels: number of pixels to draw; all if there are fewer.
+            random: generator of the choice.
             **options: of scikit-learn's `LogisticRegression`, such as `max_iter`.
 
         Returns:
@@ -48,7 +48,7 @@ class PixelClassifier(nn.Module):
         drawn = random.permutation(np.flatnonzero(classes != IGNORE_INDEX))[:pixels]
         regression = LogisticRegression(**options).fit(values[drawn], classes[drawn])
         weight, bias = regression.coef_, regression.intercept_
-        if len(weight) == 1:  # of two classes scikit-learn has the logit of the second against the first
+        if len(weight) == 1:  # for two classes, scikit-learn has the logit of the second against the first
             weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
         with torch.no_grad():
             self.linear.weight.zero_()

@@ -1,7 +1,7 @@
-"""A study, opened for reading: scores, paired differences with verdicts, and curves, from its table of results.
+"""Reading of a study: scores, paired differences with verdicts, and curves, from its table of results.
 
-A study that has no table yet, or none that can be reached, answers with nothing: no scores, no comparisons, no curves.
-So a lab needs no case of its own for it. A question that misspells what the table holds is an error.
+A study without a table, or with one that cannot be reached, has no scores, comparisons or curves, so labs need no
+special case for it. A query with a misspelled name is an error.
 """
 
 import re
@@ -24,29 +24,30 @@ from bengelib.intervals import Interval
 
 _KEY = ["experiment", "model", "target", "split", "label_fraction", "condition", "config"]
 _NOTHING = "clear"
-"""The condition in which there is nothing of a quantity such as clouds."""
+"""The condition in which a quantity such as clouds is zero."""
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """The table of a study, which answers questions about it.
+    """The table of a study, and queries on it.
 
-    Every question names what is asked for by columns of the table (see `results.COLUMNS`): a value, or a tuple of
-    values that will do. `by` is the column, or the columns, that answers are named after; `only` leaves out all other
-    names, and puts them in its order.
+    Queries select rows by columns of the table (see `results.COLUMNS`): a value, or a tuple of accepted values. `by` is
+    the column, or the columns, that results are named after; `only` keeps the given names, in its order.
 
     Attributes:
         frame: the table, empty if there is none.
-        folder: of the lab that the study belongs to.
-        failure: why there is no table, if it was looked for on the web.
-        count_runs: whether verdicts go by the number of training runs behind them.
+        folder: of the lab of the study.
+        failure: why there is no table, if it was requested from the web.
+        count_runs: whether verdicts depend on the number of training runs.
+        results: name of the file that holds the table; the script that makes it ends in `study.py` instead.
     """
 
     frame: pd.DataFrame
     folder: str
     failure: str = ""
     count_runs: bool = True
+    results: str = "results.csv"
 
     def __bool__(self) -> bool:
         return len(self.frame) > 0
@@ -54,26 +55,26 @@ class Study:
     def __str__(self) -> str:
         if not self:
             return (
-                f"{self.failure}There is no results.csv yet, so the cells that read the study show nothing.\n"
-                f"In a clone of the course, `python {self.folder}/study.py` makes it."
+                f"{self.failure}There is no {self.results} yet, so the cells that read the study show nothing.\n"
+                f"In a clone of the course, `python {self.folder}/{_script(self.results)}` makes it."
             )
         return f"{self.frame['config'].nunique()} configurations, {len(self.frame)} numbers"
 
     @property
     def note(self) -> str:
-        """Name of the data that the study was carried out on, for the corner of a figure."""
+        """Name of the data of the study, for the corner of a figure."""
         dataset = str(self.frame["dataset"].iloc[0]) if self else ""
         return f"{dataset}: simulated data, not measurements" if self and is_simulated(dataset) else dataset
 
     def values(self, column: str, **where: Any) -> list[str]:
-        """Values of a column, each once, in the order of the table."""
+        """Distinct values of a column, in the order of the table."""
         return [str(value) for value in self.rows(**where)[column].unique()]
 
     def rows(self, **where: Any) -> pd.DataFrame:
         """The rows of the table that match.
 
         Raises:
-            TableError: a column that there is not, or a value that occurs nowhere in its column.
+            TableError: an unknown column, or a value that does not occur in its column.
         """
         chosen = self.frame
         for column, value in where.items():
@@ -95,13 +96,13 @@ class Study:
         """Scores pooled over runs, with their intervals.
 
         Args:
-            by: column(s) that the answers are named after.
+            by: column(s) that the results are named after.
             metric: its name in the table; by default the main one of the target, see `targets.MAIN_SCORES`.
             only: names to keep, in this order.
             **where: values of columns, such as `target="corine"`.
 
         Raises:
-            TableError: see `rows`; also if several rows have one name, so that more columns are needed.
+            TableError: see `rows`; also if several rows have the same name, so that more columns are needed.
         """
         found = self._intervals(metric or _main_metric(where), by, only, where)
         return {name: interval for name, (_, interval) in found.items()}
@@ -119,15 +120,15 @@ class Study:
         """Paired differences to a reference, on the same test patches, as gains: above zero is better.
 
         Args:
-            against: the word for the reference in the table, such as `"s2"` of `accuracy_minus_s2`.
+            against: the name of the reference in the table, such as `"s2"` of `accuracy_minus_s2`.
             by: column(s) that the comparisons are named after.
-            targets: by default all that the study has.
+            targets: by default all of the study.
             metric: of both; by default the main one of each target.
             only: names to keep, in this order.
             **where: values of columns.
 
         Raises:
-            TableError: see `scores`; also if nothing was compared with such a reference.
+            TableError: see `scores`; also if there is no such reference.
         """
         targets = targets or [target for target in MAIN_SCORES if (self.frame["target"] == target).any()]
         names = {target: f"{metric or MAIN_SCORES[target].metric}_minus_{against}" for target in targets}
@@ -155,8 +156,7 @@ class Study:
         """Scores along a quantity, by name; a curve has two points or more.
 
         Args:
-            along: `"label_fraction"`, or a word of the conditions: `"clouds"` takes `clear` as 0 and `clouds 0.25` as
-                0.25.
+            along: `"label_fraction"`, or a word in conditions: for `"clouds"`, `clear` is 0 and `clouds 0.25` is 0.25.
             by: column(s) that the curves are named after.
             metric: as for `scores`.
             only: names to keep, in this order.
@@ -186,10 +186,10 @@ class Study:
         only: Collection[str] = (),
         **where: Any,
     ) -> dict[str, float]:
-        """Numbers that have no interval, such as `parameters`.
+        """Numbers without an interval, such as `parameters`.
 
         Raises:
-            TableError: see `rows`; also if several different numbers have one name.
+            TableError: see `rows`; also if several different numbers have the same name.
         """
         columns = _columns(by)
         found: dict[str, float] = {}
@@ -208,10 +208,10 @@ class Study:
         only: Collection[str] = (),
         **where: Any,
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Numbers recorded in training, by name: positions (T,), and a row for each run, (S, T).
+        """Values recorded during training, by name: positions (T,), and a row for each run, (S, T).
 
         Args:
-            along: a word of the conditions, `"epoch"` or `"step"`.
+            along: a word in conditions, `"epoch"` or `"step"`.
             by: column(s) that the traces are named after.
             metric: such as `"train_loss"`.
             only: names to keep, in this order.
@@ -237,18 +237,54 @@ class Study:
         """The number of each fold of a model, by `"fold 0"` and so on.
 
         Args:
-            model: its name, without the fold that the table adds to it.
+            model: its name, without the fold added in the table.
             **where: values of columns, at least `metric`.
 
         Raises:
             TableError: see `numbers`.
         """
-        begun = f"{model}, fold "
-        names = [name for name in self.values("model", **where) if name.startswith(begun)]
-        return {f"fold {name.removeprefix(begun)}": self.numbers(only=(name,), **where)[name] for name in names}
+        prefix = f"{model}, fold "
+        names = [name for name in self.values("model", **where) if name.startswith(prefix)]
+        return {f"fold {name.removeprefix(prefix)}": self.numbers(only=(name,), **where)[name] for name in names}
+
+    def fold_table(self, asked: Sequence[tuple[str, str]], **where: Any) -> pd.DataFrame | None:
+        """Numbers of each fold of several models and the interval of all folds, as text; None without any.
+
+        Args:
+            asked: model and condition of each row.
+            **where: values of columns, at least `metric`.
+
+        Raises:
+            TableError: see `numbers`.
+        """
+        rows = {}
+        for model, condition in asked:
+            for interval in self.scores(only=(model,), condition=condition, **where).values():
+                folds = self.folds(model, condition=condition, **where).items()
+                shown = {fold: f"{value:.3f}" for fold, value in folds}
+                rows[f"{model}, {condition}"] = {**shown, "all, 95 % interval": str(interval)}
+        return pd.DataFrame(rows).T if rows else None
+
+    def ends(self, metrics: Sequence[str], **where: Any) -> pd.DataFrame | None:
+        """Numbers of the first and the last epoch, one row per model, to two decimals; None without a table.
+
+        Args:
+            metrics: such as `("spread", "rank")`.
+            **where: values of columns, such as `seed="0"`.
+
+        Raises:
+            TableError: see `rows`.
+        """
+        columns = {}
+        for metric in metrics:
+            traces = self.traces("epoch", metric=metric, **where)
+            for place, when in ((0, "first"), (-1, "last")):
+                found = {model: round(float(values[0, place]), 2) for model, (_, values) in traces.items()}
+                columns[f"{metric}, {when} epoch"] = found
+        return pd.DataFrame(columns) if self else None
 
     def test_set(self, **where: Any) -> str:
-        """Size of the test, in words; empty if the table does not say."""
+        """Size of the test set, in words; empty if unknown."""
         rows = self.rows(**where)
         sizes = {name: rows.loc[rows["metric"] == name, "value"] for name in ("test_patches", "test_tiles")}
         if not len(sizes["test_patches"]):
@@ -270,7 +306,7 @@ class Study:
         return self._chosen(found, columns, only)
 
     def _pooled(self, metric: str, where: Mapping[str, Any]) -> list[tuple[dict[str, Any], Interval]]:
-        """Columns and interval of each row that is pooled over runs, in the order of the table."""
+        """Columns and interval of each row pooled over runs, in the order of the table."""
         if not self:
             return []
         chosen = self.rows(**where)
@@ -283,19 +319,19 @@ class Study:
         return [
             (dict(zip(_KEY, key, strict=True)), Interval(*(end[key] for end in ends)))
             for key in ends[0]
-            if key in ends[1]  # else a number without an interval, such as that of one fold
+            if key in ends[1]  # otherwise a number without an interval, such as that of one fold
         ]
 
     def _runs(self, config: str) -> int | None:
-        """Number of training runs of a configuration, None if they are not told apart (the folds of a split)."""
+        """Number of training runs of a configuration, None if not distinguished (as the folds of a split)."""
         seeds = set(self.frame.loc[self.frame["config"] == config, "seed"])
         return sum(seed.isdigit() for seed in seeds) or None
 
     def _check(self, column: str, wanted: Sequence[Any]) -> None:
-        """Refuse values that a column does not have.
+        """Refuse values that do not occur in a column.
 
         Raises:
-            TableError: naming those that it has.
+            TableError: naming the values that occur.
         """
         missing = [value for value in wanted if not (self.frame[column] == value).any()]
         if self and missing:
@@ -305,51 +341,53 @@ class Study:
             raise TableError(f"no {column} {missing} in the table; it has {', '.join(there)}")
 
     def _chosen(self, found: dict[str, Answer], columns: Sequence[str], only: Collection[str]) -> dict[str, Answer]:
-        """The answers whose names are in `only`, in its order; all, if it is empty."""
+        """The results whose names are in `only`, in its order; all, if it is empty."""
         if list(columns) == ["model"]:
             self._check("model", list(only))
         return {name: found[name] for name in only if name in found} if only else found
 
 
-def open_study(folder: str, address: str, *, count_runs: bool = True) -> Study:
-    """Open the study of a lab: its table in the clone, in the current folder or the one above, else on the web.
+def open_study(folder: str, address: str, *, count_runs: bool = True, results: str = "results.csv") -> Study:
+    """Open a study of a lab: its table in the clone, in the current folder or the one above, else on the web.
 
     Args:
         folder: of the lab, such as `"02-mtl"`.
         address: of the course on the web, the part before the name of the folder.
         count_runs: see `Study`.
+        results: name of the table.
 
     Raises:
-        TableError: there is a table that cannot be read.
+        TableError: the table cannot be read.
     """
     clone = Path(bengelib.__file__).parents[1] / folder
-    near = next((place for place in (clone, Path("."), Path("..")) if (place / "study.py").is_file()), None)
+    near = next((place for place in (clone, Path("."), Path("..")) if (place / _script(results)).is_file()), None)
     try:
-        table = read_results(near / "results.csv" if near else f"{address}/{folder}/results.csv")
+        table = read_results(near / results if near else f"{address}/{folder}/{results}")
     except OSError as error:
         table = pd.DataFrame(columns=list(COLUMNS))
-        return Study(table, folder, f"results.csv could not be fetched: {type(error).__name__}\n", count_runs)
-    return Study(table, folder, count_runs=count_runs)
+        failure = f"{results} could not be fetched: {type(error).__name__}\n"
+        return Study(table, folder, failure, count_runs, results)
+    return Study(table, folder, count_runs=count_runs, results=results)
 
 
 def score_table(columns: Mapping[str, Mapping[str, Interval | str]]) -> pd.DataFrame | None:
-    """Scores as text: a column for each key that has scores, a row for each name; None if there are no scores."""
+    """Scores as text: a column for each key with scores, a row for each name; None without scores."""
     cells = {title: {name: str(score) for name, score in found.items()} for title, found in columns.items() if found}
     return pd.DataFrame(cells).fillna("not asked") if cells else None
 
 
 def labels_saved(curve: Mapping[float, Interval], reference: Mapping[float, Interval], share: float) -> float | None:
-    """Share of labels that a reference needs more than `share` to score as high as a curve does there.
+    """Additional fraction of labels that a reference needs to reach the score of a curve at `share`.
 
-    Curves are read horizontally, between shares along the logarithm of the share.
+    Curves are interpolated along the logarithm of the fraction.
 
     Args:
-        curve: score by share of labels, in (0, 1].
-        reference: likewise, of what needs more labels.
-        share: one of the shares of the curve.
+        curve: score by fraction of labels, in (0, 1].
+        reference: score by fraction of labels of the reference.
+        share: one of the fractions of the curve.
 
     Returns:
-        The share saved; 0 or below if nothing is; None if the reference does not get as high at any of its shares.
+        The fraction saved; 0 or below if none is; None if the reference never reaches that score.
     """
     wanted = curve[share].value
     shares = sorted(reference)
@@ -363,12 +401,17 @@ def labels_saved(curve: Mapping[float, Interval], reference: Mapping[float, Inte
     return None
 
 
+def _script(results: str) -> str:
+    """Name of the script that makes a table."""
+    return results.replace("results.csv", "study.py")
+
+
 def _columns(by: str | Sequence[str]) -> list[str]:
     return [by] if isinstance(by, str) else list(by)
 
 
 def _main_metric(where: Mapping[str, Any]) -> str:
-    """The main metric of the target that is asked for."""
+    """The main metric of the requested target."""
     if where.get("target") not in MAIN_SCORES:
         raise TableError(f"give `metric`, or as `target` one of {sorted(MAIN_SCORES)}; {dict(where)} names neither")
     return MAIN_SCORES[where["target"]].metric
@@ -379,7 +422,7 @@ def _ambiguous(metric: object, name: str, where: Mapping[str, Any]) -> TableErro
 
 
 def _name(columns: Sequence[str], key: Mapping[Any, Any]) -> str:
-    """The columns of a row in words; a share of labels is in percent."""
+    """The columns of a row in words; a fraction of labels is in per cent."""
     words = []
     for name in columns:
         if name == "label_fraction" and len(columns) > 1:

@@ -1,12 +1,13 @@
-"""The runs of a study and the tidy table that they leave behind: one row is one number.
+"""The runs of a study and the tidy table of their results, with one number per row.
 
-The columns of the table say what a number is of, so nobody has to parse a name.
+The columns of the table describe a number completely, so names need not be parsed.
 """
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,8 +32,15 @@ COLUMNS = (
     "value",
     "config",
 )
-"""`seed` is a number, or `all` for what is pooled over seeds; `config` is the fingerprint of the configuration."""
+"""`seed` is a number, or `all` for values pooled over seeds; `config` is the fingerprint of the configuration."""
 POOLED = "all"
+CHOSEN = "BENGE_STUDY_DATASET"
+"""Environment variable with the dataset of a study, if not the simulated one."""
+
+
+def study_dataset() -> str:
+    """The dataset of the runs of a study: the simulated one, unless `CHOSEN` names another."""
+    return os.environ.get(CHOSEN) or SIMULATED
 
 
 def fingerprint(configuration: Any) -> str:
@@ -43,16 +51,16 @@ def fingerprint(configuration: Any) -> str:
 
 
 def run_path(folder: Path, run: "Run") -> Path:
-    """The file in `folder` that keeps what a run gave, named after the fingerprint of its configuration."""
+    """The file in `folder` for the results of a run, named after the fingerprint of its configuration."""
     return folder / f"{fingerprint(run)}.npz"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a study: everything that decides its outcome.
+    """One run of a study: everything that determines its results.
 
-    A study derives its own from this one, with the fields that it varies besides and its own defaults. A field that is
-    renamed, added or given another value gives every run another fingerprint, and makes the rows of a table stale.
+    A study derives its own class with further fields and its own defaults. A field that is renamed, added or changed
+    changes the fingerprint of every run, and makes the rows of a table stale.
     """
 
     experiment: str
@@ -62,7 +70,7 @@ class Run:
     label_fraction: float = 1.0
     width: float = 0.5
     seed: int = 0
-    dataset: str = SIMULATED
+    dataset: str = field(default_factory=study_dataset)
     patches: int = 2500
     epochs: int = 3
     batch_size: int = 32
@@ -73,43 +81,43 @@ class Run:
 
     @property
     def config(self) -> str:
-        """The fingerprint that all repetitions of this run share."""
+        """The common fingerprint of all repetitions of this run."""
         first: dict[str, Any] = dict.fromkeys(self.REPEATS, 0)
         return fingerprint(replace(self, **first))
 
     @property
     def split(self) -> str:
-        """The way in which patches are parted into sides: `"random"`, or `"blocked"` where whole tiles are held out."""
+        """The kind of split: `"random"`, or `"blocked"` with whole tiles held out."""
         return "random"
 
     def load(self, split: str | None, modalities: Sequence[str], targets: Sequence[str], **options: Any) -> Any:
-        """One side of the data of the run; `options` such as `scheme` and `fold` are those of `loading.load`."""
+        """One split of the data of the run; `options` such as `scheme` and `fold` are those of `loading.load`."""
         patches = self.patches if self.dataset == SIMULATED else None
         return load(self.dataset, split, modalities, targets, patches=patches, **options)
 
 
 class Table:
-    """Rows of results.csv, collected from what the runs of a study gave.
+    """Rows of results.csv, collected from the runs of a study.
 
     Attributes:
         runs: the runs, in the order of the study.
-        stored: the arrays that each run left.
-        rows: the rows so far, as `write_results` takes them.
+        stored: the arrays of each run.
+        rows: the rows so far, for `write_results`.
     """
 
     def __init__(self, runs: Sequence[Run], folder: Path) -> None:
-        """Open what `runs` left in `folder`."""
+        """Open the results of `runs` in `folder`."""
         self.runs = tuple(runs)
         self.stored = {run: np.load(run_path(folder, run)) for run in runs}
         self.rows: list[dict[str, Any]] = []
 
     def of(self, experiment: str, model: str, **fields: Any) -> tuple[Any, ...]:
-        """The runs of one model in one experiment, in the order of the study, with these values of other `fields`."""
+        """The runs of one model in one experiment, in the order of the study, with given values of other `fields`."""
         wanted = {"experiment": experiment, "model": model, **fields}
         return tuple(run for run in self.runs if all(getattr(run, name) == value for name, value in wanted.items()))
 
     def row(self, run: Run, **columns: Any) -> dict[str, Any]:
-        """The columns that follow from a run, and others."""
+        """The columns of a run, and others."""
         return {
             "dataset": run.dataset,
             "experiment": run.experiment,
@@ -131,7 +139,7 @@ class Table:
 
         Args:
             run: one of the runs, for the columns.
-            scores: as `intervals.score_runs` gives them.
+            scores: from `intervals.score_runs`.
             seeds: a name for each run; without them only the interval is written.
             **columns: at least `metric`.
         """
@@ -148,10 +156,10 @@ class Table:
 
         Args:
             run: one of the runs, for the columns.
-            scores: (S, 1 + D), as `intervals.score_runs` gives them.
-            reference: (T, 1 + D), in the same drawings of test patches.
+            scores: (S, 1 + D), from `intervals.score_runs`.
+            reference: (T, 1 + D), in the same resamples of test patches.
             metric: of both.
-            against: a word for the reference.
+            against: a name for the reference.
             **columns: others.
         """
         row = self.row(run, metric=f"{metric}_minus_{against}", **columns)
@@ -159,14 +167,14 @@ class Table:
 
 
 def read_results(path: Path | str) -> pd.DataFrame:
-    """The table at `path`, a file (empty if there is none yet) or the address of one on the web.
+    """The table at `path`, a file (empty if it does not exist) or an address on the web.
 
     Raises:
-        TableError: no table, or one with other columns.
+        TableError: the file is not a table, or has other columns.
     """
     if isinstance(path, Path) and not path.is_file():
         return pd.DataFrame(columns=list(COLUMNS))
-    try:  # an empty cell is an empty text, but in `value` it is NaN: a score that there is none of
+    try:  # an empty cell is an empty text, but NaN in `value`: a missing score
         table = pd.read_csv(
             path,
             dtype={"seed": str, "config": str, "condition": str},
@@ -181,11 +189,11 @@ def read_results(path: Path | str) -> pd.DataFrame:
 
 
 def write_results(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows (each a value for every one of `COLUMNS`), sorted, in one step, so that no half table is left.
+    """Write rows (each with a value for every one of `COLUMNS`), sorted, atomically.
 
     Args:
-        path: the file, in a folder that exists.
-        rows: `value` is a number, NaN where there is none.
+        path: the file, in an existing folder.
+        rows: `value` is a number, NaN if missing.
     """
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table["seed"] = table["seed"].astype(str)

@@ -1,13 +1,15 @@
-"""Carry out a study: many training runs, each kept in a file, one run a core, never repeated.
+"""Studies: many training runs, one per core, each stored in a file and never repeated.
 
-On a machine with several cores it is faster, and less disturbed by whatever else runs, to train one run on each core
-than to share every run out among all of them. One thread a run also makes the numbers independent of how many cores
-there are, though not of their kind.
+On a machine with several cores it is faster, and less sensitive to other programs, to train one run on each core than
+to divide every run among all of them. One thread per run also makes results independent of the number of cores, though
+not of their kind.
 """
 
 import argparse
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -21,12 +23,13 @@ import torch
 
 from bengelib.arguments import whole_number
 from bengelib.cores import usable_cores
-from bengelib.course.results import Run, fingerprint, run_path, write_results
+from bengelib.course.results import CHOSEN, Run, fingerprint, run_path, study_dataset, write_results
+from bengelib.data.loading import SIMULATED
 from bengelib.files import put_in_place
 
 
 def keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write named arrays to `path` (`.npz`) in one step, so that a run that was stopped leaves nothing half done."""
+    """Write named arrays to `path` (`.npz`) atomically, so that an interrupted run leaves no partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part.npz")
     np.savez(partial, **arrays)  # type: ignore[arg-type]
@@ -42,10 +45,10 @@ def carry_out_all(
         runs: in the order in which they start.
         carry_out: takes a run and returns named arrays; a function of a module, since other processes call it.
         folder: of the files.
-        workers: processes; when None one a usable core, or a single one if there is a GPU, which they would share.
+        workers: number of processes; None means one per usable core, or a single one if there is a GPU.
 
     Raises:
-        Exception: whatever the first run that fails raises; runs that ended before are kept.
+        Exception: the error of the first run that fails; earlier runs are kept.
     """
     missing = [run for run in runs if not run_path(folder, run).is_file()]
     if workers is not None:
@@ -75,7 +78,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Processes that start meanwhile have linear algebra on one thread: several on one core wait for each other."""
+    """Limit linear algebra of processes that start meanwhile to one thread: several on one core wait for each other."""
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:
@@ -93,9 +96,9 @@ def _one_thread() -> None:
 
 
 def _timed(carry_out: Callable[[Any], dict[str, np.ndarray]], run: Run, path: Path) -> float:
-    begun = time.monotonic()
+    start = time.monotonic()
     keep(path, carry_out(run))
-    return time.monotonic() - begun
+    return time.monotonic() - start
 
 
 def command_line(
@@ -106,23 +109,33 @@ def command_line(
     folder: Path,
     results: Path,
 ) -> None:
-    """Run a study from the command line: carry out what is missing, then write the table.
+    """Run a study from the command line: carry out missing runs, then write the table.
+
+    With `--dataset` the script begins again, for its runs were listed when it was read; their table is written beside
+    `results`, with the name of the dataset in its own.
 
     Args:
         description: shown by `--help`.
         runs: the configurations.
         carry_out: see `carry_out_all`.
         tabulate: makes the rows of the table from the runs.
-        folder: where runs are kept.
-        results: the table.
+        folder: folder of the runs.
+        results: path of the table.
     """
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--list", action="store_true", help="print the configurations and what is done")
-    parser.add_argument("--table", action="store_true", help="only write results.csv from the runs that are there")
+    parser.add_argument("--list", action="store_true", help="print the configurations and their state")
+    parser.add_argument("--table", action="store_true", help="only write results.csv from finished runs")
     parser.add_argument("--only", default="", help="only this experiment; no table")
     workers = "runs at a time, each on one thread (default: usable cores)"
     parser.add_argument("--workers", type=int, default=None, help=workers)
+    of = "ben-ge-800, ben-ge-8k or another that load takes, with a table of its own (default: %(default)s)"
+    parser.add_argument("--dataset", default=study_dataset(), help=of)
     arguments = parser.parse_args()
+    if arguments.dataset != study_dataset():
+        again = subprocess.run([sys.executable, *sys.argv], env={**os.environ, CHOSEN: arguments.dataset}, check=False)
+        raise SystemExit(again.returncode)
+    if arguments.dataset != SIMULATED:
+        results = results.with_name(f"{results.stem}-{Path(arguments.dataset).name}{results.suffix}")
     if arguments.list:
         for run in runs:
             print("done" if run_path(folder, run).is_file() else "    ", fingerprint(run), asdict(run))

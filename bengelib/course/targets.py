@@ -1,4 +1,4 @@
-"""Targets of the labs: the main score of each, and what scores read of a model's predictions."""
+"""Targets of the labs: the main score of each, and the predictions of a model in the form that scores need."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from bengelib.metrics import (
 
 
 class MainScore(NamedTuple):
-    """The main score of a target: in words, under its name in tables of results, and as a function."""
+    """The main score of a target: in words, by its name in tables of results, and as a function."""
 
     target: str
     name: str
@@ -44,11 +44,11 @@ MAIN_SCORES = {
 
 
 def answers(model: nn.Module, data: Dataset[Any], *, batch_size: int, precision: str) -> dict[str, np.ndarray]:
-    """Predictions for every sample of a dataset, as the main score of each target reads them.
+    """Predictions for every sample of a dataset, in the form that the main score of each target needs.
 
     Args:
-        model: a network with the heads that are asked for.
-        data: samples with its inputs, and with their labels.
+        model: a network with the required heads.
+        data: samples with its inputs, and with labels.
         batch_size: of the prediction.
         precision: see `bengelib.devices.choose_precision`.
 
@@ -65,7 +65,7 @@ def answers(model: nn.Module, data: Dataset[Any], *, batch_size: int, precision:
 
 
 def pixel_counts(samples: Sequence[Mapping[str, Any]] | Dataset[Any]) -> np.ndarray:
-    """Number of pixels of each land-cover class in each sample, (N, K): what the score of maps reads of the truth."""
+    """Number of pixels of each land-cover class in each sample, (N, K), the truth for the score of maps."""
     counts = []
     for index in range(len(samples)):  # type: ignore[arg-type]
         known = samples[index]["land_cover"].numpy()[None]  # (1, H, W)

@@ -1,36 +1,35 @@
-"""Verdicts: what may be said of a paired difference between two models, in the same words in every lab.
+"""Verdicts on paired differences between two models, in the same words in every lab.
 
-A difference is decided if its interval does not hold zero, and undecided otherwise. With fewer than three training runs
-or five tiles an interval says too little about runs or places, so there is no verdict, whatever it holds.
+A difference is decided if its interval excludes zero, and undecided otherwise. With fewer than three training runs or
+five tiles an interval says too little about runs or locations, so there is no verdict.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
 from bengelib.course.targets import MAIN_SCORES
-from bengelib.intervals import Interval, bootstrap
-from bengelib.metrics import LOWER_IS_BETTER
+from bengelib.intervals import Interval, bootstrap, pool
+from bengelib.metrics import lower_is_better
 
 LEAST_RUNS = 3
 LEAST_TILES = 5
-CHANCE = 0.05
-"""Share of true zeros that 95 % intervals decide by chance."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired difference between a model, or a condition, and what it is compared with.
+    """A paired difference between a model, or a condition, and a reference.
 
     Attributes:
-        name: of what is compared.
-        target: what is predicted, one of `MAIN_SCORES`.
-        gain: the difference in the unit of the score; above zero is better, whatever the score.
-        runs: training runs that the interval draws again; None where it draws none.
-        unit: what `runs` counts, if not training runs, such as `"draws"` of labels.
-        lacks: what there is too little of for a verdict, such as `"2 runs"`; empty if enough.
+        name: of the model or condition.
+        target: the predicted target, one of `MAIN_SCORES`.
+        gain: the difference in the unit of the score; above zero is better for every score.
+        runs: number of training runs resampled by the interval; None if there are none.
+        unit: unit of `runs`, if not training runs, such as `"draws"` of labels.
+        lacks: a number too small for a verdict, such as `"2 runs"`; empty if sufficient.
     """
 
     name: str
@@ -52,7 +51,7 @@ class Comparison:
 
     @property
     def decided(self) -> bool:
-        """True if the interval does not hold zero and there is enough for a verdict."""
+        """True if the interval excludes zero and the data suffice for a verdict."""
         return not self.lacks and self.gain.excludes_zero
 
     @property
@@ -62,7 +61,7 @@ class Comparison:
 
     @property
     def could_hide(self) -> float:
-        """The largest difference within the interval, in points: the farther end of an undecided one."""
+        """The largest difference within the interval, in points: the farther bound of an undecided one."""
         return max(-self.points.low, self.points.high)
 
     @property
@@ -94,17 +93,17 @@ def compare_runs(
     """Compare the training runs of two models on the same test patches.
 
     Args:
-        name: of the model that is compared.
-        target: one of `MAIN_SCORES`, which says how predictions are scored.
-        predicted: of each of S runs, what the score reads, (S, N, ...).
-        baseline: likewise of the other model, (T, N, ...).
+        name: of the model.
+        target: one of `MAIN_SCORES`, which determines the score.
+        predicted: predictions of each of S runs in the form that the score needs, (S, N, ...).
+        baseline: predictions of the other model, (T, N, ...).
         truth: (N, ...).
-        groups: a name for each patch, such as its tile; drawn as wholes.
+        groups: a name for each patch, such as its tile; resampled as a whole.
         draws: of the bootstrap.
-        unit: what the S runs are, such as `"draws"` of labels.
+        unit: of the S runs, such as `"draws"` of labels.
 
     Raises:
-        ValueError: shapes that do not match.
+        ValueError: shapes do not match.
     """
     predicted, baseline = np.stack(list(predicted)), np.stack(list(baseline))
     score = MAIN_SCORES[target].score
@@ -115,14 +114,14 @@ def compare_runs(
 
 
 def as_gain(metric: str, difference: Interval) -> Interval:
-    """A difference of a metric, turned so that above zero is better."""
-    if metric not in LOWER_IS_BETTER:
+    """A difference of a metric, with its sign changed if necessary, so that above zero is better."""
+    if not lower_is_better(metric):
         return difference
     return Interval(-difference.value, -difference.high, -difference.low)
 
 
 def lacking(runs: int | None = None, tiles: int | None = None, unit: str = "runs") -> str:
-    """Too small a number of runs or tiles for a verdict, in words; empty if they suffice, or if nobody counted."""
+    """The number of runs or tiles that is too small for a verdict, in words; empty if sufficient or unknown."""
     if runs is not None and runs < LEAST_RUNS:
         return _counted(runs, unit)
     if tiles is not None and tiles < LEAST_TILES:
@@ -134,6 +133,28 @@ def _counted(number: int, unit: str) -> str:
     return f"one {unit.removesuffix('s')}" if number == 1 else f"{number} {unit}"
 
 
+@lru_cache
+def false_decisions(runs: int, seeds_to_patches: float, trials: int = 1000) -> float:
+    """Share of true zeros that are decided by chance, by simulation: two models that differ in nothing but luck.
+
+    An interval at 95 % misses the truth in 5 % of the cases if it knows how much its ingredients vary. Of the patches
+    it knows that well; of a few training runs it does not, and so it is somewhat too narrow.
+
+    Args:
+        runs: training runs of either model.
+        seeds_to_patches: how much a run varies by its seed, in standard deviations of the difference over patches.
+        trials: simulated comparisons; 1000 give the share to about 0.01.
+    """
+    random = np.random.default_rng(runs)
+    decided = 0
+    for _ in range(trials):
+        patches = random.normal(size=1001)  # first the luck of the test patches, then that of each drawing
+        patches[1:] += patches[0]
+        first, second = seeds_to_patches * random.normal(size=(2, runs, 1))
+        decided += pool(first + patches, second + np.zeros_like(patches)).excludes_zero
+    return decided / trials
+
+
 class Comparisons(tuple[Comparison, ...]):
     """Several comparisons, in order; a notebook shows them as a table."""
 
@@ -141,7 +162,7 @@ class Comparisons(tuple[Comparison, ...]):
         return Comparisons((*self, *other))
 
     def counted(self, runs: int, unit: str) -> "Comparisons":
-        """The same, with a count of what is behind them that the study does not know, such as pretraining runs."""
+        """The same, with a count that the study does not know, such as that of pretraining runs."""
         return Comparisons(replace(each, runs=runs, unit=unit) for each in self)
 
     def gains(self) -> dict[str, Interval]:
@@ -149,14 +170,14 @@ class Comparisons(tuple[Comparison, ...]):
         return {each.name: each.gain for each in self}
 
     def points(self) -> dict[str, dict[str, Interval]]:
-        """Gain in points by target, in words, and by name: a panel or a colour of a figure for each target."""
+        """Gain in points by target, in words, and by name, for figures with a panel or colour per target."""
         found: dict[str, dict[str, Interval]] = {}
         for each in self:
             found.setdefault(each.title, {})[each.name] = each.points
         return found
 
     def table(self) -> pd.DataFrame:
-        """A row a comparison: score, name, gain and interval in points, half-width, verdict, and runs if counted."""
+        """One row per comparison: score, name, gain and interval in points, half-width, verdict, and known runs."""
         rows = [
             (
                 each.title,
@@ -175,17 +196,26 @@ class Comparisons(tuple[Comparison, ...]):
         return table if any(each.runs is not None for each in self) else table.drop(columns=unit)
 
     def beside(self, other: "Comparisons", names: tuple[str, str]) -> pd.DataFrame | None:
-        """Gains and verdicts of what both compare, side by side under `names`; None if there is nothing."""
+        """Gains and verdicts of common comparisons, side by side under `names`; None if there are none."""
         keys = ["score", "compared"]
         first, second = (each.table()[[*keys, "gain, points", "95 % interval", "verdict"]] for each in (self, other))
         table = first.merge(second, on=keys, suffixes=[f", {name}" for name in names])
         return table if len(table) else None
 
     def tally(self) -> str:
-        """Number of those decided, and of those that would be by chance if every true difference were zero."""
-        decided = sum(each.decided for each in self)
-        chance = CHANCE * len(self)
-        return f"{decided} of {len(self)} decided; of as many true zeros about {chance:.2g} would be by chance"
+        """Number of decided comparisons, and the number expected by chance if all true differences were zero."""
+        decided, (low, high) = sum(each.decided for each in self), self.by_chance()
+        return f"{decided} of {len(self)} decided; of as many true zeros {low:.1f} to {high:.1f} would be by chance"
+
+    def by_chance(self) -> tuple[float, float]:
+        """Number that would be decided by chance if every true difference were zero; see `false_decisions`.
+
+        The first number is for seeds that hardly matter, the second for seeds that matter four times as much as
+        patches. Where the runs are not counted, both are 5 %.
+        """
+        able = [each.runs for each in self if not each.lacks]
+        few, many = (sum(false_decisions(runs, ratio) if runs else 0.05 for runs in able) for ratio in (0.0, 4.0))
+        return few, many
 
     def __repr__(self) -> str:
         return f"{self.table().to_string()}\n{self._below()}".rstrip() if self else ""
@@ -195,19 +225,19 @@ class Comparisons(tuple[Comparison, ...]):
             return f"{self.table().to_html(notebook=True)}\n<p>{self._below()}</p>" if self else ""
 
     def _below(self) -> str:
-        """Line below the table: one row by itself needs no tally."""
+        """Line below the table: the tally, unless there is a single row."""
         return self.tally() if len(self) > 1 else ""
 
 
 def tally(families: Mapping[str, Comparisons], aims: Mapping[str, float] | float | None = None) -> str:
-    """Comparisons in words: how many are decided, which, and how many came out less sharp than aimed at.
+    """Summary of comparisons: the decided ones, and those whose interval is wider than intended.
 
     Args:
         families: the comparisons of each question.
-        aims: half-width aimed at, in points, for all targets or by target.
+        aims: intended half-width in points, for all targets or by target.
 
     Returns:
-        Lines of text; empty if nothing is compared.
+        Lines of text; empty without comparisons.
     """
     every = Comparisons(each for members in families.values() for each in members)
     if not every:

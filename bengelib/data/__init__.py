@@ -1,5 +1,5 @@
-"""Reading: ben-ge trees, packs and folders of images, from the files on a disk to decoded batches on a device.
+"""Reading: datasets of ben-ge, packs and folders of images, from files on disk to decoded batches on a device.
 
-`dataset` reads a tree, `packing` and `packed` write and read its fast form, `images` reads a folder of images, and
-`loading` makes a dataset ready by its name. What is wrong with a file is found here.
+`dataset` reads ben-ge, `packing` and `packed` write and read its fast form, `described` reads any dataset with a
+`dataset.toml`, `images` a folder of images, and `loading` prepares a dataset by name. Faults of files are found here.
 """

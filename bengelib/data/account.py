@@ -1,4 +1,4 @@
-"""`Account`: what a reader met, what it used, and what it left out and why; kept with the data, and shown once."""
+"""`Account`: the items that a reader used and left out, with reasons; kept with the data and reported once."""
 
 import sys
 import warnings
@@ -16,20 +16,20 @@ Names = dict[str, str]
 class Account:
     """The account of one reader; `print(data.account)` shows it.
 
-    A reason completes the sentence "3 images ...", such as `"are grey"`; what follows from it may stand after "; ".
+    A reason completes the sentence "3 images ...", such as `"are grey"`; its consequence may follow after "; ".
 
     Attributes:
-        what: what is counted, such as `"images"`.
+        what: the items that are counted, such as `"images"`.
         where: the folder.
-        used: how many are used.
-        left_out: by reason, those that were to be used and are not.
-        set_aside: by reason, how many nobody asked for, such as the patches of the other splits.
-        notes: by reason, those that are used although something about them is odd, or was changed.
+        used: number of used items.
+        left_out: by reason, requested items that are not used.
+        set_aside: by reason, the number of items not requested, such as the patches of other splits.
+        notes: by reason, used items that are unusual or were changed.
         remarks: whole sentences about everything else.
     """
 
     def __init__(self, what: str, where: str | Path) -> None:
-        """Begin with nothing."""
+        """Begin an empty account."""
         self.what, self.where = what, where
         self.used = 0
         self.left_out: dict[str, Names] = {}
@@ -40,36 +40,36 @@ class Account:
 
     @property
     def met(self) -> int:
-        """How many there were: used, left out and set aside together."""
+        """Number of all items: used, left out and set aside."""
         return self.used + self._count_left_out() + sum(self.set_aside.values())
 
     def leave_out(self, reason: str, name: str, detail: str = "") -> None:
-        """Count one that is not used."""
+        """Count an item that is not used."""
         self.left_out.setdefault(reason, {})[name] = detail
 
     def put_aside(self, reason: str, count: int = 1) -> None:
-        """Count some that nobody asked for."""
+        """Count items that were not requested."""
         if count:
             self.set_aside[reason] = self.set_aside.get(reason, 0) + count
 
     def note(self, reason: str, name: str, detail: str = "", *, harmless: bool = False) -> None:
-        """Count one that is used and odd; what is harmless stands in the account, but not in a warning."""
+        """Count an unusual item that is used; harmless ones appear in the account, but cause no warning."""
         self.notes.setdefault(reason, {})[name] = detail
         if harmless:
             self._harmless.add(reason)
 
     def concerns(self) -> list[str]:
-        """A sentence for each thing that deserves a warning."""
+        """A sentence for each reason for a warning."""
         loud = {reason: names for reason, names in self.notes.items() if reason not in self._harmless}
         left = {f"{reason}; left out": names for reason, names in self.left_out.items()}
         return [*self._lines(left), *self._lines(loud), *self.remarks]
 
     def tell(self, *, progress: bool = False, stacklevel: int = 1) -> None:
-        """Show the account once: as a `DataWarning` if something deserves one, else on standard error with `progress`.
+        """Report the account once: as a `DataWarning` if there is a concern, else on standard error with `progress`.
 
         Args:
-            progress: whether it is to be shown although nothing is odd.
-            stacklevel: as of `warnings.warn`; 1 is the caller of this method.
+            progress: whether to report it without any concern.
+            stacklevel: as for `warnings.warn`; 1 is the caller of this method.
         """
         if self.concerns():
             warnings.warn(str(self), DataWarning, stacklevel=stacklevel + 1)
@@ -98,6 +98,6 @@ class Account:
 
 
 def shown(name: str) -> str:
-    r"""A name that can be printed anywhere, on one line: odd letters stay, bytes that are no UTF-8 become `\udce8`."""
+    r"""A name printable anywhere on one line: letters are kept, bytes that are not UTF-8 become `\udce8`."""
     one_line = name.replace("\n", "\\n").replace("\r", "\\r")
     return one_line.encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""From a dataset to decoded batches on the device, in an order that a seed fixes, shared out among the processes."""
+"""Decoded batches of a dataset on the device, in a seeded order, divided among the processes."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,18 +20,18 @@ Batch = dict[str, Any]
 
 
 def source_dataset(data: Dataset[Any]) -> Any:
-    """The dataset below any `torch.utils.data.Subset`: it knows the bands and how to collate."""
+    """The dataset inside any `torch.utils.data.Subset`, which knows bands and collation."""
     while isinstance(data, Subset):
         data = data.dataset
     return data
 
 
 def check_subsets(data: Dataset[Any]) -> None:
-    """Refuse a `Subset` of what are no places in the dataset below it, such as a mask.
+    """Refuse a `Subset` whose indices are not indices into its dataset, such as a mask.
 
     Raises:
-        ArgumentError: saying what the indices are.
-        IndexError: a place beyond the end.
+        ArgumentError: the indices are of another kind.
+        IndexError: an index beyond the end.
     """
     while isinstance(data, Subset):
         as_indices(data.indices, len(data.dataset))  # type: ignore[arg-type]
@@ -39,7 +39,7 @@ def check_subsets(data: Dataset[Any]) -> None:
 
 
 def contents_of(data: Dataset[Any]) -> np.ndarray | None:
-    """A hash of what each sample shows, (N,), equal for copies; None where the dataset has none."""
+    """A hash of the content of each sample, (N,), equal for copies; None if the dataset has none."""
     if isinstance(data, Subset):
         contents = contents_of(data.dataset)
         return None if contents is None else contents[as_indices(data.indices, len(contents))]
@@ -47,7 +47,7 @@ def contents_of(data: Dataset[Any]) -> np.ndarray | None:
 
 
 def check_bands(model: nn.Module, data: Dataset[Any]) -> None:
-    """Refuse a dataset whose bands or units are not those that the model reads, in the same order.
+    """Refuse a dataset whose bands, band order or units differ from those of the model.
 
     Raises:
         BandError: naming both.
@@ -58,7 +58,7 @@ def check_bands(model: nn.Module, data: Dataset[Any]) -> None:
 def batch_order(
     size: int, batch_size: int, accelerator: "Accelerator", generator: torch.Generator | None
 ) -> list[list[int]]:
-    """Indices of each batch of this process: shuffled and of equal number in training, in order and exact otherwise."""
+    """Indices of each batch of this process: shuffled and of equal number in training, otherwise in order and exact."""
     rank, processes = accelerator.process_index, accelerator.num_processes
     if generator is None:
         mine = list(range(size))[rank::processes]
@@ -74,13 +74,13 @@ def batch_order(
 
 
 def steps_per_epoch(size: int, batch_size: int, processes: int = 1) -> int:
-    """How many batches `batch_order` makes for training; a last batch of one sample joins the one before.
+    """Number of training batches of `batch_order`; a last batch of one sample is merged with the one before.
 
     Raises:
         ArgumentError: fewer samples than processes.
     """
     if size < processes:
-        raise ArgumentError(f"{processes} processes cannot share {size} samples out; start {size} or fewer")
+        raise ArgumentError(f"{processes} processes cannot share {size} samples; start {size} or fewer")
     full, rest = divmod(math.ceil(size / processes), batch_size)
     return full + (rest > 1 or (rest == 1 and full == 0))
 
@@ -93,10 +93,10 @@ def batches(
     generator: torch.Generator | None = None,
     done: int = 0,
 ) -> Iterator[Batch]:
-    """Decoded batches on the device, without the first `done`; while the caller computes, the next one is on its way.
+    """Decoded batches on the device, without the first `done`; the next one is loaded while the caller computes.
 
     Raises:
-        ArgumentError: a batch size or a number of workers that is none, or a `Subset` of a mask.
+        ArgumentError: an invalid batch size or number of workers, or a `Subset` of a mask.
     """
     batch_size, workers = whole_number("batch_size", batch_size), whole_number("workers", workers, 0)
     device = accelerator.device
@@ -126,14 +126,14 @@ def batches(
 
 
 def read_samples(data: Dataset[Any], indices: Sequence[int]) -> Batch:
-    """The samples at some places as one batch, as they are stored."""
+    """The samples at some indices as one stored batch."""
     read_batch = _batch_reader(data)
     batch: Batch = read_batch(indices) if read_batch else default_collate([data[index] for index in indices])
     return batch
 
 
 def _batch_reader(data: Dataset[Any]) -> Callable[[Sequence[int]], Batch] | None:
-    """How to read many samples at once as they are stored, where the dataset can and no transform is in the way."""
+    """The method that reads stored batches, None if the dataset has none or applies a transform."""
     if isinstance(data, Subset):
         inner, chosen = _batch_reader(data.dataset), data.indices
         return None if inner is None else lambda indices: inner([chosen[index] for index in indices])
@@ -141,7 +141,7 @@ def _batch_reader(data: Dataset[Any]) -> Callable[[Sequence[int]], Batch] | None
 
 
 def _pinned(batch: Batch, device: torch.device) -> Batch:
-    """The batch in page-locked memory if it goes to a GPU: from there the copy runs beside the computation."""
+    """The batch in pinned memory if its destination is a GPU, so that the copy overlaps with the computation."""
     if device.type != "cuda":
         return batch
     return {key: value.pin_memory() if isinstance(value, Tensor) else value for key, value in batch.items()}

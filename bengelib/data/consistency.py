@@ -1,7 +1,7 @@
-"""Whether what belongs together does: the columns of a meta table, and the label files of the two satellites.
+"""Consistency checks: the columns of a meta table, and the label files of the two satellites.
 
-Sorting one column of a table, filling one down, or pasting one a row too low leaves every file readable and pairs
-things that do not belong together. The ids of BigEarthNet and its label files tell; see `bengelib.identity`.
+A column that was sorted alone, filled down or pasted a row too low leaves every file readable but pairs the wrong
+things. The ids of BigEarthNet and its label files reveal that; see `bengelib.identity`.
 """
 
 import json
@@ -24,13 +24,13 @@ _FAR_FROM_TILE, _FAR_FROM_PATCH = 30_000, 700
 
 
 def check_tree(root: Path, meta: pd.DataFrame, *, thoroughly: bool = False) -> None:
-    """See that the meta table and the label files of a tree do not contradict each other.
+    """Check that the meta table and the label files of a dataset do not contradict each other.
 
     Args:
-        root: the tree.
+        root: folder of the dataset.
         meta: its meta table.
-        thoroughly: whether to compare the label files of all patches (0.1 ms each) rather than of 32, evenly spread,
-            and to look at the split files too.
+        thoroughly: whether to compare the label files of all patches (0.1 ms each) instead of 32, evenly spread, and
+            the split files as well.
 
     Raises:
         TableError: see `check_meta` and `check_labels`.
@@ -43,19 +43,19 @@ def check_tree(root: Path, meta: pd.DataFrame, *, thoroughly: bool = False) -> N
 
 
 def check_meta(meta: pd.DataFrame, path: Path) -> None:
-    """See that the columns of a meta table belong together: pairs of ids, positions, dates and seasons.
+    """Check that the columns of a meta table belong together: pairs of ids, positions, dates and seasons.
 
     Args:
         meta: the table.
-        path: its file, to be named.
+        path: its file, for messages.
 
     Raises:
-        TableError: a Sentinel-1 id stands in several rows or in the other column; a pair of ids names two places; or
-            a position lies off the tile of its ids.
+        TableError: a Sentinel-1 id is in several rows or in the wrong column; a pair of ids names two locations; or a
+            position is outside the tile of its ids.
 
     Warns:
-        DataWarning: a position lies elsewhere in the tile than the ids say; timestamps or seasons are not those of
-            the ids' dates; or the two acquisitions lie more than a month apart.
+        DataWarning: a position in the tile differs from that of the ids; timestamps or seasons differ from the ids'
+            dates; or the two acquisitions are more than a month apart.
     """
     ids, ids_s1 = meta["patch_id"].tolist(), meta["patch_id_s1"].tolist()
     swapped = [(a, b) for a, b in zip(ids, ids_s1, strict=True) if a.startswith("S1") or b.startswith("S2")]
@@ -81,7 +81,7 @@ def check_meta(meta: pd.DataFrame, path: Path) -> None:
         raise TableError(
             f"{path} pairs {len(apart)} of {len(ids)} patches with a radar patch of another place, the first being "
             f"{ids[apart[0]]} with {ids_s1[apart[0]]}: tile, column and row, at the end of both ids, must agree. Was "
-            "one column sorted, shifted or filled by itself?"
+            "one column sorted, shifted or filled alone?"
         )
     _check_places(meta, path, of_s1)
     _check_dates(meta, path, "s2", of_s2)
@@ -89,11 +89,11 @@ def check_meta(meta: pd.DataFrame, path: Path) -> None:
     far = [row for row, s2, s1 in pairs if abs(_day(s2.date) - _day(s1.date)) > 31]
     if far:
         first = f"{ids[far[0]]} and {ids_s1[far[0]]}"
-        _warn(f"{path}: the two images of {len(far)} pairs lie more than a month apart, the first being {first}")
+        _warn(f"{path}: the two images of {len(far)} pairs are more than a month apart, the first being {first}")
 
 
 def _day(text: str) -> int:
-    """Roughly the number of a day, from YYYYMMDD: months are all taken to have 31 days."""
+    """Approximate number of a day from YYYYMMDD: every month counts 31 days."""
     return 372 * int(text[:4]) + 31 * int(text[4:6]) + int(text[6:])
 
 
@@ -103,7 +103,7 @@ def _check_places(meta: pd.DataFrame, path: Path, found: list[tuple[int, Identit
         return
     rows = np.array([row for row, _ in found])
     lon, lat = (_numbers(meta, name)[rows] for name in ("lon", "lat"))
-    there = (np.abs(lon) <= 180) & (np.abs(lat) <= 90)  # others are refused, or skipped, where they are asked for
+    there = (np.abs(lon) <= 180) & (np.abs(lat) <= 90)  # others are refused or skipped when they are read
     origins = {tile: tile_origin(tile) for tile in {identity.tile for _, identity in found}}
     epsg, left, top = np.array([origins[identity.tile] for _, identity in found]).T  # (N,) each
     column, row = np.array([identity[2:] for _, identity in found]).T
@@ -118,7 +118,7 @@ def _check_places(meta: pd.DataFrame, path: Path, found: list[tuple[int, Identit
     if off_tile.any():
         first = int(off_tile.argmax())
         swapped = (turned[off_tile] < 55_000 + _FAR_FROM_TILE).all()
-        cause = "Longitude and latitude are swapped." if swapped else "Was a column sorted or shifted by itself?"
+        cause = "Longitude and latitude are swapped." if swapped else "Was a column sorted or shifted alone?"
         raise TableError(
             f"{path} puts {int(off_tile.sum())} of {len(meta)} patches off the tile that their ids name, the first "
             f"being {meta['patch_id'].iloc[found[first][0]]}: lon {lon[first]:g}, lat {lat[first]:g} is not in "
@@ -142,13 +142,13 @@ def _check_dates(meta: pd.DataFrame, path: Path, acquisition: str, found: list[t
         _warn(
             f"{path}: timestamp_{acquisition} of {len(other)} patches is not of the date in their id, the first being "
             f"{stamps[other[0]]!r} of {meta['patch_id'].iloc[other[0]]}. The form is 2017-06-13 10:10:31. Was the "
-            "column sorted, shifted or written anew by a spreadsheet?"
+            "column sorted, shifted or rewritten by a spreadsheet?"
         )
     expected = {text: _season_of(text) for text in {identity.date for _, identity in found}}
     given = _numbers(meta, f"season_{acquisition}").tolist()
-    # By the day of the year, as some reckon, it differs by up to 0.0094.
+    # A season computed from the day of the year differs by up to 0.0094.
     odd = [row for row, identity in found if 0.011 < abs(given[row] - expected[identity.date]) < 1]
-    if odd:  # values that are no season at all are refused, or skipped, where they are asked for
+    if odd:  # values outside [0, 1] are refused or skipped when they are read
         _warn(
             f"{path}: season_{acquisition} of {len(odd)} patches is not that of the date in their id, the first being "
             f"{given[odd[0]]:g} of {meta['patch_id'].iloc[odd[0]]}. Was the column sorted, shifted or swapped?"
@@ -156,7 +156,7 @@ def _check_dates(meta: pd.DataFrame, path: Path, acquisition: str, found: list[t
 
 
 def _season_of(text: str) -> float:
-    """The season of YYYYMMDD, NaN where there is no such day."""
+    """The season of YYYYMMDD, NaN if there is no such day."""
     try:
         return season(date.fromisoformat(text))
     except ValueError:
@@ -164,22 +164,22 @@ def _season_of(text: str) -> float:
 
 
 def _numbers(meta: pd.DataFrame, name: str) -> NDArray[np.float64]:
-    """A column as numbers, NaN where there is none."""
+    """A column as numbers, NaN for anything else."""
     values: NDArray[np.float64] = pd.to_numeric(meta[name], errors="coerce").to_numpy(np.float64)
     return values
 
 
 def check_labels(root: Path, meta: pd.DataFrame, sample: int | None) -> None:
-    """See that the label files, where there are any, confirm the ids: `corresponding_s2_patch` and the corners.
+    """Check that existing label files confirm the ids: `corresponding_s2_patch` and the corners.
 
     Args:
-        root: the tree.
+        root: folder of the dataset.
         meta: its meta table.
-        sample: how many patches, evenly spread, to look at; None for all.
+        sample: number of patches to check, evenly spread; None for all.
 
     Raises:
-        TableError: the label file of a radar patch names another Sentinel-2 patch, or a label file is of another place
-            than the ids or the other label file of the pair.
+        TableError: the label file of a radar patch names another Sentinel-2 patch, or the location of a label file
+            differs from the ids or from the other label file of the pair.
     """
     step = 1 if sample is None else max(1, len(meta) // sample)
     for patch_id, patch_id_s1 in zip(meta["patch_id"].iloc[::step], meta["patch_id_s1"].iloc[::step], strict=True):
@@ -189,7 +189,7 @@ def check_labels(root: Path, meta: pd.DataFrame, sample: int | None) -> None:
         if named != patch_id:
             raise TableError(
                 f"{path} says that {patch_id_s1} belongs to {named}, but {root.name}_meta.csv pairs it with "
-                f"{patch_id}. One of the two is wrong: was a column of the table sorted or shifted by itself?"
+                f"{patch_id}. One of the two is wrong: was a column of the table sorted or shifted alone?"
             )
         optical_path = root / "sentinel-2" / patch_id / f"{patch_id}_labels_metadata.json"
         place = patch_corner(patch_id, patch_id_s1)
@@ -199,17 +199,17 @@ def check_labels(root: Path, meta: pd.DataFrame, sample: int | None) -> None:
             if place and max(abs(corner[0] - place[1]), abs(corner[1] - place[2])) >= PATCH_METRES / 2:
                 raise TableError(
                     f"{file} is of the place {corner}, but its id names the place {place[1:]} (upper left corner, "
-                    "metres). It lies in a folder of another patch: put the right one there."
+                    "metres). It is in the folder of another patch: put the right one there."
                 )
         if len({corner for _, corner in corners}) > 1:
             raise TableError(
                 f"{optical_path} is of the place {corners[1][1]}, but that of its radar patch, {path}, of "
-                f"{corners[0][1]} (upper left corner, metres). One of them lies in a folder of another patch."
+                f"{corners[0][1]} (upper left corner, metres). One of them is in the folder of another patch."
             )
 
 
 def _read_labels(path: Path) -> dict[str, Any]:
-    """A label file, empty where there is none or it cannot be read: whoever asks for the labels is told."""
+    """A label file, empty if missing or unreadable, which is an error only where labels are requested."""
     try:
         labels = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -218,7 +218,7 @@ def _read_labels(path: Path) -> dict[str, Any]:
 
 
 def _corner(labels: dict[str, Any]) -> tuple[float, float] | None:
-    """The upper left corner that a label file names, None if it does not name one."""
+    """The upper left corner in a label file, None if it has none."""
     try:
         return float(labels["coordinates"]["ulx"]), float(labels["coordinates"]["uly"])
     except (TypeError, KeyError, ValueError):

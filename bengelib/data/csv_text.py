@@ -1,4 +1,4 @@
-"""The text of a CSV file as people save it: read, or refused with a word about what is the matter with the file."""
+"""The text of a CSV file, read or refused with an explanation of the fault."""
 
 import csv
 import io
@@ -10,15 +10,15 @@ from bengelib.errors import BengeError
 
 _AS_CSV = "save it as CSV UTF-8, with commas"
 _NUMBERS = (
-    (r"[-+]?\d{1,3}(,\d{3}){2,}(\.\d*)?|[-+]?\d{1,3},\d{3}\.\d*", "thousands set apart: write 1234.5"),
-    (r"[-+]?\d{1,3}([ '\u2019\u00a0\u2009\u202f]\d{3})+([.,]\d*)?", "thousands set apart: write 1234.5"),
-    (r"[-+]?\d{1,3}(\.\d{3})+,\d*", "thousands set apart by points, and a decimal comma: write 1234.5"),
-    (r"[-+]?\d{1,3},\d{3}", "a decimal comma (write 1.234), or thousands set apart (write 1234)?"),
+    (r"[-+]?\d{1,3}(,\d{3}){2,}(\.\d*)?|[-+]?\d{1,3},\d{3}\.\d*", "thousands separators: write 1234.5"),
+    (r"[-+]?\d{1,3}([ '\u2019\u00a0\u2009\u202f]\d{3})+([.,]\d*)?", "thousands separators: write 1234.5"),
+    (r"[-+]?\d{1,3}(\.\d{3})+,\d*", "points as thousands separators, and a decimal comma: write 1234.5"),
+    (r"[-+]?\d{1,3},\d{3}", "a decimal comma (write 1.234), or a thousands separator (write 1234)?"),
     (r"[-+]?\d*,\d+([eE][-+]?\d+)?", "a decimal comma: write a point"),
     (r"[\u2212\u2012\u2013\u2014].*\d.*", "a dash in place of the minus sign: write -"),
     (r"[-+]?\d+(\.\d+)?\s*[^\d\s.,eExX_+-].*", "a unit or another sign behind the number: leave it out"),
     (r"(?i)true|false", "a truth value: write a number"),
-    (r"#.*", "an error of a spreadsheet: mend its formula"),
+    (r"#.*", "an error of a spreadsheet: correct its formula"),
 )
 """What is written instead of a number, by its form."""
 _KINDS = (
@@ -32,14 +32,14 @@ _KINDS = (
     (b"\xff\xfe", f"UTF-16 text, as spreadsheets write it: {_AS_CSV}"),
     (b"\xfe\xff", f"UTF-16 text, as spreadsheets write it: {_AS_CSV}"),
 )
-"""What a file is, by its first bytes, that is no CSV."""
+"""Kinds of files other than CSV, by their first bytes."""
 
 
 def read_text(path: Path, error: type[BengeError]) -> str:
     """The text of a file in UTF-8, without its byte-order mark.
 
     Raises:
-        error: it cannot be read or is something else, such as a workbook, a web page, or text of another encoding.
+        error: the file cannot be read or is not CSV, but a workbook, a web page, or text of another encoding.
     """
     try:
         data = path.read_bytes()
@@ -58,7 +58,7 @@ def read_text(path: Path, error: type[BengeError]) -> str:
     except UnicodeDecodeError as reason:
         line = data.count(b"\n", 0, reason.start) + 1
         raise error(
-            f"cannot read {path}: line {line} has the byte {data[reason.start]:#x}, which is no UTF-8. It is text of "
+            f"cannot read {path}: line {line} has the byte {data[reason.start]:#x}, which is not UTF-8. It is text of "
             f"another encoding: {_AS_CSV}."
         ) from reason
     return text
@@ -67,7 +67,7 @@ def read_text(path: Path, error: type[BengeError]) -> str:
 def read_rows(
     text: str, path: Path, error: type[BengeError], *, strict: bool = True
 ) -> Iterator[tuple[int, list[str]]]:
-    """The number of the line, and the fields, of each row of a text with commas; blank lines are passed over.
+    """Line number and fields of each row of a text with commas; blank lines are skipped.
 
     Raises:
         error: a comment, or quotes that do not match (where `strict`).
@@ -90,7 +90,7 @@ def read_rows(
 
 
 def what_number(text: str) -> str:
-    """What is the matter with a text that is no number, as a sentence after a blank; empty where nobody knows."""
+    """Why a text is not a number, as a sentence after a space; empty if unknown."""
     for form, what in _NUMBERS:
         if re.fullmatch(form, text.strip()):
             return f" {text.strip()!r} looks like {what}{'' if what.endswith('?') else '.'}"

@@ -1,4 +1,4 @@
-"""`BENGE`: a ben-ge tree of GeoTIFFs, CSVs and JSON as a PyTorch dataset of dicts of named tensors."""
+"""`BENGE`: a ben-ge dataset of GeoTIFF, CSV and JSON files as a PyTorch dataset of dicts of named tensors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,14 +10,23 @@ from torch import Tensor
 
 from bengelib.arguments import as_index, as_indices
 from bengelib.data.consistency import check_tree
+from bengelib.data.index import PatchIndex
 from bengelib.data.patches import PatchDataset
-from bengelib.data.rasters import RASTER_KEYS, absent_hint, absent_patches, modality_folder, read_patch, tree_folders
+from bengelib.data.rasters import (
+    RASTER_KEYS,
+    absent_hint,
+    absent_patches,
+    modality_folder,
+    off_table,
+    read_patch,
+    tree_folders,
+)
 from bengelib.data.tables import TABLE_KEYS, read_meta, read_table
 from bengelib.errors import MissingModalityError, RasterError
 
 
 class BENGE(PatchDataset):
-    """Patches of a ben-ge tree, each a dict of the modalities and targets that were asked for, and its `patch_id`.
+    """Patches of ben-ge, each a dict of the requested modalities and targets, and its `patch_id`.
 
     | key | shape, type, unit |
     |---|---|
@@ -32,21 +41,21 @@ class BENGE(PatchDataset):
     | `land_cover_fractions`, `land_cover_top` | (11,) float32, () int64 |
     | `corine` | (19,) float32 of 0 and 1, in the order of `bands.CORINE_19` |
 
-    The rasters are read one sample at a time. `on_error="raise"` stops at a patch that lacks a file or a value when the
-    dataset is opened, and at a damaged raster when it is read; `"skip"` reads all rasters of the split once, at the
-    start, and leaves such patches out.
+    Rasters are read one sample at a time. With `on_error="raise"`, a patch without a file or value is an error when the
+    dataset is opened, and a damaged raster when it is read; `"skip"` reads all rasters of the split once, when opened,
+    and leaves such patches out.
 
     Data: Mommert et al. 2023 (arXiv:2307.01741).
     """
 
     def read_stored(self, index: int) -> dict[str, np.ndarray]:
-        """The rasters of one patch as they are stored, undecoded; see `bengelib.data.rasters` for keys and shapes."""
+        """The stored rasters of one patch, not decoded; see `bengelib.data.rasters` for keys and shapes."""
         index = as_index(index, len(self))
-        ids = self.patch_ids[index], str(self.meta["patch_id_s1"].iloc[index])
-        return read_patch(self._folders, *ids, self.s2_bands, self.s1_bands, self._wanted)
+        ((patch_id, patch_id_s1),) = self.index.pairs(self._rows[[index]])
+        return read_patch(self._folders, patch_id, patch_id_s1, self.s2_bands, self.s1_bands, self._wanted)
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
-        """Several patches as they are stored, stacked; see `PatchDataset.read_batch`."""
+        """Several stored patches as a batch; see `PatchDataset.read_batch`."""
         places = as_indices(indices, len(self)).tolist()
         stored = [self.read_stored(place) for place in places]
         batch: dict[str, Any] = {
@@ -58,25 +67,37 @@ class BENGE(PatchDataset):
         batch["patch_id"] = [self.patch_ids[place] for place in places]
         return batch
 
-    def _open_tables(self) -> tuple[str, pd.DataFrame]:
+    @property
+    def meta(self) -> pd.DataFrame:
+        """The rows of the meta table of the used patches."""
+        return self._meta.iloc[self._rows]
+
+    def _values(self) -> dict[str, Tensor]:
+        return {key: torch.from_numpy(self.table(key)) for key in self.keys if key in TABLE_KEYS}
+
+    def _open_tables(self) -> None:
         self.folder = self.root
-        whole = read_meta(self.root)
-        check_tree(self.root, whole)
+        self._meta = read_meta(self.root)
+        check_tree(self.root, self._meta)
+        self.index = PatchIndex(self.root, self.root.name, self._meta)
         self._wanted = {key: modality_folder(self.root, key) for key in self.keys if key in RASTER_KEYS}
         self._folders = tree_folders(self.root)
-        return self.root.name, whole
 
-    def _problems(self, chosen: pd.DataFrame, on_error: str) -> dict[str, dict[str, str]]:
-        return self._check_files(chosen) if on_error == "raise" else self._try_patches(chosen)
+    def _problems(self, chosen: np.ndarray, on_error: str) -> dict[str, dict[str, str]]:
+        meta = self._meta.iloc[chosen]
+        return self._check_files(meta) if on_error == "raise" else self._try_patches(meta)
+
+    def _strangers(self) -> list[tuple[str, str]]:
+        return off_table(self.root, self.index.names(), self.index.names(key="ids_s1"))
 
     def _read_table(self, key: str) -> np.ndarray:
         return read_table(self.root, self.meta, key, self.acquisition)
 
     def _check_files(self, meta: pd.DataFrame) -> dict[str, dict[str, str]]:
-        """See that each patch has its entry in the folder of each raster modality.
+        """Check that each patch has its entry in the folder of each raster modality.
 
         Raises:
-            MissingModalityError: some have none.
+            MissingModalityError: a patch has none.
         """
         for key, folder in self._wanted.items():
             ids = list(meta["patch_id_s1"] if key == "s1" else meta.index)
@@ -84,13 +105,13 @@ class BENGE(PatchDataset):
             if absent:
                 raise MissingModalityError(
                     f"{len(absent)} of {len(ids)} patches have no {key!r} in {folder}, the first being "
-                    f'{ids[absent[0]]}. {absent_hint(folder, key, ids[absent[0]])} Or give on_error="skip" to go on '
-                    "without them."
+                    f'{ids[absent[0]]}. {absent_hint(folder, key, ids[absent[0]])} Or give on_error="skip" to leave '
+                    "them out."
                 )
         return {}
 
     def _try_patches(self, meta: pd.DataFrame) -> dict[str, dict[str, str]]:
-        """Read every raster and table value of a split; by key, the patches that fail and why."""
+        """Read all rasters and table values of a split; return, by key, the patches that fail and why."""
         problems: dict[str, dict[str, str]] = {key: {} for key in self.keys}
         for key in self.keys:
             if key in TABLE_KEYS:

@@ -1,4 +1,4 @@
-"""`decode`: stored numbers to physical units, in whole batches, on the device where they are."""
+"""`decode`: stored values to physical units, in batches, on their device."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -25,7 +25,7 @@ from bengelib.modalities import as_modality
 Batch = dict[str, Any]
 
 S2_GROUPS = ("s2_10m", "s2_20m", "s2_60m")
-"""Keys of Sentinel-2 as it is stored, by resolution."""
+"""Keys of stored Sentinel-2 bands, by resolution."""
 
 
 def land_cover_index() -> Tensor:
@@ -43,16 +43,16 @@ def decode(
     *,
     normalized: bool = False,
 ) -> Batch:
-    """Turn stored numbers into the units of the data contract, on the device where they are.
+    """Convert stored values to the units of `BENGE`, on their device.
 
     Args:
         batch: `s2_10m` (B, k, 120, 120), `s2_20m` (B, m, 60, 60) and `s2_60m` (B, n, 20, 20) uint16 digital numbers,
-            each with those of `s2_bands` that have its resolution, in their order; `s1` dB; `dem` metres;
-            `land_cover` uint8 WorldCover codes. Other keys pass through, as do keys that are absent.
-        s2_bands: the bands that `s2` shall have, in this order.
-        s1_bands: the bands that `s1` has; only of interest where `normalized`.
-        normalized: whether `s2`, `s1` and `dem` shall be as `Normalize` makes them, for a model that does not do so
-            itself. It costs next to nothing here, because it is done before the 20 m and 60 m bands grow.
+            each with the bands of `s2_bands` of that resolution, in their order; `s1` dB; `dem` metres;
+            `land_cover` uint8 WorldCover codes. All are optional; other keys pass through.
+        s2_bands: the bands of `s2`, in order.
+        s1_bands: the bands of `s1`; needed only if `normalized`.
+        normalized: whether to normalise `s2`, `s1` and `dem` as `Normalize` does, for a model that does not. This costs
+            almost nothing, because it precedes the upsampling of the 20 m and 60 m bands.
 
     Returns:
         A batch with `s2` (B, len(s2_bands), 120, 120) float32 reflectance, not clipped, the 20 m and 60 m bands
@@ -85,7 +85,7 @@ def _moments(key: str, bands: Sequence[str], device: torch.device) -> list[Tenso
 
 
 def _check_groups(groups: Mapping[str, Tensor], s2_bands: Sequence[str]) -> None:
-    """Refuse stored parts that do not hold the named bands: a place that nothing is written to holds chance numbers.
+    """Refuse stored parts that do not hold the named bands, which would leave memory uninitialised.
 
     Raises:
         BandError: see `decode`.
@@ -104,16 +104,16 @@ def _check_groups(groups: Mapping[str, Tensor], s2_bands: Sequence[str]) -> None
 
 def _decode_s2(groups: Mapping[str, Tensor], s2_bands: Sequence[str], normalized: bool) -> Tensor:
     """Sentinel-2 at 10 m, (B, len(s2_bands), 120, 120) float32, from its stored parts by resolution."""
-    some = next(iter(groups.values()))
+    first = next(iter(groups.values()))
     moments = None
     if normalized:
-        moments = [moment * REFLECTANCE_SCALE for moment in _moments("s2", s2_bands, some.device)]
+        moments = [moment * REFLECTANCE_SCALE for moment in _moments("s2", s2_bands, first.device)]
 
-    def change(values: Tensor, places: Sequence[int]) -> None:
+    def change(values: Tensor, indices: Sequence[int]) -> None:
         if moments is None:
             values.div_(REFLECTANCE_SCALE)
         else:
-            mean, std = (moment[places] for moment in moments)
+            mean, std = (moment[indices] for moment in moments)
             values.sub_(mean).div_(std)
 
     parts = [
@@ -128,36 +128,36 @@ def assemble(
     shape: tuple[int, int],
     change: Callable[[Tensor, Sequence[int]], None],
 ) -> Tensor:
-    """One image a sample, (B, C, H, W) float32, from parts of its bands that may be of lower resolution.
+    """One image per sample, (B, C, H, W) float32, from groups of bands that may be of lower resolution.
 
     Args:
-        parts: stored numbers (B, k, h, w) of any type, with the places of their bands in the image.
-        shape: rows and columns of the image; coarser parts are enlarged bilinearly.
-        change: turns a block (b, k, h, w) float32 of the bands at these places into physical units, in place.
+        parts: stored values (B, k, h, w) of any type, with the indices of their bands in the image.
+        shape: rows and columns of the image; coarser parts are upsampled bilinearly.
+        change: converts a block (b, k, h, w) float32 of the bands at these indices to physical units, in place.
     """
-    some = parts[0][0]
-    full = (some.shape[0], sum(len(places) for _, places in parts), *shape)
-    on_cpu = some.device.type == "cpu"
-    # On a CPU, numpy asks for large memory pages where torch does not, which makes new memory several times cheaper;
-    # few samples at a time stay in its cache; and a second thread gains little but waits for whatever else runs.
-    image = torch.from_numpy(np.empty(full, np.float32)) if on_cpu else some.new_empty(full, dtype=torch.float32)
+    first = parts[0][0]
+    full = (first.shape[0], sum(len(indices) for _, indices in parts), *shape)
+    on_cpu = first.device.type == "cpu"
+    # On a CPU, numpy requests large memory pages and torch does not, which makes new memory several times cheaper;
+    # a few samples at a time fit into the cache; and a second thread gains little.
+    image = torch.from_numpy(np.empty(full, np.float32)) if on_cpu else first.new_empty(full, dtype=torch.float32)
     step = 32 if on_cpu else max(1, full[0])
     with one_thread() if on_cpu else nullcontext():
-        for part, places in parts:
+        for part, indices in parts:
             weights = _interpolation_weights(part.shape[-1], shape[-1]) if on_cpu and shape[0] == shape[1] else None
             for start in range(0, full[0], step):
                 values = part[start : start + step].to(torch.float32, copy=True)  # (b, k, h, w)
-                change(values, places)
-                for source, place, width in _runs(places):
+                change(values, indices)
+                for source, place, width in _runs(indices):
                     target = image[start : start + step, place : place + width]
                     _upsample(values[:, source : source + width], target, weights)
     return image
 
 
-def _runs(places: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Runs of neighbouring numbers as (index of the first, first, length): [1, 2, 5] has (0, 1, 2) and (2, 5, 1)."""
+def _runs(indices: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Runs of consecutive numbers as (index of the first, first, length): [1, 2, 5] has (0, 1, 2) and (2, 5, 1)."""
     runs: list[tuple[int, int, int]] = []
-    for index, place in enumerate(places):
+    for index, place in enumerate(indices):
         if runs and place == runs[-1][1] + runs[-1][2]:
             runs[-1] = (*runs[-1][:2], runs[-1][2] + 1)
         else:
@@ -166,9 +166,9 @@ def _runs(places: Sequence[int]) -> list[tuple[int, int, int]]:
 
 
 def _upsample(images: Tensor, target: Tensor, weights: Tensor | None) -> None:
-    """Write (b, k, h, w) float32 `images` into (b, k, H, W) `target`, by bilinear interpolation where they are smaller.
+    """Write (b, k, h, w) float32 `images` into (b, k, H, W) `target`, with bilinear interpolation if they are smaller.
 
-    `weights` are `_interpolation_weights(w, W)` where products of matrices are to be used, which is faster on a CPU.
+    `weights` are `_interpolation_weights(w, W)` for matrix products, which are faster on a CPU, or None.
     """
     size, full = images.shape[-1], target.shape[-1]
     exact = torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled("cpu")
@@ -176,7 +176,7 @@ def _upsample(images: Tensor, target: Tensor, weights: Tensor | None) -> None:
         target.copy_(images)
     elif weights is None or not exact or full % size or images.shape[-2] != size:
         target.copy_(F.interpolate(images, size=target.shape[-2:], mode="bilinear", align_corners=False))
-    else:  # the same in half the time: columns by a matrix product, rows straight into their places
+    else:  # the same in half the time: columns by a matrix product, rows directly into the target
         wide = images @ weights  # (b, k, n, W)
         factor = full // size
         for phase in range(factor):  # rows phase, phase + factor, ... lie between the same two source rows
@@ -196,7 +196,7 @@ def _interpolation_weights(size: int, full: int) -> Tensor:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Run torch operations of this thread on one core."""
+    """Limit torch operations of this thread to one core."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

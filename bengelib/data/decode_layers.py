@@ -1,4 +1,4 @@
-"""Stored numbers of described images and maps to their units, in whole batches, on the device where they are."""
+"""Stored values of described images and maps to their units, in batches, on their device."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from bengelib.data.layers import Layout
 
 
 def decode_map(indices: Tensor, classes: int) -> Tensor:
-    """A map of classes (B, H, W) as one band of 0 and 1 a class, (B, classes, H, W) float32; no data is 0 in all."""
+    """A class map (B, H, W) as one-hot bands, (B, classes, H, W) float32; no data is 0 in all of them."""
     shown = F.one_hot(indices.to(torch.int64).clamp(max=classes), classes + 1)[..., :classes]
     return shown.permute(0, 3, 1, 2).to(torch.float32)
 
@@ -29,12 +29,12 @@ def decode_image(
     """An image (B, bands, H, W) float32 in its unit from its stored arrays.
 
     Args:
-        source: of the image.
-        layout: how it is stored.
-        parts: arrays (B, k, h, w), each with those of `bands` that it holds, in their order.
+        source: description of the image.
+        layout: storage layout of the image.
+        parts: arrays (B, k, h, w), each with the bands that it holds, in their order.
         bands: names, in order.
-        mean: of every band of `source`, which takes the place of no data; None leaves NaN there.
-        gaps: whether pixels without data are looked for, which takes a third of the time.
+        mean: mean of every band of `source`, which replaces no data; None leaves NaN.
+        gaps: whether to look for pixels without data, which takes a third of the time.
     """
     numbers = [source.bands.index(band) for band in bands]
     device = next(iter(parts.values())).device
@@ -42,27 +42,27 @@ def decode_image(
     nothing = torch.tensor([mean[n] if mean else torch.nan for n in numbers], device=device).view(-1, 1, 1)
     is_float = layout.dtype.startswith("float")
 
-    def change(values: Tensor, places: Sequence[int]) -> None:
+    def change(values: Tensor, indices: Sequence[int]) -> None:
         absent = ~values.isfinite() if gaps and is_float else None
         for number in layout.no_data if gaps else ():
             absent = values == number if absent is None else absent | (values == number)
         if scale is not None:
-            values.mul_(scale[places] if isinstance(scale, Tensor) else scale)
+            values.mul_(scale[indices] if isinstance(scale, Tensor) else scale)
         if offset is not None:
-            values.add_(offset[places] if isinstance(offset, Tensor) else offset)
+            values.add_(offset[indices] if isinstance(offset, Tensor) else offset)
         if absent is not None:
-            torch.where(absent, nothing[places], values, out=values)
+            torch.where(absent, nothing[indices], values, out=values)
 
     located = [
-        (parts[name], [at for at, number in enumerate(numbers) if number in places])
-        for name, (places, _) in layout.arrays.items()
+        (parts[name], [at for at, number in enumerate(numbers) if number in indices])
+        for name, (indices, _) in layout.arrays.items()
         if name in parts
     ]
     return assemble(located, layout.shape, change)
 
 
 def _factor(values: Sequence[float], numbers: Sequence[int], device: torch.device) -> Tensor | float | None:
-    """Scale or offset of some bands, (k, 1, 1); one number where they are equal, None where there is none."""
+    """Scale or offset of some bands, (k, 1, 1); one number if they are equal, None if there is none."""
     if not values or len(set(values)) == 1:
         return values[0] if values else None
     return torch.tensor([values[n] for n in numbers], dtype=torch.float32, device=device).view(-1, 1, 1)

@@ -1,7 +1,7 @@
-"""`describe`: a first `dataset.toml` from what lies in a folder, with each guess said aloud.
+"""`describe`: a first `dataset.toml` from the files in a folder, with every guess reported.
 
-What it can tell are names, counts, types and values; what it cannot are units that values do not show, the order of
-bands without names, what is to be predicted, and licences. Read the file that it writes, and correct it.
+It can detect names, counts, types and values. It cannot know units that values do not reveal, the order of unnamed
+bands, the quantity to predict, or licences. Read the file that it writes, and correct it.
 """
 
 import re
@@ -27,26 +27,26 @@ from bengelib.files import discard, put_in_place, tree_folder, writing
 _CORINE_CODES = (111, 112, 121, 122, 123, 124, 131, 132, 133, 141, 142, 211, 212, 213, 221, 222, 223, 231, 241, 242,
                  243, 244, 311, 312, 313, 321, 322, 323, 324, 331, 332, 333, 334, 411, 412, 421, 422, 423, 511, 512,
                  521, 522, 523)  # fmt: skip
-"""Level-3 codes of CORINE Land Cover, in the order of `CORINE_43`; 335 is the one that BigEarthNet v1 does not have."""
+"""Level-3 codes of CORINE Land Cover, in the order of `CORINE_43`; code 335 is missing in BigEarthNet v1."""
 
 
 def describe(root: str | Path, *, overwrite: bool = False, progress: bool = True) -> Guess:
     """Write a first `dataset.toml` for a folder, and measure the statistics of its modalities.
 
-    It knows class folders, a folder for each modality, band or sample, folders `train`, `val` and `test` above or
-    below these, tables that name the files, tables alone, and the layout of BigEarthNet v2.
+    Known layouts are class folders, a folder for each modality, band or sample, folders `train`, `val` and `test` above
+    or below these, tables that name the files, tables alone, and BigEarthNet v2.
 
     Args:
         root: the folder.
-        overwrite: whether to replace a `dataset.toml` that is there.
+        overwrite: whether to replace an existing `dataset.toml`.
         progress: whether to show a bar while statistics are measured.
 
     Returns:
-        What was written, what was guessed, and what is left to decide.
+        The written content, the guesses, and the decisions left to the user.
 
     Raises:
-        DatasetNotFoundError: no such folder, or neither images nor tables in it.
-        DescriptionError: a `dataset.toml` is there, no file of a kind can be read, or the layout is none of these.
+        DatasetNotFoundError: there is no such folder, or it has neither images nor tables.
+        DescriptionError: a `dataset.toml` exists, no file of some kind can be read, or the layout is unknown.
         TableError: a table cannot be read.
         DiskError: the folder cannot be read or written.
     """
@@ -55,7 +55,7 @@ def describe(root: str | Path, *, overwrite: bool = False, progress: bool = True
         raise DatasetNotFoundError(f"there is no folder {root}")
     path = root / FILE_NAME
     if path.exists() and not overwrite:
-        raise DescriptionError(f"{path} is there already; edit it, or give --overwrite to have another one written")
+        raise DescriptionError(f"{path} exists already; edit it, or give --overwrite to replace it")
     guess = _guess(root)
     with writing(root, "call describe again"):
         partial = path.with_name(f".{FILE_NAME}.part")
@@ -73,9 +73,9 @@ def describe(root: str | Path, *, overwrite: bool = False, progress: bool = True
 
 
 def _check(root: Path, guess: Guess, progress: bool) -> None:
-    """Read the dataset as it was guessed, and tell its statistics and what is the matter with it."""
+    """Read the dataset by the guessed description, and report its statistics and problems."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the account says the same
+        warnings.simplefilter("ignore")  # repeated by the account
         try:
             data = DescribedDataset(root, progress=progress)
         except BengeError as error:
@@ -102,20 +102,21 @@ def _check(root: Path, guess: Guess, progress: bool) -> None:
 
 
 def _guess(root: Path) -> Guess:
-    """The content for a folder."""
+    """Guess the description of a folder."""
     guess = Guess(root.name or "dataset")
     if (root / "BigEarthNet-S2").is_dir():
         _guess_bigearthnet(root, guess)
         return guess
     folders = find_images(root)
-    paths = sorted(path for path in root.iterdir() if path.suffix in (".csv", ".parquet") and path.name[0] != ".")
+    shown = (path for path in root.iterdir() if not path.name.startswith("."))
+    paths = sorted(path for path in shown if path.suffix.lower() in (".csv", ".parquet"))
     tables = {path.name: read_text_table(path) for path in paths}
     if not folders and not tables:
         raise DatasetNotFoundError(f"{root} holds neither images ({', '.join(SUFFIXES)}) nor a table .csv or .parquet")
     apart = find_layout(Guess(""), folders, alike=False) if folders else []
     found = []
     if len({_column_of(table, part)[0] for table in tables.values() for part in apart} - {""}) > 1:
-        found = apart  # a column for each folder: what lies in them is joined by the table
+        found = apart  # a column for each folder: the table joins their files
     elif folders:
         found = find_layout(guess, folders)
     name = max(tables, key=lambda name: sum(_column_of(tables[name], part)[2] for part in found), default="")
@@ -139,7 +140,7 @@ def _guess(root: Path) -> Guess:
 
 
 def _column_of(table: pd.DataFrame, part: Found) -> tuple[str, bool, int]:
-    """The column that names files, whether it does so with their suffixes, and how many files it names."""
+    """The column that names files, whether names have suffixes, and the number of files named."""
     stems, names = set(part.ids), {files[0].name for files in part.files}
     best = ("", False, 0)
     for column in (str(column) for column in table if not {"{", "}"} & set(str(column))):
@@ -151,7 +152,7 @@ def _column_of(table: pd.DataFrame, part: Found) -> tuple[str, bool, int]:
 
 
 def _join(guess: Guess, name: str, table: pd.DataFrame, found: Sequence[Found]) -> None:
-    """Write files that a table names, and the columns of the table."""
+    """Describe files named by a table, and the columns of the table."""
     columns = [_column_of(table, part) for part in found]
     id_column = max(columns, key=lambda each: each[2])[0]
     guess.say(f"column {id_column} of {name} names the files")
@@ -173,7 +174,7 @@ def _join(guess: Guess, name: str, table: pd.DataFrame, found: Sequence[Found]) 
 
 
 def _write(guess: Guess, found: Sequence[Found]) -> None:
-    """Write files that make the samples themselves."""
+    """Describe files that define the samples."""
     if "split" in found[0].folders:
         guess.samples(split="split")
     for part in found:
@@ -182,6 +183,12 @@ def _write(guess: Guess, found: Sequence[Found]) -> None:
             guess.add("targets", guess.key("label"), facts, {"column": "the folder"})
         guess_files(guess, Files(part.name, part.pattern, part.files, part.bands, only_images="class" in part.folders))
     ids = [set(part.ids) for part in found]
+    if len(found) > 2 and all(own == ids[0] for own in ids) and all(name.isdecimal() for name in ids[0]):
+        guess.decide(
+            f"the {len(found)} folders hold files of the same numbers, and are taken for modalities of the same "
+            "samples; if they are classes, write one modality with files = "
+            f'"{{class}}/{found[0].pattern.rpartition("/")[2]}" and a target of kind "class" with column = "class"'
+        )
     for part, own in zip(found[1:], ids[1:], strict=True):
         if not own & ids[0]:
             guess.decide(

@@ -1,6 +1,7 @@
-"""`DescribedDataset`: the samples of any dataset with a `dataset.toml`, in the form of those of `BENGE`."""
+"""`DescribedDataset`: any dataset with a `dataset.toml`, with samples in the form of `BENGE`."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,42 +11,48 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
 
-from bengelib.arguments import as_index, as_indices, check_names
+from bengelib.arguments import as_indices, check_names
 from bengelib.bands import IGNORE_INDEX
 from bengelib.data.account import Account
 from bengelib.data.decode_layers import decode_image, decode_map
 from bengelib.data.description import Source, read_description
-from bengelib.data.patches import Sample, SampleBatch
+from bengelib.data.patches import Sample, StoredDataset
 from bengelib.data.samples import groups_of, read_column, read_samples, sides_of
 from bengelib.data.splits import SPLITS
 from bengelib.data.statistics import Statistics, as_modality
-from bengelib.data.stores import FileStore, PackStore, Wanted, open_store
-from bengelib.errors import DescriptionError, MissingModalityError, RasterError, SplitError, TableError
+from bengelib.data.stores import BATCH, FileStore, PackStore, Wanted, open_store
+from bengelib.errors import (
+    DataWarning,
+    DescriptionError,
+    MissingModalityError,
+    RasterError,
+    SplitError,
+    TableError,
+)
 from bengelib.modalities import Modality, Target
 
 
-class DescribedDataset(Dataset[Sample]):
-    """Samples of a dataset that a `dataset.toml` describes, each a dict of modalities and targets, and its `patch_id`.
+class DescribedDataset(StoredDataset):
+    """Samples of a dataset described by a `dataset.toml`, each a dict of modalities and targets, and its `patch_id`.
 
     | kind | shape, type, unit |
     |---|---|
-    | image | (bands, H, W) float32 in the unit that the description states; no data becomes the band's mean |
+    | image | (bands, H, W) float32 in the unit of the description; no data becomes the band's mean |
     | map as a modality | (classes, H, W) float32 of 0 and 1 |
     | vector, scalar | (columns,), () float32 |
     | class, map as a target | () int64, (H, W) int64, index of the class, 255 where unknown |
     | labels, number | (classes,), () float32, NaN where unknown |
 
-    A pack is read where there is a current one (see `bengelib.pack`), the files otherwise.
+    A current pack (see `bengelib.pack`) is read if there is one, otherwise the files.
 
     Attributes:
-        description: what the file says.
-        meta: the table of the samples that are used; every column is text.
+        description: the content of the `dataset.toml`.
+        meta: the table of the used samples; every column is text.
         patch_ids: their ids, in order.
-        groups: what keeps samples together, (N,) of str, or None.
+        groups: the group of each sample, (N,) of str, or None.
         skipped: samples that are left out, with the reason.
-        account: how many samples there were, how many are used, and why the others are not.
+        account: numbers of used and left-out samples, with reasons.
     """
 
     def __init__(
@@ -68,22 +75,22 @@ class DescribedDataset(Dataset[Sample]):
         Args:
             root: the folder of the `dataset.toml`.
             split: `"train"`, `"val"`, `"test"`, or None for all samples.
-            modalities: keys to use as inputs; all of them unless given.
-            targets: keys to predict; all of them unless given.
-            bands: by modality, the bands to give, in order; all of them unless given.
-            transform: applied to each sample last; not to what `read_batch` gives.
-            scheme: `"official"`, `"study"` or `"blocked"`, see `sides_of`; what suits the dataset unless given.
-            fold: which of the five folds is the test side under `"blocked"`.
-            on_error: `"raise"` stops at a sample that lacks a file or a value; `"skip"` leaves it out with a warning.
-            decoded: whether samples are in their units, or as `read_batch` gives them.
+            modalities: keys of the inputs; by default all.
+            targets: keys to predict; by default all.
+            bands: bands of each modality, in order; by default all.
+            transform: applied last to each sample; not to `read_batch`.
+            scheme: `"official"`, `"study"` or `"blocked"`, see `sides_of`; by default the one that suits the dataset.
+            fold: the test fold, of five, under `"blocked"`.
+            on_error: `"raise"` stops at a sample without a file or value; `"skip"` leaves it out with a warning.
+            decoded: whether samples are in their units, or stored as in `read_batch`.
             progress: whether to show a bar while statistics are measured.
 
         Raises:
             DescriptionError: the description is malformed, or the files or the table contradict it.
             BandError: an unknown modality, target or band.
-            MissingModalityError: a file is not there.
-            TableError: the table, or a value in it, cannot be used.
-            SplitError: an unknown or empty split, or one that the dataset cannot have.
+            MissingModalityError: a file is missing.
+            TableError: the table or one of its values cannot be used.
+            SplitError: an unknown or empty split, or one that the dataset does not support.
         """
         self.description = read_description(root)
         self.root = self.description.root
@@ -116,7 +123,21 @@ class DescribedDataset(Dataset[Sample]):
         self._tables = {
             key: torch.from_numpy(read_column(source, self.meta)) for key, source in self._columns().items()
         }
+        self._warn_of_given_answers()
         self.account = self._account(whole, chosen, split)
+
+    def _warn_of_given_answers(self) -> None:
+        """Tell of columns that are read and are to be predicted too."""
+        for key in self.targets:
+            asked = set(self.description.source(key).columns)
+            for other in self.modalities:
+                if both := sorted(asked & set(self.description.source(other).columns)):
+                    warnings.warn(
+                        f"{self.description.path}: [targets.{key}] asks for the column {both[0]!r}, which "
+                        f"[modalities.{other}] gives away; leave one of them out",
+                        DataWarning,
+                        stacklevel=3,
+                    )
 
     def _choose(self, whole: pd.DataFrame, split: str | None, scheme: str | None, fold: int) -> np.ndarray:
         """Rows of the samples of a split."""
@@ -130,12 +151,12 @@ class DescribedDataset(Dataset[Sample]):
         return rows
 
     def _columns(self) -> dict[str, Source]:
-        """The modalities and targets that stand in the table."""
+        """The modalities and targets in the table."""
         sources = {key: self.description.source(key) for key in self.keys}
         return {key: source for key, source in sources.items() if source.columns}
 
     def _check_samples(self, whole: pd.DataFrame, chosen: np.ndarray) -> dict[str, str]:
-        """Samples that lack a file or a value of a modality, or have a damaged file, with the reason."""
+        """Samples without a file or value of a modality, or with a damaged file, and the reason."""
         reasons: dict[str, str] = {}
         for key in self.keys:
             source = self.description.source(key)
@@ -154,7 +175,7 @@ class DescribedDataset(Dataset[Sample]):
                 error = TableError if source.columns else absent
                 raise error(
                     f"{source.where} {len(bad)} of {len(chosen)} samples cannot be used, the first being {first} "
-                    f'({reason}). Mend them, or give on_error="skip" to go on without them.'
+                    f'({reason}). Correct them, or give on_error="skip" to leave them out.'
                 )
             for sample, reason in bad.items():
                 reasons.setdefault(sample, f"{key}: {reason}")
@@ -169,8 +190,8 @@ class DescribedDataset(Dataset[Sample]):
         for key in self.store.layouts:
             if key in self.keys and (names := self.store.strangers(key)):
                 account.remarks.append(
-                    f"{len(names)} files of {key} are of no sample of {self.description.samples['table']}, the first "
-                    f"being {names[0]}; left out"
+                    f"{len(names)} files of {key} belong to no sample of {self.description.samples['table']}, the "
+                    f"first being {names[0]}; left out"
                 )
         for key in self.targets:
             for sample in self._unlabelled(key):
@@ -188,17 +209,17 @@ class DescribedDataset(Dataset[Sample]):
 
     @cached_property
     def statistics(self) -> dict[str, Statistics]:
-        """Of each modality, over all samples of the dataset, whatever the split: measured once, then kept on disk."""
+        """Statistics of each modality over all samples of the dataset, in any split: measured once and kept on disk."""
         return {
             key: self.store.statistics(key, on_error=self.on_error, progress=self.progress) for key in self.modalities
         }
 
     @cached_property
     def inputs(self) -> dict[str, Modality]:
-        """What each modality is, for encoders: `EarlyFusion(dataset.inputs)`.
+        """The modalities, for encoders: `EarlyFusion(dataset.inputs)`.
 
         Raises:
-            DescriptionError: the statistics contradict the unit that is stated, or a band never varies.
+            DescriptionError: the statistics contradict the stated unit, or a band is constant.
             RasterError: a file of any sample is damaged (with `on_error="raise"`).
         """
         return {
@@ -208,79 +229,64 @@ class DescribedDataset(Dataset[Sample]):
 
     @property
     def stored(self) -> dict[str, dict[str, list[float]]]:
-        """How numbers in the files of each image become its unit: `scale` and `offset` by band, and `no_data`."""
+        """Conversion of stored values of each image to its unit: `scale` and `offset` by band, and `no_data`."""
         found = {}
         for key, layout in self.store.layouts.items():
             source = self.description.source(key)
             if key in self.modalities and source.kind == "image":
                 scale, offset = (each or (1.0 - n,) * len(source.bands) for n, each in enumerate(layout.scales(source)))
-                places = [source.bands.index(band) for band in self.bands[key]]
+                indices = [source.bands.index(band) for band in self.bands[key]]
                 found[key] = {
-                    "scale": [scale[place] for place in places],
-                    "offset": [offset[place] for place in places],
+                    "scale": [scale[place] for place in indices],
+                    "offset": [offset[place] for place in indices],
                     "no_data": list(layout.no_data),
                 }
         return found
 
     @property
     def outputs(self) -> dict[str, Target]:
-        """What each target is, by key."""
+        """The targets by key."""
         return {key: self.description.source(key).target for key in self.targets}
 
     @property
     def simulated(self) -> bool:
-        """Whether the pixels are invented: never said of a described dataset."""
+        """True if the pixels are simulated: always False for a described dataset."""
         return False
 
     def shape(self, key: str) -> tuple[int, int]:
-        """Rows and columns of an image or map; (0, 0) of what is none."""
+        """Rows and columns of an image or map; (0, 0) for anything else."""
         layout = self.store.layouts.get(key)
         return layout.shape if layout else (0, 0)
 
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self.patch_ids)
-
-    def __getitem__(self, index: int) -> Sample:
-        """One sample; see the class for shapes and units.
-
-        Raises:
-            ArgumentError: the index is no whole number.
-            IndexError: there is no such sample.
-            RasterError: a file is damaged, or differs from the others.
-        """
-        sample: Sample = self.__getitems__([as_index(index, len(self))])[0]
-        return sample
-
-    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
-        """Several samples, read and decoded together; `torch.utils.data.DataLoader` calls this."""
-        stored = self.read_batch(indices)
-        samples = SampleBatch(self.decode(stored) if self.decoded else stored)
-        return [self.transform(sample) for sample in samples] if self.transform else samples
-
-    @staticmethod
-    def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-        """For `DataLoader(..., collate_fn=dataset.collate)`: the batch that `__getitems__` read, as it is."""
-        return samples.batch if isinstance(samples, SampleBatch) else default_collate(list(samples))
-
     def table(self, key: str) -> np.ndarray:
-        """All samples' values, (N, ...), of a modality or target that stands in the table.
+        """Values of all samples, (N, ...), of a modality or target in the table.
 
         Raises:
-            BandError: it does not.
+            BandError: the key is not in the table.
         """
         check_names((key,), tuple(self._columns()), "keys in the table")
         return self._tables[key].numpy()
 
+    def classes_seen(self, key: str, enough: int = IGNORE_INDEX) -> set[int]:
+        """Indices of the classes that pixels of a map have which is a target; reading stops once `enough` were seen."""
+        found: set[int] = set()
+        for start in range(0, len(self), BATCH):
+            for indices in self.store.read(key, self._rows[start : start + BATCH]).values():
+                counts = np.bincount(indices.ravel(), minlength=IGNORE_INDEX)[:IGNORE_INDEX]
+                found |= set(np.flatnonzero(counts).tolist())
+            if len(found) >= enough:
+                break
+        return found
+
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
-        """Several samples as they are stored, stacked; `decode` makes samples of them.
+        """Several stored samples as a batch, for `decode`.
 
         Args:
-            indices: places in this dataset, (B,), from 0.
+            indices: indices into this dataset, (B,), from 0.
 
         Raises:
-            ArgumentError: a boolean mask, or anything else that is no places.
-            IndexError: a place beyond the end.
+            ArgumentError: a boolean mask, or anything else that is not indices.
+            IndexError: an index beyond the end.
             RasterError: a file is damaged, or differs from the others.
         """
         places = as_indices(indices, len(self))
@@ -296,19 +302,19 @@ class DescribedDataset(Dataset[Sample]):
         return batch
 
     def _arrays_of(self, key: str) -> Wanted:
-        """The arrays of an image or map that hold what is asked for, and where in them it is."""
+        """The arrays that hold the requested bands of an image or map, and their positions in them."""
         source, layout = self.description.source(key), self.store.layouts[key]
         if source.kind != "image":
             return dict.fromkeys(layout.arrays)
         numbers = [source.bands.index(band) for band in self.bands[key]]
         wanted: dict[str, list[int] | None] = {}
-        for name, (places, _) in layout.arrays.items():
-            if chosen := [places.index(n) for n in numbers if n in places]:
-                wanted[name] = None if chosen == list(range(len(places))) else chosen
+        for name, (held, _) in layout.arrays.items():
+            if chosen := [held.index(n) for n in numbers if n in held]:
+                wanted[name] = None if chosen == list(range(len(held))) else chosen
         return wanted
 
     def decode(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """What `read_batch` gave, in the units of the description, on the device where it is."""
+        """Convert a batch of `read_batch` to the units of the description, on its device."""
         decoded = dict(batch)
         for key in self.keys:
             source, layout = self.description.source(key), self.store.layouts.get(key)

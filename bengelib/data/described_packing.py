@@ -1,4 +1,4 @@
-"""Writes the images and maps of a described dataset into the pack that `bengelib.data.stores` reads."""
+"""Packing of the images and maps of a described dataset, for `bengelib.data.stores`."""
 
 import json
 import os
@@ -40,23 +40,23 @@ def pack_described(
     thorough: bool = True,
     progress: bool = True,
 ) -> Path:
-    """Write the images and maps of a described dataset into `packed/`; do nothing where that is done already.
+    """Write the images and maps of a described dataset to `packed/`, unless the pack is current.
 
-    An interrupted call is taken up by the next one; the pack appears under its name only when complete.
+    The next call continues an interrupted one; the pack gets its name only when complete.
 
     Args:
         description: of the dataset.
         table: its samples.
         on_error: `"raise"` stops at a sample that cannot be read, `"skip"` leaves it out.
-        thorough: whether the files of all samples are compared with those of a pack that is there.
+        thorough: whether to compare the files of all samples with an existing pack.
         progress: whether to show a progress bar.
 
     Raises:
         MissingModalityError: a sample lacks a file of an input (with `on_error="raise"`).
         RasterError: a file is damaged, or differs from the others (with `on_error="raise"`).
-        ChecksumError: `packed/` holds something that is no pack, or was not packed.
-        DiskSpaceError: there is too little room.
-        DiskError: nothing can be written there.
+        ChecksumError: `packed/` holds something other than a pack.
+        DiskSpaceError: there is too little disk space.
+        DiskError: the folder cannot be written to.
     """
     folder = description.root / PACK
     lock = folder.with_name(f".{PACK}.lock")
@@ -65,9 +65,9 @@ def pack_described(
         store = open_store(description, table, thorough=thorough)
         return isinstance(store, PackStore) and (on_error == "skip" or not any(store.manifest["skipped"].values()))
 
-    if not with_files(description):  # everything stands in the table
+    if not with_files(description):  # everything is in the table
         return folder
-    with writing(folder, "call pack again: it goes on where it stopped"):
+    with writing(folder, "call pack again: it continues where it stopped"):
         if is_current():  # before the lock too: the disk may be read-only
             sweep_lock(lock)
             return folder
@@ -79,7 +79,7 @@ def pack_described(
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Refuse to write where something else lies.
+    """Refuse a folder that holds something else.
 
     Raises:
         ChecksumError: naming it.
@@ -100,7 +100,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _write_pack(description: Description, table: pd.DataFrame, folder: Path, on_error: str, progress: bool) -> None:
-    """Write a pack beside its place and move it there."""
+    """Write a pack beside its destination and move it there."""
     files, partial = FileStore(description, table), folder.with_name(f"{PACK}.partial")
     shapes = {name: shape for layout in files.layouts.values() for name, (_, shape) in layout.arrays.items()}
     types = {name: layout.dtype for layout in files.layouts.values() for name in layout.arrays}
@@ -144,7 +144,7 @@ def _write_pack(description: Description, table: pd.DataFrame, folder: Path, on_
         flush(path)
     _refuse_foreign(folder)
     discard(folder)
-    partial.rename(folder)  # an interrupted call leaves either all that the next one needs for this, or the pack
+    partial.rename(folder)  # an interrupted call leaves either a complete partial folder or the pack
     for name in ("plan.json", "done.json"):
         discard(folder / name)
     packed = PackStore(description, table, folder, read_pack(folder) or {})
@@ -155,7 +155,7 @@ def _write_pack(description: Description, table: pd.DataFrame, folder: Path, on_
 def _write_arrays(
     files: FileStore, partial: Path, arrays: Mapping[str, dict[str, Any]], on_error: str, progress: bool
 ) -> dict[str, Any]:
-    """Write the samples that are not yet there; the journal."""
+    """Write the samples that are still missing; return the journal."""
     journal: dict[str, Any] = read_json(partial / "done.json")
     count = len(files.samples)
     with tqdm(total=count, initial=journal["rows"], desc="packing", unit="sample", disable=not progress) as bar:

@@ -1,4 +1,4 @@
-"""`dataset.toml`: what a dataset of any sensor consists of, in one file beside the data. Needs no torch.
+"""`dataset.toml`: the description of a dataset of any sensors, in one file beside the data. Needs no torch.
 
 ```toml
 [dataset]
@@ -6,7 +6,7 @@ name = "my-dataset"
 licence = "CC-BY-4.0"                  # optional, as is `citation`
 
 [samples]
-table = "samples.csv"                  # or .parquet; without it the files of the first modality make the samples
+table = "samples.csv"                  # or .parquet; without it, the files of the first modality are the samples
 id = "id"                              # column of the ids; without one, the row numbers
 group = "site"                         # optional: samples of a group stay on one side of a blocked split
 longitude = "lon"                      # optional, with `latitude`: degrees; blocks of `block` degrees where no group is
@@ -20,7 +20,7 @@ bands = ["B02", "B03", "B04", "B08"]
 unit = "reflectance"                   # of all bands, or a list
 scale = 0.0001                         # value = stored * scale + offset; one number, or one a band
 offset = 0.0
-no_data = 0                            # stored numbers that are no measurement
+no_data = 0                            # stored values that are not measurements
 
 [targets.crop]
 kind = "class"                         # or "labels", "map", "number"
@@ -46,7 +46,7 @@ from bengelib.modalities import Target
 
 FILE_NAME = "dataset.toml"
 BLOCK = 0.25
-"""Degrees along a side of the blocks of a split where no group is named: 28 km from north to south."""
+"""Side of the blocks of a split in degrees, if no group is named: 28 km from north to south."""
 
 _TABLES = {
     "dataset": ("name", "licence", "citation"),
@@ -65,34 +65,34 @@ _TARGET_KEYS = {
     "number": ("kind", "column", "unit", "no_data"),
 }
 _TAKEN = ("patch_id", "view_1", "view_2", "features")
-"""Keys of a batch that mean something else."""
+"""Keys of a batch with another meaning."""
 _COLOUR = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the values of one modality or target come from.
+    """The source of the values of one modality or target.
 
     Attributes:
         key: its name.
-        kind: `"image"`, `"map"`, `"vector"` or `"scalar"` of a modality; `"class"`, `"labels"`, `"map"` or `"number"`
-            of a target.
+        kind: `"image"`, `"map"`, `"vector"` or `"scalar"` for a modality; `"class"`, `"labels"`, `"map"` or `"number"`
+            for a target.
         files: pattern of the files of an image or map, None otherwise.
         columns: columns of the table.
-        bands: names of the bands; of a map that is a modality, its classes.
-        layers: which layers of a file, from 1, one a band; empty where the file's own names or its order say so.
+        bands: names of the bands; for a map as modality, its classes.
+        layers: layers of a file, from 1, one per band; empty to use the file's own names or order.
         unit: of each band.
-        scale: of each band; empty where the files' own tags say so.
-        offset: of each band; empty where nothing is said.
-        no_data: stored numbers that are no measurement.
-        size: pixels along a side that samples shall have; 0 for that of the files.
+        scale: of each band; empty to use the files' own tags.
+        offset: of each band; empty if not stated.
+        no_data: stored values that are not measurements.
+        size: pixels along a side of a sample; 0 for that of the files.
         wavelengths: of each band, in nanometres; may be empty.
         classes: names of the classes, in order.
-        codes: the stored number of each class of a map.
+        codes: the stored value of each class of a map.
         colours: of each class; may be empty.
         separator: between the labels of a cell.
-        where: what to call it in messages: the file and its table.
-        table: the file of the samples' table, for messages about its columns.
+        where: its name in messages: the file and its table.
+        table: the file of the samples' table, for messages about columns.
     """
 
     key: str
@@ -116,25 +116,25 @@ class Source:
 
     @property
     def per_band(self) -> bool:
-        """Whether each band has a file of its own."""
+        """True if each band has a file of its own."""
         return self.files is not None and "band" in self.files.fields
 
     @property
     def stored(self) -> tuple[Any, ...]:
-        """What the stored numbers of an image or map depend on, apart from its files."""
+        """Everything that determines the stored values of an image or map, apart from its files."""
         bands = self.bands if self.kind == "image" else ()
         files = self.files.text if self.files else ""
         return (self.kind, files, bands, self.layers, self.size, self.no_data, self.codes)
 
     @property
     def target(self) -> Target:
-        """What a model is asked for."""
+        """The target to predict."""
         return Target(self.key, self.kind, self.classes, "".join(self.unit[:1]), self.colours)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Description:
-    """A `dataset.toml` that was read and found consistent in itself.
+    """A `dataset.toml` that was read and is consistent.
 
     Attributes:
         root: the folder.
@@ -142,8 +142,8 @@ class Description:
         modalities: by key.
         targets: by key.
         samples: the table `[samples]`, with its defaults.
-        licence: as it is stated there.
-        citation: as it is stated there.
+        licence: as stated.
+        citation: as stated.
     """
 
     root: Path
@@ -163,7 +163,7 @@ class Description:
         """The modality or target under a key.
 
         Raises:
-            BandError: there is none.
+            BandError: there is no such key.
         """
         for sources in (self.modalities, self.targets):
             if key in sources:
@@ -172,14 +172,14 @@ class Description:
 
     @property
     def scheme(self) -> str:
-        """The split that suits the dataset: its own, else blocked where groups or places are known, else by hash."""
+        """The default split: the dataset's own, else blocked if groups or locations are known, else by hash."""
         if "split" in self.samples:
             return "official"
         return "blocked" if {"group", "longitude"} & set(self.samples) else "study"
 
 
 def is_described(root: str | Path) -> bool:
-    """Whether a folder holds a `dataset.toml`."""
+    """True if a folder holds a `dataset.toml`."""
     return (tree_folder(root) / FILE_NAME).is_file()
 
 
@@ -187,8 +187,8 @@ def read_description(root: str | Path) -> Description:
     """Read the `dataset.toml` of a folder.
 
     Raises:
-        DatasetNotFoundError: there is none.
-        DescriptionError: it is no TOML, has an unknown key, lacks one, or contradicts itself; with file, key and fix.
+        DatasetNotFoundError: there is no `dataset.toml`.
+        DescriptionError: it is not TOML, has an unknown key, lacks one, or contradicts itself; with file, key and fix.
         DiskError: it cannot be read.
     """
     root = tree_folder(root)
@@ -200,7 +200,7 @@ def read_description(root: str | Path) -> Description:
             f"no {FILE_NAME} in {root}; write a first one with `python -m bengelib describe --root {root}`"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DescriptionError(f"{path} is no TOML in UTF-8: {error}") from error
+        raise DescriptionError(f"{path} is not TOML in UTF-8: {error}") from error
     except OSError as error:
         raise disk_error(error, path) from error
     _check_keys(path, "", content, tuple(_TABLES))
@@ -229,7 +229,7 @@ def read_description(root: str | Path) -> Description:
 
 
 class _Table:
-    """One table of the file, whose values are taken by type."""
+    """One table of the file, with values read by type."""
 
     def __init__(self, path: Path, name: str, content: Any) -> None:
         if not isinstance(content, dict):
@@ -237,7 +237,7 @@ class _Table:
         self.path, self.name, self.content = path, name, content
 
     def fail(self, key: str, expected: str) -> DescriptionError:
-        """The error for a key, with what was expected."""
+        """The error for a key, with the expected value."""
         return DescriptionError(
             f"{self.path}: [{self.name}] {key} = {self.content.get(key, 'nothing')!r}; expected {expected}"
         )
@@ -250,7 +250,7 @@ class _Table:
         return value
 
     def names(self, key: str, default: Sequence[str] | None = None) -> tuple[str, ...]:
-        """A list of different texts."""
+        """A list of distinct texts."""
         value = self.content.get(key, default)
         if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) and item.strip() for item in value):
             raise self.fail(key, "a list of names, such as ['B02', 'B03']")
@@ -259,14 +259,14 @@ class _Table:
         return tuple(value)
 
     def colours(self) -> tuple[str, ...]:
-        """Colours of classes, or none."""
+        """Colours of classes, possibly none."""
         colours = self.names("colours", ())
         if not all(_COLOUR.fullmatch(colour) for colour in colours):
             raise self.fail("colours", "hexadecimal numbers, such as '#1f77b4'")
         return colours
 
     def numbers(self, key: str, count: int) -> tuple[float, ...]:
-        """One number for all bands, or one for each; nothing if the key is absent."""
+        """One number for all bands, or one for each; empty if the key is absent."""
         value = self.content.get(key)
         if value is None:
             return ()
@@ -288,7 +288,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _check_keys(path: Path, table: str, content: Mapping[str, Any], known: Sequence[str]) -> None:
-    """Refuse keys that mean nothing."""
+    """Refuse unknown keys."""
     for key in content:
         if key not in known:
             alike = difflib.get_close_matches(key, known, 1)
@@ -307,8 +307,8 @@ def _read_samples(table: _Table) -> dict[str, Any]:
         if samples["block"] <= 0 or "longitude" not in samples:
             raise table.fail("block", "degrees, more than 0, and longitude and latitude beside it")
     if "table" in samples:
-        FilePattern(table.path.parent, samples["table"], f"{table.path}: [samples] table")  # refuses what leads out
-        if Path(samples["table"]).suffix not in (".csv", ".parquet"):
+        FilePattern(table.path.parent, samples["table"], f"{table.path}: [samples] table")  # checks the path
+        if Path(samples["table"]).suffix.lower() not in (".csv", ".parquet"):
             raise table.fail("table", "a file .csv or .parquet")
     samples.setdefault("id", "id")
     return samples
@@ -393,7 +393,7 @@ def _read_bands(table: _Table, source: Source) -> Source:
 
 
 def _read_map(table: _Table, source: Source, is_target: bool) -> Source:
-    """A map of classes: of a target, or of a modality, which is read as one band of 0 and 1 a class."""
+    """A class map: a target, or a modality that is read as one-hot bands."""
     given = table.content.get("classes")
     if not isinstance(given, dict) or not given or not all(isinstance(n, str) and n.strip() for n in given.values()):
         raise table.fail("classes", 'a table from stored number to name, such as { 0 = "dry", 1 = "wet" }')
@@ -405,7 +405,7 @@ def _read_map(table: _Table, source: Source, is_target: bool) -> Source:
     if len(set(names)) < len(given):
         raise table.fail("classes", "numbers and names that differ from each other")
     if both := [code for code in codes if code in no_data]:
-        raise table.fail("no_data", f"numbers that are no classes, which {both} are")
+        raise table.fail("no_data", f"numbers that are not classes, which {both} are")
     source = replace(
         source,
         bands=() if is_target else names,
@@ -421,7 +421,7 @@ def _read_map(table: _Table, source: Source, is_target: bool) -> Source:
 
 
 def _check_target(table: _Table, source: Source) -> Source:
-    """Refuse classes that no model can be asked for."""
+    """Refuse classes that cannot be a target."""
     if source.kind in ("class", "map") and len(source.classes) >= IGNORE_INDEX:
         raise table.fail("classes", f"fewer than {IGNORE_INDEX}, the number of what is unknown")
     if source.kind == "map" and source.bands:
@@ -434,7 +434,7 @@ def _check_target(table: _Table, source: Source) -> Source:
 
 
 def _read_layers(table: _Table, source: Source, count: int) -> tuple[int, ...]:
-    """The numbers of the layers of a file, from 1, one a band; empty if they are not stated."""
+    """The numbers of the layers of a file, from 1, one per band; empty if not stated."""
     layers = table.content.get("layers", [])
     layers = [layers] if isinstance(layers, int) else layers
     if not isinstance(layers, list) or not all(_is_number(n) and isinstance(n, int) and n > 0 for n in layers):
@@ -445,7 +445,7 @@ def _read_layers(table: _Table, source: Source, count: int) -> tuple[int, ...]:
 
 
 def _read_no_data(table: _Table) -> tuple[float, ...]:
-    """Stored numbers without a measurement; NaN and infinity never are one."""
+    """Stored values that are not measurements, besides NaN and infinity."""
     value = table.content.get("no_data", [])
     values = value if isinstance(value, list) else [value]
     if not all(_is_number(item) for item in values):

@@ -1,4 +1,4 @@
-"""`fetch`: downloads ben-ge-800, ben-ge-8k or the full ben-ge, checks them, and unpacks them safely.
+"""`fetch`: download, check and safely unpack ben-ge-800, ben-ge-8k or the full ben-ge.
 
 Data: Mommert et al. 2023 (arXiv:2307.01741), on Zenodo; the Sentinel images of the full set are those of BigEarthNet v1
 (Sumbul et al. 2019 and 2021).
@@ -43,9 +43,9 @@ class Source:
     Attributes:
         record: number of the record.
         file: name of the archive, None for the first of the record that ends in `.tar.gz`.
-        checksum: `md5:...`, None to take the one that the record states when it is fetched.
-        part: what of the full set is in it, a modality; None for a dataset of its own.
-        growth: bytes unpacked per byte of the archive, for the check of free disk space.
+        checksum: `md5:...`, None to use the one in the record at the time of the download.
+        part: the modality of the full set that it holds; None for a complete dataset.
+        growth: unpacked bytes per byte of the archive, to check free disk space.
     """
 
     record: str
@@ -70,7 +70,7 @@ NAMES = tuple(SOURCES)
 FULL_META = "HSG-AIML/ben-ge/raw/main/data/ben-ge_meta.csv"
 """The meta table of the full set, on GitHub; it has no published hash, so its columns are checked instead."""
 
-# Where a file of the full set belongs, by its name: archives differ in the folders that they put around it.
+# Folder of each file of the full set, by its name: archives differ in the folders around it.
 _PLACES = (
     (re.compile(r"(S2[AB]_MSIL2A_\d{8}T\d{5,6}_\d+_\d+)_(?:B\d[\dA]|labels_metadata)\.(?:tif|json)"), "sentinel-2/{}"),
     (re.compile(r"(S1[AB]_\w+?_\d+_\d+)_(?:VV|VH|labels_metadata)\.(?:tif|json)"), "sentinel-1/{}"),
@@ -82,26 +82,26 @@ _PLACES = (
 
 def fetch(
     name: str,
-    root: str | Path = "data",
+    into: str | Path = "data",
     *,
     parts: Sequence[str] | None = None,
     mirror: str | None = None,
     transfer: Transfer | None = None,
     progress: bool = True,
 ) -> Path:
-    """Download a dataset into `root/name`, unless it is there.
+    """Download a dataset to `into/name`, unless it exists.
 
-    Size and hash come from the publisher's record and are checked. A call that was interrupted, even killed, is taken
-    up by the next one; the folder appears under its name only when complete; a second process that fetches the same
-    dataset waits for the first. An archive that was downloaded by hand into `root/downloads/` is used.
+    Size and hash are checked against the publisher's record. The next call continues one that was interrupted or
+    killed; the folder gets its name only when complete; a second process that fetches the same dataset waits for the
+    first. An archive downloaded by hand to `into/downloads/` is used.
 
     Args:
         name: `"ben-ge-800"` (183 MB), `"ben-ge-8k"` (1.8 GB, 4.2 GB unpacked) or `"ben-ge"` (191 GB unpacked).
-        root: folder of all datasets.
-        parts: of the full set only: which of `"s2"`, `"s1"`, `"dem"`, `"land_cover"` and `"weather"`; all by default.
-            Parts can be added by later calls.
+        into: folder of all datasets.
+        parts: for the full set only: some of `"s2"`, `"s1"`, `"dem"`, `"land_cover"` and `"weather"`; by default all.
+            Later calls can add parts.
         mirror: address of another server with the same paths as zenodo.org.
-        transfer: patience with the server, see `Transfer`.
+        transfer: timeouts and retries, see `Transfer`.
         progress: whether to show progress bars.
 
     Returns:
@@ -109,11 +109,11 @@ def fetch(
 
     Raises:
         DownloadError: the server fails or refuses, the archive is not safe to unpack or does not hold the dataset, or
-            `root/name` holds something else; with the address and folder for a download by hand.
-        ChecksumError: what came is not what was published.
-        DiskSpaceError: too little room, asked before the first byte.
-        DiskError: nothing can be written to `root`.
-        DatasetNotFoundError: a name that is none of these.
+            `into/name` holds something else; with the address and folder for a manual download.
+        ChecksumError: the hash of the downloaded file is wrong.
+        DiskSpaceError: there is too little space, checked before the download.
+        DiskError: `into` cannot be written to.
+        DatasetNotFoundError: an unknown name.
         ArgumentError: an unknown part.
     """
     name = str(name).rstrip("/")
@@ -124,24 +124,24 @@ def fetch(
     parts = None if parts is None else as_names("parts", parts)
     if unknown := [part for part in parts or () if part not in known]:
         raise ArgumentError(f"{name} has no parts {unknown}; it has {known or 'none: it comes as a whole'}")
-    root = absolute(root)
-    folder = root / name
-    downloads = root / "downloads"
+    into = absolute(into)
+    folder = into / name
+    downloads = into / "downloads"
     transfer = transfer or Transfer(progress=progress)
     wanted = [source for source in SOURCES[name] if source.part is None or parts is None or source.part in parts]
     meta = folder / f"{name}_meta.csv"
     if meta.is_file() and all(_has(folder, source) for source in wanted):
-        sweep_lock(root / ".fetch.lock")
+        sweep_lock(into / ".fetch.lock")
         return folder
     if not known and folder.is_dir() and any(folder.iterdir()):
         raise DownloadError(
             f"{folder} exists and has no {meta.name}, so it is not {name} and left alone. Move it elsewhere, or fetch "
-            "into another root."
+            "into another folder."
         )
-    waiting = f"Waiting for another process that fetches data into {root} ..." if progress else None
-    with writing(root, "call fetch again: what is downloaded is kept"):
+    waiting = f"Waiting for another process that fetches data into {into} ..." if progress else None
+    with writing(into, "call fetch again: what is downloaded is kept"):
         downloads.mkdir(parents=True, exist_ok=True)
-        with locked(root / ".fetch.lock", waiting):
+        with locked(into / ".fetch.lock", waiting):
             for source in wanted:
                 if not _has(folder, source):
                     _fetch_source(name, source, folder, downloads, mirror, transfer)
@@ -151,14 +151,14 @@ def fetch(
 
 
 def _has(folder: Path, source: Source) -> bool:
-    """Whether what this source holds is in `folder`."""
+    """True if the content of this source is in `folder`."""
     return (folder / (f".fetched-{source.part}" if source.part else f"{folder.name}_meta.csv")).is_file()
 
 
 def _fetch_source(
     name: str, source: Source, folder: Path, downloads: Path, mirror: str | None, transfer: Transfer
 ) -> None:
-    """Download one archive and put what it holds into its place."""
+    """Download one archive and move its content to its destination."""
     page = f"{mirror or ZENODO}/records/{source.record}"
     try:
         file, url, size, checksum = _resolve(source, downloads, mirror or ZENODO, transfer)
@@ -179,10 +179,10 @@ def _fetch_source(
 def _resolve(
     source: Source, downloads: Path, server: str, transfer: Transfer
 ) -> tuple[str, str, int | None, str | None]:
-    """Name, address, size and hash of an archive, as the record that it belongs to states them.
+    """Name, address, size and hash of an archive, from its record.
 
     Raises:
-        DownloadError: the record cannot be had (and the archive was not put there by hand), or lacks the archive.
+        DownloadError: the record is unavailable (and the archive was not downloaded by hand), or lacks the archive.
     """
     try:
         record = transfer.json(f"{server}/api/records/{source.record}")
@@ -204,7 +204,7 @@ def _resolve(
                 f"{[f['key'] for f in files]}"
             )
         checksum = source.checksum or entry["checksum"]
-        hashlib.new(checksum.partition(":")[0])  # else a hash of unknown make would be noticed after the download
+        hashlib.new(checksum.partition(":")[0])  # to notice an unknown kind of hash before the download
         return PurePosixPath(entry["key"]).name, entry["links"]["self"], int(entry["size"]), checksum
     except (KeyError, TypeError, ValueError) as error:
         raise DownloadError(f"record {source.record} of {server} is not as expected ({error!r})") from error
@@ -213,10 +213,10 @@ def _resolve(
 def _download(
     url: str, downloads: Path, file: str, size: int | None, checksum: str | None, transfer: Transfer, growth: float
 ) -> Path:
-    """The archive in `downloads`, with the right hash.
+    """The archive in `downloads`, with the correct hash.
 
     Raises:
-        ChecksumError: the hash is wrong, also after a download from scratch.
+        ChecksumError: the hash is wrong even after a complete new download.
     """
     archive, part = downloads / file, downloads / f"{file}.part"
     have = max((path.stat().st_size for path in (part, archive) if path.is_file()), default=0)
@@ -226,7 +226,7 @@ def _download(
         if needed > free:
             raise DiskSpaceError(
                 f"{file} needs {needed / 1e9:.2f} GB more, to download and unpack, and the disk of {downloads} has "
-                f"{free / 1e9:.2f} GB free. Make room, or give another root."
+                f"{free / 1e9:.2f} GB free. Make room, or give another folder."
             )
     if archive.is_file() and _has_hash(archive, checksum):
         return archive
@@ -236,7 +236,7 @@ def _download(
         put_in_place(part, archive)
         return archive
     discard(part)
-    if resumed:  # what was there may have been of another version: once more, from the first byte
+    if resumed:  # the first part may have been of another version: download everything again
         return _download(url, downloads, file, size, checksum, transfer, growth)
     raise ChecksumError(
         f"{url} is not what was published: its hash is not {checksum}. Try again later; or download it by hand into "
@@ -245,7 +245,7 @@ def _download(
 
 
 def _has_hash(path: Path, checksum: str | None) -> bool:
-    """Whether a file has this hash, such as `md5:...`; True where none is known."""
+    """True if a file has this hash, such as `md5:...`; True if none is known."""
     if checksum is None:
         return True
     algorithm, _, expected = checksum.partition(":")
@@ -254,19 +254,19 @@ def _has_hash(path: Path, checksum: str | None) -> bool:
 
 
 def unpack(archive: Path, target: Path, *, by_name: bool = False, progress: bool = True) -> None:
-    """Unpack a tar archive into the new folder `target`; plain files only, and none outside of it.
+    """Unpack a tar archive to the new folder `target`; plain files only, and none outside of it.
 
     Args:
         archive: a `.tar` or `.tar.gz`.
         target: the folder to write.
-        by_name: put each file where its name belongs in a ben-ge tree, whatever folders are around it in the archive,
-            and leave out what does not belong there.
+        by_name: choose the folder of each file by its name, as in ben-ge, regardless of the folders in the archive, and
+            leave other files out.
         progress: whether to show a progress bar.
 
     Raises:
         DownloadError: a member is a link, a device, or leads out of `target`; the archive is damaged; or Python is too
-            old to tell.
-        DiskSpaceError: a member needs more room than there is.
+            old to check that.
+        DiskSpaceError: a member needs more space than is free.
     """
     if not hasattr(tarfile, "data_filter"):
         raise DownloadError("this Python cannot unpack archives safely; update it to 3.11.4 or later")
@@ -302,7 +302,7 @@ def unpack(archive: Path, target: Path, *, by_name: bool = False, progress: bool
 
 
 def _place(path: str) -> str | None:
-    """Where a file of the full set belongs, None for one that does not."""
+    """Destination of a file of the full set, None for other files."""
     name = PurePosixPath(path).name
     for pattern, folder in _PLACES:
         if match := pattern.fullmatch(name):
@@ -311,10 +311,10 @@ def _place(path: str) -> str | None:
 
 
 def _settle(work: Path, folder: Path, source: Source, archive: Path) -> None:
-    """Move what was unpacked to its place.
+    """Move unpacked files to their destination.
 
     Raises:
-        DownloadError: it is not what was to be fetched.
+        DownloadError: they are not the expected ones.
     """
     place = Path(os.path.realpath(folder))
     if source.part is None:
@@ -344,13 +344,13 @@ def _settle(work: Path, folder: Path, source: Source, archive: Path) -> None:
 
 
 def _sample(folder: Path) -> str:
-    """Some names in a folder, for a message."""
+    """Examples of names in a folder, for a message."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*"))
     return f"{names[:5]}{' ...' if len(names) > 5 else ''}" if names else "nothing of use"
 
 
 def _fetch_meta(folder: Path, downloads: Path, url: str, transfer: Transfer) -> None:
-    """The meta table of the full set; last, because a folder counts as a dataset once it has one."""
+    """Fetch the meta table of the full set; last, because it makes a folder a dataset."""
     part = downloads / f"{folder.name}_meta.csv.part"
     try:
         transfer.file(url, part)

@@ -1,4 +1,4 @@
-"""Patterns such as `"images/{class}/{id}_{band}.tif"`: where the files of a sample lie, and which samples there are."""
+"""Patterns such as `"images/{class}/{id}_{band}.tif"`, which locate the files of samples and list the samples."""
 
 import os
 import re
@@ -10,11 +10,11 @@ from bengelib.errors import DescriptionError
 from bengelib.files import disk_error
 
 PACK = "packed"
-"""Folder of the pack, in the folder of the dataset. No pattern finds a file in it, nor in one that is being written."""
+"""Folder of the pack, in the folder of the dataset. Patterns ignore it, also while it is being written."""
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 NO_NAME = re.compile(r"[/\\\0]|^\.{0,2}$|^[A-Za-z]:")
-"""What no name of one file or folder has."""
+"""Characters that names of single files and folders cannot have."""
 
 
 class FilePattern:
@@ -25,15 +25,15 @@ class FilePattern:
     """
 
     def __init__(self, root: Path, text: str, where: str) -> None:
-        """Take a pattern apart.
+        """Parse a pattern.
 
         Args:
             root: the folder of the dataset.
             text: the pattern, with `/` between folders.
-            where: what to call it in messages.
+            where: its name in messages.
 
         Raises:
-            DescriptionError: it is absolute, leaves the folder, or has braces that do not fit or `*` beside letters.
+            DescriptionError: it is absolute, leaves the folder, or has unmatched braces or `*` beside letters.
         """
         self.root, self.text, self.where = root, text, where
         self.parts = parts = PurePosixPath(text).parts
@@ -53,7 +53,7 @@ class FilePattern:
 
     @cached_property
     def fields(self) -> list[str]:
-        """Names in braces, each once, in order."""
+        """Distinct names in braces, in order."""
         return list(dict.fromkeys(_FIELD.findall(self.text)))
 
     def path(self, row: Mapping[str, str], band: str = "") -> Path:
@@ -64,7 +64,7 @@ class FilePattern:
             band: name of the band, for a pattern with `{band}`.
 
         Raises:
-            DescriptionError: a value would lead out of the folder, or two folders that `*` stands for have the file.
+            DescriptionError: a value leads out of the folder, or two folders that match `*` have the file.
         """
         parts = []
         for pieces in self._pieces:
@@ -91,7 +91,7 @@ class FilePattern:
 
     @cached_property
     def _folders(self) -> dict[tuple[str, str], list[str]]:
-        """For the folder before `*` and a name in folders that `*` stands for, the names of these."""
+        """Folders that match `*`, by the folder before `*` and a name inside."""
         star = self.parts.index("*")
         found: dict[tuple[str, str], list[str]] = {}
         for before in self._matching("", self.parts[:star]):
@@ -101,7 +101,7 @@ class FilePattern:
         return found
 
     def _matching(self, folder: str, parts: Sequence[str]) -> Iterator[str]:
-        """Folders within `folder` that parts of the pattern fit."""
+        """Folders below `folder` that match parts of the pattern."""
         if not parts:
             yield folder
             return
@@ -127,20 +127,20 @@ class FilePattern:
         return [(name, is_folder) for name, is_folder in found if name not in ours and (is_folder or not folders)]
 
     def files(self, bands: Sequence[str] = ()) -> dict[str, dict[str, str]]:
-        """The files on disk that fit, in order: by path relative to the root, the values of the fields.
+        """The matching files on disk, in order: the values of the fields by path relative to the root.
 
         Args:
-            bands: what `{band}` may stand for; anything if empty.
+            bands: values that `{band}` may have; any if empty.
         """
         return dict(self._collect("", self.parts, {}, bands))
 
     def rows(self, bands: Sequence[str] = ()) -> list[dict[str, str]]:
-        """The samples that the files on disk make, in the order of their paths: the values of the fields of each.
+        """The samples that the files on disk define, in the order of paths: the values of the fields of each.
 
-        Files of several bands make one sample.
+        Files of several bands form one sample.
 
         Raises:
-            DescriptionError: two files, in two folders that `*` stands for, would be of the same sample.
+            DescriptionError: two files, in two folders that match `*`, belong to the same sample.
         """
         paths: dict[tuple[tuple[str, str], ...], str] = {}
         samples: dict[tuple[tuple[str, str], ...], None] = {}
@@ -173,7 +173,7 @@ class FilePattern:
 
 
 def _regex(part: str, values: Mapping[str, str] | None = None, bands: Sequence[str] = ()) -> re.Pattern[str]:
-    """What matches one part of a pattern; fields that have a value already must have the same one."""
+    """Regular expression of one part of a pattern; fields with known values must match them."""
     values = values or {}
     text, end, seen = "", 0, set()
     for match in _FIELD.finditer(part):

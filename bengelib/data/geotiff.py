@@ -1,8 +1,8 @@
-"""One GeoTIFF: its pixels, and what its own header says of them. Needs no torch.
+"""One GeoTIFF: its pixels and the metadata of its header. Needs no torch.
 
-A raster is more than pixels. The header also says how many bands and pages there are, which way is up, where the
-pixels lie, which of them are no data, and whether their values are to be scaled. Whoever reads the pixels alone gets
-other numbers, or other ground, without a word. Here a file is refused unless its pixels mean what they seem to.
+A raster is more than pixels. The header also states the number of bands and pages, the orientation, the location, the
+pixels without data, and whether values have to be scaled. Reading the pixels alone may silently give wrong values or
+the wrong location. Here a file is refused unless its pixels can be taken at face value.
 """
 
 import os
@@ -19,11 +19,11 @@ from bengelib.errors import RasterError
 
 
 class Place(NamedTuple):
-    """Where a raster lies.
+    """The location of a raster.
 
     Attributes:
-        crs: `"EPSG:32633"`, well-known text, or `""` where the file has corners but no coordinate system.
-        left: coordinate of the left edge, in the unit of the coordinate system; the others likewise.
+        crs: `"EPSG:32633"`, well-known text, or `""` if the file has corners but no coordinate system.
+        left: coordinate of the left edge, in the unit of the coordinate system, as for the others.
         top: of the upper edge.
         right: of the right edge.
         bottom: of the lower edge.
@@ -41,14 +41,14 @@ class Place(NamedTuple):
 
 
 class RasterHeader(NamedTuple):
-    """What a file with one band, one page and rows from north to south says of its pixels.
+    """Header of a file with one band, one page and rows from north to south.
 
     Attributes:
         shape: rows and columns.
-        dtype: pixel type, a name of numpy.
-        place: where it lies, None if it does not say.
-        no_data: the values that mark pixels without data.
-        unit: unit of the pixels, `""` if it does not say.
+        dtype: pixel type, a numpy name.
+        place: location, None if not stated.
+        no_data: values of pixels without data.
+        unit: unit of the pixels, `""` if not stated.
     """
 
     shape: tuple[int, int]
@@ -59,22 +59,22 @@ class RasterHeader(NamedTuple):
 
 
 def read_geotiff(path: str, *, companions: bool = False) -> tuple[np.ndarray, RasterHeader]:
-    """The pixels of a single-band raster, (H, W) in the type that the file has, and its header.
+    """The pixels of a single-band raster, (H, W) in the type of the file, and its header.
 
-    Plain uncompressed files, which BigEarthNet and ben-ge consist of, are read here directly, more than twenty times
-    faster than through rasterio, which needs most of a millisecond to open a file. Everything else goes through
-    rasterio. Files of one make differ only in their pixels: a header that was met just now is not read again.
+    Plain uncompressed files, such as those of BigEarthNet and ben-ge, are read directly, more than twenty times faster
+    than through rasterio, which takes most of a millisecond to open a file. All others are read through rasterio.
+    Consecutive files often have equal headers, so the last header is cached.
 
     Args:
         path: a GeoTIFF.
-        companions: whether files lie beside it that say more of it (`.aux.xml`, `.msk`, a world file).
+        companions: whether there are sidecar files with further metadata (`.aux.xml`, `.msk`, a world file).
 
     Returns:
         The pixels, which may be read-only; and the header.
 
     Raises:
-        RasterError: no such file, not a readable TIFF, or truncated; several bands or pages; rows from the south,
-            mirrored or turned; values that are to be scaled; pixels that a mask hides.
+        RasterError: the file is missing, truncated or not a readable TIFF; has several bands or pages; has rows from
+            the south, or is mirrored or rotated; or has values to be scaled or masked pixels.
     """
     try:
         with open(path, "rb", buffering=0) as file:
@@ -97,8 +97,8 @@ def read_geotiff(path: str, *, companions: bool = False) -> tuple[np.ndarray, Ra
     return pixels, plain.header
 
 
-def missing_hint(path: str) -> str:
-    """What to do about a file that is not there: names a file of another spelling that may be meant."""
+def missing_hint(path: str, otherwise: str = "Add it, or remove the patch from the meta CSV.") -> str:
+    """Advice about a missing file: names a file with a similar name, if there is one, otherwise `otherwise`."""
     folder, name = os.path.split(path)
     try:
         entries = sorted(os.listdir(folder))
@@ -107,35 +107,35 @@ def missing_hint(path: str) -> str:
     for entry in entries:
         if _spelling(entry) == _spelling(name):
             return f"There is {entry}: rename it to {name}, capitals included."
-    return "Add it, or remove the patch from the meta CSV."
+    return otherwise
 
 
 def _spelling(name: str) -> str:
-    """A name without what people spell differently: capitals, `.tiff`, `B2` for `B02`."""
+    """A name in a normalised spelling: lower case, `.tif` for `.tiff`, `B2` for `B02`."""
     stem, _, suffix = name.lower().rpartition(".")
     head, _, band = stem.rpartition("_")
     suffix = {"tiff": "tif", "geotiff": "tif", "gtiff": "tif"}.get(suffix, suffix)
     return f"{head}_{band[:1]}{band[1:].lstrip('0')}.{suffix}"
 
 
-# -------------------------------------------------------------------------------- what a file may not say of its pixels
+# ------------------------------------------------------------------------------------------------- metadata to refuse
 
 _HARMLESS = {
     *HEEDED,
     *(262, 269, 270, 271, 272, 278, 280, 281, 282, 283, 284, 285, 296, 305, 306, 315, 316, 320, 33432, 34736, 34737),
 }
-"""Tags that are heeded here, or that say nothing of the values: names, dates, software, a palette. A file with any
-other goes through rasterio."""
+"""Tags that are handled here, or do not affect values: names, dates, software, a palette. A file with any other tag is
+read through rasterio."""
 
 _DTYPES = {(1, 8): "<u1", (1, 16): "<u2", (2, 16): "<i2", (1, 32): "<u4", (2, 32): "<i4", (3, 32): "<f4"}
 """Pixel type by the TIFF fields SampleFormat and BitsPerSample."""
 
 
 def _check_directories(directories: list[Directory], path: str) -> None:
-    """Refuse what rasterio would pass over in silence: further pages, and rows or columns the other way round.
+    """Refuse what rasterio ignores silently: further pages, and reversed rows or columns.
 
     Raises:
-        RasterError: naming it.
+        RasterError: naming the fault.
     """
     first = directories[0]
     pages = sum(directory.is_page() for directory in directories)
@@ -169,7 +169,7 @@ def _wrong_way(path: str, what: str) -> str:
     )
 
 
-# -------------------------------------------------------------------------------------------------------- where it lies
+# ------------------------------------------------------------------------------------------------------------ location
 
 
 def _place(
@@ -178,7 +178,7 @@ def _place(
     """Corners of a raster from x = a column + b row + c, y = d column + e row + f.
 
     Raises:
-        RasterError: rows from the south, columns from the east, or a turned grid.
+        RasterError: rows from the south, columns from the east, or a rotated grid.
     """
     a, b, c, d, e, f = matrix
     height, width = shape
@@ -190,9 +190,9 @@ def _place(
 
 
 def same_ground(one: Place | None, other: Place | None) -> bool:
-    """Whether two rasters cover the same ground, to less than a pixel in 120; True where one does not say.
+    """True if two rasters cover the same ground, to less than a pixel in 120; True if one has no location.
 
-    Coordinate systems that differ are no matter if the corners come to lie in the same place.
+    Coordinate systems may differ if the corners coincide.
     """
     if one is None or other is None or one == other:
         return True
@@ -205,19 +205,19 @@ def same_ground(one: Place | None, other: Place | None) -> bool:
 
 
 def centre_in(place: Place, crs: str) -> tuple[float, float]:
-    """The middle of a raster in another coordinate system, NaN where it has no coordinates there."""
+    """The centre of a raster in another coordinate system, NaN if it has no coordinates there."""
     return _in_system([((place.left + place.right) / 2, (place.top + place.bottom) / 2)], place.crs, crs)[0]
 
 
 def _in_system(points: list[tuple[float, float]], crs: str, other: str) -> list[tuple[float, float]]:
-    """Points of one coordinate system in another, NaN where PROJ does not know one of them, or the point there."""
+    """Points of one coordinate system in another, NaN if PROJ cannot transform them."""
     if crs == other:
         return points
     from rasterio.warp import transform
 
     try:
         x, y = transform(crs, other, *zip(*points, strict=True))
-    except Exception:  # by several names
+    except Exception:  # of several kinds
         return [(np.nan, np.nan)] * len(points)
     return list(zip(x, y, strict=True))
 
@@ -226,11 +226,11 @@ def _in_system(points: list[tuple[float, float]], crs: str, other: str) -> list[
 
 
 _TELLING = re.compile(rb"scal|gain|mult|slope|offset|bias|add|intercept|unit|fill|missing|no.?data", re.IGNORECASE)
-"""Letters of GDAL's metadata that rasterio is to look at."""
+"""Names in GDAL's metadata that require rasterio."""
 
 
 class _Plain(NamedTuple):
-    """How to read the files whose bytes begin with `start`: `pixels` of type `dtype` from `offset`."""
+    """The layout of files whose bytes begin with `start`: `pixels` of type `dtype` from `offset`."""
 
     start: bytes
     header: RasterHeader
@@ -240,14 +240,14 @@ class _Plain(NamedTuple):
 
 
 _met: dict[int, _Plain] = {}
-"""The last plain file that was met, by its number of bytes: the files of a patch have the same few headers."""
+"""The last plain layout by number of bytes: the files of a patch share a few headers."""
 
 
 def _plain(data: bytes, directories: list[Directory], path: str) -> _Plain | None:
-    """How to read a little-endian TIFF with one uncompressed contiguous band, None if of another make.
+    """The layout of a little-endian TIFF with one uncompressed contiguous band, None for other files.
 
     Raises:
-        RasterError: the file ends before its pixels do, or does not run from north to south.
+        RasterError: the file is truncated, or does not run from north to south.
     """
     if len(directories) != 1 or data[:4] != b"II*\0":
         return None
@@ -284,7 +284,7 @@ def _plain(data: bytes, directories: list[Directory], path: str) -> _Plain | Non
     has_no_data = Tag.NO_DATA in directories[0].entries
     header = RasterHeader(shape, pixel.name, place, (no_data,) if has_no_data else ())
     plain = _Plain(data[: offsets[0]], header, pixel, shape[0] * shape[1], offsets[0])
-    if directories[0].end <= offsets[0]:  # what was read here stands before the pixels: the same bytes say the same
+    if directories[0].end <= offsets[0]:  # the header precedes the pixels, so it can be cached
         if len(_met) >= 64:
             _met.clear()
         _met[len(data)] = plain
@@ -292,7 +292,7 @@ def _plain(data: bytes, directories: list[Directory], path: str) -> _Plain | Non
 
 
 def _number(text: Any) -> float | None:
-    """A number that stands in a tag as text, None if it is none."""
+    """A number in the text of a tag, None if it is not a number."""
     try:
         return float(text.rstrip(b"\0"))
     except (ValueError, TypeError, AttributeError):
@@ -303,26 +303,26 @@ def _number(text: Any) -> float | None:
 
 
 _OTHER_DOMAINS = ("RPC", "GEOLOCATION", "EXIF", "IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "COLOR_PROFILE", "xml:")
-"""Domains of GDAL's metadata whose scales and offsets are those of cameras, of places, or of the way of storing."""
+"""Domains of GDAL's metadata whose scales and offsets concern cameras, locations or storage, not values."""
 _ELEMENT = re.compile(rb"<(\w+)>([^<]*)</\1>")
 
 
 def _read_with_rasterio(path: str, data: bytes) -> tuple[np.ndarray, RasterHeader]:
-    """The pixels and header of any file that GDAL can read, with what stands beside it in other files.
+    """The pixels and header of any file that GDAL can read, including sidecar files.
 
     Args:
         path: the file.
         data: its bytes.
 
     Raises:
-        RasterError: not readable, or not to be taken at face value; see `read_geotiff`.
+        RasterError: the file is unreadable, or its values cannot be taken at face value; see `read_geotiff`.
     """
-    import rasterio  # takes half a second to import, and plain files do without
+    import rasterio  # takes half a second to import, and plain files do not need it
     from rasterio.enums import MaskFlags
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # that is told from `place`
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # `place` covers that
             with rasterio.open(path) as raster:
                 if raster.count != 1:
                     raise RasterError(_several_bands(path, raster.count))
@@ -350,24 +350,24 @@ def _read_with_rasterio(path: str, data: bytes) -> tuple[np.ndarray, RasterHeade
 
 
 def value_tags(raster: Any, data: bytes, bands: Sequence[int] = (0, 1)) -> Iterator[tuple[str, str]]:
-    """Name and text of all that an open raster and the bytes of its file say in words of some bands; 0 is the whole."""
+    """Name and text of the metadata of some bands of an open raster and its bytes; band 0 is the whole file."""
     yield from (("scale", f"{raster.scales[0]:.10g}"), ("offset", f"{raster.offsets[0]:.10g}"))
     for band in bands:
         for domain in (None, *raster.tag_namespaces(band)):
             if domain is None or not domain.startswith(_OTHER_DOMAINS):
                 yield from raster.tags(band, ns=domain).items()
     band_info = data[data.find(b"<Spectral_Band_Info>") : data.find(b"</Spectral_Band_Info>")]  # of SNAP, in a tag
-    told = {name.decode(): text.decode("utf-8", "replace") for name, text in _ELEMENT.findall(band_info)}
-    if told.pop("NO_DATA_VALUE_USED", "") != "true":
-        told.pop("NO_DATA_VALUE", None)
-    yield from told.items()
+    elements = {name.decode(): text.decode("utf-8", "replace") for name, text in _ELEMENT.findall(band_info)}
+    if elements.pop("NO_DATA_VALUE_USED", "") != "true":
+        elements.pop("NO_DATA_VALUE", None)
+    yield from elements.items()
 
 
 def place_of(path: str, raster: Any) -> Place | None:
-    """Where an open raster lies.
+    """The location of an open raster.
 
     Raises:
-        RasterError: it does not run from north to south, or is placed by control points.
+        RasterError: it does not run from north to south, or is located by control points.
     """
     if raster.gcps[0]:
         raise RasterError(_wrong_way(path, f"it is placed by {len(raster.gcps[0])} control points"))

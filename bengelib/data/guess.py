@@ -1,4 +1,4 @@
-"""A `dataset.toml` as it is guessed: its tables as text, what was guessed in words, and what is left to decide."""
+"""A guessed `dataset.toml`: its tables as text, the guesses in words, and the decisions left to the user."""
 
 import json
 import re
@@ -14,17 +14,17 @@ from bengelib.errors import DescriptionError
 
 
 class Guess:
-    """A `dataset.toml` that was guessed.
+    """A guessed `dataset.toml`.
 
     Attributes:
         text: its content.
-        guessed: what was guessed, in sentences.
-        problems: what has to be decided by hand before the data can be used.
+        guessed: the guesses, in sentences.
+        problems: decisions that the user has to make before the data can be used.
         known: the table `[samples]`.
     """
 
     def __init__(self, name: str) -> None:
-        """Begin with the table of the dataset itself."""
+        """Begin with the table of the dataset."""
         self.guessed: list[str] = []
         self.problems: list[str] = []
         self._tables = ["# Guessed by `python -m bengelib describe`: read it, and correct it."]
@@ -39,25 +39,25 @@ class Guess:
         return "\n".join([self._tables[0], *head, *self._tables[1:]])
 
     def say(self, sentence: str) -> None:
-        """Tell what was guessed, once."""
+        """Report a guess, once."""
         if sentence not in self.guessed:
             self.guessed.append(sentence)
 
     def decide(self, sentence: str) -> None:
-        """Tell what has to be decided by hand, once."""
+        """Report a decision that is left to the user, once."""
         if sentence not in self.problems:
             self.problems.append(sentence)
 
     def head(self, **values: str) -> None:
-        """State keys of the table `[dataset]`."""
+        """Set keys of the table `[dataset]`."""
         self._head |= values
 
     def samples(self, **values: Any) -> None:
-        """State keys of the table `[samples]`."""
+        """Set keys of the table `[samples]`."""
         self.known |= values
 
     def key(self, *names: str) -> str:
-        """The first of some names that a modality or target can have and none has yet, else the last with a number."""
+        """The first valid and unused name for a modality or target, else the last one with a number."""
         keys = [_plain(name) for name in names]
         numbered = (f"{keys[-1]}_{number}" for number in range(2, len(self._keys) + 3))
         key = next(key for key in (*keys, *numbered) if key and key not in self._keys and not _means_something(key))
@@ -71,10 +71,10 @@ class Guess:
 
         Args:
             part: `"modalities"` or `"targets"`.
-            key: what `key` gave.
+            key: a name from `key`.
             values: keys of the table; None leaves one out.
             notes: by key, a comment behind its value.
-            off: reason why the table is written as a comment; empty for a table that counts.
+            off: reason why the table is written as a comment; empty for an active table.
         """
         text = _table(f"{part}.{key}", values, notes or {})
         if off:
@@ -83,19 +83,19 @@ class Guess:
 
 
 def _means_something(key: str) -> bool:
-    """Whether batches or networks use a name for something else."""
+    """True if batches or networks reserve a name."""
     return key in _TAKEN or key.endswith("_available") or hasattr(torch.nn.ModuleDict(), key)
 
 
 def _plain(name: str) -> str:
-    """A name in the letters that keys may have; empty if it has none of them."""
+    """A name reduced to the characters of keys; possibly empty."""
     letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     key = re.sub(r"\W+", "_", letters).strip("_")
     return f"m_{key}" if key[:1].isdigit() else key
 
 
 def _table(name: str, values: Mapping[str, Any], notes: Mapping[str, str]) -> str:
-    """A table of TOML."""
+    """A TOML table."""
     lines = [f"[{name}]"]
     for key, value in values.items():
         if value is not None:
@@ -105,17 +105,17 @@ def _table(name: str, values: Mapping[str, Any], notes: Mapping[str, str]) -> st
 
 
 def as_toml(value: Any) -> str:
-    """A text, number, list, or table from whole numbers to texts, as TOML has it on one line.
+    """A text, number, list, or table from whole numbers to texts, as one line of TOML.
 
     Raises:
-        DescriptionError: a text that is not Unicode, as names of files can be.
+        DescriptionError: a text that is not Unicode, as file names may be.
     """
     if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError:
             raise DescriptionError(
-                f"the name '{shown(value)}' is no UTF-8, which a dataset.toml cannot hold; rename it"
+                f"the name '{shown(value)}' is not UTF-8, which a dataset.toml cannot hold; rename it"
             ) from None
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Guesses what the columns of a table are: ids, groups, places, splits, classes, labels, and numbers of sensors."""
+"""Guesses about the columns of a table: ids, groups, locations, splits, classes, labels, and sensor values."""
 
 import re
 from collections import Counter
@@ -13,9 +13,9 @@ from bengelib.data.guess import Guess
 from bengelib.data.splits import FOLDS, SPLITS
 
 FEW = 40
-"""Different values that make a column, or a map, one of classes."""
+"""Maximum number of distinct values of a column, or a map, of classes."""
 SIDES = (*SPLITS, "training", "validation", "valid", "dev", "testing")
-"""Names of the sides of a split."""
+"""Names of the parts of a split."""
 _GAPS = ("", "nan", "na", "null", "none")
 _IDS = {"id", "ids", "fid", "oid", "objectid", "uuid", "name", "patch", "file", "filename", "chip", "image", "station",
         "point", "sample", "index", "key"}  # fmt: skip
@@ -37,28 +37,28 @@ _CLASSES = {
 _PLACES = (("lon", "longitude", "lng", "long"), ("lat", "latitude"))
 _BLOCKS = (BLOCK, 1.0, 5.0, 10.0)
 _TOGETHER = 4
-"""Samples in a block, on average, from which blocks keep neighbours together."""
+"""Average number of samples per block from which blocks keep neighbours together."""
 
 OPTICAL = re.compile(
     r"(?i)(s2_?|sr_?)?(b0?\d{1,2}a?|coastal(_?aerosol)?|blue|green|red|(v|n)?_?(red_?edge|re)_?\d?|"
     r"nir_?\d*|swir_?\d*)"
 )
-"""Names of optical bands; to be matched in full."""
+"""Names of optical bands, for full matches."""
 RADAR = re.compile(r"(?i)(s1_?|sigma0?_?|gamma0?_?)?(vv|vh|hh|hv)(_?(db|power|mean))?")
-"""Names of radar bands; to be matched in full."""
+"""Names of radar bands, for full matches."""
 HEIGHT = re.compile(r"(?i)(^|_)(dem|dsm|dtm|elev\w*|height|altitude|srtm)($|_)|dem$")
-"""A part of the name of what is metres above the sea; to be searched."""
+"""Parts of names of elevation, for searches."""
 
 
 def guess_columns(guess: Guess, name: str, table: pd.DataFrame, id_column: str, *, alone: bool) -> None:
-    """Write the samples, and modalities and targets that stand in the table.
+    """Describe the samples, and the modalities and targets in the table.
 
     Args:
-        guess: what is written.
-        name: of the file of the table.
+        guess: the description to extend.
+        name: file name of the table.
         table: every cell as text.
-        id_column: the column that names the files; `""` if none does.
-        alone: whether there are no files, so that what a model reads stands in the table too.
+        id_column: the column that names the files; `""` if there is none.
+        alone: whether there are no files, so that the inputs are in the table too.
     """
     columns = [str(column) for column in table]
     guess.samples(table=name)
@@ -71,8 +71,8 @@ def guess_columns(guess: Guess, name: str, table: pd.DataFrame, id_column: str, 
     if id_column:
         guess.samples(id=id_column)
     used |= _guess_split(guess, table) | _guess_group(guess, table, used)
-    places = _guess_places(guess, table, has_group="group" in guess.known)
-    used |= set(places)
+    locations = _guess_places(guess, table, has_group="group" in guess.known)
+    used |= set(locations)
     rest = [column for column in columns if column not in used]
     numeric = [column for column in rest if _is_numeric(table[column])]
     counts = [column for column in numeric if _is_count(table[column])]
@@ -84,13 +84,13 @@ def guess_columns(guess: Guess, name: str, table: pd.DataFrame, id_column: str, 
     if constant:
         guess.say(f"columns {constant} have one value everywhere and are left out")
     numeric = [column for column in numeric if column not in constant]
-    if places:
+    if locations:
         guess.add(
             "modalities",
             guess.key("lonlat"),
-            {"kind": "vector", "columns": places, "bands": ["lon", "lat"], "unit": "degree"},
+            {"kind": "vector", "columns": locations, "bands": ["lon", "lat"], "unit": "degree"},
         )
-    inputs = _inputs(guess, table, numeric, bool(labels), bool(places)) if alone else {}
+    inputs = _inputs(guess, table, numeric, bool(labels), bool(locations)) if alone else {}
     for group, members in inputs.items():
         key = guess.key(group, f"{group}_columns", "columns")
         guess.add("modalities", key, {"kind": "vector", "columns": members, **_unit(group, members, table)})
@@ -103,7 +103,7 @@ def guess_columns(guess: Guess, name: str, table: pd.DataFrame, id_column: str, 
 
 
 def _guess_split(guess: Guess, table: pd.DataFrame) -> set[str]:
-    """The column of the sides of a split."""
+    """The column with the split of each sample."""
     for column in map(str, table):
         values = set(table[column].str.lower()) - {""}
         if len(values) > 1 and values <= set(SIDES):
@@ -114,7 +114,7 @@ def _guess_split(guess: Guess, table: pd.DataFrame) -> set[str]:
 
 
 def _guess_group(guess: Guess, table: pd.DataFrame, used: set[str]) -> set[str]:
-    """The column that keeps samples together, if it makes enough groups for a split."""
+    """The column that groups samples, if it has enough groups for a split."""
     for word in _GROUPS:
         for column in (str(column) for column in table if str(column) not in used):
             cells = table[column]
@@ -161,7 +161,7 @@ def _guess_classes(guess: Guess, table: pd.DataFrame, columns: Sequence[str], nu
             if not (is_whole.all() and 2 <= len(names) <= FEW and _words(column) & _CLASSES):
                 continue
         elif separator and column not in numeric:
-            parts = sorted({part.strip() for cell in cells for part in cell.split(separator)} - {""})
+            parts = sorted({part.strip() for cell in cells for part in cell.split(separator)} - {"", "[]"})
             if 2 <= len(parts) <= len(cells) / 2:
                 facts = {"kind": "labels", "column": column, "classes": parts, "separator": separator}
                 guess.add("targets", guess.key(column, f"{column}_labels", "labels"), facts)
@@ -194,7 +194,7 @@ def _guess_classes(guess: Guess, table: pd.DataFrame, columns: Sequence[str], nu
 def _inputs(
     guess: Guess, table: pd.DataFrame, numeric: Sequence[str], has_classes: bool, has_places: bool
 ) -> dict[str, list[str]]:
-    """Columns that a model shall read, by what they belong to; the other numbers are to be predicted."""
+    """Columns that are inputs, grouped by sensor; other numbers are targets."""
     groups = _sensors(numeric)
     if has_classes:
         return groups
@@ -202,12 +202,12 @@ def _inputs(
     if known or has_places or not numeric:
         return known
     *read, last = numeric
-    guess.decide(f"no column is a class, a place or a band: {last}, the last one, is taken for what is predicted")
+    guess.decide(f"no column is a class, a place or a band: {last}, the last one, is taken for the target")
     return _sensors(read)
 
 
 def _sensors(columns: Sequence[str]) -> dict[str, list[str]]:
-    """Columns by the beginning that their names share, else by what the names mean."""
+    """Columns grouped by a common prefix, else by the meaning of their names."""
     starts = {column: re.split(r"[_\-. ]", column)[0].lower() for column in columns}
     stems = {column: column.rstrip("0123456789").lower() for column in columns}
     shared = Counter(starts[column] for column in columns if starts[column] != column.lower()), Counter(stems.values())
@@ -231,7 +231,7 @@ def _sensors(columns: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _kind(group: str, members: Sequence[str]) -> str:
-    """Which sensor the columns of a group are of; empty if nobody knows."""
+    """The sensor of the columns of a group; empty if unknown."""
     bare = [re.sub(rf"(?i)^{re.escape(group)}[_\-. ]+", "", column) for column in members]
     if group == "optical" or all(OPTICAL.fullmatch(column) for column in bare):
         return "optical"
@@ -241,7 +241,7 @@ def _kind(group: str, members: Sequence[str]) -> str:
 
 
 def _unit(group: str, members: Sequence[str], table: pd.DataFrame) -> dict[str, Any]:
-    """Unit and scale of the columns of a group, as far as their values show them."""
+    """Unit and scale of the columns of a group, as far as their values reveal them."""
     values = np.stack([pd.to_numeric(table[column], errors="coerce").to_numpy(float) for column in members], axis=1)
     kind, highs, lows = _kind(group, members), np.nanmax(values, axis=0), np.nanmin(values, axis=1)
     if kind == "optical" and (highs <= 2.5).all():
@@ -256,7 +256,7 @@ def _unit(group: str, members: Sequence[str], table: pd.DataFrame) -> dict[str, 
 
 
 def _words(column: str) -> set[str]:
-    """The words in the name of a column, in small letters, without digits."""
+    """The words in the name of a column, in lower case, without digits."""
     return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", column)}
 
 
@@ -270,12 +270,12 @@ def _is_numeric(cells: "pd.Series[str]") -> bool:
 
 
 def _is_count(cells: "pd.Series[str]") -> bool:
-    """Whether a column numbers the rows, from 0 or 1."""
+    """True if a column numbers the rows, from 0 or 1."""
     return len(cells) > 1 and any(cells.tolist() == [str(n) for n in range(s, len(cells) + s)] for s in (0, 1))
 
 
 def _is_same(one: "pd.Series[str]", other: "pd.Series[str]") -> bool:
-    """Whether two columns tell the same: each value of the one goes with one value of the other."""
+    """True if two columns are equivalent: each value of one corresponds to one value of the other."""
     pairs = len(set(zip(one, other, strict=True)))
     return pairs == one.nunique() == other.nunique()
 

@@ -1,4 +1,4 @@
-"""Guesses what files of images hold, from some of them: bands, units, elevation, maps of classes."""
+"""Guesses about image files, from some of them: bands, units, elevation, class maps."""
 
 import re
 import warnings
@@ -20,13 +20,13 @@ from bengelib.data.value_tags import changing_tags
 from bengelib.errors import DescriptionError
 
 _LOOK = 12
-"""Samples whose files are opened for a guess."""
+"""Number of samples whose files are opened for a guess."""
 _SIDE = 1024
-"""Pixels along a side beyond which a file is read coarsely for a guess."""
+"""Pixels along a side above which a file is read at reduced resolution."""
 _S2_L1C = (*S2_BANDS[:10], "B10", *S2_BANDS[10:])
 _EUROSAT = (*(f"B{number:02d}" for number in range(1, 13)), "B8A")
 _ODD = (-9999.0, -32768.0, -32767.0)
-"""Numbers that stand for no data more often than for a measurement."""
+"""Values that usually mean no data."""
 _COVER = re.compile(r"(?i)land_?cover|worldcover|lulc")
 _QUALITY = re.compile(r"(?i)(^|_)(qa|quality|scl|flags?|cloud_?mask)(_|\d|$)")
 _NUMBERED = re.compile(r"(?i)(?:band|layer|channel)[ _-]?0*(\d+)")
@@ -34,14 +34,14 @@ _NUMBERED = re.compile(r"(?i)(?:band|layer|channel)[ _-]?0*(\d+)")
 
 @dataclass(frozen=True)
 class Files:
-    """The files that one pattern finds.
+    """The files that match one pattern.
 
     Attributes:
-        name: what to call them, such as the name of their folder.
-        pattern: of `dataset.toml`.
-        samples: the files of each sample: one, or one a band.
-        bands: where each band has a file of its own, their names.
-        only_images: whether they cannot be maps of classes.
+        name: a name for them, such as that of their folder.
+        pattern: as in `dataset.toml`.
+        samples: the files of each sample: one, or one per band.
+        bands: names of the bands, if each has a file of its own.
+        only_images: whether they cannot be class maps.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Files:
 
 @dataclass(frozen=True)
 class _Look:
-    """The layers (h, w) of one sample, their names, and what the tags of its files say."""
+    """The layers (h, w) of one sample, their names, and the tags of its files."""
 
     layers: tuple[np.ndarray, ...]
     names: tuple[str, ...]
@@ -65,10 +65,10 @@ class _Look:
 
 
 def guess_files(guess: Guess, files: Files) -> None:
-    """Write the modalities and maps that files hold.
+    """Describe the modalities and maps in files.
 
     Raises:
-        DescriptionError: none of those that were looked at can be read.
+        DescriptionError: none of the opened files can be read.
     """
     looks: list[_Look] = []
     failed: list[str] = []
@@ -92,6 +92,12 @@ def guess_files(guess: Guess, files: Files) -> None:
     is_named = all(names) and len(set(names)) == count and all(look.names == names for look in looks)
     numbers = [match[1] for name in names if (match := _NUMBERED.fullmatch(name))]
     is_named &= numbers != [str(number) for number in range(1, count + 1)]
+    height, width = looks[0].size
+    if files.pattern.lower().endswith(".npy") and count > max(height, width) / 2 and min(height, width) <= 16 < count:
+        guess.decide(
+            f"the arrays of {files.pattern} are read as {count} bands of {height} x {width} pixels: if their last axis "
+            "is that of the bands, move it to the front"
+        )
     draft = _Draft(guess, files, looks)
     if count == 1 and not files.only_images and (codes := draft.codes(0)):
         draft.map(files.name, 0, codes)
@@ -102,7 +108,7 @@ def guess_files(guess: Guess, files: Files) -> None:
 
 
 class _Draft:
-    """What is written about the files of one pattern."""
+    """The description of the files of one pattern."""
 
     def __init__(self, guess: Guess, files: Files, looks: Sequence[_Look]) -> None:
         self.guess, self.files, self.looks = guess, files, looks
@@ -124,7 +130,7 @@ class _Draft:
         self.is_tagged = bool(tags) or is_scaled
 
     def named_layers(self, names: Sequence[str]) -> None:
-        """Take the layers of a file apart by their names."""
+        """Divide the layers of a file by their names."""
         groups: dict[str, list[int]] = {}
         others: list[int] = []
         for place, name in enumerate(names):
@@ -139,12 +145,12 @@ class _Draft:
         if not groups or (len(groups) == 1 and not others):
             self.image(self.files.name, names, range(len(names)))
             return
-        self.guess.say(f"the {len(names)} layers of {self.files.pattern} are taken apart by their names")
-        for name, places in groups.items():
-            if _COVER.search(name) and (codes := self.codes(places[0])):
-                self.map(name, places[0], codes)
+        self.guess.say(f"the {len(names)} layers of {self.files.pattern} are divided by their names")
+        for name, indices in groups.items():
+            if _COVER.search(name) and (codes := self.codes(indices[0])):
+                self.map(name, indices[0], codes)
             else:
-                self.image(name, [names[place] for place in places], places)
+                self.image(name, [names[place] for place in indices], indices)
         for place in others:
             if _QUALITY.search(names[place]):
                 self.guess.say(f"layer {names[place]} looks like flags of quality and is left out")
@@ -153,39 +159,39 @@ class _Draft:
                     f"neither a band nor elevation: take the # away to have {names[place]} read, unless it is predicted"
                 )
                 self.image(names[place], [names[place]], [place], off=why)
-                self.guess.say(f"layer {names[place]} may be what is to be predicted, and stands there as a comment")
+                self.guess.say(f"layer {names[place]} may be a target, and is written as a comment")
 
-    def image(self, name: str, bands: Sequence[str], places: Sequence[int], off: str = "") -> None:
-        """Write an image, with the unit and the scale that its values suggest; `off` as of `Guess.add`."""
-        low, high = self._range(places)
-        moving = [n for n in range(len(places)) if high[n] > low[n]]
-        if len(places) > 1 and len(self.looks) > 1 and 0 < len(moving) < len(places):
-            gone = [bands[n] for n in range(len(places)) if n not in moving]
+    def image(self, name: str, bands: Sequence[str], indices: Sequence[int], off: str = "") -> None:
+        """Describe an image, with the unit and scale that its values suggest; `off` as in `Guess.add`."""
+        low, high = self._range(indices)
+        moving = [n for n in range(len(indices)) if high[n] > low[n]]
+        if len(indices) > 1 and len(self.looks) > 1 and 0 < len(moving) < len(indices):
+            gone = [bands[n] for n in range(len(indices)) if n not in moving]
             self.guess.say(f"{gone} of {self.files.pattern} have one value everywhere and are left out")
-            bands, places = [bands[n] for n in moving], [places[n] for n in moving]
+            bands, indices = [bands[n] for n in moving], [indices[n] for n in moving]
             low, high = low[moving], high[moving]
         no_data = sorted({look.no_data for look in self.looks if look.no_data is not None})
         if odd := [value for value in _ODD if low.min() == value or self._is_height(name, bands)]:
             no_data = sorted({*no_data, *odd})
             self.guess.say(f"{', '.join(f'{value:g}' for value in odd)} in {name} would be no data")
-        is_all = len(places) == self.count and not any(look.has_alpha for look in self.looks)
+        is_all = len(indices) == self.count and not any(look.has_alpha for look in self.looks)
         key = self.guess.key(name, f"{self.files.name}_{name}", "image")
         facts = {
             "kind": "image",
             "files": self.files.pattern,
             "bands": list(bands),
-            "layers": None if is_all or self.files.bands else [place + 1 for place in places],
+            "layers": None if is_all or self.files.bands else [place + 1 for place in indices],
             **self._unit(key, name, bands, low, high),
             "no_data": no_data or None,
             "size": self.size,
         }
         self.guess.add("modalities", key, facts, off=off)
 
-    def _range(self, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest measurement of each layer, over all that were looked at; 0 where there is none."""
-        low, high = np.full(len(places), np.inf), np.full(len(places), -np.inf)
+    def _range(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest measurement of each layer over all opened samples; 0 if there is none."""
+        low, high = np.full(len(indices), np.inf), np.full(len(indices), -np.inf)
         for look in self.looks:
-            for n, place in enumerate(places):
+            for n, place in enumerate(indices):
                 layer = look.layers[place]
                 values = layer[np.isfinite(layer) & (layer != look.no_data)]
                 if len(values):
@@ -194,7 +200,7 @@ class _Draft:
         return np.where(there, low, 0), np.where(there, high, 0)
 
     def _unit(self, key: str, name: str, bands: Sequence[str], low: np.ndarray, high: np.ndarray) -> dict[str, Any]:
-        """Unit and scale of an image, by its names, its type and its values."""
+        """Unit and scale of an image, from its names, type and values."""
         if self.is_tagged:
             return {"unit": ""}
         if self.kind.name == "uint8":
@@ -219,7 +225,7 @@ class _Draft:
         return bool(HEIGHT.search(name)) or all(HEIGHT.search(band) for band in bands)
 
     def map(self, name: str, place: int, codes: Sequence[int]) -> None:
-        """Write a map of classes."""
+        """Describe a class map."""
         key = self.guess.key(name, f"{self.files.name}_{name}", f"{name}_map", "map")
         legend = {entry.code: entry.name for entry in LAND_COVER}
         tag = next((look.no_data for look in self.looks if look.no_data is not None), None)
@@ -248,7 +254,7 @@ class _Draft:
         self.guess.add("targets", key, facts)
 
     def codes(self, place: int) -> list[int]:
-        """The few whole numbers that a layer holds in all files; empty if it is no map of classes."""
+        """The codes in a layer over all files; empty if it is not a class map."""
         if self.kind.kind not in "iu" or HEIGHT.search(self.files.name if self.count == 1 else ""):
             return []
         found = {int(code) for look in self.looks for code in np.unique(look.layers[place])}
@@ -265,7 +271,7 @@ class _Draft:
         return sorted(found) if len(found) > 1 else []
 
     def band_names(self) -> Sequence[str]:
-        """Names for layers without any, by their number, type and values."""
+        """Names for unnamed layers, from their number, type and values."""
         count, name = self.count, self.files.name
         if self.files.bands:
             return self.files.bands
@@ -298,10 +304,10 @@ def _may_be_codes(found: set[int]) -> bool:
 
 
 def _look(paths: Sequence[Path], bands: Sequence[str]) -> _Look:
-    """Look at the files of one sample, which has one, or one a band.
+    """Open the files of one sample: one, or one per band.
 
     Raises:
-        DescriptionError: one cannot be read.
+        DescriptionError: a file cannot be read.
     """
     parts = [_read(path) for path in paths]
     if not bands:
@@ -317,10 +323,10 @@ def _look(paths: Sequence[Path], bands: Sequence[str]) -> _Look:
 
 
 def _read(path: Path, place: int | None = None) -> _Look:
-    """The layers of a file, coarse if it is large, or one of them as it is.
+    """The layers of a file, at reduced resolution if it is large, or one of them in full.
 
     Raises:
-        DescriptionError: it cannot be read.
+        DescriptionError: the file cannot be read.
     """
     try:
         if path.suffix.lower() == ".npy":
@@ -346,7 +352,7 @@ def _read(path: Path, place: int | None = None) -> _Look:
                     () if is_scaled else tuple(changing_tags(tags)),
                 )
     except (RasterioError, OSError, ValueError, EOFError) as error:
-        raise DescriptionError(f"{path} cannot be read ({error}): mend it, or move it elsewhere") from error
+        raise DescriptionError(f"{path} cannot be read ({error}): repair it, or move it elsewhere") from error
 
 
 def _read_npy(path: Path, place: int | None) -> _Look:

@@ -1,4 +1,4 @@
-"""Guesses how the files of a folder make samples: class folders, a folder a modality, a band or a sample, sides."""
+"""Guesses how files form samples: class folders, or a folder for each modality, band, sample or part of a split."""
 
 import os
 import re
@@ -15,26 +15,26 @@ from bengelib.files import disk_error
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy")
 _MOST = 24
-"""Kinds of files beyond which nobody describes a dataset: the layout was not understood."""
+"""Maximum number of kinds of files; with more, the layout was not understood."""
 _BAND = re.compile(r"(?:(.*)[_.-])?(B(?:0?[1-9]|1[0-2]|8A)|VV|VH|HH|HV)")
-"""A name that ends in that of a band of Sentinel-2 or Sentinel-1; to be matched in full."""
+"""A name that ends in a band of Sentinel-2 or Sentinel-1, for full matches."""
 _IN_PATTERNS = re.compile(r"[{}*\\]|^~|^[A-Za-z]:")
 
 Folder = tuple[str, ...]
-"""A folder by its names from the root on; `()` is the root itself."""
+"""A folder as the names below the root; `()` is the root itself."""
 
 
 @dataclass
 class Found:
-    """Files that one pattern finds.
+    """Files that match one pattern.
 
     Attributes:
-        name: what to call them.
+        name: a name for them.
         pattern: with `{id}`, relative to the root.
-        ids: of each sample.
-        files: of each sample, one, or one a band.
-        bands: names of the bands where each has a file of its own.
-        folders: by another field of the pattern, `class` or `split`, the names that stand there.
+        ids: of the samples.
+        files: of each sample: one, or one per band.
+        bands: names of the bands, if each has a file of its own.
+        folders: values of another field of the pattern, `class` or `split`.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Found:
 
 
 def find_images(root: Path) -> dict[Folder, list[Path]]:
-    """The images below a folder, by the folder that they lie in; without hidden ones and packs.
+    """The images below a folder, by their folder; without hidden ones and packs.
 
     Raises:
         DiskError: a folder cannot be read.
@@ -73,15 +73,15 @@ def find_images(root: Path) -> dict[Folder, list[Path]]:
 
 
 def find_layout(guess: Guess, folders: Mapping[Folder, list[Path]], *, alike: bool = True) -> list[Found]:
-    """The patterns by which the images of a folder make samples.
+    """The patterns by which the images of a folder form samples.
 
     Args:
-        guess: what is written.
-        folders: what `find_images` found.
+        guess: the description to extend.
+        folders: the result of `find_images`.
         alike: whether folders may be bands, samples or classes; otherwise each is a modality.
 
     Raises:
-        DescriptionError: nothing that was understood, or a name of a folder that a pattern cannot hold.
+        DescriptionError: the layout is unknown, or a folder has a name that a pattern cannot express.
     """
     files = {where: list(paths) for where, paths in folders.items()}
     sides: dict[str, list[str]] = {}
@@ -106,7 +106,7 @@ def find_layout(guess: Guess, folders: Mapping[Folder, list[Path]], *, alike: bo
 
 
 def _side_of_split(folders: Sequence[Folder]) -> int | None:
-    """The level of folders at which they are the sides of a split."""
+    """The level at which folders are the parts of a split."""
     for level in range(min(map(len, folders))):
         names = {where[level].lower() for where in folders}
         if len(names) > 1 and names <= set(SIDES):
@@ -115,7 +115,7 @@ def _side_of_split(folders: Sequence[Folder]) -> int | None:
 
 
 def _of_alike_folders(guess: Guess, files: Mapping[Folder, list[Path]]) -> list[Found]:
-    """What folders that differ at one level are: bands, samples or classes; empty if they are something else."""
+    """Folders that differ at one level, as bands, samples or classes; empty if they are something else."""
     levels = {len(where) for where in files}
     if len(files) < 2 or len(levels) > 1:
         return []
@@ -146,7 +146,7 @@ def _of_band_folders(guess: Guess, before: Folder, after: Folder, by_band: Mappi
 def _of_sample_folders(
     guess: Guess, before: Folder, after: Folder, by_sample: Mapping[str, Sequence[Path]]
 ) -> list[Found]:
-    """A folder for each sample, in which files have the same names, but for the name of the folder."""
+    """A folder for each sample, whose files have the same names except for the name of the folder."""
     alike: dict[str, dict[str, Path]] = {}
     for sample, paths in by_sample.items():
         for path in paths:
@@ -176,7 +176,7 @@ def _of_sample_folders(
 def _of_class_folders(
     guess: Guess, before: Folder, after: Folder, by_class: Mapping[str, Sequence[Path]]
 ) -> list[Found]:
-    """A folder for each class: no name lies in two of them, or they are numbered alike and differ in size."""
+    """A folder for each class: no name occurs in two of them, or all number their files and differ in size."""
     stems = [{path.stem for path in paths} for paths in by_class.values()]
     shared = sum(count > 1 for count in Counter(stem for each in stems for stem in each).values())
     is_numbered = min(map(len, stems)) < 0.9 * max(map(len, stems)) and all(
@@ -193,14 +193,14 @@ def _of_class_folders(
 
 
 def _of_paths(guess: Guess, where: Folder, name: str, paths: Sequence[Path]) -> Found:
-    """Files that lie side by side: one a sample, or one a band where all names end in that of a band."""
+    """Files in one folder: one per sample, or one per band if all names end in that of a band."""
     counts = Counter(path.suffix for path in paths)
     suffix = counts.most_common(1)[0][0]
     if len(counts) > 1:
         other = next(path.name for path in paths if path.suffix != suffix)
         guess.decide(
             f"{len(paths) - counts[suffix]} files of {'/'.join(where) or name}, such as {other}, do not end in "
-            f"{suffix} and are of no sample: rename or convert them if they shall be"
+            f"{suffix} and belong to no sample: rename or convert them to include them"
         )
     paths = [path for path in paths if path.suffix == suffix]
     matches = {path: match for path in paths if (match := _BAND.fullmatch(path.stem)) and match[1]}
@@ -221,7 +221,7 @@ def _of_paths(guess: Guess, where: Folder, name: str, paths: Sequence[Path]) -> 
 
 
 def _name(where: Folder) -> str:
-    """What to call the files of a folder."""
+    """A name for the files of a folder."""
     return next((name for name in reversed(where) if not name.startswith("{")), "image")
 
 
@@ -229,7 +229,7 @@ def _pattern(parts: Sequence[str]) -> str:
     """Names of folders and of a file as a pattern.
 
     Raises:
-        DescriptionError: a name has signs that mean something in patterns.
+        DescriptionError: a name has characters with a special meaning in patterns.
     """
     for part in parts:
         bare = re.sub(r"\{(id|class|split|band)\}", "", part)

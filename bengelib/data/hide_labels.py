@@ -1,4 +1,4 @@
-"""Datasets in which some labels are hidden: few labels for one task, many for another."""
+"""Datasets with hidden labels: few labels for one task, many for another."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +15,10 @@ from bengelib.errors import MissingModalityError
 
 
 def labelled_share(patch_ids: Sequence[str], fraction: float) -> np.ndarray:
-    """Which patches keep their label when only a share of them is labelled, (N,) bool.
+    """Mask of the patches that keep their label when only a fraction is labelled, (N,) bool.
 
-    It follows from a hash of the patch id, so a smaller share lies within a larger one, and a patch keeps its place
-    when the set grows. At least one patch keeps its label.
+    The order is that of a hash of the patch id, so a smaller fraction is part of a larger one, and patches keep their
+    order when the set grows. At least one patch keeps its label.
 
     Raises:
         ValueError: `fraction` is not in (0, 1], or there are no patches.
@@ -32,10 +32,10 @@ def labelled_share(patch_ids: Sequence[str], fraction: float) -> np.ndarray:
 
 
 class HideLabels(Dataset[Any]):
-    """A dataset with the labels of one target hidden for all but a share of its patches.
+    """A dataset with the labels of one target hidden for all but a fraction of its patches.
 
-    Hidden are 255 where labels are integers, NaN where they are numbers; see `bengelib.tasks`. Inputs and other targets
-    stay.
+    Hidden labels are 255 for integers, NaN for floating-point numbers; see `bengelib.tasks`. Inputs and other targets
+    are unchanged.
     """
 
     def __init__(self, data: Any, target: str, fraction: float) -> None:
@@ -51,8 +51,8 @@ class HideLabels(Dataset[Any]):
         self.labelled = labelled_share(data.patch_ids, fraction)
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is as in the dataset below."""
-        # `data` is asked for while unpickling; `__getitems__`, of DataLoader, would hand out labels past `__getitem__`.
+        """All other attributes are those of the wrapped dataset."""
+        # `data` is accessed while unpickling; DataLoader's `__getitems__` would bypass `__getitem__` and its hiding.
         if name == "data" or name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.data, name)
@@ -62,14 +62,14 @@ class HideLabels(Dataset[Any]):
         return len(self.data)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """A sample, its label hidden or not."""
+        """A sample, possibly with a hidden label."""
         sample = dict(self.data[index])
         if not self.labelled[index]:
             sample[self.target] = _hidden(torch.as_tensor(sample[self.target]))
         return sample
 
     def read_batch(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Several samples as they are stored, see `PackedBENGE.read_batch`."""
+        """Several stored samples as a batch, see `PackedBENGE.read_batch`."""
         batch = dict(self.data.read_batch(indices))
         hide = torch.from_numpy(~self.labelled[np.asarray(indices)])
         labels = batch[self.target].clone()

@@ -1,7 +1,7 @@
-"""One image file: what its own header says about its pixels, those pixels in RGB, and what tells copies of it.
+"""One image file: its metadata, its pixels in RGB, and hashes that identify copies.
 
-Pillow alone is not enough: it reduces sixteen bits a channel to eight, ignores the orientation, and takes the first of
-several frames, without a word.
+Pillow alone is not enough: it silently reduces sixteen bits per channel to eight, ignores the orientation, and reads
+the first of several frames.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from bengelib.errors import RasterError
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 _FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP")
-"""Pillow's formats of eight bits a channel, or of as many as the header says; others can have more in secret."""
+"""Pillow's formats with eight bits per channel, or with the number in the header; others may hide more."""
 _OTHERS = {
     "a TIFF file": rb"II\*\0|MM\0\*|II\+\0|MM\0\+",
     "a HEIF or AVIF file": rb".{4}ftyp",
@@ -29,7 +29,7 @@ _OTHERS = {
     "a zip archive": rb"PK\x03\x04",
     "a PDF": rb"%PDF",
 }
-"""What is found under the name of an image, with the bytes that it begins with."""
+"""Other content found under the name of an image, by its first bytes."""
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,29 +40,29 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What the EXIF orientations other than 1 ask for, as every viewer shows them."""
+"""Transforms of the EXIF orientations other than 1, as in all viewers."""
 TURNED = "are turned as their EXIF orientation says"
 SEVERAL_PICTURES = "hold a second picture (MPO); the first is read, as by viewers"
 HARMLESS = (TURNED, SEVERAL_PICTURES)
-"""What viewers do as well, so that it deserves no warning."""
-_ADVICE = 'Repair it, or go on without it: on_error="skip", on the command line --skip.'
+"""Notes that cause no warning, since viewers do the same."""
+_ADVICE = 'Repair it, or leave it out: on_error="skip", on the command line --skip.'
 
 
 def read_image(path: Path) -> tuple[Image.Image, list[str], tuple[str, ...]]:
-    """An image in RGB with eight bits a channel.
+    """An image in RGB with eight bits per channel.
 
     Returns:
-        The image; what is odd about it, in words that complete "3 images ..."; and hashes of its pixels, as read and,
-        where these were turned, as stored: files that have one in common are copies, see `same_pictures`.
+        The image; its peculiarities, in words that complete "3 images ..."; and hashes of its pixels as read and, if
+        rotated, as stored: files with a common hash are copies, see `same_pictures`.
 
     Raises:
-        RasterError: it is missing, broken, too large, or has more than eight bits a channel.
+        RasterError: the file is missing, damaged, too large, or has more than eight bits per channel.
     """
     return decode_image(read_bytes(path), path)
 
 
 def decode_image(raw: bytes, path: Path) -> tuple[Image.Image, list[str], tuple[str, ...]]:
-    """What `read_image` gives, of bytes that are at hand; `path` is for messages."""
+    """The result of `read_image` for given bytes; `path` is for messages."""
     if not raw:
         raise RasterError(f"{path} is empty (0 bytes). {_ADVICE}")
     if (bits := _bits(raw)) > 8:
@@ -71,7 +71,7 @@ def decode_image(raw: bytes, path: Path) -> tuple[Image.Image, list[str], tuple[
             "image of eight bits whose contrast you have chosen."
         )
     try:
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(BytesIO(raw)) as image:
@@ -93,7 +93,7 @@ def decode_image(raw: bytes, path: Path) -> tuple[Image.Image, list[str], tuple[
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, OverflowError) as error:
         raise RasterError(f"{path} is broken ({error}). {_ADVICE}") from error
     odd += more + turned
-    odd += [f"were read with a warning of Pillow: {str(warning.message).strip()}" for warning in said]
+    odd += [f"were read with a warning of Pillow: {str(warning.message).strip()}" for warning in caught]
     return shown, odd, tuple(_pixel_hash(each) for each in ((shown,) if shown is rgb else (shown, rgb)))
 
 
@@ -101,7 +101,7 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of an image file.
 
     Raises:
-        RasterError: it is missing or cannot be opened.
+        RasterError: the file is missing or cannot be opened.
     """
     try:
         return path.read_bytes()
@@ -113,7 +113,7 @@ def read_bytes(path: Path) -> bytes:
 
 @contextmanager
 def whole_images_only() -> Iterator[None]:
-    """Let Pillow refuse truncated images, even where other code has told it to fill them up with grey."""
+    """Make Pillow refuse truncated images, even if other code lets it fill them with grey."""
     before = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
@@ -123,9 +123,9 @@ def whole_images_only() -> Iterator[None]:
 
 
 def same_pictures(hashes: Sequence[Sequence[str]]) -> list[int]:
-    """For each picture, by its hashes, the place of the first of its copies, which may be its own.
+    """For each picture, by its hashes, the index of the first of its copies, possibly its own.
 
-    Two that share a hash are copies, and so are two that both are copies of a third.
+    Pictures with a common hash are copies, and so are two copies of a third.
     """
     first: dict[str, int] = {}
     leads = list(range(len(hashes)))
@@ -150,7 +150,7 @@ def _pixel_hash(image: Image.Image) -> str:
 
 
 def file_hash(raw: bytes) -> str:
-    """A hash of an image file without its metadata; it depends on no decoder, so that it is the same everywhere."""
+    """A hash of an image file without its metadata; independent of decoders, so it is the same everywhere."""
     hashed = hashlib.blake2b(digest_size=16)
     if raw.startswith(_PNG):
         for kind, data in _png_chunks(raw):
@@ -159,7 +159,7 @@ def file_hash(raw: bytes) -> str:
     elif raw.startswith(_JPEG):
         end = 2
         for marker, start, end in _jpeg_segments(raw):
-            if not (0xE0 <= marker <= 0xEF and marker != 0xEE) and marker != 0xFE:  # 0xEE says what the channels are
+            if not (0xE0 <= marker <= 0xEF and marker != 0xEE) and marker != 0xFE:  # 0xEE defines the channels
                 hashed.update(raw[start:end])
         hashed.update(raw[end:])
     else:
@@ -168,7 +168,7 @@ def file_hash(raw: bytes) -> str:
 
 
 def _bits(raw: bytes) -> int:
-    """Bits a channel, as the header of a PNG or JPEG says; 8 for others."""
+    """Bits per channel in the header of a PNG or JPEG; 8 for others."""
     if raw.startswith(_PNG) and len(raw) > 24:
         return raw[24]
     if raw.startswith(_JPEG):
@@ -200,7 +200,7 @@ def _jpeg_segments(raw: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _oddities(image: Image.Image) -> list[str]:
-    """What the header says that pixels alone do not."""
+    """Peculiarities in the header that the pixels do not show."""
     odd = []
     if image.format == "MPO":
         odd.append(SEVERAL_PICTURES)
@@ -213,7 +213,7 @@ def _oddities(image: Image.Image) -> list[str]:
 
 
 def _to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """A loaded image in RGB, and what was odd about it."""
+    """A loaded image in RGB, and its peculiarities."""
     odd = []
     if image.mode in ("L", "LA", "1"):
         odd.append("are grey; their three channels are equal")
@@ -230,9 +230,9 @@ def _to_rgb(image: Image.Image) -> tuple[Image.Image, list[str]]:
 
 
 def _as_shown(rgb: Image.Image, image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """The pixels of an image turned as its EXIF data say, the same object where they do not, and what is odd."""
+    """The pixels of an image in its EXIF orientation, the same object if that is normal, and peculiarities."""
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # whatever a damaged block makes Pillow raise; the pixels are good, and viewers show them
+    except Exception:  # any error of Pillow on a damaged block; the pixels are intact, and viewers show them
         return rgb, ["have EXIF data that cannot be read; not turned"]
     return (rgb, []) if turn is None else (rgb.transpose(turn), [TURNED])

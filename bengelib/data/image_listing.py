@@ -1,7 +1,7 @@
-"""Which images a folder holds, what else lies there, and which of the images are held out for a test.
+"""The images of a folder, its other files, and the images held out for testing.
 
-The layout is the one that EuroSAT and many others ship in: `<folder>/<class>/<anything>.jpg` (or `.jpeg`, `.png`), with
-folders below the classes if you like.
+The layout is that of EuroSAT and many others: `<folder>/<class>/<anything>.jpg` (or `.jpeg`, `.png`), optionally with
+subfolders of the classes.
 """
 
 import os
@@ -24,24 +24,24 @@ _DOCUMENT = re.compile(
     r"md5|sha\d+|safetensors|pth?|ckpt|part)|readme|licen[cs]e|copying|makefile|version|changelog|authors|citation",
     re.IGNORECASE,
 )
-"""What may lie beside class folders and is taken for none."""
+"""Names beside class folders that are not classes."""
 _SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "@eadir", "$recycle.bin", "lost+found"}
-"""What operating systems leave in folders, in lower case."""
+"""Files and folders of operating systems, in lower case."""
 _THUMBNAILS = {"@eadir", "$recycle.bin"}
-"""Those of them that hold images of their own."""
+"""Those of them that hold images."""
 _UPWARDS = "are links to a folder above"
 _SIDES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "holdout"}
 """Names of folders above the classes, in lower case."""
 
 
 class ImageList(list[str]):
-    """Names of images relative to a folder, which `root` keeps beside the `account` of what lay there.
+    """Names of images relative to the folder `root`, with an `account` of its content.
 
-    A list made from it, such as a sorted one, is a plain list again.
+    A list derived from it, such as a sorted one, is a plain list.
     """
 
     def __init__(self, names: Sequence[str], root: Path, account: Account) -> None:
-        """Keep all three."""
+        """Store names, folder and account."""
         super().__init__(names)
         self.root, self.account = root, account
 
@@ -49,18 +49,17 @@ class ImageList(list[str]):
 def list_images(root: str | Path, *, need_classes: bool = True) -> ImageList:
     """Names of all images, relative to `root` with forward slashes, in alphabetical order; none is opened.
 
-    Whatever else lies there is counted in the attribute `account` of the list, with a warning if it could have been an
-    image or a class: other suffixes, hidden images and folders, links that lead nowhere, images and archives beside the
-    class folders.
+    Other content is counted in the attribute `account` of the list, with a warning if it could be an image or a class:
+    other suffixes, hidden images and folders, broken links, images and archives beside the class folders.
 
     Args:
-        root: a folder whose folders are the classes. Images in folders below a class belong to it.
-        need_classes: whether there must be two classes or more; otherwise, as for pretraining, the images may also lie
-            in `root` itself, or in one folder. Images in `root` have the class `""`.
+        root: a folder whose folders are the classes. Images in subfolders of a class belong to it.
+        need_classes: whether at least two classes are required; otherwise, as for pretraining, images may also be in
+            `root` itself or in a single folder. Images in `root` have the class `""`.
 
     Raises:
-        DatasetNotFoundError: no such folder; fewer than two class folders with images in them; a class folder of whose
-            files none is read; names with backslashes.
+        DatasetNotFoundError: no such folder; fewer than two class folders with images; a class folder without any
+            readable kind of file; names with backslashes.
     """
     names = find_images(root, need_classes=need_classes)
     names.account.tell(stacklevel=2)
@@ -68,7 +67,7 @@ def list_images(root: str | Path, *, need_classes: bool = True) -> ImageList:
 
 
 def find_images(root: str | Path, *, need_classes: bool = True) -> ImageList:
-    """What `list_images` lists, without a warning."""
+    """The list of `list_images`, without a warning."""
     root = Path(root)
     if not root.is_dir():
         raise DatasetNotFoundError(f"no folder {root}; give the folder that holds one folder a class")
@@ -113,16 +112,16 @@ def find_images(root: str | Path, *, need_classes: bool = True) -> ImageList:
 
 
 def class_of(name: str) -> str:
-    """The class of a file name that `list_images` gave: its first folder, `""` without one.
+    """The class of a file name of `list_images`: its first folder, `""` without one.
 
-    In the composed spelling (NFC), so that a folder from a Mac is the same class as one from elsewhere.
+    It is in composed form (NFC), so that a folder from a Mac is the same class as one from elsewhere.
     """
     folder, slash, _ = name.partition("/")
     return normalize("NFC", folder) if slash else ""
 
 
 def same_names(wanted: Sequence[str], there: Sequence[str]) -> dict[str, str]:
-    """For each wanted name that is there, its spelling there, which may be composed (NFC) or decomposed (NFD)."""
+    """For each wanted name in a list, its spelling there, which may be composed (NFC) or decomposed (NFD)."""
     exact = set(there)
     composed = {normalize("NFC", name): name for name in there}
     found = {name: name if name in exact else composed.get(normalize("NFC", name)) for name in wanted}
@@ -130,9 +129,9 @@ def same_names(wanted: Sequence[str], there: Sequence[str]) -> dict[str, str]:
 
 
 def picture_hashes(root: str | Path, names: Sequence[str]) -> dict[str, str]:
-    """A hash of each picture, equal for all files with the same pixels, however these are compressed.
+    """A hash of each picture, equal for all files with the same pixels, for any compression.
 
-    Files that cannot be decoded are compared as they are. The hash is that of one of the files, so that it does not
+    Files that cannot be decoded are compared by their bytes. The hash is that of one of the files, so it does not
     depend on the decoder. 27,000 small files take about ten seconds.
 
     Raises:
@@ -163,25 +162,25 @@ def hold_out(
     root: str | Path | None = None,
     hashes: Mapping[str, str] | None = None,
 ) -> tuple[list[str], list[str]]:
-    """Part files into those to learn from and those to test with: `share` of every class is for the test.
+    """Split files into a training and a test part, with the fraction `share` of every class for testing.
 
-    Which ones depends on the pictures and the seed alone, not on names, order or machine. Copies of a picture, also
-    with other metadata, compression or format, are on the same side, and a warning counts them.
+    The choice depends on the pictures and the seed alone, not on names, order or machine. Copies of a picture, also
+    with other metadata, compression or format, stay together, and a warning counts them.
 
     Args:
         names: as from `list_images`.
-        share: of each class that is held out, in (0, 1).
-        seed: another one holds others out.
-        root: the folder of the files; `list_images` has put it into `names`.
-        hashes: the `picture_hashes` of the files, where they are known; otherwise the files are read for them.
+        share: fraction of each class that is held out, in (0, 1).
+        seed: of the choice.
+        root: the folder of the files; a list from `list_images` knows it.
+        hashes: the `picture_hashes` of the files, if known; otherwise the files are read.
 
     Returns:
-        The names to learn from and the names held out, each in the given order.
+        The training names and the test names, each in the given order.
 
     Raises:
-        SplitError: a class has too few different images to give one to either side.
+        SplitError: a class has too few different images for both parts.
         RasterError: a file is missing or cannot be opened.
-        ArgumentError: `share` is not between 0 and 1, the seed is none, or it is not known where the files are.
+        ArgumentError: `share` is not between 0 and 1, the seed is invalid, or the folder is unknown.
     """
     check_share("share", share, one=False)
     seed = whole_number("seed", seed, 0)
@@ -202,7 +201,7 @@ def hold_out(
     held: set[str] = set()
 
     def hold(picture: str, quota: Mapping[str, int]) -> None:
-        """Hold a picture out with all its copies, unless a class would then have more held out than its quota."""
+        """Hold out a picture with all its copies, unless this would exceed the quota of a class."""
         classes = Counter(class_of(name) for name in copies[picture])
         if picture not in held and all(held_in[label] + count <= quota[label] for label, count in classes.items()):
             held.add(picture)
@@ -212,7 +211,7 @@ def hold_out(
     for picture in order:
         hold(picture, quota)
     most = {label: size - 1 for label, size in sizes.items()}
-    for label in sizes:  # a class of many copies of few pictures may not have fitted its quota
+    for label in sizes:  # a class of many copies of few pictures may miss its quota
         for picture in sorted(order, key=lambda picture: len(copies[picture])):
             if not held_in[label] and any(class_of(name) == label for name in copies[picture]):
                 hold(picture, most)
@@ -229,7 +228,7 @@ def hold_out(
 
 
 def _tell_copies(names: Sequence[str], groups: Sequence[Sequence[str]], root: str | Path | None) -> None:
-    """A notice of how many files are copies of others."""
+    """Report the number of copies."""
     account = Account("images", root if root is not None else "images")
     account.used = len(names)
     for group in groups:
@@ -241,10 +240,10 @@ def _tell_copies(names: Sequence[str], groups: Sequence[Sequence[str]], root: st
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder.
+    """The entries of a folder.
 
     Raises:
-        DatasetNotFoundError: it cannot be listed, or a name has backslashes.
+        DatasetNotFoundError: the folder cannot be listed, or a name has backslashes.
     """
     try:
         with os.scandir(folder) as listing:
@@ -265,7 +264,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _pass_over(entry: os.DirEntry[str], root: Path, account: Account) -> None:
-    """Count something hidden: as left out if it is an image, or a folder that has one in it."""
+    """Count a hidden entry: as left out if it is an image, or a folder with images."""
     is_systems = entry.name.lower() in _THUMBNAILS or entry.name.startswith("._")
     if not is_systems and entry.is_dir() and any(_images_within(entry.path)):
         account.leave_out("are hidden folders with images in them", Path(entry.path).relative_to(root).as_posix())
@@ -276,7 +275,7 @@ def _pass_over(entry: os.DirEntry[str], root: Path, account: Account) -> None:
 
 
 def _images_within(folder: str) -> Iterator[str]:
-    """Names of what has the suffix of an image, in a folder and below; links are not followed."""
+    """Names with the suffix of an image in a folder and below; links are not followed."""
     for _, _, names in os.walk(folder):
         yield from (name for name in names if _is_image(name) and not name.startswith("._"))
 
@@ -286,7 +285,7 @@ def _is_image(name: str) -> bool:
 
 
 def _reason(entry: os.DirEntry[str]) -> str:
-    """Why something that is neither a folder nor an image with a suffix that is read is left out."""
+    """Why an entry that is neither a folder nor an image is left out."""
     if not entry.is_file():
         return "are links that lead nowhere" if entry.is_symlink() else "are no files"
     suffix = Path(entry.name).suffix.lower()
@@ -297,7 +296,7 @@ def _class_folder(folder: Path, root: Path, account: Account) -> list[str]:
     """Names of the images in a class folder and below.
 
     Raises:
-        DatasetNotFoundError: there are files, and none of them is read.
+        DatasetNotFoundError: there are files, but no images.
     """
     before = {reason: len(names) for reason, names in account.left_out.items()}
     names = list(_below(folder, root, account, (os.path.realpath(root), os.path.realpath(folder))))
@@ -310,7 +309,7 @@ def _class_folder(folder: Path, root: Path, account: Account) -> list[str]:
                 f"of the files in the class folder {folder} none is read: {reasons}. Save the images as JPEG or PNG "
                 f"({', '.join(SUFFIXES)}), or take the folder {label} out of {root}."
             )
-        account.remarks.append(f"the folder {label} is empty and is no class")
+        account.remarks.append(f"the folder {label} is empty and not a class")
     return names
 
 
@@ -334,7 +333,7 @@ def _below(folder: Path, root: Path, account: Account, above: tuple[str, ...]) -
 
 
 def _classes(names: Sequence[str], account: Account) -> list[str]:
-    """The classes, with a remark about each that is spelled in several ways, or almost like another."""
+    """The classes, with remarks about several spellings of a class and similar names of two."""
     spellings: dict[str, set[str]] = {}
     for folder in {name.partition("/")[0] for name in names}:
         spellings.setdefault(normalize("NFC", folder), set()).add(folder)
@@ -351,7 +350,7 @@ def _classes(names: Sequence[str], account: Account) -> list[str]:
 
 
 def _check_depth(root: Path, names: Sequence[str], classes: Sequence[str]) -> None:
-    """Refuse a folder whose class folders lie one folder deeper.
+    """Refuse a folder whose class folders are one level deeper.
 
     Raises:
         DatasetNotFoundError: with the folder that is probably meant.

@@ -1,10 +1,10 @@
 """Your own images: a folder of class folders as a dataset of dicts.
 
-The parts stand in `image_listing` (which files, and which of them are held out) and `image_files` (one file); all that
-is needed can be imported from here.
+`image_listing` lists and splits files, `image_files` reads one; everything needed can be imported from here.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -38,7 +38,7 @@ def image_modality(
     """`image` (B, channels, H, W) in [0, 1]; see `ImageFolder.inputs` for one with the statistics of its images.
 
     Raises:
-        BandError: not one finite mean and one positive deviation a channel.
+        BandError: not one finite mean and one positive deviation per channel.
     """
     return Modality("image", "image", tuple(channels), tuple(mean), tuple(std), ("1",) * len(channels))
 
@@ -48,13 +48,13 @@ class ImageFolder(Dataset[dict[str, Any]]):
 
     27,000 images of 64 x 64 pixels take 330 MB and some seconds to read.
 
-    * Another size than `size` x `size` pixels is resized bilinearly (its sides are not kept in proportion).
-    * Images are turned as their EXIF orientation says, as viewers do. Grey ones get three equal channels; palettes and
-      CMYK become RGB; transparency is dropped; of several frames the first is read. More than eight bits a channel is
-      an error, since cutting them down needs a decision of yours.
-    * A file that cannot be read is an error that names it; with `on_error="skip"` it is left out and stands in
+    * Images of other sizes are resized bilinearly to `size` x `size` pixels (without keeping their proportions).
+    * Images are rotated by their EXIF orientation, as in viewers. Grey ones get three equal channels; palettes and
+      CMYK become RGB; transparency is dropped; of several frames the first is read. More than eight bits per channel
+      are an error, since reducing them requires a decision of yours.
+    * A file that cannot be read is an error that names it; with `on_error="skip"` it is left out and listed in
       `skipped` with the reason.
-    * `account` counts all of this, and a warning shows it if an image was left out or read with a loss.
+    * `account` counts all of this, and a warning shows it if an image was left out or lost information.
 
     Attributes:
         classes: names of the classes, in the order of their labels.
@@ -62,7 +62,7 @@ class ImageFolder(Dataset[dict[str, Any]]):
         labels: (N,) int64.
         contents: (N,) int64, equal for copies: files with the same pixels.
         skipped: files that were left out, with the reason.
-        account: how many files there were, how many are used, and what is odd about them.
+        account: numbers of used and left-out files, and their peculiarities.
     """
 
     def __init__(
@@ -79,18 +79,18 @@ class ImageFolder(Dataset[dict[str, Any]]):
 
         Args:
             root: the folder of class folders.
-            names: which files, as `list_images` names them; all of them if None. Only these are opened.
+            names: files to read, as in `list_images`; all of them if None.
             size: height and width of every image, in pixels.
             classes: class names in the order of their labels; the folders in alphabetical order if None.
             on_error: `"raise"` or `"skip"`.
             progress: show a bar.
 
         Raises:
-            DatasetNotFoundError: no such folder, no classes in it, or a class folder of whose files none is read.
-            RasterError: an image is missing, broken, too large or of more than eight bits (with `on_error="raise"`), or
-                none is left.
+            DatasetNotFoundError: no such folder, no classes in it, or a class folder without any readable kind of file.
+            RasterError: an image is missing, damaged, too large or of more than eight bits (with `on_error="raise"`),
+                or none is left.
             BandError: a file of a class that `classes` does not name.
-            ValueError: an unknown `on_error`, a size that is no whole number of pixels, or a single name.
+            ValueError: an unknown `on_error`, a size that is not a whole number of pixels, or a single name.
         """
         if on_error not in ("raise", "skip"):
             raise ValueError(f"unknown on_error={on_error!r}; choose 'raise' or 'skip'")
@@ -131,8 +131,8 @@ class ImageFolder(Dataset[dict[str, Any]]):
                 contents.append(content)
         self.contents = np.array(same_pictures(contents))
         self._pixels = torch.from_numpy(pixels[: len(self.names)])
-        places = {label: place for place, label in enumerate(self.classes)}
-        self.labels = np.array([places[class_of(name)] for name in self.names], dtype=np.int64)
+        index_of = {label: place for place, label in enumerate(self.classes)}
+        self.labels = np.array([index_of[class_of(name)] for name in self.names], dtype=np.int64)
         self.account.used = len(self.names)
         if self.skipped and not self.names:
             first, reason = next(iter(self.skipped.items()))
@@ -158,18 +158,19 @@ class ImageFolder(Dataset[dict[str, Any]]):
 
     @property
     def inputs(self) -> dict[str, Modality]:
-        """What `image` is, with its statistics over these images, for encoders: `EarlyFusion(dataset.inputs)`.
+        """The modality `image` with its statistics over these images, for encoders: `EarlyFusion(dataset.inputs)`.
 
-        A channel that never varies has a standard deviation of 1.
+        A constant channel has a standard deviation of 1.
         """
         mean, std = (moment.tolist() for moment in self.statistics())
-        return {"image": image_modality(mean, [deviation or 1.0 for deviation in std])}
+        known = image_modality(mean, [deviation or 1.0 for deviation in std])
+        return {"image": replace(known, size=self._pixels.shape[-1])}
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel over all pixels of all images, each (3,) float32."""
         counts = torch.stack(
             [torch.bincount(self._pixels[:, channel].flatten(), minlength=256) for channel in range(3)]
-        ).double()  # (3, 256): how often each value occurs, which makes the sums exact
+        ).double()  # (3, 256): counts of each value, which make the sums exact
         values = torch.arange(256, dtype=torch.float64) / 255
         shares = counts / counts.sum(dim=1, keepdim=True)
         mean = shares @ values

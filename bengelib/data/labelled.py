@@ -1,4 +1,4 @@
-"""Which samples are labelled: nested, stratified fractions of a training set, drawn without replacement."""
+"""Labelled subsets: nested, stratified fractions of a training set, drawn without replacement."""
 
 import warnings
 from collections.abc import Sequence
@@ -22,22 +22,22 @@ def label_subsets(
 ) -> dict[float, np.ndarray]:
     """Indices of the labelled samples for each fraction, from the first at which every class has a label.
 
-    A smaller fraction is part of every larger one, each class keeps its share to within one sample, and no sample is
-    drawn twice. With several labels a sample counts to the rarest of its classes. Another seed is another draw.
+    A smaller fraction is part of every larger one, each class keeps its proportion to within one sample, and no sample
+    is drawn twice. A sample with several labels counts for the rarest of its classes. Seeds give independent draws.
 
     Args:
         labels: (N,) class indices, or (N, K) of 0 and 1.
         fractions: of the N samples, each in (0, 1].
         seed: of the draw.
         contents: (N,) equal for copies, as `ImageFolder.contents`: copies are labelled together or not at all.
-        strict: whether a fraction at which a class has no label is an error; otherwise it is left out with a warning.
+        strict: whether a fraction without a label of some class is an error; otherwise it is left out with a warning.
 
     Returns:
-        Fraction to indices, ascending in both.
+        Indices by fraction, both ascending.
 
     Raises:
-        SplitError: a fraction leaves a class without a label, with `strict` or at every fraction asked for.
-        ArgumentError: a fraction that is no share, such as per cent.
+        SplitError: a fraction leaves a class without a label, with `strict` or for all fractions.
+        ArgumentError: a value that is not a fraction, such as per cent.
         ValueError: no fraction, or no labels.
     """
     labels = np.asarray(labels)
@@ -55,7 +55,7 @@ def label_subsets(
     too_small: dict[float, list[int]] = {}
     for fraction in sorted(set(fractions)):
         count = max(1, round(fraction * len(labels)))
-        whole = ends[max(0, int(np.searchsorted(ends, count, side="right")) - 1)]  # as many groups of copies as fit
+        whole = ends[max(0, int(np.searchsorted(ends, count, side="right")) - 1)]  # complete groups of copies only
         chosen = np.sort(order[:whole])
         if absent := _absent(labels, chosen):
             too_small[fraction] = absent
@@ -74,19 +74,19 @@ def label_subsets(
 
 
 def _stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
-    """All samples in an order, (N,), of which every beginning has each class in its share, to within one sample."""
+    """All samples in an order, (N,), whose every prefix is stratified to within one sample per class."""
     random = np.random.default_rng(seed)
     stratum = labels if labels.ndim == 1 else _rarest(labels)
     rank = np.empty(len(labels))
     for value in np.unique(stratum):
         members = random.permutation(np.flatnonzero(stratum == value))
         rank[members] = (np.arange(len(members)) + 0.5) / len(members)
-    jitter = random.permutation(len(labels))  # samples of equal rank, as of two classes of one size, in random order
+    jitter = random.permutation(len(labels))  # breaks ties, as between two classes of equal size
     return np.lexsort((jitter, rank))
 
 
 def _copies_together(order: np.ndarray, contents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The order with all copies of a sample behind the first of them, and the places at which a group ends."""
+    """The order with all copies of a sample next to the first of them, and the indices at which groups end."""
     first: dict[Any, int] = {}
     ranks = np.array([first.setdefault(content, rank) for rank, content in enumerate(contents[order].tolist())])
     together = np.argsort(ranks, kind="stable")
@@ -94,14 +94,14 @@ def _copies_together(order: np.ndarray, contents: np.ndarray) -> tuple[np.ndarra
 
 
 def _rarest(labels: np.ndarray) -> np.ndarray:
-    """The rarest class of each sample, (N,), of several labels (N, K); -1 for a sample without a label."""
+    """The rarest class of each sample, (N,), from several labels (N, K); -1 for a sample without labels."""
     counts = labels.sum(axis=0)
     rarity = np.where(labels > 0, counts, np.inf)
     return np.where(labels.any(axis=1), rarity.argmin(axis=1), -1)
 
 
 def _absent(labels: np.ndarray, chosen: np.ndarray) -> list[int]:
-    """Classes that occur among the labels, but not among the chosen ones."""
+    """Classes among the labels that no chosen sample has."""
     if labels.ndim == 1:
         return sorted(int(label) for label in set(labels.tolist()) - set(labels[chosen].tolist()))
     return np.flatnonzero(labels.any(axis=0) & ~labels[chosen].any(axis=0)).tolist()

@@ -1,7 +1,7 @@
-"""Reads the images and maps of described datasets: GeoTIFF of any type, PNG, JPEG and NPY. Needs no torch.
+"""Images and maps of described datasets: GeoTIFF of any type, PNG, JPEG and NPY. Needs no torch.
 
-The first sample says how a modality is stored: types, sizes, and the tags of its files. Every other sample has to be
-the same, or `dataset.toml` has to give the rule.
+The first sample defines the layout of a modality: types, sizes, and tags of its files. All other samples must agree, or
+`dataset.toml` must state the rule.
 """
 
 import math
@@ -36,15 +36,15 @@ _TYPES = {
     "float64": "float64",
     "bool": "uint8",
 }
-"""Type in which each type of a file is kept: torch computes with few unsigned types."""
+"""Stored type of each file type: torch supports few unsigned types."""
 
 _STRICT = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "YES", "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
-"""Settings without which GDAL fills truncated JPEG with grey and truncated PNG with zeros, and says nothing."""
+"""Settings without which GDAL silently fills truncated JPEG with grey and truncated PNG with zeros."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What one file holds of a sample: pixels (k, h, w) of the bands at `places`, and what its tags say of them."""
+    """The part of a sample in one file: pixels (k, h, w) of the bands at `places`, and their tags."""
 
     path: Path
     places: tuple[int, ...]
@@ -56,15 +56,15 @@ class Layer:
 
 @dataclass(frozen=True)
 class Layout:
-    """How an image or map is stored, as its first sample shows it.
+    """Storage layout of an image or map, from its first sample.
 
     Attributes:
-        arrays: by name of an array, the places of its bands and the shape of one sample: (k, h, w) of an image, (h, w)
+        arrays: by name of an array, the indices of its bands and the shape of one sample: (k, h, w) of an image, (h, w)
             of a map.
         dtype: of the arrays.
-        scale: of each band, by the tags of the files; empty for 1.
+        scale: of each band, from the tags of the files; empty for 1.
         offset: of each band; empty for 0.
-        no_data: stored numbers that are no measurement, by the description or the tags.
+        no_data: stored values that are not measurements, from the description or the tags.
         shape: pixels of a sample, rows and columns.
     """
 
@@ -76,28 +76,28 @@ class Layout:
     shape: tuple[int, int]
 
     def array_of(self, place: int) -> tuple[int, ...]:
-        """Shape of the array that has the band at a place."""
+        """Shape of the array that holds the band of an index."""
         return next(shape for places, shape in self.arrays.values() if place in places)
 
     def empty(self, name: str) -> np.ndarray:
-        """An array of no sample."""
+        """An array of zero samples."""
         return np.empty((0, *self.arrays[name][1]), self.dtype)
 
     def scales(self, source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Scale and offset of each band, by the description or, where it has neither, by the tags; empty for 1 and 0.
+        """Scale and offset of each band, from the description or, if it has neither, from the tags; empty for 1 and 0.
 
-        A scale that is stated takes the place of both tags.
+        A stated scale replaces both tags.
         """
         offset = source.offset or (() if source.scale else self.offset)
         return source.scale or self.scale, offset if any(offset) else ()
 
 
 def find_layout(source: Source, row: Mapping[str, str]) -> Layout:
-    """How an image or map is stored, from the files of one sample.
+    """Storage layout of an image or map, from the files of one sample.
 
     Raises:
-        MissingModalityError: a file is not there.
-        RasterError: one cannot be read, has other bands than the description, or types or shapes that differ.
+        MissingModalityError: a file is missing.
+        RasterError: a file cannot be read, has other bands than the description, or types or shapes differ.
     """
     layers = _read_files(source, row, None)
     by_shape: dict[tuple[int, int], list[int]] = {}
@@ -106,14 +106,14 @@ def find_layout(source: Source, row: Mapping[str, str]) -> Layout:
     rows, columns = shape = max(by_shape)
     if source.size:
         shape = (source.size, source.size)
-        if len(by_shape) == 1:  # one file, or files of one resolution: read at the size that was asked for
+        if len(by_shape) == 1:  # one file, or files of one resolution: read at the stated size
             by_shape = {shape: list(range(len(source.bands) or 1))}
     elif odd := [each for each in by_shape if each[0] * columns != each[1] * rows]:
         raise RasterError(
             f"{source.where} the files of a sample have {odd[0][0]} x {odd[0][1]} and {rows} x {columns} pixels, such "
-            f"as {layers[0].path}; state the size that samples shall have, such as size = {rows}"
+            f"as {layers[0].path}; state the size of the samples, such as size = {rows}"
         )
-    names = {each: f"{source.key}.{each[0]}x{each[1]}" for each in by_shape}  # with a point, as no key has one
+    names = {each: f"{source.key}.{each[0]}x{each[1]}" for each in by_shape}  # with a full stop, which keys cannot have
     no_data = source.no_data or layers[0].no_data
     if source.kind == "map":
         return Layout({names[shape]: ((0,), shape)}, "uint8", (), (), no_data, shape)
@@ -138,12 +138,12 @@ def find_layout(source: Source, row: Mapping[str, str]) -> Layout:
 
 
 def read_stored(source: Source, layout: Layout, row: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """The arrays of one sample, as they are stored.
+    """The stored arrays of one sample.
 
     Raises:
-        MissingModalityError: a file is not there.
-        RasterError: it cannot be read, differs from the layout without a rule, holds no data at all, or of a map a code
-            that the description does not name.
+        MissingModalityError: a file is missing.
+        RasterError: a file cannot be read, differs from the layout without a rule, has no measurement at all, or is a
+            map with an unknown code.
     """
     layers = _read_files(source, row, layout)
     if source.kind == "map":
@@ -162,7 +162,7 @@ def read_stored(source: Source, layout: Layout, row: Mapping[str, str]) -> dict[
 
 
 def measured(pixels: np.ndarray, no_data: Sequence[float]) -> np.ndarray:
-    """Where pixels, of any shape, are a measurement."""
+    """Mask of the pixels, of any shape, that are measurements."""
     there = np.isfinite(pixels) if pixels.dtype.kind == "f" else np.ones(pixels.shape, bool)
     for value in no_data:
         there &= pixels != value
@@ -170,7 +170,7 @@ def measured(pixels: np.ndarray, no_data: Sequence[float]) -> np.ndarray:
 
 
 def _as_indices(source: Source, layer: Layer) -> np.ndarray:
-    """Indices of classes, (h, w) uint8, of a map of codes; 255 where there is no data."""
+    """Class indices, (h, w) uint8, of a map of codes; 255 for no data."""
     codes = layer.pixels[0]
     indices = np.full(codes.shape, IGNORE_INDEX, np.uint8)
     known = ~measured(codes, source.no_data or layer.no_data)
@@ -181,7 +181,7 @@ def _as_indices(source: Source, layer: Layer) -> np.ndarray:
     if not known.all():
         odd = codes[~known][0]
         raise RasterError(
-            f"{layer.path} holds {odd:g} at {int((~known).sum())} pixels, which is no class of {source.where} "
+            f"{layer.path} holds {odd:g} at {int((~known).sum())} pixels, which is not a class of {source.where} "
             f"classes = {dict(zip(source.codes, source.classes, strict=True))}; add it there or to no_data"
         )
     return indices
@@ -196,12 +196,12 @@ def _read_files(source: Source, row: Mapping[str, str], layout: Layout | None) -
 
 
 def _read(source: Source, path: Path, places: tuple[int, ...], layout: Layout | None) -> Layer:
-    """The bands of a source at some places from one file, at the size of the layout if the description states one."""
+    """Some bands of a source from one file, at the size of the layout if the description states one."""
     if source.kind == "map":
         places = (0,)
     if not path.is_file():
         raise MissingModalityError(
-            f"no {path}, which {source.files.where if source.files else source.where} asks for; mend the pattern or "
+            f"no {path}, which {source.files.where if source.files else source.where} asks for; correct the pattern or "
             "the table, or leave the sample out"
         )
     shape = layout.array_of(places[0])[-2:] if layout else None
@@ -220,12 +220,12 @@ def _read(source: Source, path: Path, places: tuple[int, ...], layout: Layout | 
 
 
 def _compare(source: Source, layout: Layout, layer: Layer, shape: Sequence[int]) -> None:
-    """Refuse a file that differs from the first one where no rule is stated."""
+    """Refuse a file that differs from the first one without a stated rule."""
     height, width = layer.pixels.shape[1:]
     if (height, width) != tuple(shape):
         raise RasterError(
             f"{layer.path} has {height} x {width} pixels, the first sample {shape[0]} x {shape[1]}; state the size "
-            f"that samples shall have, such as size = {shape[0]}, in {source.where}"
+            f"of the samples, such as size = {shape[0]}, in {source.where}"
         )
     if source.kind == "map":
         return
@@ -254,7 +254,7 @@ def _no_data_differs(source: Source, layer: Layer, other: str, no_data: Sequence
 
 
 def _read_raster(source: Source, path: Path, places: tuple[int, ...], shape: Sequence[int] | None) -> Layer:
-    """Bands of a GeoTIFF, PNG or JPEG by GDAL, at `shape` (h, w) if it is given."""
+    """Bands of a GeoTIFF, PNG or JPEG, read by GDAL at `shape` (h, w) if given."""
     is_tiff = path.suffix.lower() in (".tif", ".tiff")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -264,7 +264,7 @@ def _read_raster(source: Source, path: Path, places: tuple[int, ...], shape: Seq
             pixels = file.read(chosen)
             if shape is not None and pixels.shape[1:] != tuple(shape):
                 blends = source.kind == "image" and measured(pixels, source.no_data).all()
-                how = Resampling.bilinear if blends else Resampling.nearest  # what is no data blends with nothing
+                how = Resampling.bilinear if blends else Resampling.nearest  # no data must not blend
                 pixels = file.read(chosen, out_shape=(len(chosen), *shape), resampling=how)
             tags = [*file.tags().items(), *(item for layer in chosen for item in file.tags(layer).items())]
             scale = tuple(file.scales[layer - 1] for layer in chosen)
@@ -272,7 +272,7 @@ def _read_raster(source: Source, path: Path, places: tuple[int, ...], shape: Seq
             applied = source.kind == "map" or source.scale or source.offset or {*scale} != {1.0} or any(offset)
             if not applied and (odd := changing_tags(tags)):
                 raise RasterError(
-                    f"{path} says in words of its own that its values are to be scaled or shifted ({', '.join(odd)}); "
+                    f"{path} has tags that scale or shift its values ({', '.join(odd)}); "
                     f"state scale and offset in {source.where}"
                 )
             no_data = [file.nodatavals[chosen[0] - 1], *no_data_tags(str(path), tags)]
@@ -281,24 +281,24 @@ def _read_raster(source: Source, path: Path, places: tuple[int, ...], shape: Seq
 
 
 def _check_meaning(source: Source, path: Path, file: Any, layer: int) -> None:
-    """Refuse pixels that stand for colours of a palette, that a mask hides, or that are one page of several."""
+    """Refuse pixels that are palette indices, masked, or one of several pages."""
     if file.subdatasets:
         raise RasterError(f"{path} has {len(file.subdatasets)} pages or parts; expected the bands as layers of one")
     if source.kind == "image" and file.colorinterp[layer - 1] == ColorInterp.palette:
         raise RasterError(
-            f"{path} holds the numbers of colours in a palette, which are no measurements; describe {source.where} "
+            f"{path} holds the numbers of colours in a palette, which are not measurements; describe {source.where} "
             "with kind = 'map' if they are classes, else store the colours themselves"
         )
     flags = file.mask_flag_enums[layer - 1]
     if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags and not file.dataset_mask().all():
         raise RasterError(
-            f"{path} hides pixels by a mask, which is not read; write a number that is no measurement into them, and "
-            f"state it as no_data in {source.where}"
+            f"{path} hides pixels by a mask, which is not read; write a number that is not a measurement into them, "
+            f"and state it as no_data in {source.where}"
         )
 
 
 def _read_npy(source: Source, path: Path, places: tuple[int, ...], shape: Sequence[int] | None) -> Layer:
-    """Bands of a `.npy` file of shape (bands, h, w), or (h, w) of one band."""
+    """Bands of a `.npy` file of shape (bands, h, w), or (h, w) for one band."""
     with path.open("rb") as file:
         pixels = np.lib.format.read_array(file, allow_pickle=False)
     if pixels.ndim == 2:
@@ -318,10 +318,9 @@ def _read_npy(source: Source, path: Path, places: tuple[int, ...], shape: Sequen
 def _chosen(
     source: Source, path: Path, places: Sequence[int], count: int, descriptions: Sequence[str | None]
 ) -> list[int]:
-    """Numbers of the layers of a file, from 1, that hold the bands at some places.
+    """Numbers of the layers of a file, from 1, that hold some bands.
 
-    In this order: the layers that the description names, the layers whose own names are those of the bands, or all
-    layers in their order.
+    In order of preference: the layers in the description, the layers named like the bands, or all layers in order.
     """
     if source.layers:
         if max(source.layers) > count:

@@ -1,4 +1,4 @@
-"""`load`: a dataset by name, made ready if it is not (simulated or fetched, checked, packed), in one call."""
+"""`load`: a dataset by name, first simulated or fetched, checked and packed if necessary."""
 
 import os
 import re
@@ -21,7 +21,7 @@ from bengelib.sim.simulate import read_marker
 _Result = TypeVar("_Result")
 
 SIMULATED = "ben-ge-sim"
-"""Simulated data: `ben-ge-sim`, or `ben-ge-sim-4000` for another number of patches than the default."""
+"""Simulated data: `ben-ge-sim`, or `ben-ge-sim-4000` for 4000 patches instead of the default."""
 
 DEFAULT_PATCHES = 1000
 
@@ -36,29 +36,28 @@ def load(
     progress: bool = True,
     **options: Any,
 ) -> PackedBENGE | DescribedDataset:
-    """Make a dataset ready and open it: `load("ben-ge-sim", "train")` is all that a lab needs.
+    """Prepare and open a dataset: `load("ben-ge-sim", "train")` is all that a lab needs.
 
-    Simulated data are written, real ones downloaded and checked, and either packed, each only where that is not done
-    yet and each with a progress bar.
+    Simulated data are written, real data downloaded and checked, and both packed, unless that is done already, each
+    with a progress bar.
 
     Args:
-        name: `"ben-ge-sim"` (simulated, no download), `"ben-ge-800"`, `"ben-ge-8k"`, the name of another dataset that
-            lies in one of the folders of `data_folders`, or the path of a ben-ge tree or of a folder with a
-            `dataset.toml`.
+        name: `"ben-ge-sim"` (simulated, no download), `"ben-ge-800"`, `"ben-ge-8k"`, the name of another dataset in one
+            of the folders of `data_folders`, or the path of a ben-ge dataset or of a folder with a `dataset.toml`.
         split: `"train"`, `"val"`, `"test"`, or None for all patches.
-        modalities: keys to use as inputs, see `BENGE`: `s2` and `s1` of ben-ge unless given, all of another dataset.
-        targets: keys to predict: `climate_zone` of ben-ge unless given, all of another dataset.
-        patches: how many patches to simulate, 1000 unless said otherwise; only for simulated data.
+        modalities: keys of the inputs, see `BENGE`; by default `s2` and `s1` of ben-ge, all of another dataset.
+        targets: keys to predict; by default `climate_zone` of ben-ge, all of another dataset.
+        patches: number of patches to simulate, by default 1000; only for simulated data.
         progress: whether to show progress bars.
         **options: the other arguments of `PackedBENGE`, such as `s2_bands`, `scheme` and `fold`, or of
             `DescribedDataset`, such as `bands`.
 
     Raises:
-        DatasetNotFoundError: the name is unknown and no folder of that name is found.
-        ValueError: `patches` with data that are not simulated.
-        DownloadError: the data could not be fetched; the message says how to do it by hand.
-        DiskError: nothing can be read, or written to any of the folders.
-        BengeError: whatever `pack` and `PackedBENGE` find wrong.
+        DatasetNotFoundError: the name is unknown and there is no folder of that name.
+        ValueError: `patches` was given for data that are not simulated.
+        DownloadError: the data could not be fetched; the message explains a manual download.
+        DiskError: the data cannot be read, or none of the folders can be written to.
+        BengeError: any fault that `pack` and `PackedBENGE` find.
     """
     with writing(Path(name), "call load again"):
         root = prepare(name, patches=patches, progress=progress)
@@ -77,10 +76,10 @@ def load(
 
 
 def is_simulated(name: str | Path) -> bool:
-    """Whether a dataset is simulated, as the marker in its folder says, whatever the folder is called.
+    """True if a dataset is simulated, according to the marker in its folder, not its name.
 
     Args:
-        name: as for `load`. What is not there yet is simulated if `load` would simulate it.
+        name: as for `load`. A dataset that does not exist yet is simulated if `load` would simulate it.
     """
     found = find_dataset(name)
     if found is None:
@@ -89,8 +88,8 @@ def is_simulated(name: str | Path) -> bool:
 
 
 def prepare(name: str | Path, *, patches: int | None = None, progress: bool = True) -> Path:
-    """The folder of a dataset, simulated or fetched first if it is not there; arguments and errors as for `load`."""
-    from bengelib.data.download import NAMES, fetch  # costly to import, and seldom needed
+    """The folder of a dataset, simulated or fetched first if necessary; arguments and errors as for `load`."""
+    from bengelib.data.download import NAMES, fetch  # slow to import, and rarely needed
     from bengelib.sim.simulate import simulate
 
     patches = None if patches is None else whole_number("patches", patches)
@@ -104,7 +103,7 @@ def prepare(name: str | Path, *, patches: int | None = None, progress: bool = Tr
         raise ValueError(f"patches={patches} is for simulated data only; {name} has the patches that it has")
     found = find_dataset(name)
     if simulated and found is not None and read_marker(found) is not None:
-        return simulate(found, patches=count, progress=progress)  # refuses a tree of other settings
+        return simulate(found, patches=count, progress=progress)  # refuses a dataset of other settings
     if found is not None:
         return found
     if simulated:
@@ -113,7 +112,7 @@ def prepare(name: str | Path, *, patches: int | None = None, progress: bool = Tr
         return _where_possible(lambda folder: fetch(str(name), folder, progress=progress))
     given = tree_folder(name)
     if given.is_dir():
-        read_meta(given)  # says what is wrong with it
+        read_meta(given)  # raises an error that explains the fault
     looked = ", ".join(map(_described, _candidates(name)[1:]))
     raise DatasetNotFoundError(
         f"no dataset {str(name)!r}: looked for {looked}. Give {SIMULATED!r}, one of {sorted(NAMES)}, or the path of a "
@@ -125,7 +124,7 @@ def find_dataset(name: str | Path) -> Path | None:
     """The folder of a dataset given by path or by name, None if there is none.
 
     A folder counts if it holds `<its name>_meta.csv`, a `dataset.toml`, or the manifest of a pack. It may be a link,
-    and its name may be spelled with accents of the other form.
+    and accents in its name may have either Unicode form.
     """
     for path in map(tree_folder, _candidates(name)):
         if find(path / f"{path.name}_meta.csv").is_file() or is_described(path) or read_manifest(path) is not None:
@@ -134,27 +133,27 @@ def find_dataset(name: str | Path) -> Path | None:
 
 
 def _candidates(name: str | Path) -> list[Path]:
-    """Where a dataset can be: what the name says as a path, here or beside `data/`, and in the folders of datasets."""
+    """Possible folders of a dataset: the name as a path, here or beside `data/`, and in the folders of datasets."""
     given, folders = Path(os.path.expanduser(name)), data_folders()
     return [given, *(folder / given for folder in folders), folders[0].parent / given]
 
 
 def _described(path: Path) -> str:
-    """A path for a message, with what it links to if that is not there."""
+    """A path for a message, with the target of a broken link."""
     gone = path.is_symlink() and not os.path.exists(path)
     return f"{path} (a link to {os.readlink(path)}, which is not there)" if gone else str(path)
 
 
 def _simulated(name: str | Path) -> re.Match[str] | None:
-    """The parts of a name that stands for data that `load` simulates."""
+    """The match of a name of simulated data, None for other names."""
     return re.fullmatch(rf"{SIMULATED}(?:-(\d+))?/*", str(name))
 
 
 def data_folders() -> list[Path]:
-    """Where datasets are looked for, in this order; new ones are put into the last.
+    """Folders that are searched for datasets, in this order; new ones are written to the last.
 
-    `data/` in the current folder or, where there is none, in the checkout that this package is part of; then the
-    folder that the environment variable `BENGE_DATA` names, if it is set.
+    `data/` in the current folder or, if there is none, in the checkout of this package; then the folder in the
+    environment variable `BENGE_DATA`, if set.
     """
     checkout = Path(__file__).resolve().parents[2]
     is_checkout = (checkout / "pyproject.toml").is_file() and not Path("data").is_dir()
@@ -165,10 +164,10 @@ def data_folders() -> list[Path]:
 
 
 def _where_possible(make: Callable[[Path], _Result]) -> _Result:
-    """Make something in the last of the folders of datasets that can be written.
+    """Create something in the last writable folder of datasets.
 
     Raises:
-        DiskError: none can.
+        DiskError: no folder can be written to.
     """
     refused = []
     for folder in reversed(data_folders()):
@@ -180,18 +179,18 @@ def _where_possible(make: Callable[[Path], _Result]) -> _Result:
 
 
 def _pack(root: Path, **options: Any) -> Path:
-    """Pack a dataset in its own folder or, where one cannot write, in a folder of datasets.
+    """Pack a dataset in its own folder or, if that is read-only, in a folder of datasets.
 
     Raises:
-        DiskError: nowhere can be written.
-        BengeError: whatever `pack` finds wrong.
+        DiskError: no folder can be written to.
+        BengeError: any fault that `pack` finds.
     """
     if os.access(root, os.W_OK) or (root / "packed").is_dir():
         try:
             return pack(root, **options)
         except DiskError:
             pass
-        except ChecksumError:  # something else, or a damaged pack, is in the way
+        except ChecksumError:  # the folder holds something else, or a damaged pack
             if can_write(root):
                 raise
     return _where_possible(lambda folder: pack(root, folder / f"{root.name}-packed", **options))

@@ -1,6 +1,6 @@
-"""What a pack is: its arrays, its manifest, and whether it is whole and up to date. Needs no torch.
+"""Packs: their arrays and manifest, and checks that they are complete and up to date. Needs no torch.
 
-A pack is a folder, `<root>/packed/` unless said otherwise, that stands on its own:
+A pack is a self-contained folder, by default `<root>/packed/`:
 
 | file | content, for N patches in the order of the meta CSV |
 |---|---|
@@ -11,6 +11,7 @@ A pack is a folder, `<root>/packed/` unless said otherwise, that stands on its o
 | `season_s2.npy` and so on | the tables, as `bengelib.data.tables.read_table` gives them |
 | `meta.csv`, `splits/` | the meta table and the dataset's own split files |
 | `sources.npy` | (N, 4, 2) int64: `stat_patch` of each patch, a digest of the files of each raster modality |
+| `index/` | ids and splits as arrays, see `bengelib.data.index` |
 | `manifest.json` | version, name, hash of the ids, sources of the tables, times of folders; shape and hash of arrays |
 | `chunks.jsonl` | the hash of each run of patches of each array, and which patches were left out of it |
 
@@ -30,8 +31,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bengelib.data.rasters import RASTER_KEYS, patch_files, read_patch, tree_folders
-from bengelib.data.tables import TABLE_KEYS, corine_multi_hot, read_meta
+from bengelib.data.index import FOLDER as INDEX
+from bengelib.data.index import PatchIndex
+from bengelib.data.rasters import RASTER_KEYS, off_table, patch_files, read_patch, tree_folders
+from bengelib.data.tables import TABLE_KEYS, corine_multi_hot, find_meta, read_meta
 from bengelib.errors import (
     ChecksumError,
     DatasetNotFoundError,
@@ -47,7 +50,7 @@ SCHEMA = 2
 _READABLE = (1, 2)
 """Versions whose arrays are the same. The first did not notice every change, so that its packs are packed again."""
 CHUNK = 64
-"""Patches that are read, written, hashed and noted as done together: about 13 MB."""
+"""Number of patches that are read, written, hashed and recorded together: about 13 MB."""
 
 ARRAYS: dict[str, tuple[str, tuple[int, ...], str]] = {
     "s2_10m": ("s2", (4, 120, 120), "<u2"),
@@ -65,7 +68,7 @@ TIMED_KEYS = ("season", "weather")
 DONE = "chunks.jsonl"
 """Journal: one line a chunk that is written, with the hash of its part of each array and what was left out of it."""
 
-FILES = ("plan.json", "manifest.json", DONE, "meta.csv", "splits", "sources.npy", MARKER)
+FILES = ("plan.json", "manifest.json", DONE, "meta.csv", "splits", INDEX, "sources.npy", MARKER)
 """What lies in a pack, or in one that is being written, besides the arrays of rasters and tables."""
 _SYSTEM = ("thumbs.db", "desktop.ini")
 _KEYS = ("name", "ids", "modalities", "table_sources", "chunk", "arrays", "skipped")
@@ -119,7 +122,7 @@ def foreign_files(folder: Path) -> list[str]:
 
 
 def pack_anew(folder: Path) -> str:
-    """What to do about a damaged pack; nothing is to be removed that `pack` has not written."""
+    """Advice about a damaged pack; only files written by `pack` are to be removed."""
     if foreign := foreign_files(folder):
         return (
             f"Call bengelib.pack with another destination: {folder} also holds {foreign[0]}, which pack did not write."
@@ -127,48 +130,51 @@ def pack_anew(folder: Path) -> str:
     return f"Remove {folder} and call bengelib.pack."
 
 
-def reason_stale(
-    root: Path, folder: Path, manifest: Mapping[str, Any], meta: pd.DataFrame, *, thorough: bool
-) -> str | None:
-    """Why the pack no longer holds what the tree at `root` holds, in a few words, or None where it does.
+def reason_stale(root: Path, folder: Path, manifest: Mapping[str, Any], *, thorough: bool) -> str | None:
+    """Why the pack is out of date with the dataset at `root`, in a few words, or None if it is current.
 
-    The tables are compared by their content. Of the rasters, names, sizes, times and inodes are compared first, and
-    where these differ, the pixels: a tree that was copied has other times and the same pixels. What was found equal
-    is noted in the pack, so that it is not read again.
+    Names, sizes, times and inodes are compared first, and where these differ, the content: a tree that was copied has
+    other times and the same pixels. What was found equal is noted in the pack, so that it is not read again. Where
+    nothing has changed and `thorough` is not asked for, the time that this takes does not grow with the patches.
 
     Args:
         root: the tree.
         folder: its pack.
         manifest: the manifest of the pack.
-        meta: the meta table of the tree.
-        thorough: whether to compare the files of all patches; otherwise those of `SAMPLE` patches, evenly spread, and
-            the times of the folders. Where a folder has changed all files are compared, and where those of hundreds
-            of patches have, the pixels of some.
+        thorough: whether to read the tables, and compare the files of all patches; otherwise those of `SAMPLE` patches,
+            evenly spread, and the times of the folders. Where a folder has changed all files are compared, and where
+            those of hundreds of patches have, the pixels of some.
+
+    Raises:
+        DatasetNotFoundError: the tree is none.
+        TableError: its meta CSV has changed and is malformed.
     """
-    if identity(root, meta)["ids"] != manifest["ids"]:
-        return "the meta CSV names other patches"
-    now, then = table_sources(root), manifest["table_sources"]
-    for name in sorted(set(now) | set(then)):
-        if now.get(name, {}).get("sha256") != then.get(name, {}).get("sha256"):
-            return f"{name} has changed, come or gone"
+    then = manifest["table_sources"]
+    now = table_sources(root, {} if thorough else then)
+    if changed := [name for name in sorted({*now, *then}) if _hash_of(now, name) != _hash_of(then, name)]:
+        meta_name = find_meta(root).name
+        if meta_name in changed and identity(root, read_meta(root))["ids"] != manifest["ids"]:
+            return "the meta CSV names other patches"
+        return f"{changed[0]} has changed, come or gone"
     folders = tree_folders(root)
     if added := [key for key in folders if key not in manifest["modalities"]]:
         return f"{', '.join(added)} was added"
     if manifest["schema"] < SCHEMA:
         removed = set(manifest["modalities"]) - set(folders)  # it could not be packed again
         return None if removed else "it is of an earlier version, which did not notice every change"
-    patches = list(zip(meta.index, meta["patch_id_s1"], strict=True))
-    times = folder_times(folders, patches)
-    rows: Sequence[int] = range(len(patches))
+    index = PatchIndex(folder, manifest["name"])
+    times = folder_times(folders, index)
+    rows = np.arange(len(index))
     if not thorough and times == manifest["folders"]:
         rows = _spread(rows, SAMPLE)
+    patches = index.pairs(rows)
     try:
-        sources = _load(folder, "sources", len(patches)).copy()  # not mapped: its file may be replaced below
+        sources = _load(folder, "sources", len(index))[rows]  # not mapped: its file may be replaced below
     except ValueError as error:
         return str(error)
-    found = np.stack([stat_patch(folders, *patches[row]) for row in rows]) if rows else sources[:0]
+    found = np.stack([stat_patch(folders, *patch) for patch in patches]) if patches else sources
     places = [RASTER_KEYS.index(key) for key in folders]
-    differs = (found != sources[rows])[:, places]  # (R, modalities, 2)
+    differs = (found != sources)[:, places]  # (R, modalities, 2)
     suspects = np.argwhere(differs.any(axis=2)).tolist()
     compared: Iterable[list[int]] = suspects
     if not thorough and len(suspects) > 4 * SAMPLE:
@@ -176,19 +182,54 @@ def reason_stale(
         compared = [pair for pair in suspects if resized[*pair]] + list(_spread(suspects, SAMPLE))
     try:
         names = [name for name in (*ARRAYS, "corine") if name in manifest["arrays"]]
-        arrays = {name: _load(folder, name, len(patches)) for name in names} if suspects else {}
+        arrays = {name: _load(folder, name, len(index)) for name in names} if suspects else {}
     except ValueError as error:
         return str(error)
     for place, which in compared:
-        key, patch = list(folders)[which], patches[rows[place]]
-        if not _holds(arrays, manifest, rows[place], patch, folders, key):
+        key, patch = list(folders)[which], patches[place]
+        if not _holds(arrays, manifest, int(rows[place]), patch, folders, key):
             return f"the {key} files of {patch[0]} have changed"
-    if compared is suspects and len(rows) == len(patches) and (suspects or times != manifest["folders"]):
-        _note_times(folder, manifest, sources, found, places, times)
+    noted: dict[str, Any] = {}
+    if compared is suspects and len(rows) == len(index) and (suspects or times != manifest["folders"]):
+        sources[:, places] = found[:, places]
+        noted = {"folders": times, "listing": list_folder(root, index)}
+    if now != then:
+        noted |= {"table_sources": now}
+    if noted:
+        _note(folder, {**manifest, **noted}, sources if "folders" in noted else None)
     return None
 
 
-def _spread(items: Sequence[Any], count: int) -> Sequence[Any]:
+def _hash_of(sources: Mapping[str, Mapping[str, Any]], name: str) -> str | None:
+    """The hash of a table, None if it does not exist."""
+    return sources.get(name, {}).get("sha256")
+
+
+def list_folder(root: Path, index: PatchIndex) -> dict[str, Any]:
+    """Rasters of a dataset that belong to no patch, and the time (ns) of the searched folder."""
+    changed = _time_listed(root)
+    return {"changed": changed, "strangers": off_table(root, index.names(), index.names(key="ids_s1"))}
+
+
+def listed(root: Path, manifest: Mapping[str, Any], index: PatchIndex) -> Sequence[Sequence[str]]:
+    """The result of `off_table` for the dataset at `root`, from the manifest of its pack if nothing has changed."""
+    known, changed = manifest.get("listing", {}), _time_listed(root)
+    if not changed:
+        return ()
+    if known.get("changed") != changed:
+        known = list_folder(root, index)
+    strangers: Sequence[Sequence[str]] = known["strangers"]
+    return strangers
+
+
+def _time_listed(root: Path) -> int:
+    """Time of change (ns) of the folder searched by `off_table`, 0 for none."""
+    for folder in tree_folders(root).values():
+        return folder.stat().st_mtime_ns
+    return 0
+
+
+def _spread(items: Any, count: int) -> Any:
     """At least `count` of the items, evenly spread, or all."""
     return items[:: max(1, len(items) // count)]
 
@@ -236,14 +277,11 @@ def _holds(
     return "corine" in arrays and np.array_equal(labels, arrays["corine"][row])
 
 
-def _note_times(
-    folder: Path, manifest: Mapping[str, Any], sources: np.ndarray, found: np.ndarray, places: list[int], times: str
-) -> None:
+def _note(folder: Path, manifest: Mapping[str, Any], sources: np.ndarray | None) -> None:
     """Note other times of the same content in a pack, if it can be written."""
-    sources[:, places] = found[:, places]
-    texts = {"sources.npy": sources, "manifest.json": {**manifest, "folders": times}}
+    contents = {"manifest.json": manifest} if sources is None else {"sources.npy": sources, "manifest.json": manifest}
     with contextlib.suppress(OSError):
-        for name, content in texts.items():
+        for name, content in contents.items():
             partial = folder / f".{os.getpid()}-{name}"
             if isinstance(content, np.ndarray):
                 np.save(partial, content)
@@ -294,7 +332,7 @@ def verify(folder: str | Path, root: str | Path | None = None) -> None:
             raise ChecksumError(f"{path} is not as it was packed. {pack_anew(folder)}")
     root = tree_folder(absolute(folder).parent if root is None else root)
     if same_name(root.name, manifest["name"]) and find(root / f"{root.name}_meta.csv").is_file():
-        reason = reason_stale(root, folder, manifest, read_meta(root), thorough=True)
+        reason = reason_stale(root, folder, manifest, thorough=True)
         if reason is not None:
             raise ChecksumError(f"{folder} is out of date: {reason}. Call bengelib.pack to bring it up to date.")
 
@@ -334,7 +372,7 @@ def digest(data: bytes | np.ndarray) -> str:
 
 
 def identity(root: Path, meta: pd.DataFrame) -> dict[str, Any]:
-    """What tells one pack from another: version of the form, name, and the ids in their order."""
+    """The identity of a pack: version of the format, name, and the ids in their order."""
     ids = "\n".join([*meta.index, *meta["patch_id_s1"]])
     return {"schema": SCHEMA, "name": root.name, "ids": digest(ids.encode())}
 
@@ -344,19 +382,26 @@ def array_names(modality_folders: Mapping[str, Path]) -> list[str]:
     return [name for name, (key, _, _) in ARRAYS.items() if key in modality_folders]
 
 
-def table_sources(root: Path) -> dict[str, dict[str, Any]]:
-    """Size and hash of each CSV of the tree, by its path within the tree."""
+def table_sources(root: Path, known: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
+    """Size, times (ns), inode and hash of each CSV of the tree, by its path within the tree.
+
+    Args:
+        root: the tree.
+        known: what this gave before; a file with the same size, times and inode is not read again.
+    """
     stems = ("meta", "era-5", "esaworldcover", "climatezones")
     candidates = [find(root / folder / f"{root.name}_{stem}.csv") for stem in stems for folder in ("", stem)]
     files = [*(path for path in candidates if path.is_file()), *sorted((root / "splits").glob("*.csv"))]
-    return {
-        path.relative_to(root).as_posix(): {
-            "bytes": path.stat().st_size,
-            "changed": path.stat().st_mtime_ns,
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        }
-        for path in files
-    }
+    sources = {}
+    for path in files:
+        name, stat = path.relative_to(root).as_posix(), path.stat()
+        source = {"bytes": stat.st_size, "changed": stat.st_mtime_ns, "touched": stat.st_ctime_ns, "inode": stat.st_ino}
+        before = dict((known or {}).get(name, {}))
+        sha256 = before.pop("sha256", None)
+        if before != source:
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        sources[name] = {**source, "sha256": sha256}
+    return sources
 
 
 def as_packed(name: str, pixels: np.ndarray) -> np.ndarray:
@@ -366,7 +411,7 @@ def as_packed(name: str, pixels: np.ndarray) -> np.ndarray:
 
 
 def stat_patch(modality_folders: Mapping[str, Path], patch_id: str, patch_id_s1: str) -> np.ndarray:
-    """What tells the files of a patch from others without reading them, (4, 2) int64, by place in `RASTER_KEYS`.
+    """Digests that identify the files of a patch without reading them, (4, 2) int64, by index in `RASTER_KEYS`.
 
     Two digests a modality: of the names and sizes of its files, and of their names, times (ns) and inodes; -1 without
     files. Names that were swapped have other inodes, and what was written over and given its old time again has
@@ -389,15 +434,16 @@ def stat_patch(modality_folders: Mapping[str, Path], patch_id: str, patch_id_s1:
     return result
 
 
-def folder_times(modality_folders: Mapping[str, Path], patches: Sequence[tuple[str, str]]) -> str:
+def folder_times(modality_folders: Mapping[str, Path], index: PatchIndex) -> str:
     """Digest of the times of change (ns) of a tree's folders: of each modality and of up to `2 * _FOLDERS` patches.
 
     A folder changes when a file in it comes, goes or is renamed; not when one is written anew in its place.
     """
     paths = [str(folder) for folder in modality_folders.values()]
+    patches = index.pairs(_spread(np.arange(len(index)), _FOLDERS))
     for key, which in (("s2", 0), ("s1", 1)):
         if key in modality_folders:
-            paths += [f"{modality_folders[key]}/{patch[which]}" for patch in _spread(patches, _FOLDERS)]
+            paths += [f"{modality_folders[key]}/{patch[which]}" for patch in patches]
     times = []
     for path in paths:
         try:

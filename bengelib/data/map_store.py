@@ -1,7 +1,7 @@
-"""Rasters that are written strip by strip, survive a kill, and end as Cloud-Optimised GeoTIFFs. Needs no torch.
+"""Rasters written strip by strip, with restarts, and published as Cloud-Optimised GeoTIFFs. Needs no torch.
 
-A Cloud-Optimised GeoTIFF can only be written in one go, so that strips first go to plain files beside it, in a folder
-`<name>.partial`. Whoever comes after a kill finds there what is done; the finished file appears in one step.
+A Cloud-Optimised GeoTIFF can only be written as a whole, so strips are first written to plain files beside it, in a
+folder `<name>.partial`, from which an interrupted call continues; the finished file appears atomically.
 """
 
 import json
@@ -20,20 +20,20 @@ from bengelib.errors import DiskSpaceError
 from bengelib.files import discard, flush, free_bytes, put_in_place
 
 NO_DATA = 255
-"""In every raster here, which are of eight bits."""
+"""The no-data value of all these rasters, which have eight bits."""
 _PROGRESS = "progress.json"
 
 
 class Layer(NamedTuple):
-    """One raster to write: eight bits, `NO_DATA` where there is none.
+    """One raster to write: eight bits, `NO_DATA` for missing values.
 
     Attributes:
-        out: where it goes.
-        bands: names.
-        scale: factor from the numbers to what they mean.
+        out: path of the file.
+        bands: names of the bands.
+        scale: factor from stored numbers to values.
         categories: names of the numbers from 0 on, if they are classes.
-        colours: red, green, blue of each of them, 0 to 255.
-        tags: of the file, in words.
+        colours: red, green and blue of each class, 0 to 255.
+        tags: tags of the file.
     """
 
     out: Path
@@ -45,7 +45,7 @@ class Layer(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """Shape and place of a raster: (rows, columns), `rasterio`'s coordinate system and transform."""
+    """Shape and location of a raster: (rows, columns), `rasterio`'s coordinate system and transform."""
 
     shape: tuple[int, int]
     crs: Any
@@ -53,23 +53,23 @@ class Grid(NamedTuple):
 
 
 class MapStore:
-    """Rasters on one grid, written strip by strip, which keeps what is not finished.
+    """Rasters on one grid, written strip by strip, with the state of unfinished ones on disk.
 
     Attributes:
-        done: strips that are finished.
+        done: number of finished strips.
     """
 
     def __init__(self, folder: Path, grid: Grid, layers: Sequence[Layer], identity: str) -> None:
-        """Make the folder, or take up what an interrupted call with the same identity left in it.
+        """Create the folder, or continue an interrupted call with the same identity.
 
         Args:
-            folder: of the unfinished files; what another identity left there is removed.
+            folder: of the unfinished files; those of another identity are removed.
             grid: of all layers.
-            layers: what to write.
-            identity: hash of all that the content depends on.
+            layers: rasters to write.
+            identity: hash of everything that the content depends on.
 
         Raises:
-            DiskSpaceError: there is too little room.
+            DiskSpaceError: there is too little space.
         """
         self.folder, self.grid, self.layers, self._identity = folder, grid, layers, identity
         self.done, self._state = 0, ""
@@ -90,26 +90,26 @@ class MapStore:
         self._write_progress(np.empty(0, dtype=np.float32))
 
     def state(self) -> np.ndarray:
-        """What `finish` was given with the last finished strip."""
+        """The argument of `finish` for the last finished strip."""
         array: np.ndarray = np.load(self.folder / self._state)
         return array
 
     @contextmanager
     def strip(self) -> Iterator["Strip"]:
-        """The files, to write the next strip to."""
+        """Open the files for the next strip."""
         with ExitStack() as stack:
             paths = [self._path(number) for number in range(len(self.layers))]
             yield Strip([stack.enter_context(rasterio.open(path, "r+")) for path in paths])
 
     def finish(self, state: np.ndarray) -> None:
-        """Note that a strip is finished, and keep what its successor needs."""
+        """Record that a strip is finished, with the state that the next one needs."""
         for number in range(len(self.layers)):
             flush(self._path(number))
         self.done += 1
         self._write_progress(state)
 
     def publish(self) -> None:
-        """Write the finished rasters to their places, as Cloud-Optimised GeoTIFFs, and remove the folder."""
+        """Write the finished rasters to their paths, as Cloud-Optimised GeoTIFFs, and remove the folder."""
         for number, layer in enumerate(self.layers):
             finished = self.folder / f"finished-{number}.tif"
             resampling = "MODE" if layer.categories else "AVERAGE"
@@ -165,7 +165,7 @@ class MapStore:
         return progress if isinstance(progress, dict) else {}
 
     def _write_progress(self, state: np.ndarray) -> None:
-        """Keep a state and say that it holds, in this order, so that a kill between the two loses one strip."""
+        """Write a state and then record it, in this order, so that a kill between the two loses one strip."""
         before, self._state = self._state, f"state-{self.done}.npy"
         np.save(self.folder / self._state, state)
         flush(self.folder / self._state)
@@ -184,13 +184,13 @@ class Strip(NamedTuple):
     files: list[Any]
 
     def write(self, number: int, values: np.ndarray, row: int, column: int) -> None:
-        """Write (bands, height, width) uint8 of layer `number` with its upper left pixel at a row and column."""
+        """Write (bands, height, width) uint8 of layer `number`, with the upper left pixel at a row and column."""
         window = Window(column, row, values.shape[2], values.shape[1])
         self.files[number].write(values, window=window)
 
 
 def _categories(names: Sequence[str]) -> str:
-    """The file beside a raster from which GDAL, and so most programs for maps, takes names of classes."""
+    """The sidecar file from which GDAL, and so most mapping programs, reads names of classes."""
     entries = "".join(f"<Category>{escape(name)}</Category>" for name in names)
     return (
         f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{entries}</CategoryNames></PAMRasterBand></PAMDataset>\n'

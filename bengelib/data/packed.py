@@ -11,9 +11,10 @@ from torch import Tensor
 
 from bengelib.arguments import as_indices
 from bengelib.bands import S1_BANDS, S2, S2_BANDS
-from bengelib.data.manifest import ARRAYS, TIMED_KEYS, map_array, pack_anew, read_manifest, reason_stale
+from bengelib.data.index import PatchIndex
+from bengelib.data.manifest import ARRAYS, TIMED_KEYS, listed, map_array, pack_anew, read_manifest, reason_stale
 from bengelib.data.patches import PatchDataset
-from bengelib.data.tables import META_COLUMNS, read_csv, read_meta
+from bengelib.data.tables import META_COLUMNS, TABLE_KEYS, read_csv, read_meta
 from bengelib.errors import ChecksumError, DatasetNotFoundError, MissingModalityError
 from bengelib.files import find, same_name
 
@@ -37,15 +38,23 @@ class PackedBENGE(PatchDataset):
     `on_error="skip"` leaves out what `pack(..., on_error="skip")` left out.
     """
 
-    def _open_tables(self) -> tuple[str, pd.DataFrame]:
+    @property
+    def meta(self) -> pd.DataFrame:
+        """The rows of the meta table of the used patches, read from its CSV each time."""
+        return read_csv(self.folder / "meta.csv", META_COLUMNS).iloc[self._rows]
+
+    def _open_tables(self) -> None:
         self._arrays: dict[str, tuple[np.ndarray, list[int] | None]] | None = None
         self.folder, self._manifest = _open_pack(self.root)
         for key in self.keys:
             self._check_has(key)
-        return self._manifest["name"], read_csv(self.folder / "meta.csv", META_COLUMNS)
+        self.index = PatchIndex(self.folder, self._manifest["name"])
 
-    def _problems(self, chosen: pd.DataFrame, on_error: str) -> dict[str, dict[str, str]]:
+    def _problems(self, chosen: np.ndarray, on_error: str) -> dict[str, dict[str, str]]:
         return {key: self._manifest["skipped"].get(key, {}) for key in self.keys}
+
+    def _strangers(self) -> Sequence[Sequence[str]]:
+        return listed(self.root, self._manifest, self.index)
 
     def _read_table(self, key: str) -> np.ndarray:
         self._check_has(key)
@@ -53,19 +62,17 @@ class PackedBENGE(PatchDataset):
         return np.asarray(values[self._rows])
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
-        """Several patches as they are stored, stacked; see `PatchDataset.read_batch`."""
+        """Several stored patches as a batch; see `PatchDataset.read_batch`."""
         places = as_indices(indices, len(self))
         rows = self._rows[places]
         batch: dict[str, Any] = {}
         for name, (array, bands) in self._open().items():
             batch[name] = torch.from_numpy(array[rows] if bands is None else array[rows[:, None], bands])
-        for key, values in self._tables.items():
-            batch[key] = values[torch.from_numpy(places)]
-        batch["patch_id"] = [self.patch_ids[place] for place in places.tolist()]
+        batch["patch_id"] = self.index.names(rows)
         return batch
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: everything but the open arrays."""
+        """The state without the open arrays, for pickling."""
         return {**self.__dict__, "_arrays": None}
 
     def _array_name(self, key: str) -> str:
@@ -75,12 +82,12 @@ class PackedBENGE(PatchDataset):
         """Refuse a key that the pack does not hold."""
         if key not in self._manifest["modalities"] and self._array_name(key) not in self._manifest["arrays"]:
             raise MissingModalityError(
-                f"{key!r} was asked for, but the pack {self.folder} does not hold it. Leave {key!r} out, or add it to "
+                f"{key!r} was requested, but the pack {self.folder} does not hold it. Leave {key!r} out, or add it to "
                 "the tree and call bengelib.pack."
             )
 
     def _open(self) -> dict[str, tuple[np.ndarray, list[int] | None]]:
-        """The arrays of rasters, mapped, each with the places of the bands that were asked for (None for all)."""
+        """The mapped arrays by name in a batch, with the indices of the requested bands (None for all)."""
         if self._arrays is None:
             self._arrays = {}
             for name, (key, _, _) in ARRAYS.items():
@@ -90,6 +97,9 @@ class PackedBENGE(PatchDataset):
                 if bands != []:
                     array = _load(self.folder, name, self._manifest)
                     self._arrays[name] = (array, None if bands == list(range(array.shape[1])) else bands)
+            for key in self.keys:
+                if key in TABLE_KEYS:
+                    self._arrays[key] = (_load(self.folder, self._array_name(key), self._manifest), None)
         return self._arrays
 
 
@@ -134,7 +144,7 @@ def _open_pack(root: Path) -> tuple[Path, dict[str, Any]]:
     folder = root / "packed"
     manifest = read_manifest(folder)
     if manifest is None:
-        meta = read_meta(root)  # says what is wrong if this is not even a tree
+        meta = read_meta(root)  # says what is wrong with it if this is not even a tree
         raise DatasetNotFoundError(
             f"{root} has {len(meta)} patches but no pack. Make it once with bengelib.pack({str(root)!r}), or let "
             "bengelib.load do so."
@@ -145,7 +155,7 @@ def _open_pack(root: Path) -> tuple[Path, dict[str, Any]]:
             f"then call bengelib.pack({str(root)!r})."
         )
     if find(root / f"{root.name}_meta.csv").is_file():
-        reason = reason_stale(root, folder, manifest, read_meta(root), thorough=False)
+        reason = reason_stale(root, folder, manifest, thorough=False)
         if reason is not None:
             raise ChecksumError(
                 f"{folder} is out of date: {reason}. Call bengelib.pack({str(root)!r}) to bring it up to date."

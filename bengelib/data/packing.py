@@ -1,6 +1,6 @@
 """`pack`: writes the rasters and tables of a ben-ge tree into memory-mappable arrays that `PackedBENGE` reads.
 
-What a pack consists of stands in `bengelib.data.manifest`.
+`bengelib.data.manifest` describes the content of a pack.
 """
 
 import errno
@@ -21,6 +21,7 @@ from bengelib.cores import in_processes, usable_cores
 from bengelib.data.consistency import check_tree
 from bengelib.data.described_packing import pack_described
 from bengelib.data.description import is_described, read_description
+from bengelib.data.index import PatchIndex
 from bengelib.data.manifest import (
     ARRAYS,
     CHUNK,
@@ -32,6 +33,7 @@ from bengelib.data.manifest import (
     folder_times,
     foreign_files,
     identity,
+    list_folder,
     read_journal,
     read_manifest,
     reason_stale,
@@ -42,7 +44,7 @@ from bengelib.data.manifest import (
 from bengelib.data.plausible import check_together
 from bengelib.data.rasters import RASTER_KEYS, read_patch, tree_folders
 from bengelib.data.samples import read_samples
-from bengelib.data.tables import TABLE_KEYS, read_meta, read_table
+from bengelib.data.tables import TABLE_KEYS, find_meta, read_meta, read_table
 from bengelib.errors import (
     ChecksumError,
     DescriptionError,
@@ -125,24 +127,25 @@ def pack(
         return pack_described(description, read_samples(description), on_error=on_error, progress=progress)
     given = root / "packed" if destination is None else absolute(destination)
     folder = Path(os.path.realpath(given))  # written where it will lie, if `given` is a link to another disk
-    with writing(folder, "call pack again: it goes on where it stopped"):
-        meta = read_meta(root)
+    with writing(folder, "call pack again: it continues where it stopped"):
+        find_meta(root)
         lock = folder.with_name(f".{folder.name}.lock")
-        if _is_current(root, folder, meta, on_error, thorough):  # before the lock too: the disk may be read-only
+        if _is_current(root, folder, on_error, thorough):  # before the lock too: the disk may be read-only
             sweep_lock(lock)
             return given
         folder.parent.mkdir(parents=True, exist_ok=True)
         waiting = f"Waiting for another process that packs {root.name} ..." if progress else None
         with locked(lock, waiting):
-            if not _is_current(root, folder, meta, on_error, thorough):
-                _write(root, folder, meta, processes, on_error, progress)
+            if not _is_current(root, folder, on_error, thorough):
+                _write(root, folder, read_meta(root), processes, on_error, progress)
     return given
 
 
 def _write(root: Path, folder: Path, meta: pd.DataFrame, processes: int | None, on_error: str, progress: bool) -> None:
     """Write a pack beside its place and move it there."""
     modality_folders = tree_folders(root)
-    times = folder_times(modality_folders, list(zip(meta.index, meta["patch_id_s1"], strict=True)))
+    index = PatchIndex(root, root.name, meta)
+    times, listing = folder_times(modality_folders, index), list_folder(root, index)
     check_tree(root, meta, thoroughly=True)
     partial = folder.with_name(f"{folder.name}.partial")
     _start(root, folder, partial, meta, modality_folders)
@@ -161,21 +164,23 @@ def _write(root: Path, folder: Path, meta: pd.DataFrame, processes: int | None, 
         "modalities": list(modality_folders),
         "table_sources": table_sources(root),
         "folders": times,
+        "listing": listing,
         "arrays": arrays,
         "chunk": CHUNK,
         "skipped": problems,
     }
+    PatchIndex(partial, root.name, meta).write()
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     if (root / MARKER).is_file():  # a pack that leaves its tree still says that it is simulated
         shutil.copyfile(root / MARKER, partial / MARKER)
     discard(partial / "plan.json")
-    for path in partial.iterdir():
+    for path in partial.rglob("*"):
         if path.is_file():
             flush(path)
     _replace(folder, partial)
 
 
-def _is_current(root: Path, folder: Path, meta: pd.DataFrame, on_error: str, thorough: bool) -> bool:
+def _is_current(root: Path, folder: Path, on_error: str, thorough: bool) -> bool:
     """Whether `folder` already holds what `pack` would write.
 
     Raises:
@@ -198,9 +203,11 @@ def _is_current(root: Path, folder: Path, meta: pd.DataFrame, on_error: str, tho
     if on_error == "raise" and any(manifest["skipped"].values()):
         reason: str | None = "it has holes"
     else:
-        reason = reason_stale(root, folder, manifest, meta, thorough=thorough)
+        reason = reason_stale(root, folder, manifest, thorough=thorough)
     if reason is None:
         _discard_old(folder)
+        with suppress(OSError):
+            PatchIndex(folder, manifest["name"]).complete()
     elif foreign := foreign_files(folder):
         raise ChecksumError(
             f"{folder} is to be packed anew, for {reason}, and also holds {foreign[0]}, which pack did not write: it "
@@ -260,7 +267,7 @@ def _write_tables(
                 patch_id, reason = next(iter(bad.items()))
                 raise TableError(
                     f"{len(bad)} of {len(meta)} patches have no good {key}, the first being {patch_id} ({reason}). "
-                    'Mend the file, or give on_error="skip" to pack without them.'
+                    'Correct the file, or give on_error="skip" to pack without them.'
                 )
             name = f"{key}_{acquisition}" if key in TIMED_KEYS else key
             np.save(partial / f"{name}.npy", values)
@@ -346,7 +353,7 @@ def _still_good(
 
 
 def _read_plan(path: Path) -> Any:
-    """What an interrupted call was about to write, None if it was stopped before it had said so."""
+    """The plan of an interrupted call, None if it was stopped before it was written."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

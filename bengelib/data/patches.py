@@ -1,4 +1,4 @@
-"""What the readers of patches share: which patches of a split are used and which are not, and samples from batches."""
+"""Shared parts of the readers of patches: the selection of patches in a split, and samples from batches."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
@@ -15,16 +14,9 @@ from bengelib.arguments import as_index, check_names
 from bengelib.bands import S1_BANDS, S2_BANDS
 from bengelib.data.account import Account
 from bengelib.data.decode import decode
-from bengelib.data.rasters import RASTER_KEYS, tree_folders
-from bengelib.data.splits import (
-    SPLITS,
-    blocked_split,
-    check_split,
-    mgrs_tile,
-    official_split,
-    read_splits,
-    study_split,
-)
+from bengelib.data.index import PatchIds, PatchIndex
+from bengelib.data.rasters import RASTER_KEYS
+from bengelib.data.splits import mgrs_tile
 from bengelib.data.tables import TABLE_KEYS
 from bengelib.errors import RasterError, SplitError
 from bengelib.files import folded, tree_folder
@@ -33,90 +25,64 @@ from bengelib.sim.simulate import read_marker
 
 Sample = dict[str, Any]
 KEYS = (*RASTER_KEYS, *TABLE_KEYS)
-"""Every key that can be asked for as a modality or a target."""
-
-
-def select_patches(
-    root: Path, name: str, meta: pd.DataFrame, split: str | None, scheme: str, fold: int
-) -> tuple[pd.DataFrame, list[str]]:
-    """The rows of `meta` that belong to a split (all of them for None), and the patches that no split file names.
-
-    The latter are none where another scheme is asked for, or where a split has no file.
-
-    Args:
-        root: the folder that holds `splits/`.
-        name: name of the dataset, the prefix of its split files.
-        meta: the meta table of the dataset.
-        split: `"train"`, `"val"`, `"test"` or None.
-        scheme: `"official"`, `"study"` or `"blocked"`.
-        fold: test fold of the blocked split.
-
-    Raises:
-        SplitError: the split is unknown, its file is missing or foreign, or no patch belongs to it.
-    """
-    check_split(split, scheme, fold)
-    if split is None:
-        return meta, []
-    unsplit: list[str] = []
-    if scheme == "official":
-        found = read_splits(root, name)
-        chosen = meta.loc[official_split(root, name, split, list(meta.index), found)]
-        if set(found) == set(SPLITS):
-            named = {patch_id for _, ids in found.values() for patch_id in ids}
-            unsplit = [patch_id for patch_id in meta.index if patch_id not in named]
-    else:
-        sides = study_split(list(meta.index)) if scheme == "study" else blocked_split(list(meta["patch_id_s1"]), fold)
-        chosen = meta[sides == split]
-    if chosen.empty:
-        raise SplitError(f"no patch of {root} is in split {split!r} of scheme {scheme!r}; use a larger dataset")
-    return chosen, unsplit
+"""All keys of modalities and targets."""
 
 
 def leave_out(
-    meta: pd.DataFrame, problems: Mapping[str, Mapping[str, str]], on_error: str
-) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Take the patches that cannot be used out of a split; see `account_for` for saying so.
+    index: PatchIndex, rows: np.ndarray, problems: Mapping[str, Mapping[str, str]], on_error: str
+) -> tuple[np.ndarray, dict[str, str]]:
+    """Remove unusable patches from a split; `account_for` reports them.
 
     Args:
-        meta: the patches of the split.
-        problems: by key, patches and what is wrong with them.
+        index: of the dataset.
+        rows: the patches of the split, (M,).
+        problems: by key, patches and their faults.
         on_error: `"raise"` or `"skip"`.
 
     Returns:
-        The patches that are left, and the reason for each of the others.
+        The remaining rows, and the reason for each of the others.
 
     Raises:
         RasterError: a patch cannot be used and `on_error` is `"raise"`.
         SplitError: no patch is left.
     """
     check_names((on_error,), ("raise", "skip"), "on_error")
+    names = index.names(rows) if any(problems.values()) else []
     reasons: dict[str, str] = {}
     for key, patches in problems.items():
-        for patch_id in meta.index.intersection(list(patches)):
-            reasons.setdefault(patch_id, f"{key}: {patches[patch_id]}")
+        for patch_id in names if patches else ():
+            if patch_id in patches:
+                reasons.setdefault(patch_id, f"{key}: {patches[patch_id]}")
     if not reasons:
-        return meta, reasons
+        return rows, reasons
     first, reason = next(iter(reasons.items()))
-    what = f"{len(reasons)} of {len(meta)} patches cannot be used, the first being {first} ({reason})"
+    what = f"{len(reasons)} of {len(rows)} patches cannot be used, the first being {first} ({reason})"
     if on_error == "raise":
-        raise RasterError(f'{what}. Mend them, or give on_error="skip" to go on without them.')
-    if len(reasons) == len(meta):
+        raise RasterError(f'{what}. Correct them, or give on_error="skip" to leave them out.')
+    if len(reasons) == len(rows):
         raise SplitError(f"{what}. None is left.")
-    return meta.drop(index=list(reasons)), reasons
+    return rows[[name not in reasons for name in names]], reasons
 
 
 def account_for(
-    root: Path, meta: pd.DataFrame, split: str | None, unsplit: Sequence[str], skipped: Mapping[str, str], used: int
+    root: Path,
+    met: int,
+    strangers: Sequence[Sequence[str]],
+    split: str | None,
+    unsplit: Sequence[str],
+    skipped: Mapping[str, str],
+    used: int,
 ) -> Account:
-    """The account of the patches of a tree or a pack, shown if some are left out.
+    """The account of the patches of a dataset or pack, reported if some are left out.
 
     Args:
         root: the folder.
-        meta: the whole meta table.
-        split: the split that was asked for.
-        unsplit: patches that no split file names, see `select_patches`.
+        met: number of patches in the meta table.
+        strangers: see `off_table`.
+        split: the requested split.
+        unsplit: patches that no split file names, see `PatchIndex.select`.
         skipped: patches left out, with `"<key>: <reason>"`.
-        used: number of patches left.
+        used: number of remaining patches.
     """
     account = Account("patches", root)
     account.used = used
@@ -126,39 +92,19 @@ def account_for(
     for names in alike.values():
         if len(names) > 1:
             account.remarks.append(f"{' and '.join(names)} differ in capitals or accents alone; one of them is read")
-    for folder, name in _off_table(root, meta):
+    for folder, name in strangers:
         account.leave_out(f"lie in {folder}/ and are not in the meta table", name)
     for patch_id in unsplit:
         account.leave_out("are in none of the split files", patch_id)
-    account.put_aside(f"are not in split {split!r}", len(meta) - used - len(skipped) - len(unsplit))
+    account.put_aside(f"are not in split {split!r}", met - used - len(skipped) - len(unsplit))
     for patch_id, reason in skipped.items():
         account.leave_out(f"have no {reason.partition(':')[0]} that can be used", patch_id, reason)
     account.tell(stacklevel=3)
     return account
 
 
-def _off_table(root: Path, meta: pd.DataFrame) -> list[tuple[str, str]]:
-    """Folder and name of each patch that has rasters in a tree and no row in its meta table."""
-    folders = tree_folders(root)
-    if not folders:  # a pack by itself
-        return []
-    key, folder = next(iter(folders.items()))
-    known = set(meta["patch_id_s1"] if key == "s1" else meta.index)
-    is_folder = key in ("s2", "s1")
-    try:
-        with os.scandir(folder) as listing:
-            names = sorted(
-                entry.name if is_folder else entry.name.rpartition("_")[0]
-                for entry in listing
-                if not entry.name.startswith(".") and (entry.is_dir() if is_folder else entry.name.endswith(".tif"))
-            )
-    except OSError:  # a pack does without the rasters, and reading them says what is the matter
-        return []
-    return [(folder.name, name) for name in names if name not in known]
-
-
 class SampleBatch(Sequence[Sample]):
-    """Samples that lie in one batch of stacked tensors: `batch` is that dict, and each item a view of one sample."""
+    """Samples of one batch of stacked tensors: `batch` is that dict, and each item is a view of one sample."""
 
     def __init__(self, batch: dict[str, Any]) -> None:
         """Wrap a dict of tensors with a leading dimension and `patch_id`, a list."""
@@ -176,19 +122,64 @@ class SampleBatch(Sequence[Sample]):
         return {key: value[index] for key, value in self.batch.items()}
 
 
-class PatchDataset(Dataset[Sample]):
-    """What `BENGE` and `PackedBENGE` have in common: the same arguments, the same samples.
+class StoredDataset(Dataset[Sample]):
+    """Base of datasets that read and decode samples in batches.
 
-    Attributes:
-        meta: the rows of the meta table of the patches that are used.
-        patch_ids: their ids, in order.
-        skipped: patches that are left out, with the reason.
-        account: how many patches there were, how many are used, and why the others are not.
+    A subclass has `patch_ids`, `transform` and `decoded`, and implements `read_batch` and `decode`.
     """
 
-    meta: pd.DataFrame
+    patch_ids: Sequence[str]
+    transform: Callable[[Sample], Sample] | None
+    decoded: bool
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.patch_ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """One sample; see the class for keys, shapes and units.
+
+        Raises:
+            ArgumentError: the index is not a whole number.
+            IndexError: there is no such sample.
+            RasterError: a file is missing or damaged, or holds invalid values.
+        """
+        sample: Sample = self.__getitems__([as_index(index, len(self))])[0]
+        return sample
+
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
+        """Several samples, read and decoded together; `torch.utils.data.DataLoader` calls this."""
+        stored = self.read_batch(indices)
+        samples = SampleBatch(self.decode(stored) if self.decoded else stored)
+        return [self.transform(sample) for sample in samples] if self.transform else samples
+
+    @staticmethod
+    def collate(samples: Sequence[Sample]) -> dict[str, Any]:
+        """For `DataLoader(..., collate_fn=dataset.collate)`: the batch of `__getitems__`, unchanged."""
+        return samples.batch if isinstance(samples, SampleBatch) else default_collate(list(samples))
+
+    def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
+        """Several stored samples as a batch, for `decode`."""
+        raise NotImplementedError
+
+    def decode(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Convert a batch of `read_batch` to physical units, on its device."""
+        raise NotImplementedError
+
+
+class PatchDataset(StoredDataset):
+    """Base of `BENGE` and `PackedBENGE`, which have the same arguments and samples.
+
+    Attributes:
+        patch_ids: the ids of the used patches, in order.
+        skipped: patches that are left out, with the reason.
+        account: numbers of used and left-out patches, with reasons.
+    """
+
     folder: Path
-    """Where the tables and split files lie."""
+    """Folder of the tables and split files."""
+    index: PatchIndex
+    """All patches of the dataset, in any split."""
 
     def __init__(
         self,
@@ -211,26 +202,26 @@ class PatchDataset(Dataset[Sample]):
         Args:
             root: the folder of the dataset, `<name>`, or of a pack.
             split: `"train"`, `"val"`, `"test"`, or None for all patches.
-            modalities: keys to use as inputs, from `KEYS`.
+            modalities: keys of the inputs, from `KEYS`.
             targets: keys to predict, from `KEYS`.
-            s2_bands: Sentinel-2 bands by name, in the order wanted.
-            s1_bands: Sentinel-1 polarisations by name, in the order wanted.
-            transform: applied to each sample last; not to what `read_batch` gives.
+            s2_bands: Sentinel-2 bands by name, in the desired order.
+            s1_bands: Sentinel-1 polarisations by name, in the desired order.
+            transform: applied last to each sample; not to `read_batch`.
             scheme: `"official"` (the dataset's split files), `"study"` (60/15/25 by hash of the patch id) or
-                `"blocked"` (whole MGRS tiles apart); see `bengelib.data.splits`.
-            fold: which of the five folds is the test side under `"blocked"`.
+                `"blocked"` (by whole MGRS tiles); see `bengelib.data.splits`.
+            fold: the test fold, of five, under `"blocked"`.
             acquisition: whether season and weather are those of the `"s2"` or of the `"s1"` acquisition.
-            on_error: `"raise"` stops at a patch that cannot be used; `"skip"` leaves it out with a warning and lists it
-                in `skipped`. See the class for when a patch is found to be such.
-            decoded: whether samples are in the units of `BENGE`, or as `read_batch` gives them.
+            on_error: `"raise"` stops at an unusable patch; `"skip"` leaves it out with a warning and lists it in
+                `skipped`. The class says when faults are detected.
+            decoded: whether samples are in the units of `BENGE`, or stored as in `read_batch`.
 
         Raises:
-            DatasetNotFoundError: no such folder, or no dataset or pack in it.
-            MissingModalityError: it lacks a modality or target, or some patch has no files for it.
+            DatasetNotFoundError: there is no such folder, or no dataset or pack in it.
+            MissingModalityError: the dataset lacks a modality or target, or a patch has no files for it.
             BandError: an unknown or repeated modality, target or band, no band at all, or another `on_error`.
             SplitError: an unknown or empty split, or a bad split file.
             TableError: a malformed CSV or JSON.
-            ChecksumError: a pack is damaged, of another dataset, or older than the files that it was made from.
+            ChecksumError: a pack is damaged, of another dataset, or older than its files.
             RasterError: patches of the split were left out of the pack (with `on_error="raise"`).
         """
         self.root = tree_folder(root)
@@ -243,100 +234,87 @@ class PatchDataset(Dataset[Sample]):
         self.transform = transform
         self.decoded = decoded
         self.keys = tuple(dict.fromkeys((*self.modalities, *self.targets)))
-        name, whole = self._open_tables()
-        chosen, unsplit = select_patches(self.folder, name, whole, split, scheme, fold)
-        self.meta, self.skipped = leave_out(chosen, self._problems(chosen, on_error), on_error)
-        self.account = account_for(self.root, whole, split, unsplit, self.skipped, len(self.meta))
-        self.patch_ids: list[str] = list(self.meta.index)
-        self._rows = whole.index.get_indexer(self.meta.index)
-        self._tables = {key: torch.from_numpy(self.table(key)) for key in self.keys if key in TABLE_KEYS}
+        self._open_tables()
+        chosen, unsplit = self.index.select(split, scheme, fold)
+        self._rows, self.skipped = leave_out(self.index, chosen, self._problems(chosen, on_error), on_error)
+        used = len(self._rows)
+        self.account = account_for(self.root, len(self.index), self._strangers(), split, unsplit, self.skipped, used)
+        self.patch_ids = PatchIds(self.index, self._rows)
+        self._tables = self._values()
 
-    def _open_tables(self) -> tuple[str, pd.DataFrame]:
-        """Set `folder`; the name of the dataset and its whole meta table."""
+    @property
+    def meta(self) -> pd.DataFrame:
+        """The rows of the meta table of the used patches."""
         raise NotImplementedError
 
-    def _problems(self, chosen: pd.DataFrame, on_error: str) -> Mapping[str, Mapping[str, str]]:
-        """By key, patches of a split that cannot be used, and why."""
+    def _open_tables(self) -> None:
+        """Set `folder` and `index`."""
+        raise NotImplementedError
+
+    def _values(self) -> dict[str, Tensor]:
+        """The requested tables, (N, ...), if they are in memory."""
+        return {}
+
+    def _problems(self, chosen: np.ndarray, on_error: str) -> Mapping[str, Mapping[str, str]]:
+        """By key, unusable patches among the rows of a split, with the reason."""
+        raise NotImplementedError
+
+    def _strangers(self) -> Sequence[Sequence[str]]:
+        """Folder and name of each patch that has rasters but no row in the meta table."""
         raise NotImplementedError
 
     def _read_table(self, key: str) -> np.ndarray:
-        """All patches' values, (N, ...), of a key that is not a raster."""
+        """Values of all patches, (N, ...), of a key that is not a raster."""
         raise NotImplementedError
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
-        """Several patches as they are stored, stacked; `decode` makes samples of them.
+        """Several stored patches as a batch, for `decode`.
 
         Args:
-            indices: places in this dataset, (B,), from 0.
+            indices: indices into this dataset, (B,), from 0.
 
         Raises:
-            ArgumentError: a boolean mask, or anything else that is no places.
-            IndexError: a place beyond the end.
+            ArgumentError: a boolean mask, or anything else that is not indices.
+            IndexError: an index beyond the end.
 
         Returns:
-            `s2_10m`, `s2_20m`, `s2_60m` (B, k, n, n) uint16 with the asked-for bands of each resolution, `s1`
-            (B, p, 120, 120) dB, `dem` (B, 1, 120, 120) metres, `land_cover` (B, 120, 120) uint8 codes, each if it was
-            asked for; the tables that were asked for, (B, ...); and `patch_id`, a list. `transform` is not applied.
+            `s2_10m`, `s2_20m`, `s2_60m` (B, k, n, n) uint16 with the requested bands of each resolution, `s1`
+            (B, p, 120, 120) dB, `dem` (B, 1, 120, 120) metres, `land_cover` (B, 120, 120) uint8 codes, and tables
+            (B, ...), each if requested; and `patch_id`, a list. `transform` is not applied.
         """
         raise NotImplementedError
 
     @property
     def inputs(self) -> dict[str, Modality]:
-        """What each of `modalities` is, for encoders: `EarlyFusion(dataset.inputs)`."""
+        """The modalities, for encoders: `EarlyFusion(dataset.inputs)`."""
         bands = {"s2": self.s2_bands, "s1": self.s1_bands}
         return {key: as_modality(key, bands.get(key, ())) for key in self.modalities if key in MODALITIES}
 
     @property
     def outputs(self) -> dict[str, Target]:
-        """What each of `targets` is, as far as a model can be asked for it."""
+        """The targets that a model can predict."""
         return {key: TARGETS[key] for key in self.targets if key in TARGETS}
 
     @property
     def groups(self) -> np.ndarray:
-        """The MGRS tile of each patch, (N,) of str: what a blocked split keeps together."""
-        return np.array([mgrs_tile(patch_id) for patch_id in self.meta["patch_id_s1"]])
+        """The MGRS tile of each patch, (N,) of str, which a blocked split keeps together."""
+        return np.array([mgrs_tile(patch_id) for patch_id in self.index.names(self._rows, "ids_s1")])
 
     @property
     def simulated(self) -> bool:
-        """Whether the pixels are invented, as the marker that the simulator leaves says; say so in every figure."""
+        """True if the pixels are simulated, by the marker of the simulator; every figure should say so."""
         return any(read_marker(folder) is not None for folder in (self.root, self.folder))
 
-    def __len__(self) -> int:
-        """Number of patches."""
-        return len(self.patch_ids)
-
-    def __getitem__(self, index: int) -> Sample:
-        """The sample of one patch; see `BENGE` for keys, shapes and units.
-
-        Raises:
-            ArgumentError: the index is no whole number.
-            IndexError: there is no such patch.
-            RasterError: a file is missing, damaged, all no-data, or holds values that are not legal.
-        """
-        sample: Sample = self.__getitems__([as_index(index, len(self))])[0]
-        return sample
-
-    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
-        """The samples of several patches, read and decoded together; `torch.utils.data.DataLoader` calls this."""
-        stored = self.read_batch(indices)
-        samples = SampleBatch(self.decode(stored) if self.decoded else stored)
-        return [self.transform(sample) for sample in samples] if self.transform else samples
-
     def decode(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """What `read_batch` gave, in the units of `BENGE`, on the device where it is; see `bengelib.data.decode`."""
+        """Convert a batch of `read_batch` to the units of `BENGE`, on its device; see `bengelib.data.decode`."""
         return decode(batch, self.s2_bands, self.s1_bands)
 
-    @staticmethod
-    def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-        """For `DataLoader(..., collate_fn=dataset.collate)`: the batch that `__getitems__` read, as it is."""
-        return samples.batch if isinstance(samples, SampleBatch) else default_collate(list(samples))
-
     def table(self, key: str) -> np.ndarray:
-        """All patches' values, (N, ...), of a key that is not a raster, such as `"climate_zone"`.
+        """Values of all patches, (N, ...), of a key that is not a raster, such as `"climate_zone"`.
 
         Raises:
             BandError: the key is a raster or does not exist.
-            MissingModalityError: the dataset does not hold it.
+            MissingModalityError: the dataset lacks it.
         """
         check_names((key,), TABLE_KEYS, "table keys")
         return self._read_table(key)

@@ -1,7 +1,7 @@
-"""Which values are possible, and which are plausible, for each key of a sample: one table for rasters and CSVs alike.
+"""Possible and plausible values of each key of a sample: one table for rasters and CSVs. Needs no torch.
 
-A value that cannot be is refused. Values that can be but hardly are, such as a relative humidity that never exceeds 1,
-are used with a `DataWarning`. Both name the likely cause: another unit, swapped columns, an offset left in. No torch.
+Impossible values are refused. Possible but implausible values, such as a relative humidity that never exceeds 1, are
+used with a `DataWarning`. Both messages name the likely cause: another unit, swapped columns, a remaining offset.
 
 The limits are wide: they hold for the whole Earth and for every value of BigEarthNet (Sentinel-1 from -75 to 35 dB,
 Sentinel-2 up to 20,528), for snow, open sea, the shore of the Dead Sea and the bright corners of buildings.
@@ -18,7 +18,7 @@ from bengelib.errors import BengeError, DataWarning, RasterError, TableError
 
 
 class Mistake(NamedTuple):
-    """The likely cause of values that all lie from `low` to `high`."""
+    """The likely cause of values that are all between `low` and `high`."""
 
     low: float
     high: float
@@ -26,17 +26,17 @@ class Mistake(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What values a key can have.
+    """The values that a key can have.
 
     Attributes:
-        unit: of the values, for people.
-        possible: what lies outside is refused.
-        usual: what lies outside is warned of.
+        unit: of the values, for messages.
+        possible: values outside are refused.
+        usual: values outside cause a warning.
         causes: of impossible values.
-        suspect: ranges within the possible one that correct data never keep to; each is warned of.
-        absurd: the same, refused.
-        relief: most that the values of one raster differ by without a warning.
-        hint: what to say of values outside of the ranges where no cause fits.
+        suspect: possible ranges that correct data always exceed; each causes a warning.
+        absurd: such ranges that are refused.
+        relief: largest difference within one raster without a warning.
+        hint: advice for values outside of the ranges if no cause fits.
     """
 
     unit: str
@@ -50,7 +50,7 @@ class Limits(NamedTuple):
 
 
 _ROUNDING = 1e-6
-"""How far a value may be beyond its limits, since shares are rounded."""
+"""Tolerance of the limits, since fractions are rounded."""
 _NO_DECIBELS = (
     "Decibels are mostly below 0: these look like linear power, amplitude or digital numbers. Calibrate and convert "
     "them: 10 * log10(power), or 20 * log10(amplitude)."
@@ -70,8 +70,8 @@ LIMITS: dict[str, Limits] = {
         "dB",
         (-100, 60),
         (-100, 45),
-        # Speckle alone spreads the pixels of a patch over more than 10 dB, and no 1200 m of the Earth send back 0 dB
-        # on average: some pixels of every patch lie below -3 dB.
+        # Speckle alone spreads the pixels of a patch over more than 10 dB, and no 1200 m of the Earth average 0 dB:
+        # every patch has pixels below -3 dB.
         absurd=(Mistake(-3, np.inf, _NO_DECIBELS),),
         causes=(Mistake(60, np.inf, _NO_DECIBELS),),
         hint="Pixels without data hold a fill value?",
@@ -144,13 +144,13 @@ COLUMNS: dict[str, dict[str, str]] = {
     "weather": {name: "wind" if name.startswith("wind") else name for name in WEATHER},
     "land_cover_fractions": dict.fromkeys(LAND_COVER_NAMES, "share"),
 }
-"""For a key of several columns, their names and whose limits hold for them."""
+"""For a key of several columns, their names and the keys of their limits."""
 
 _RASTERS = ("s2", "s1", "dem")
 _EUROPE = ((-9.2, 36.8), (31.8, 68.2))
-"""South-western and north-eastern corner of ben-ge, degrees."""
+"""South-western and north-eastern corner of ben-ge in degrees."""
 _SHARES_SUM = 0.02
-"""How far the shares of one patch may add up to another number than 1."""
+"""Tolerance of the sum of the fractions of one patch."""
 
 
 def check_values(key: str, values: np.ndarray, where: str, *, warn: bool = True) -> None:
@@ -159,11 +159,11 @@ def check_values(key: str, values: np.ndarray, where: str, *, warn: bool = True)
     Args:
         key: a key of `LIMITS` or `COLUMNS`; other keys have no limits.
         values: (..., columns) for a key of `COLUMNS`; for a raster, all pixels of one band of one patch.
-        where: the file, and for a table its column, to be named.
+        where: the file, and for a table its column, for messages.
         warn: whether to warn.
 
     Raises:
-        RasterError: pixels that cannot be, or NaN; the message names how many, the first one, and the range.
+        RasterError: impossible pixels, or NaN; the message names their number, the first one, and the range.
         TableError: the same in a table.
     """
     if key in COLUMNS:
@@ -194,7 +194,7 @@ def check_values(key: str, values: np.ndarray, where: str, *, warn: bool = True)
 
 
 def impossible(key: str, values: np.ndarray) -> tuple[np.ndarray, str]:
-    """Which values of a key cannot be, a boolean array of the same shape, and what to say of them."""
+    """Mask of the impossible values of a key, and a message about them."""
     limits = LIMITS.get(key)
     if limits is None:
         return np.zeros(values.shape, dtype=bool), ""
@@ -211,7 +211,7 @@ def impossible(key: str, values: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def _mistaken(mistakes: Sequence[Mistake], low: float, high: float, unit: str) -> str:
-    """What to say where all values, from `low` to `high`, lie within one of `mistakes`."""
+    """A message if all values, from `low` to `high`, are within one of `mistakes`; else empty."""
     for each in mistakes:
         if low >= each.low and high <= each.high:
             return f"has values from {low:g} to {high:g} where {unit} are expected. {each.cause}"
@@ -219,7 +219,7 @@ def _mistaken(mistakes: Sequence[Mistake], low: float, high: float, unit: str) -
 
 
 def _of_rows(key: str, values: np.ndarray) -> str:
-    """What is implausible about whole rows of a key of several columns, (N, columns)."""
+    """A message about implausible rows of a key of several columns, (N, columns); empty if there are none."""
     if key == "land_cover_fractions":
         sums = values.sum(axis=-1)
         odd = np.abs(sums - 1) > _SHARES_SUM
@@ -240,18 +240,18 @@ def _of_rows(key: str, values: np.ndarray) -> str:
 
 
 def check_together(arrays: Mapping[str, np.ndarray], where: str, sample: int = 256) -> None:
-    """See what only many patches together can tell: an offset in Sentinel-2, polarisations in each other's place.
+    """Check what only many patches together reveal: an offset in Sentinel-2, or swapped polarisations.
 
-    Since January 2022 (processing baseline 04.00) products store reflectance x 10000 + 1000. Where 1000 was not taken
-    off, hardly a pixel lies below 0.1 in any band, whereas dark woods, water, shadow, and snow in the short-wave
-    infrared lie far below. A single patch may be all bright, as a cloud is. Likewise one patch of open water may have
-    no pixel above 0.1 in any band, and all patches only if their values were divided by something.
+    Since January 2022 (processing baseline 04.00) products store reflectance x 10000 + 1000. If 1000 was not
+    subtracted, hardly any pixel is below 0.1 in any band, whereas dark forests, water, shadow, and snow in the
+    short-wave infrared are far below. A single patch may be bright everywhere, such as a cloud. Likewise one patch of
+    open water may have no pixel above 0.1 in any band, but all patches only if their values were divided.
 
     Args:
-        arrays: those of a pack by name, (N, bands, h, w): `s2_10m`, `s2_20m` and `s2_60m` (digital numbers, 0 is no
-            data) and `s1` (dB, VV before VH), as far as there are any. Patches of nothing but 0 are passed over.
-        where: the dataset, to be named.
-        sample: how many patches, evenly spread, to look at.
+        arrays: arrays of a pack by name, (N, bands, h, w): `s2_10m`, `s2_20m` and `s2_60m` (digital numbers, 0 is no
+            data) and `s1` (dB, VV before VH), all optional. Patches of 0 only are skipped.
+        where: the dataset, for messages.
+        sample: number of patches to check, evenly spread.
 
     Raises:
         RasterError: of at least eight patches, nineteen of twenty have no pixel below 0.09 in any band.
@@ -270,10 +270,10 @@ def check_together(arrays: Mapping[str, np.ndarray], where: str, sample: int = 2
 
 
 def _of_optical(arrays: Sequence[np.ndarray], where: str, sample: int) -> list[str]:
-    """What is implausible about many patches of Sentinel-2, in several arrays (N, bands, h, w).
+    """Messages about implausible patches of Sentinel-2, in several arrays (N, bands, h, w).
 
     Raises:
-        RasterError: nearly all hold the offset of the later baseline.
+        RasterError: nearly all have the offset of the later baseline.
     """
     low, high = np.array([_extremes(arrays, row) for row in _spread(len(arrays[0]), sample)]).reshape(-1, 2).T
     low, high = low[high > 0], high[high > 0]
@@ -296,7 +296,7 @@ def _of_optical(arrays: Sequence[np.ndarray], where: str, sample: int) -> list[s
 
 
 def _of_radar(array: np.ndarray, where: str, sample: int) -> list[str]:
-    """What is implausible about many patches of Sentinel-1, (N, 2, h, w) in dB."""
+    """Messages about implausible patches of Sentinel-1, (N, 2, h, w) in dB."""
     means = np.array([array[row].mean((1, 2), dtype=np.float64) for row in _spread(len(array), sample)]).reshape(-1, 2)
     means = means[means.any(axis=1)]
     swapped = int((means[:, 1] > means[:, 0]).sum())
@@ -315,7 +315,7 @@ def _spread(count: int, sample: int) -> list[int]:
 
 
 def _extremes(arrays: Sequence[np.ndarray], row: int) -> tuple[int, int]:
-    """Lowest value other than 0, and highest value, of one patch in several arrays of unsigned integers."""
+    """Lowest non-zero value and highest value of one patch in several arrays of unsigned integers."""
     one = arrays[0].dtype.type(1)
     lowest = min(int((array[row] - one).min()) for array in arrays) + 1  # 0 wraps around to the highest of all
     return lowest, max(int(array[row].max()) for array in arrays)

@@ -1,6 +1,6 @@
-"""Reads the GeoTIFFs of one patch into arrays, fast, and refuses what is damaged. Needs no torch.
+"""The GeoTIFFs of one patch as arrays; damaged files are refused. Needs no torch.
 
-A patch's rasters in the form in which they are stored are, by key:
+The stored rasters of a patch by key:
 
 | key | shape | type, unit |
 |---|---|---|
@@ -43,9 +43,9 @@ _DTYPES = {
 _CONTENT = {"s2": "reflectance x 10000", "s1": "decibels", "dem": "metres", "land_cover": "WorldCover codes"}
 
 _FEW_DARK = 0.01
-"""Share of a Sentinel-2 band that may be 0 although its header calls 0 no data: dark water comes out as 0 too."""
+"""Fraction of a Sentinel-2 band that may be 0 although its header calls 0 no data: dark water is 0 as well."""
 _MANY_DARK = 0.05
-"""The same where the header does not; BigEarthNet's own files do not name a value for no data."""
+"""The same if the header names no value for no data, as in the files of BigEarthNet."""
 
 _CODE_IS_LEGAL = np.zeros(256, dtype=bool)
 _CODE_IS_LEGAL[[LAND_COVER_NO_DATA_CODE, *(entry.code for entry in LAND_COVER)]] = True
@@ -55,7 +55,7 @@ def modality_folder(root: Path, key: str) -> Path:
     """The folder of a raster modality, such as `dem/` (subsets) or `glo-30_dem/` (full set) for `"dem"`.
 
     Raises:
-        MissingModalityError: the tree has none.
+        MissingModalityError: the dataset has none.
     """
     candidates = [root / name for name in _FOLDERS[key]]
     for path in candidates:
@@ -63,12 +63,12 @@ def modality_folder(root: Path, key: str) -> Path:
             return path
     names = " or ".join(f"{path.name}/" for path in candidates)
     raise MissingModalityError(
-        f"{key!r} was asked for, but {root} has no folder {names}. Leave {key!r} out, or fetch it."
+        f"{key!r} was requested, but {root} has no folder {names}. Leave {key!r} out, or fetch it."
     )
 
 
 def tree_folders(root: Path) -> dict[str, Path]:
-    """The folder of each raster modality that the tree at `root` has."""
+    """The folder of each raster modality in the dataset at `root`."""
     found = {}
     for key in RASTER_KEYS:
         with contextlib.suppress(MissingModalityError):
@@ -83,7 +83,7 @@ def patch_files(
     s2_bands: Sequence[str] = S2_BANDS,
     s1_bands: Sequence[str] = S1_BANDS,
 ) -> dict[str, list[str]]:
-    """The paths of a patch's files by modality, for the modalities that `folders` has."""
+    """The paths of a patch's files by modality, for the modalities in `folders`."""
     files: dict[str, list[str]] = {}
     for key, folder in folders.items():
         if key == "s2":
@@ -96,13 +96,33 @@ def patch_files(
 
 
 def absent_patches(folder: Path, key: str, ids: Sequence[str]) -> list[int]:
-    """Places in `ids` (Sentinel-1 ids for `"s1"`) of the patches without an entry in the folder of modality `key`."""
+    """Indices into `ids` (Sentinel-1 ids for `"s1"`) of the patches without an entry in the folder of a modality."""
     present = {entry.name for entry in folder.iterdir()}
     return [place for place, patch_id in enumerate(ids) if f"{patch_id}{_SUFFIXES[key]}" not in present]
 
 
+def off_table(root: Path, patch_ids: Sequence[str], patch_ids_s1: Sequence[str]) -> list[tuple[str, str]]:
+    """Folder and name of each patch that has rasters but is not in the meta table."""
+    folders = tree_folders(root)
+    if not folders:  # a pack without its dataset
+        return []
+    key, folder = next(iter(folders.items()))
+    known = set(patch_ids_s1 if key == "s1" else patch_ids)
+    is_folder = key in ("s2", "s1")
+    try:
+        with os.scandir(folder) as listing:
+            names = sorted(
+                entry.name if is_folder else entry.name.rpartition("_")[0]
+                for entry in listing
+                if not entry.name.startswith(".") and (entry.is_dir() if is_folder else entry.name.endswith(".tif"))
+            )
+    except OSError:  # a pack does not need the rasters; otherwise, reading them reports the fault
+        return []
+    return [(folder.name, name) for name in names if name not in known]
+
+
 def absent_hint(folder: Path, key: str, patch_id: str) -> str:
-    """What to do about a patch without an entry there: names an entry of another spelling that may be meant."""
+    """Advice about a patch without an entry in a folder: names an entry of similar spelling, if there is one."""
     return missing_hint(f"{folder}/{patch_id}{_SUFFIXES[key]}")
 
 
@@ -114,58 +134,58 @@ def read_patch(
     s1_bands: Sequence[str] = S1_BANDS,
     keys: Collection[str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The rasters of one patch as they are stored; keys, shapes and types stand at the top of this module.
+    """The stored rasters of one patch; the module docstring lists keys, shapes and types.
 
-    All of them must lie where the patch lies, which is where its Sentinel-2 bands are (where the tree has none, the
-    first modality that it has). One of these is looked at even if it is not to be read.
+    All of them must have the location of the patch, which is that of its Sentinel-2 bands (or, without these, of the
+    first modality). One of these files is opened even if it was not requested.
 
     Args:
-        folders: folder by modality, of all that the tree has.
+        folders: folder by modality, for all modalities of the dataset.
         patch_id: Sentinel-2 patch id.
         patch_id_s1: Sentinel-1 patch id.
-        s2_bands: bands of Sentinel-2, in the order wanted within each resolution.
-        s1_bands: polarisations of Sentinel-1, in the order wanted.
-        keys: the modalities to read, all of `folders` by default.
+        s2_bands: bands of Sentinel-2, in the desired order within each resolution.
+        s1_bands: polarisations of Sentinel-1, in the desired order.
+        keys: the modalities to read, by default all of `folders`.
 
     Raises:
-        RasterError: a file is missing, damaged, without data, not of the layout, of another place than the others, or
-            holds values that are not legal.
+        RasterError: a file is missing, damaged, without data, of another layout or location than the others, or holds
+            invalid values.
     """
     files = patch_files(
         {key: folder for key, folder in folders.items() if keys is None or key in keys},
         patch_id, patch_id_s1, s2_bands, s1_bands,
     )  # fmt: skip
     stored: dict[str, np.ndarray] = {}
-    places: dict[str, Place | None] = {}
+    locations: dict[str, Place | None] = {}
     first = next((key for key in RASTER_KEYS if key in folders), "s2")
     if files and first not in files:
         witness = patch_files({first: folders[first]}, patch_id, patch_id_s1)[first][0]
-        with contextlib.suppress(RasterError):  # it is not what was asked for
-            places[witness] = read_geotiff(witness)[1].place
+        with contextlib.suppress(RasterError):  # the file was not requested
+            locations[witness] = read_geotiff(witness)[1].place
     for resolution in (10, 20, 60) if "s2" in files else ():
         paths = [path for path, band in zip(files["s2"], s2_bands, strict=True) if S2[band].resolution == resolution]
         if paths:
-            stored[f"s2_{resolution}m"] = _read_bands("s2", paths, PATCH_SIZE * 10 // resolution, places)
+            stored[f"s2_{resolution}m"] = _read_bands("s2", paths, PATCH_SIZE * 10 // resolution, locations)
     if "s1" in files:
-        stored["s1"] = _read_bands("s1", files["s1"], PATCH_SIZE, places)
+        stored["s1"] = _read_bands("s1", files["s1"], PATCH_SIZE, locations)
     if "dem" in files:
-        stored["dem"] = _read_bands("dem", files["dem"], PATCH_SIZE, places)
+        stored["dem"] = _read_bands("dem", files["dem"], PATCH_SIZE, locations)
     if "land_cover" in files:
-        stored["land_cover"] = _read_bands("land_cover", files["land_cover"], PATCH_SIZE, places)[0]
-    _check_places(places, patch_corner(patch_id, patch_id_s1))
+        stored["land_cover"] = _read_bands("land_cover", files["land_cover"], PATCH_SIZE, locations)[0]
+    _check_places(locations, patch_corner(patch_id, patch_id_s1))
     return stored
 
 
-def _read_bands(key: str, paths: Sequence[str], size: int, places: dict[str, Place | None]) -> np.ndarray:
-    """The files of one modality and size, (len(paths), size, size); their places go into `places`.
+def _read_bands(key: str, paths: Sequence[str], size: int, locations: dict[str, Place | None]) -> np.ndarray:
+    """The files of one modality and size, (len(paths), size, size); their locations are added to `locations`.
 
     Raises:
-        RasterError: a file is not of the layout, or its pixels are not legal.
+        RasterError: a file has another layout, or its pixels are invalid.
     """
-    told = _told_of(key, paths)
+    described = _with_sidecars(key, paths)
     bands = []
     for path in paths:
-        pixels, header = read_geotiff(path, companions=path in told)
+        pixels, header = read_geotiff(path, companions=path in described)
         if header.shape != (size, size):
             raise RasterError(
                 f"{path} holds {header.shape} pixels; expected ({size}, {size}), which cover {PATCH_METRES} m. Cut "
@@ -180,12 +200,12 @@ def _read_bands(key: str, paths: Sequence[str], size: int, places: dict[str, Pla
             raise RasterError(f"{path} says that its unit is {header.unit!r}; expected metres. Convert it to metres.")
         for value in header.no_data:
             _check_no_data(key, path, pixels, value)
-        places[path] = header.place
+        locations[path] = header.place
         bands.append(pixels)
     stack = np.stack(bands)
     if key == "land_cover":
         _check_codes(stack, paths[0])
-    elif key == "s2" and stack.min() > 0:  # nearly always, and one look at all bands is cheaper than one at each
+    elif key == "s2" and stack.min() > 0:  # nearly always, and one check of all bands is cheaper than one of each
         try:
             check_values(key, stack, os.path.dirname(paths[0]))
         except RasterError:
@@ -200,14 +220,14 @@ def _read_bands(key: str, paths: Sequence[str], size: int, places: dict[str, Pla
     return stack
 
 
-def _told_of(key: str, paths: Sequence[str]) -> list[str]:
-    """Those of some files in one folder beside which others lie that say more of them: `.aux.xml`, `.msk`, `.tfw`."""
-    if key in ("dem", "land_cover"):  # in one folder with those of all other patches: too many to list
+def _with_sidecars(key: str, paths: Sequence[str]) -> list[str]:
+    """Those of some files in one folder that have sidecar files: `.aux.xml`, `.msk`, `.tfw`."""
+    if key in ("dem", "land_cover"):  # the folder holds the files of all patches, which are too many to list
         endings = (".tif.aux.xml", ".tif.msk", ".aux.xml", ".tfw", ".wld")
         return [path for path in paths if any(os.path.exists(f"{path[:-4]}{ending}") for ending in endings)]
     try:
         names = os.listdir(os.path.dirname(paths[0]))
-    except OSError:  # the files are missing too, which is told when they are read
+    except OSError:  # the files are missing too, which reading them reports
         return []
     others = [name.lower() for name in names if name[-4:] not in (".tif", "json")]
     if not others:
@@ -217,13 +237,13 @@ def _told_of(key: str, paths: Sequence[str]) -> list[str]:
 
 
 def _check_no_data(key: str, path: str, pixels: np.ndarray, value: float) -> None:
-    """Refuse pixels that are what their own file calls no data.
+    """Refuse pixels that equal the no-data value of their file.
 
-    Zeros are another matter. Sentinel-2 has real ones: see `_check_dark`. A land cover of 0 is no label, which is read
-    as such. An elevation of 0 m is as good as always the sea, so that it is used with a warning.
+    Zeros are an exception. Sentinel-2 has real zeros: see `_check_dark`. A land cover of 0 means no label. An elevation
+    of 0 m is nearly always the sea, so it is used with a warning.
 
     Raises:
-        RasterError: naming how many.
+        RasterError: naming their number.
     """
     if value == 0 and key == "land_cover":
         return
@@ -242,7 +262,7 @@ def _check_no_data(key: str, path: str, pixels: np.ndarray, value: float) -> Non
 
 
 def _check_dark(path: str, pixels: np.ndarray) -> None:
-    """Refuse a Sentinel-2 band of zeros, which mean no data, and warn where there are many.
+    """Refuse a Sentinel-2 band of zeros, which mean no data, and warn if there are many.
 
     Raises:
         RasterError: every pixel is 0.
@@ -274,20 +294,20 @@ def _check_codes(codes: np.ndarray, path: str) -> None:
         )
 
 
-def _check_places(places: Mapping[str, Place | None], named: tuple[int, int, int] | None) -> None:
-    """Refuse rasters of one patch that do not cover the same ground, or another than its ids name.
+def _check_places(locations: Mapping[str, Place | None], named: tuple[int, int, int] | None) -> None:
+    """Refuse rasters of one patch that do not cover the same ground, or not that of its ids.
 
-    Those that do not say where they lie are passed. The ground that the ids name is left by half a patch before it
-    matters: somebody may have a grid of his own.
+    Rasters without a location pass. The location of the ids tolerates half a patch, since users may have their own
+    grids.
 
     Args:
-        places: by path.
-        named: EPSG code and upper left corner by the ids, see `patch_corner`.
+        locations: by path.
+        named: EPSG code and upper left corner from the ids, see `patch_corner`.
 
     Raises:
-        RasterError: naming the first two that differ, or the first of another patch.
+        RasterError: naming the first two that differ, or the first one of another patch.
     """
-    known = [(path, place) for path, place in places.items() if place is not None]
+    known = [(path, place) for path, place in locations.items() if place is not None]
     for path, place in known[1:]:
         other, expected = known[0]
         if place != expected and not same_ground(expected, place):

@@ -1,6 +1,7 @@
-"""The samples of a described dataset: its table, or what its files make, and which side of a split each is on."""
+"""The samples of a described dataset, from its table or its files, and the split of each."""
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,24 +15,28 @@ from bengelib.bands import IGNORE_INDEX
 from bengelib.data.csv_text import read_rows, read_text, what_number
 from bengelib.data.description import BLOCK, Description, Source
 from bengelib.data.splits import FOLDS, SCHEMES, SPLITS, study_split, unit_hash
-from bengelib.errors import DescriptionError, SplitError, TableError
+from bengelib.errors import DataWarning, DescriptionError, SplitError, TableError
 
 _SIDES = {"validation": "val", "valid": "val", "dev": "val", "training": "train", "testing": "test"}
+_NONE = "[]"
+"""A list of labels that is there and holds none, where an empty cell is unknown."""
 _QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 
 
 def read_samples(description: Description) -> pd.DataFrame:
-    """One row a sample, indexed by its id; every column as text, empty where a value is missing.
+    """One row per sample, indexed by its id; every column as text, empty for missing values.
 
-    The ids are the column that `dataset.toml` names, `id` unless said otherwise. A table without that column, and
-    without files that ask for an id, has its rows numbered from 1.
+    The ids are in the column named by `dataset.toml`, by default `id`. Without that column, and without files that need
+    an id, rows are numbered from 1. Without a table, files of one name in several folders have these before their
+    names: `Forest/0001`.
 
     Raises:
-        DescriptionError: the table or a column that `dataset.toml` names is not there, or there are no samples.
-        TableError: the table cannot be read, or an id is missing or stands there twice.
+        DescriptionError: the table or a column named by `dataset.toml` is missing, or there are no samples.
+        TableError: the table cannot be read, or an id is missing or repeated.
     """
     id_column = description.samples["id"]
     with_files = [source for source in description.modalities.values() if source.files]
+    others: list[set[str]] = []
     if "table" in description.samples:
         table = _read_table(description)
         where = str(description.root / description.samples["table"])
@@ -40,6 +45,8 @@ def read_samples(description: Description) -> pd.DataFrame:
     else:
         source = with_files[0]
         assert source.files is not None
+        maps = [each for each in description.targets.values() if each.files]
+        others = [set(_fields(each)) for each in (*with_files[1:], *maps)]
         table = pd.DataFrame(source.files.rows(source.bands if source.per_band else ()), dtype=str)
         where = f"{source.files.where} = {source.files.text!r}"
         if not len(table):
@@ -49,7 +56,9 @@ def read_samples(description: Description) -> pd.DataFrame:
     if not len(table):
         raise TableError(f"{where} has no rows")
     _check_columns(description, table, where)
-    ids = table[id_column]
+    ids = names = table[id_column]
+    if "table" not in description.samples and ids.duplicated().any() and all({*table} <= each for each in others):
+        ids = table.agg("/".join, axis=1)  # files that are numbered alike in each folder of a class or side
     if (ids == "").any():
         raise TableError(
             f"{where}: row {int(np.flatnonzero(ids == '')[0]) + 1} has no {id_column}; each sample needs one"
@@ -60,7 +69,7 @@ def read_samples(description: Description) -> pd.DataFrame:
             f"{where}: the id {twice!r} stands for {int((ids == twice).sum())} samples; give each one of its own in a "
             f"table, and name its column as [samples] id of {description.path}"
         )
-    return table.assign(id=ids).set_index(pd.Index(ids, name="sample"))
+    return table.assign(id=names).set_index(pd.Index(ids, name="sample"))
 
 
 def _read_table(description: Description) -> pd.DataFrame:
@@ -73,19 +82,19 @@ def _read_table(description: Description) -> pd.DataFrame:
 
 
 def read_text_table(path: Path, separators: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """A CSV or Parquet file with every cell as text, empty where a value is missing.
+    """A CSV or Parquet file with every cell as text, empty for missing values.
 
     Args:
         path: ends in `.csv` or `.parquet`.
-        separators: by column of lists, what is put between their items, `;` unless given.
+        separators: separators of list items by column; by default `;`.
 
     Raises:
-        TableError: it cannot be read.
+        TableError: the file cannot be read.
     """
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         return _read_csv(path)
     try:
-        table = pd.read_parquet(path, dtype_backend="numpy_nullable")  # else whole numbers turn into 1.0 beside gaps
+        table = pd.read_parquet(path, dtype_backend="numpy_nullable")  # otherwise gaps turn whole numbers into 1.0
     except ImportError as error:
         raise TableError(
             f"{path} is Parquet, which pandas reads with pyarrow: pip install pyarrow, or save the table as CSV"
@@ -99,26 +108,26 @@ def read_text_table(path: Path, separators: Mapping[str, str] | None = None) -> 
 
 
 def _as_text(column: "pd.Series[Any]", separator: str) -> "pd.Series[str]":
-    """A column of any type as text: lists joined, what is missing empty."""
+    """A column of any type as text: lists are joined, missing values empty."""
     is_list = column.map(lambda value: isinstance(value, (list, np.ndarray)))
     if is_list.any():
-        joined = [separator.join(map(str, value)) for value in column[is_list]]
+        joined = [separator.join(map(str, value)) or _NONE for value in column[is_list]]
         column = column.astype(object)
         column[is_list] = joined
     return column.astype(object).where(column.notna(), "").astype(str).str.strip()
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """A CSV as text, without blanks around its values, and without columns that have no name.
+    """A CSV as text, without spaces around values, and without unnamed columns.
 
     Raises:
-        TableError: it is no CSV, has a column twice, or a row of another length than its header.
+        TableError: the file is not CSV, has a repeated column, or a row whose length differs from the header.
     """
     rows = read_rows(read_text(path, TableError), path, TableError)
     _, header = next(rows, (0, []))
     names = [name.strip() for name in header]
     if len(names) == 1 and (other := next((sign for sign in ";\t|" if sign in names[0]), "")):
-        raise TableError(f"{path} has its values set apart by {other!r}: save it with commas")
+        raise TableError(f"{path} has its values separated by {other!r}: save it with commas")
     if twice := [name for name in names if name and names.count(name) > 1]:
         raise TableError(f"{path} has the column {twice[0]!r} twice; remove one, or give it another name")
     columns: list[list[str]] = [[] for _ in names]
@@ -134,13 +143,13 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 
 def _fields(source: Source, *passed: str) -> list[str]:
-    """Columns in the pattern of a source; of those that are `passed`, if any."""
+    """Columns in the pattern of a source, limited to those that are `passed`, if any."""
     fields = source.files.fields if source.files else []
     return [field for field in fields if field in passed] if passed else fields
 
 
 def _check_columns(description: Description, table: pd.DataFrame, where: str) -> None:
-    """Refuse a description that names columns which are not there."""
+    """Refuse a description that names missing columns."""
     keys = ("id", "group", "longitude", "latitude", "split")
     wanted = {f"[samples] {key}": description.samples[key] for key in keys if key in description.samples}
     for part, sources in (("modalities", description.modalities), ("targets", description.targets)):
@@ -155,7 +164,7 @@ def _check_columns(description: Description, table: pd.DataFrame, where: str) ->
 
 
 def numbers(table: pd.DataFrame, column: str, where: str) -> np.ndarray:
-    """A column as float64, NaN where it is empty.
+    """A column as float64, NaN for empty cells.
 
     Args:
         table: the samples.
@@ -163,7 +172,7 @@ def numbers(table: pd.DataFrame, column: str, where: str) -> np.ndarray:
         where: the file of the table, for messages.
 
     Raises:
-        TableError: a value is no finite number.
+        TableError: a value is not a finite number.
     """
     text = table[column]
     empty = text.str.lower().isin(["", "nan", "na", "null", "none"])
@@ -172,21 +181,21 @@ def numbers(table: pd.DataFrame, column: str, where: str) -> np.ndarray:
     if bad.any():
         first = text[bad].iloc[0]
         raise TableError(
-            f"{where}: column {column} has {first!r} for sample {table.index[bad][0]}, which is no finite number; "
+            f"{where}: column {column} has {first!r} for sample {table.index[bad][0]}, which is not a finite number; "
             f"correct it, or leave it empty where it is unknown.{what_number(first)}"
         )
     return values
 
 
 def read_column(source: Source, table: pd.DataFrame) -> np.ndarray:
-    """The values of a modality or target that stands in the table.
+    """The values of a modality or target in the table.
 
     Returns:
         A vector (N, columns) or scalar (N,) float32 in its unit, classes (N,) int64, labels (N, classes) or numbers
-        (N,) float32; what is missing is 255 where the type is an integer, NaN otherwise.
+        (N,) float32; missing values are 255 for integers, NaN otherwise.
 
     Raises:
-        TableError: a value is no number, or no class that the description names.
+        TableError: a value is not a number, or not a class of the description.
     """
     if source.kind in ("vector", "scalar", "number"):
         values = np.stack([numbers(table, name, source.table) for name in source.columns], axis=1)  # (N, columns)
@@ -197,25 +206,25 @@ def read_column(source: Source, table: pd.DataFrame) -> np.ndarray:
             values = values + source.offset
         return np.asarray(values if source.kind == "vector" else values[:, 0], np.float32)
     (column,) = source.columns
-    places = {name: place for place, name in enumerate(source.classes)}
+    index_of = {name: place for place, name in enumerate(source.classes)}
     cells = table[column]
     if source.kind == "class":
-        known = cells.map(places)
+        known = cells.map(index_of)
         _refuse_unknown(source, cells[known.isna() & (cells != "")])
-        return np.array(known.fillna(IGNORE_INDEX), np.int64)  # pandas' own array is not to be written to
-    values = np.full((len(table), len(places)), np.nan, np.float32)
+        return np.array(known.fillna(IGNORE_INDEX), np.int64)  # a copy, since pandas' array may be read-only
+    values = np.full((len(table), len(index_of)), np.nan, np.float32)
     for row, cell in enumerate(cells):
         names = _labels(cell, source.separator)
-        if unknown := [name for name in names if name not in places]:
+        if unknown := [name for name in names if name not in index_of]:
             _refuse_unknown(source, pd.Series(unknown, [cells.index[row]] * len(unknown), dtype=str))
-        if names:
+        if names or cell == _NONE:
             values[row] = 0
-            values[row, [places[name] for name in names]] = 1
+            values[row, [index_of[name] for name in names]] = 1
     return values
 
 
 def _labels(cell: str, separator: str) -> list[str]:
-    """The labels in a cell: set apart by the separator, or a list as Python and NumPy print it."""
+    """The labels in a cell: divided by the separator, or a list as printed by Python or NumPy."""
     if cell.startswith("[") and cell.endswith("]"):
         return [one or other for one, other in _QUOTED.findall(cell)]
     return [name for part in cell.split(separator) if (name := part.strip())]
@@ -231,7 +240,7 @@ def _refuse_unknown(source: Source, cells: "pd.Series[str]") -> None:
 
 
 def groups_of(description: Description, table: pd.DataFrame) -> np.ndarray | None:
-    """What keeps samples together, (N,) of str: their group, or the block of degrees that they lie in; None if unknown.
+    """The group of each sample, or its block of degrees, (N,) of str; None if unknown.
 
     Raises:
         TableError: a coordinate is missing or outside its range.
@@ -253,7 +262,7 @@ def groups_of(description: Description, table: pd.DataFrame) -> np.ndarray | Non
         if outside.any():
             raise TableError(
                 f"{where}: column {samples[name]} has {values[outside][0]:g} for sample {table.index[outside][0]}, "
-                f"which is no {name}; "
+                f"which is not a {name}; "
                 f"expected degrees from -{limit} to {limit}. Are longitude and latitude exchanged, or is it metres?"
             )
     block = samples.get("block", BLOCK)
@@ -262,18 +271,21 @@ def groups_of(description: Description, table: pd.DataFrame) -> np.ndarray | Non
 
 
 def sides_of(description: Description, table: pd.DataFrame, scheme: str | None = None, fold: int = 0) -> np.ndarray:
-    """The side of each sample, (N,) of `"train"`, `"val"`, `"test"` or `""`.
+    """The split of each sample, (N,) of `"train"`, `"val"`, `"test"` or `""`.
 
     Args:
         description: of the dataset.
         table: its samples.
-        scheme: `"official"` (its column), `"study"` (60/15/25 by hash of the id), `"blocked"` (whole groups or blocks
-            apart, five folds), or None for `description.scheme`.
-        fold: which of the five folds is the test side under `"blocked"`; the next one validates.
+        scheme: `"official"` (its column), `"study"` (60/15/25 by hash of the id), `"blocked"` (five folds of whole
+            groups or blocks), or None for `description.scheme`.
+        fold: the test fold, of five, under `"blocked"`; the next one is for validation.
 
     Raises:
-        SplitError: an unknown scheme or fold, no column or groups for it, fewer groups than folds, or a class that only
-            groups of the test or validation side have.
+        SplitError: an unknown scheme or fold, no column or groups for it, fewer groups than folds, or a class without
+            training samples.
+
+    Warns:
+        DataWarning: the dataset's own split has samples of one group in several splits.
     """
     scheme = scheme or description.scheme
     if scheme not in SCHEMES:
@@ -295,6 +307,8 @@ def sides_of(description: Description, table: pd.DataFrame, scheme: str | None =
                 f"{description.path}: [samples] split = {column!r}, which has {other.iloc[0]!r} for sample "
                 f"{other.index[0]}; expected one of {SPLITS}, or nothing"
             )
+        if "group" in description.samples:
+            _warn_of_cut_groups(description, table, sides)
         return sides.to_numpy(str)
     groups = groups_of(description, table)
     if groups is None:
@@ -314,8 +328,23 @@ def sides_of(description: Description, table: pd.DataFrame, scheme: str | None =
     return sides
 
 
+def _warn_of_cut_groups(description: Description, table: pd.DataFrame, sides: "pd.Series[str]") -> None:
+    """Tell of groups whose samples a split of the dataset has on several sides."""
+    named = sides != ""
+    groups = table[description.samples["group"]][named]
+    counts = sides[named].groupby(groups).nunique()
+    if cut := sorted(counts.index[counts > 1]):
+        warnings.warn(
+            f"{description.path}: the split {description.samples['split']!r} has samples of {len(cut)} groups on "
+            f"several sides, the first being {cut[0]!r}, so that test samples have neighbours in the training; leave "
+            "`split` out for a blocked split, or `group` if these are no neighbours",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
 def _balanced_folds(groups: np.ndarray) -> dict[str, int]:
-    """The fold of each group: the largest first, each into the fold that has fewest samples so far; ties by hash."""
+    """The fold of each group: from the largest on, each joins the fold with the fewest samples so far; ties by hash."""
     sizes = Counter(groups.tolist())
     totals = [0] * FOLDS
     folds = {}
@@ -328,7 +357,7 @@ def _balanced_folds(groups: np.ndarray) -> dict[str, int]:
 def _check_classes(
     description: Description, table: pd.DataFrame, groups: np.ndarray, sides: np.ndarray, fold: int
 ) -> None:
-    """Refuse a split that trains on no sample of a class: one whose samples all lie in one group cannot be tested."""
+    """Refuse a split without training samples of a class, such as a class within a single group."""
     for source in description.targets.values():
         if source.kind != "class":
             continue

@@ -1,8 +1,8 @@
 """One scene: GeoTIFFs of any size over the same ground, read window by window in the units of a model. Needs no torch.
 
-A patch is read whole and by fixed names (`rasters`). A scene is whatever somebody has: a file of many bands, a file a
-band, or a file a sensor, of any type, at several resolutions, with tags that scale its values. Bands are found by
-name, never by position, and what contradicts the model is refused before anything is computed.
+A patch is read whole and by fixed names (`rasters`). A scene comes in any form: one file of many bands, one file per
+band or per sensor, of any type, at several resolutions, with tags that scale its values. Bands are found by name, not
+by position, and data that contradict the model are refused before any computation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,15 +25,15 @@ from bengelib.errors import ArgumentError, BandError, RasterError
 from bengelib.modalities import InputSpec, Modality, as_modalities
 
 _FAR, _FLAT = 30.0, 1 / 50
-"""A scene contradicts the model if the root mean square of every band is so many times that of the training data, or
-the spread of every one of several bands so small a share of it. Neither happens on the Earth: the whole range from
-water to snow is about 30, and digital numbers, decibels and reflectance lie factors of 100 to 10,000 apart."""
+"""A scene contradicts the model if the root mean square of every band is this many times that of the training data, or
+if the spread of all of several bands is smaller by this factor. Neither occurs on the Earth: the whole range from water
+to snow is about 30, whereas digital numbers, decibels and reflectance differ by factors of 100 to 10,000."""
 _SAMPLE, _SIDE = 4, 64
-"""A scene is looked at in 4 x 4 windows of 64 x 64 pixels before it is mapped."""
+"""Values of a scene are checked in 4 x 4 windows of 64 x 64 pixels before it is mapped."""
 
 
 class _Layer(NamedTuple):
-    """Some bands of one file that belong to one modality."""
+    """Bands of one file that belong to one modality."""
 
     file: int
     indices: tuple[int, ...]  # in the file, from 1
@@ -47,19 +47,19 @@ class _Part(NamedTuple):
     """A window of some bands."""
 
     values: np.ndarray  # (k, H, W) float32, in the unit of the model
-    there: np.ndarray  # (H, W) bool, where all of them have data
-    lit: np.ndarray  # (H, W) bool, where any of them holds another number than 0
+    there: np.ndarray  # (H, W) bool, where all bands have data
+    lit: np.ndarray  # (H, W) bool, where any band is not 0
 
 
 class Scene:
     """Files over the same ground as one stack of named bands; a context manager that closes them.
 
     Attributes:
-        inputs: what the model reads, by modality.
+        inputs: modalities of the model.
         shape: rows and columns of the finest file.
         crs: coordinate system, of `rasterio`.
         transform: from columns and rows to coordinates.
-        vectors: modalities that are no images, (k,) float32 by key; `lonlat` is not among them, see `lonlat`.
+        vectors: modalities that are not images, (k,) float32 by key, except `lonlat`, which is a method.
         paths: the files.
     """
 
@@ -76,22 +76,22 @@ class Scene:
         """Open the files, find the bands, and compare grids and values.
 
         Args:
-            files: a path, several, or a dict. A key of the dict is a modality or a band of the model, its value a path,
-                several paths, or, of a modality that is no image, numbers. `"s2=FILE"` is the same in one string.
-            inputs: what the model reads.
-            bands: one name for each band of the files, file after file, where the files' own descriptions are missing
-                or not those of the model; other names than those of the model are passed over.
-            scale: factor from the numbers in the files to the unit of the model, by modality; in place of what the
-                files, or `stored`, say, and of the usual 0.0001 for reflectance in whole numbers.
-            offset: what is added after that, by modality, in the unit of the model.
-            stored: by modality, `scale` and `offset` of each band and `no_data` of the files that the model was trained
-                on, for files that say nothing of their own.
+            files: a path, several paths, or a dict. A key of the dict is a modality or a band of the model, its value a
+                path, several paths, or numbers for a modality that is not an image. `"s2=FILE"` is equivalent.
+            inputs: modalities of the model.
+            bands: one name for each band of the files, file after file, if the files' own descriptions are missing or
+                differ from the model; names unknown to the model are ignored.
+            scale: factor from the numbers in the files to the unit of the model, by modality; replaces that of the
+                files or of `stored`, and the default of 0.0001 for reflectance in whole numbers.
+            offset: added after scaling, by modality, in the unit of the model.
+            stored: `scale` and `offset` of each band and `no_data` of the training files, by modality, for files
+                without such tags.
 
         Raises:
-            RasterError: a file is missing or unreadable, has no coordinate system, lies in another one or on another
-                grid than the first, or its values are not in the unit of the model; or no pixel has data in all files.
-            BandError: a band that no file has, or two have; names that are not as many as the bands.
-            MissingModalityError: a modality that is no image was not given.
+            RasterError: a file is missing or unreadable, has no coordinate system, has another one or another grid than
+                the first, or its values are not in the unit of the model; or no pixel has data in all files.
+            BandError: a band is in no file or in two, or the number of names differs from that of the bands.
+            MissingModalityError: a modality that is not an image was not given.
             ArgumentError: an unknown modality in `scale`, `offset` or `files`, or no file at all.
         """
         self.inputs = as_modalities(inputs)
@@ -132,27 +132,28 @@ class Scene:
 
     @property
     def pixel_bytes(self) -> int:
-        """Bytes that the files store for one pixel, all bands together."""
+        """Stored bytes of one pixel over all bands of the files."""
         return sum(np.dtype(dtype).itemsize for file in self._files for dtype in file.dtypes)
 
     def read(self, row: int, column: int, height: int, width: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """One window, in the units of the model.
 
-        Pixels without data hold the mean of the training data, which is 0 after normalisation. A pixel has no data
-        where the file says so (value, mask, alpha), where a number is not finite, and where all of several bands of a
-        modality are 0, as in the empty corners of Sentinel tiles. Coarser bands are interpolated bilinearly.
+        Pixels without data get the mean of the training data, which is 0 after normalisation. A pixel has no data if
+        the file says so (value, mask, alpha), if a value is not finite, or if all of several bands of a modality are 0,
+        as in the empty corners of Sentinel tiles. Coarser bands are interpolated bilinearly.
 
         Args:
-            row: of the upper left pixel; the window has to lie within the scene.
-            column: likewise.
+            row: of the upper left pixel; the window must be inside the scene.
+            column: of the upper left pixel.
             height: pixels.
             width: pixels.
 
         Returns:
-            images (k, height, width) float32 by modality; and which pixels have data in all of them, (height, width).
+            Images (k, height, width) float32 by modality, and a mask of the pixels with data in all of them, (height,
+            width).
 
         Raises:
-            RasterError: a file is damaged there.
+            RasterError: a file is damaged in the window.
         """
         valid = np.ones((height, width), dtype=bool)
         images = {}
@@ -174,7 +175,7 @@ class Scene:
         return images, valid
 
     def lonlat(self, rows: Sequence[float], columns: Sequence[float]) -> np.ndarray:
-        """Longitude and latitude (WGS 84, degrees) of places in the scene, (n, 2) float32."""
+        """Longitude and latitude (WGS 84, degrees) of pixels of the scene, (n, 2) float32."""
         from rasterio.warp import transform
 
         x, y = self.transform * (np.asarray(columns, dtype=float), np.asarray(rows, dtype=float))
@@ -183,23 +184,23 @@ class Scene:
     # --------------------------------------------------------------------------------------------------------- the grid
 
     def _set_grid(self) -> None:
-        """Take the grid of the finest file, and compare the others with it.
+        """Use the grid of the finest file, and compare the others with it.
 
         Raises:
-            RasterError: no coordinate system, another one, or other ground or pixels.
+            RasterError: the coordinate system is missing or different, or the ground or the pixels differ.
         """
-        places = [place_of(path, file) for path, file in zip(self.paths, self._files, strict=True)]
-        for path, place in zip(self.paths, places, strict=True):
+        locations = [place_of(path, file) for path, file in zip(self.paths, self._files, strict=True)]
+        for path, place in zip(self.paths, locations, strict=True):
             if place is None or not place.crs:
                 raise RasterError(
-                    f"{path} does not say where it lies: it has no {'grid' if place is None else 'coordinate system'}. "
+                    f"{path} has no location: it has no {'grid' if place is None else 'coordinate system'}. "
                     "Give it one, for example with gdal_edit.py -a_srs EPSG:32633 (and -a_ullr for the corners)."
                 )
         finest = int(np.argmin([abs(file.transform.a) for file in self._files]))
-        one, where = self._files[finest], places[finest]
+        one, where = self._files[finest], locations[finest]
         self.shape, self.crs, self.transform = (one.height, one.width), one.crs, one.transform
         self._factors = []
-        for path, file, place in zip(self.paths, self._files, places, strict=True):
+        for path, file, place in zip(self.paths, self._files, locations, strict=True):
             if file.crs != one.crs:
                 raise RasterError(
                     f"{path} is in {place.crs.partition(',')[0]}, but {self.paths[finest]} in "  # type: ignore[union-attr]
@@ -223,10 +224,10 @@ class Scene:
     def _layers_of(
         self, key: str, places: Sequence[tuple[int, int]], scale: float | None, offset: float | None
     ) -> list[_Layer]:
-        """The bands of a modality, (file, index) each, grouped by file, with what turns their numbers into its unit.
+        """The bands of a modality, (file, index) each, grouped by file, with the conversion to its unit.
 
         Raises:
-            RasterError: complex numbers, or tags of other programs that scale or shift the values.
+            RasterError: the values are complex, or tags of other programs scale or shift them.
         """
         layers = []
         for number in sorted({file for file, _ in places}):
@@ -258,7 +259,7 @@ class Scene:
         return layers
 
     def _usual(self, key: str, place: int, dtype: np.dtype[Any]) -> tuple[float, float]:
-        """Scale and offset of a band where its file says nothing: those of the training data, else what is usual."""
+        """Default scale and offset of a band without tags: those of the training data, else the usual ones."""
         if key in self._stored:
             return self._stored[key]["scale"][place], self._stored[key]["offset"][place]
         is_digital = self.inputs[key].unit[place] == "reflectance" and dtype.kind in "iu"
@@ -266,7 +267,7 @@ class Scene:
 
     @staticmethod
     def _other_tags(key: str, file: Any, path: str, indices: Sequence[int]) -> float | None:
-        """The value for no data that tags of other programs name, if any.
+        """The no-data value in tags of other programs, if any.
 
         Raises:
             RasterError: such tags scale or shift the values.
@@ -283,7 +284,7 @@ class Scene:
         if factor == 1:
             return self._read(layer, Window(column, row, width, height))
         file = self._files[layer.file]
-        top, left = max(0, row // factor - 1), max(0, column // factor - 1)  # a pixel more on each side to interpolate
+        top, left = max(0, row // factor - 1), max(0, column // factor - 1)  # one more pixel around, to interpolate
         bottom = min(file.height, -(-(row + height) // factor) + 1)
         right = min(file.width, -(-(column + width) // factor) + 1)
         part = self._read(layer, Window(left, top, right - left, bottom - top))
@@ -302,7 +303,7 @@ class Scene:
         """Bands of one file in a window of its own pixels.
 
         Raises:
-            RasterError: the file is damaged there.
+            RasterError: the file is damaged in the window.
         """
         file, path = self._files[layer.file], self.paths[layer.file]
         try:
@@ -344,6 +345,12 @@ class Scene:
             files = ", ".join(dict.fromkeys(self.paths[each.file] for each in layers))
             sample = np.concatenate([images[key][:, valid] for images, valid in windows], axis=1)  # (k, pixels)
             _check_unit(modality, sample, files, layer)
+            if "reflectance" in modality.unit and sample[[u == "reflectance" for u in modality.unit]].min() < -0.5:
+                raise RasterError(
+                    f"{files}: {key} goes down to a reflectance of {sample.min():g}, which nothing on the Earth has. "
+                    "Name the value for no data if it is one, for example with gdal_edit.py -a_nodata. "
+                    f"{_fix(key, layer)}"
+                )
             if key in self._stated:
                 continue
             try:
@@ -359,10 +366,10 @@ class Scene:
                 raise RasterError(f"{error} {_fix(key, layer)}") from None
 
     def _first_data(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """The first window with data, reading the whole scene if it must be.
+        """The first window with data; may read the whole scene.
 
         Raises:
-            RasterError: there is none.
+            RasterError: no window has data.
         """
         side = 512
         for row in range(0, self.shape[0], side):
@@ -378,7 +385,7 @@ class Scene:
 
 
 def _interpolate(values: np.ndarray, factor: int, axis: int) -> np.ndarray:
-    """Values `factor` times as many along an axis, interpolated linearly between the middles of the pixels."""
+    """Values upsampled by `factor` along an axis, interpolated linearly between the centres of the pixels."""
     size = values.shape[axis]
     middles = ((np.arange(size * factor) + 0.5) / factor - 0.5).clip(0, size - 1)
     low = np.minimum(middles.astype(int), max(0, size - 2))
@@ -390,10 +397,10 @@ def _interpolate(values: np.ndarray, factor: int, axis: int) -> np.ndarray:
 
 
 def _check_unit(modality: Modality, sample: np.ndarray, files: str, layer: _Layer) -> None:
-    """Refuse values (k, pixels) that are factors away from those that the model was trained on.
+    """Refuse values (k, pixels) that differ by large factors from the training data of the model.
 
     Raises:
-        RasterError: naming the files, the values, and the options that say what they are.
+        RasterError: naming the files, the values, and the options that correct them.
     """
     mean, std = (np.array(moment, dtype=np.float64) for moment in (modality.mean, modality.std))
     size = np.sqrt((sample.astype(np.float64) ** 2).mean(axis=1)) / np.hypot(mean, std)
@@ -412,7 +419,7 @@ def _check_unit(modality: Modality, sample: np.ndarray, files: str, layer: _Laye
 
 
 def _fix(key: str, layer: _Layer) -> str:
-    """How to say what the numbers in the files are."""
+    """Advice on stating the scale and offset of the files."""
     scale, offset = float(layer.scale[0, 0, 0]), float(layer.offset[0, 0, 0])
     return (
         f"Now a number x of the files is taken for {scale:g} x + {offset:g}. If the files are right, say what they "
@@ -421,7 +428,7 @@ def _fix(key: str, layer: _Layer) -> str:
 
 
 def _in_type(value: float | None, dtype: np.dtype[Any]) -> Any:
-    """A value for no data in the type of its file, None where no pixel can have it."""
+    """A no-data value in the type of its file, None if no pixel can have it."""
     if value is None or (dtype.kind == "f" and np.isnan(value)):
         return None
     if dtype.kind == "f":

@@ -1,4 +1,4 @@
-"""What somebody gives for a scene: files and values by name, and which band of the model stands where in them."""
+"""The files and values given for a scene, and the location of each band of the model in them."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from bengelib.errors import ArgumentError, BandError, DataWarning, MissingModali
 from bengelib.modalities import Modality
 
 _NUMBERED = re.compile(r"b(?:and)?[ _-]*0*(\d+a?)")
-"""Bands that are called by a number, such as those of Sentinel-2 and Landsat."""
+"""Bands named by a number, such as those of Sentinel-2 and Landsat."""
 
 Files = str | os.PathLike[str] | Sequence[Any] | Mapping[str, Any]
 
@@ -24,11 +24,11 @@ Files = str | os.PathLike[str] | Sequence[Any] | Mapping[str, Any]
 def sort_files(
     files: Files, inputs: Mapping[str, Modality]
 ) -> tuple[list[tuple[str | None, str]], dict[str, np.ndarray]]:
-    """Paths, each with the modality or band that it is said to be, and the values of what is no image.
+    """Paths, each with its stated modality or band, and the values of modalities that are not images.
 
     Raises:
-        ArgumentError: a key that is neither, numbers that are none, or no file.
-        MissingModalityError: a value that is missing.
+        ArgumentError: an unknown key, invalid numbers, or no file.
+        MissingModalityError: a value is missing.
     """
     vectors = {key: each for key, each in inputs.items() if each.kind != "image"}
     known = {*inputs, *(band for each in inputs.values() if each.kind == "image" for band in each.bands)}
@@ -61,15 +61,15 @@ def sort_files(
 
 
 def _numbers(key: str, given: Any, modality: Modality) -> np.ndarray:
-    """The values of a modality that is no image, (k,) float32.
+    """The values of a modality that is not an image, (k,) float32.
 
     Raises:
-        ArgumentError: they are none, or not as many as the model reads.
+        ArgumentError: they are not numbers, or their number differs from that of the model.
     """
     try:
         value = np.asarray(given.split(",") if isinstance(given, str) else given, dtype=np.float32).reshape(-1)
     except (TypeError, ValueError):
-        raise ArgumentError(f"{key}={given!r}; expected numbers, since {key} is no image") from None
+        raise ArgumentError(f"{key}={given!r}; expected numbers, since {key} is not an image") from None
     expected = len(modality.bands)
     if len(value) != expected or not np.isfinite(value).all():
         raise ArgumentError(f"{key}={given!r}; expected {expected} finite numbers, of {modality.bands}")
@@ -77,7 +77,7 @@ def _numbers(key: str, given: Any, modality: Modality) -> np.ndarray:
 
 
 def _split(text: str, known: Collection[str]) -> tuple[str | None, str]:
-    """`KEY=FILE` as key and file, where the key is one that the model reads; otherwise all of it is a file."""
+    """`KEY=FILE` as key and file if the model knows the key; otherwise the whole text is a file."""
     key, sign, path = text.partition("=")
     return (key, os.path.expanduser(path)) if sign and key in known else (None, text)
 
@@ -86,14 +86,18 @@ def open_raster(path: str) -> Any:
     """An open raster.
 
     Raises:
-        RasterError: no such file, or none that GDAL reads.
+        RasterError: the file is missing, or GDAL cannot read it.
     """
     if not Path(path).is_file():
-        what = "is a folder; give the files in it" if Path(path).is_dir() else f"does not exist. {missing_hint(path)}"
+        what = (
+            "is a folder; give the files in it"
+            if Path(path).is_dir()
+            else f"does not exist. {missing_hint(path, 'Check its name.')}"
+        )
         raise RasterError(f"{path} {what}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # refused in other words
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)  # reported by a clearer error
             return rasterio.open(path)
     except (rasterio.errors.RasterioError, ValueError, OSError) as error:
         raise RasterError(f"{path} is not a readable raster ({error}). {AGAIN}") from error
@@ -102,7 +106,7 @@ def open_raster(path: str) -> Any:
 def find_bands(
     keys: Sequence[str | None], files: Sequence[Any], inputs: Mapping[str, Modality], given: Sequence[str] | None
 ) -> dict[str, list[tuple[int, int]]]:
-    """Where each band of each image modality is: number of the file, and index in it from 1.
+    """The location of each band of each image modality: number of the file, and index in it from 1.
 
     Raises:
         BandError: see `Scene`.
@@ -152,7 +156,7 @@ def find_bands(
 def _hits(
     key: str, band: str, is_only: bool, keys: Sequence[str | None], names: Sequence[Sequence[str]]
 ) -> list[tuple[int, int]]:
-    """Where a band of a modality is, by what is said of the files and by the names of their bands."""
+    """The locations of a band of a modality, by the stated keys of the files and the names of their bands."""
     wanted = (band, key) if is_only else (band,)  # the elevation of a file may be called `dem`
     hits = []
     for number, (stated, listed) in enumerate(zip(keys, names, strict=True)):
@@ -164,7 +168,7 @@ def _hits(
 
 
 def _names_of(file: Any) -> list[str]:
-    """What a file calls its bands; one band without a description is called as the end of the file's name says."""
+    """The names of the bands of a file; a single band without description is named by the end of the file name."""
     if file.count == 1 and not file.descriptions[0]:
         words = re.split(r"[_\s.-]+", Path(file.name).stem)
         return [next((word for word in reversed(words) if _NUMBERED.fullmatch(word.casefold())), words[-1])]
@@ -172,13 +176,13 @@ def _names_of(file: Any) -> list[str]:
 
 
 def _places(number: int, names: Sequence[str], wanted: Collection[str]) -> list[tuple[int, int]]:
-    """Where the band with one of these names is in file `number`; `B2`, `b02`, `Band 2` and `B02` are one band."""
+    """The locations of bands with one of these names in file `number`; `B2`, `b02`, `Band 2` and `B02` are equal."""
     spellings = {spelling(name) for name in wanted}
     return [(number, index) for index, name in enumerate(names, 1) if spelling(name) in spellings]
 
 
 def spelling(name: str) -> str:
-    """A name of a band without what people spell differently: capitals, zeros, the word `band`."""
+    """A name of a band in a normalised spelling: without capitals, leading zeros, and the word `band`."""
     text = name.strip().casefold()
     match = _NUMBERED.fullmatch(text)
     return f"b{match[1]}" if match else text

@@ -1,8 +1,8 @@
-"""Which patch belongs to train, val or test: the dataset's own files, a hashed study split, or blocks of MGRS tiles.
+"""Splits into train, val and test: the dataset's own files, a hashed study split, or blocks of MGRS tiles.
 
-Membership is a function of the patch alone, never of its row or of how many patches there are, so a patch keeps its
-side when a dataset grows. Neighbouring patches look alike: a random split lets a model answer test patches from
-memory of the place next door. The blocked split keeps whole tiles (100 km squares) apart and shows what is left.
+Membership depends on the patch alone, not on its row or on the number of patches, so a patch keeps its split when a
+dataset grows. Neighbouring patches look alike: with a random split, a model can answer test patches from memory of
+their neighbours. The blocked split holds out whole tiles (100 km squares) and shows how much remains.
 """
 
 import hashlib
@@ -22,13 +22,13 @@ SCHEMES = ("official", "study", "blocked")
 FOLDS = 5
 
 STUDY_SHARES = {"train": 0.60, "val": 0.15, "test": 0.25}
-"""Shares of the study split: a quarter for testing, because a hundred test patches leave +-10 points of doubt."""
+"""Fractions of the study split: a quarter for testing, since a hundred test patches have +-10 points of uncertainty."""
 
 _HEADERS = ("patch_id", "patch_ids", "patchid", "patch", "patches", "id", "ids", "name", "names", "index", "0", "s2_id")
-"""What stands above a column of patch ids that was saved with its header."""
+"""Headers of a column of patch ids."""
 
 # Tiles of BigEarthNet by fold: a greedy assignment that gives each fold about a fifth of the patches and spreads the
-# tiles of every country (hence every climate zone) over as many folds as it has tiles. Other tiles go by hash.
+# tiles of every country (and so every climate zone) over as many folds as possible. Other tiles are assigned by hash.
 _FOLD_TILES = (
     "29UPU 33TWM 33UXQ 34TCR 34WFS 34WFT 34WFV 35ULA 35WPP",
     "29UPV 31UGR 31UGS 33UWQ 33UXP 34TEP 34UEG 34WFU 35VLJ 35VNJ 35VPJ",
@@ -45,7 +45,7 @@ def unit_hash(text: str) -> float:
 
 
 def mgrs_tile(patch_id_s1: str) -> str:
-    """The MGRS tile, such as `"35VPK"`, that the Sentinel-1 patch id carries (the Sentinel-2 id does not).
+    """The MGRS tile, such as `"35VPK"`, in a Sentinel-1 patch id (Sentinel-2 ids have none).
 
     Raises:
         SplitError: the id has another form.
@@ -60,7 +60,7 @@ def mgrs_tile(patch_id_s1: str) -> str:
 
 
 def tile_fold(tile: str) -> int:
-    """The fold, 0 to 4, of an MGRS tile; tiles that BigEarthNet does not have are placed by hash."""
+    """The fold, 0 to 4, of an MGRS tile; by hash for tiles that are not in BigEarthNet."""
     return FOLD_OF_TILE.get(tile, int(unit_hash(tile) * FOLDS))
 
 
@@ -69,7 +69,7 @@ def check_split(split: str | None, scheme: str, fold: int) -> None:
 
     Raises:
         SplitError: naming the value and the choices.
-        ArgumentError: a fold that is no whole number.
+        ArgumentError: the fold is not a whole number.
     """
     if split is not None and split not in SPLITS:
         raise SplitError(f"unknown split {split!r}; choose one of {SPLITS}, or None for all patches")
@@ -80,7 +80,7 @@ def check_split(split: str | None, scheme: str, fold: int) -> None:
 
 
 def study_split(patch_ids: Sequence[str]) -> np.ndarray:
-    """Side of each patch, (N,) of str, under the study split (60 % train, 15 % val, 25 % test, by hash of the id)."""
+    """Study split of each patch, (N,) of str (60 % train, 15 % val, 25 % test, by hash of the id)."""
     hashes = np.array([unit_hash(patch_id) for patch_id in patch_ids], dtype=np.float64)
     test_below = STUDY_SHARES["test"]
     val_below = test_below + STUDY_SHARES["val"]
@@ -88,24 +88,28 @@ def study_split(patch_ids: Sequence[str]) -> np.ndarray:
 
 
 def blocked_split(patch_ids_s1: Sequence[str], fold: int = 0) -> np.ndarray:
-    """Side of each patch, (N,) of str, when whole MGRS tiles are held out.
+    """Blocked split of each patch, (N,) of str, which holds out whole MGRS tiles.
 
-    Fold `fold` is the test side and the next one the validation side; the other three train. Each tile is a test
-    tile in exactly one of the five folds.
+    Fold `fold` is for testing, the next one for validation, the other three for training. Each tile is a test tile in
+    exactly one of the five folds.
     """
-    folds = np.array([tile_fold(mgrs_tile(patch_id)) for patch_id in patch_ids_s1], dtype=np.int64)
+    return sides_of_folds(np.array([tile_fold(mgrs_tile(patch_id)) for patch_id in patch_ids_s1]), fold)
+
+
+def sides_of_folds(folds: np.ndarray, fold: int) -> np.ndarray:
+    """Blocked split of each patch, (N,) of str, by the folds of their tiles, (N,)."""
     return np.where(folds == fold, "test", np.where(folds == (fold + 1) % FOLDS, "val", "train"))
 
 
 def read_splits(root: Path, name: str) -> dict[str, tuple[Path, list[str]]]:
-    """The dataset's own split files, as far as there are any: by split, the file and its patch ids in their order.
+    """The dataset's own split files, possibly none: by split, the file and its patch ids in order.
 
-    Reads `splits/<name>_<split>.csv`: no header, one Sentinel-2 patch id a line. For `val`, both `_validation` (as the
-    archives have it) and `_val` (as the repository has it) are accepted.
+    Reads `splits/<name>_<split>.csv`: no header, one Sentinel-2 patch id per line. For `val`, both `_validation` (as in
+    the archives) and `_val` (as in the repository) are accepted.
 
     Raises:
-        SplitError: a file is no such list, repeats a patch, shares one with another split, or there are two of one
-            split that differ.
+        SplitError: a file is not such a list, repeats a patch, shares one with another split, or two files of one
+            split differ.
     """
     found: dict[str, tuple[Path, list[str]]] = {}
     side: dict[str, Path] = {}
@@ -113,7 +117,7 @@ def read_splits(root: Path, name: str) -> dict[str, tuple[Path, list[str]]]:
         for path in _split_paths(root, name, split):
             ids = _read_split(path)
             first, first_ids = found.setdefault(split, (path, ids))
-            if sorted(first_ids) != sorted(ids):  # in another order they say the same, and the first one's holds
+            if sorted(first_ids) != sorted(ids):  # if only the order differs, that of the first file is used
                 raise SplitError(f"{first} and {path} name different patches. Remove the one that is wrong.")
         if split not in found:
             continue
@@ -131,7 +135,7 @@ def read_splits(root: Path, name: str) -> dict[str, tuple[Path, list[str]]]:
 
 
 def _split_paths(root: Path, name: str, split: str) -> list[Path]:
-    """The files of a split that there are, whatever case and accents their names have; the exact names come first."""
+    """Existing files of a split, in any spelling of case and accents; exact names come first."""
     exact = [root / "splits" / name for name in _split_names(name, split)]
     found = [path.with_name(other) for path in exact for other in names_like(path)]
     return sorted((path for path in found if path.is_file()), key=lambda path: path not in exact)
@@ -145,7 +149,7 @@ def _read_split(path: Path) -> list[str]:
     """The patch ids of a split file; blank lines, quotes, and a comma at the end of a line do not matter.
 
     Raises:
-        SplitError: it has a header, more than one value on a line, or is no text.
+        SplitError: the file has a header, several values on a line, or is not text.
     """
     ids = []
     for line, row in read_rows(read_text(path, SplitError), path, SplitError, strict=False):
@@ -168,10 +172,10 @@ def official_split(
     known_ids: Sequence[str],
     found: Mapping[str, tuple[Path, list[str]]] | None = None,
 ) -> list[str]:
-    """Patch ids of one of the dataset's own split files, in the file's order; `found` is what `read_splits` gave.
+    """Patch ids of one of the dataset's own split files, in the file's order; `found` is the result of `read_splits`.
 
     Raises:
-        SplitError: the file is missing, holds unknown ids, or `read_splits` refuses it or another one.
+        SplitError: the file is missing, holds unknown ids, or `read_splits` refuses a file.
     """
     found = read_splits(root, name) if found is None else found
     if split not in found:
@@ -189,7 +193,7 @@ def official_split(
         return ids
     if unknown == ids[:1] and len(ids) > 1:
         raise SplitError(
-            f"{path}: line 1, {unknown[0]!r}, is the only one that is no patch of the meta CSV. A header? Remove it."
+            f"{path}: line 1, {unknown[0]!r}, is the only one that is not a patch of the meta CSV. A header? Remove it."
         )
     hint = "The split file belongs to another dataset or the meta CSV is incomplete."
     if unknown[0].startswith("S1"):

@@ -1,5 +1,6 @@
-"""Mean, standard deviation and range of each band of a described dataset, and whether they fit what is stated."""
+"""Mean, standard deviation and range of each band of a described dataset, and checks of its stated units."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -8,28 +9,32 @@ import numpy as np
 
 from bengelib.bands import S1, S2
 from bengelib.data.description import Source
-from bengelib.errors import DescriptionError
+from bengelib.errors import DataWarning, DescriptionError
 from bengelib.modalities import Modality
 
 _PERCENTILES = tuple(place + 0.5 for place in range(100))
 _ODD_SHARE = 0.2
-"""Share of the samples, at least two of them, from which an offset or another unit is suspected."""
+"""Fraction of the samples, at least two of them, from which an offset or another unit is suspected."""
+_FILLS = {-9999.0, -99999.0, -32768.0, -32767.0}
+"""Numbers that stand for no data more often than for a measurement."""
+_LOWEST = {"reflectance": -0.5, "dB": -100.0}
+"""What no measurement lies below, by unit; reflectance of dark ground can be a little below 0."""
 _S2_BANDS = {*S2, "B10"}
 _RADAR_BANDS = {*S1, "HH", "HV"}
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of each band, in its unit, over all pixels that are a measurement.
+    """Statistics of each band, in its unit, over all measured pixels.
 
     Attributes:
-        count: how many there are.
+        count: number of pixels.
         mean: their mean.
         std: their standard deviation.
         low: the smallest.
         high: the largest.
-        samples: how many samples there are.
-        darkest: of the lowest value other than 0 in all bands of each sample, the 0.5th, 1.5th, ... percentile.
+        samples: number of samples.
+        darkest: 0.5th, 1.5th, ... percentiles of the lowest non-zero value over all bands of each sample.
     """
 
     count: tuple[int, ...]
@@ -41,15 +46,15 @@ class Statistics:
     darkest: tuple[float, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """As lists and numbers."""
+        """The statistics as lists and numbers."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: dict[str, Any], bands: int) -> "Statistics":
-        """What `as_json` gave.
+        """Statistics from the result of `as_json`.
 
         Raises:
-            ValueError: it is something else, or of another number of bands.
+            ValueError: the content is something else, or has another number of bands.
         """
         try:
             values = {name: tuple(map(float, each)) for name, each in content.items() if name != "samples"}
@@ -61,16 +66,16 @@ class Statistics:
         return replace(found, count=tuple(map(int, found.count)))
 
     def share_above(self, limit: float) -> float:
-        """Share of the samples that have no value below a limit, 0 apart; 0 if it is fewer than two samples."""
+        """Fraction of the samples without a non-zero value below a limit; 0 if these are fewer than two samples."""
         share = sum(value >= limit for value in self.darkest) / len(_PERCENTILES)
         return share if round(share * self.samples) >= 2 else 0.0
 
 
 def measure(batches: Iterable[np.ndarray], bands: int) -> Statistics:
-    """Statistics of arrays (B, bands, ...) in which NaN is no measurement, in one pass and 64 bits.
+    """Statistics of arrays (B, bands, ...) without their NaN, in one pass and 64 bits.
 
     The sums of squares are of differences from a running mean (Chan, Golub and LeVeque 1983,
-    doi:10.1080/00031305.1983.10483115), so that nothing cancels.
+    doi:10.1080/00031305.1983.10483115), which avoids cancellation.
     """
     count, mean, squares = np.zeros(bands), np.zeros(bands), np.zeros(bands)
     low, high = np.full(bands, np.inf), np.full(bands, -np.inf)
@@ -89,7 +94,7 @@ def measure(batches: Iterable[np.ndarray], bands: int) -> Statistics:
             mean[band] += difference * len(values) / total
             count[band] = total
             low[band], high[band] = min(low[band], values.min()), max(high[band], values.max())
-    std = np.where(low < high, np.sqrt(squares / np.maximum(count, 1)), 0)  # rounding alone is no variation
+    std = np.where(low < high, np.sqrt(squares / np.maximum(count, 1)), 0)  # rounding is not variation
     lowest = np.concatenate(darkest) if darkest else np.empty(0)
     quantiles = np.percentile(lowest, _PERCENTILES, method="inverted_cdf") if len(lowest) else np.empty(0)
     return Statistics(
@@ -104,16 +109,16 @@ def measure(batches: Iterable[np.ndarray], bands: int) -> Statistics:
 
 
 def _lowest(batch: np.ndarray) -> np.ndarray:
-    """The lowest value of each sample, without NaN and 0, which is often no data; infinity where there is none."""
+    """The lowest value of each sample, without NaN and 0, which is often no data; infinity if there is none."""
     flat = batch.reshape(len(batch), -1)
     return np.where(np.isfinite(flat) & (flat != 0), flat, np.inf).min(axis=1, initial=np.inf)
 
 
 def as_modality(source: Source, found: Statistics, bands: Sequence[str], shape: tuple[int, int] = (0, 0)) -> Modality:
-    """The bands that are used of a modality, with their statistics, for encoders.
+    """A modality of the used bands, with their statistics, for encoders.
 
     Raises:
-        DescriptionError: a band without data or without variation, or statistics that contradict the unit stated.
+        DescriptionError: a band is without data or constant, or statistics contradict the stated unit.
     """
     for band in bands:
         place = source.bands.index(band)
@@ -141,7 +146,7 @@ def as_modality(source: Source, found: Statistics, bands: Sequence[str], shape: 
 
 
 def check_unit(source: Source, found: Statistics) -> None:
-    """Refuse values that cannot be in the unit that is stated, or that need a word about how they were made.
+    """Refuse values that contradict the stated unit, or that need a statement about their processing.
 
     Sentinel-2 of processing baseline 04.00 (January 2022) and later carries an offset of 1000 digital numbers, so that
     no pixel is below 0.1 even over water (ESA, Sentinel-2 Products Specification Document). Sentinel-1 in linear power
@@ -149,7 +154,11 @@ def check_unit(source: Source, found: Statistics) -> None:
 
     Raises:
         DescriptionError: naming the key and what to state.
+
+    Warns:
+        DataWarning: see `_check_fills`.
     """
+    _check_fills(source, found)
     units, low = set(source.unit), min(found.low)
     is_reflectance = units == {"reflectance"}
     highs = [high for high, unit in zip(found.high, source.unit, strict=True) if unit == "reflectance"]
@@ -178,5 +187,30 @@ def check_unit(source: Source, found: Statistics) -> None:
     if units == {""} and {band.upper() for band in source.bands} <= _RADAR_BANDS and low >= 0:
         raise DescriptionError(
             f"{source.where} names no unit of {list(source.bands)}, whose values, from {low:g} to "
-            f"{max(found.high):g}, are no decibels; state unit = 'linear power', 'amplitude', or what else they are"
+            f"{max(found.high):g}, are not decibels; state unit = 'linear power', 'amplitude', or what else they are"
         )
+
+
+def _check_fills(source: Source, found: Statistics) -> None:
+    """Refuse fill values that are taken for measurements, and warn of what looks like one.
+
+    Raises:
+        DescriptionError: reflectance or decibels that nothing on the Earth has.
+
+    Warns:
+        DataWarning: the lowest number of a band is one that often stands for no data.
+    """
+    for place, (band, low, unit) in enumerate(zip(source.bands, found.low, source.unit, strict=True)):
+        if low < _LOWEST.get(unit, -np.inf):
+            raise DescriptionError(
+                f"{source.where} band {band} goes down to {low:g} {unit}, which nothing on the Earth has; state "
+                "no_data if files hold a fill value, else unit, scale and offset as they are"
+            )
+        stored = (low - (source.offset or {place: 0.0})[place]) / (source.scale or {place: 1.0})[place]
+        if round(stored, 3) in _FILLS:
+            warnings.warn(
+                f"{source.where} band {band} goes down to {stored:g}: state no_data = {stored:g} if that is a fill "
+                "value; it is taken for a measurement now",
+                DataWarning,
+                stacklevel=4,
+            )

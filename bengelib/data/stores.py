@@ -1,4 +1,4 @@
-"""Where a described dataset is read from: its files, or the pack that was made of them.
+"""Storage of a described dataset: its files, or their pack.
 
 A pack is the folder `packed/` beside `dataset.toml`:
 
@@ -8,7 +8,7 @@ A pack is the folder `packed/` beside `dataset.toml`:
 | `sources.npy` | (N, keys) int64: digests of names, sizes and times of the files of each sample |
 | `manifest.json` | origin, layouts, arrays; samples left out or without a label; files of no sample |
 
-What stands in the table is not packed, and neither are scales, offsets and units: they may change while the pack stays.
+The table is not packed, and neither are scales, offsets and units, which may change without a new pack.
 """
 
 import contextlib
@@ -34,31 +34,31 @@ from bengelib.errors import ChecksumError, MissingModalityError, RasterError
 from bengelib.files import discard, put_in_place
 
 Wanted = Mapping[str, list[int] | None]
-"""Names of arrays, each with the places of the bands that are to be read; None for all of them."""
+"""Names of arrays, each with the indices of the bands to read; None for all of them."""
 SCHEMA = "described-1"
 CACHE = "dataset.statistics.json"
 BATCH = 64
-"""Samples that are read, written and measured together."""
+"""Number of samples that are read, written and measured together."""
 _TRIALS = 16
-"""Samples whose files may be damaged before a modality as a whole is taken to be."""
+"""Number of samples with damaged files after which the whole modality is taken to be damaged."""
 _COMPARED = 4096
-"""Samples whose files are compared with those of a pack at most when it is opened."""
+"""Maximum number of samples whose files are compared with a pack when it is opened."""
 _MANIFEST = ("schema", "samples", "sources", "layouts", "arrays", "skipped", "unlabelled", "strangers")
 
 
 class FileStore:
-    """The files themselves.
+    """The files of a described dataset.
 
     Attributes:
-        layouts: how each image and map is stored, by key.
+        layouts: storage layout of each image and map, by key.
     """
 
     def __init__(self, description: Description, table: pd.DataFrame, keys: Sequence[str] | None = None) -> None:
-        """Look at the files of the first sample that has good ones, of some keys or of all.
+        """Read the layout of some or all keys from the first sample with valid files.
 
         Raises:
             MissingModalityError: no sample has the files of a modality.
-            RasterError: the first ones cannot be read, or contradict the description.
+            RasterError: the first files cannot be read, or contradict the description.
         """
         self.description, self.samples = description, table
         sources = with_files(description)
@@ -85,17 +85,17 @@ class FileStore:
         raise MissingModalityError(f"no sample of {self.description.path} has files of {source.key}: {missing}")
 
     def read(self, key: str, rows: np.ndarray, wanted: Wanted | None = None) -> dict[str, np.ndarray]:
-        """The arrays of an image or map of some samples, stacked: all of them, or those that are wanted.
+        """The arrays of an image or map for some samples, stacked: all of them, or those that are wanted.
 
         Raises:
-            MissingModalityError: a file of an input is not there. Without the file of a target its label is unknown.
+            MissingModalityError: a file of an input is missing. Without the file of a target its label is unknown.
             RasterError: a file is damaged, or differs from the others.
         """
         read = [self._sample(key, row) for row in rows.tolist()]
         layout, stacked = self.layouts[key], {}
-        for name, places in (wanted or dict.fromkeys(layout.arrays)).items():
+        for name, indices in (wanted or dict.fromkeys(layout.arrays)).items():
             array = np.stack([each[name] for each in read]) if read else layout.empty(name)
-            stacked[name] = array if places is None else array[:, places]
+            stacked[name] = array if indices is None else array[:, indices]
         return stacked
 
     def _sample(self, key: str, row: int) -> dict[str, np.ndarray]:
@@ -110,10 +110,10 @@ class FileStore:
     def read_good(
         self, key: str, rows: np.ndarray, on_error: str
     ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, str]]:
-        """What `read` gives of the samples that can be read: their rows, arrays, and the reasons of the others.
+        """The result of `read` for all readable samples: their rows, arrays, and the reasons for the others.
 
         Raises:
-            MissingModalityError, RasterError: one cannot, and `on_error` is `"raise"`.
+            MissingModalityError, RasterError: a sample is unreadable, and `on_error` is `"raise"`.
         """
         good, read, bad = [], [], {}
         for row in rows.tolist():
@@ -123,7 +123,7 @@ class FileStore:
             except (MissingModalityError, RasterError) as error:
                 if on_error == "raise":
                     raise
-                bad[self._records[row]["id"]] = str(error)
+                bad[self.samples.index[row]] = str(error)
         names = self.layouts[key].arrays if read else ()
         return np.array(good, int), {name: np.stack([each[name] for each in read]) for name in names}, bad
 
@@ -137,16 +137,17 @@ class FileStore:
         found = {}
         for row in rows.tolist():
             if absent := [path for path in paths_of(source, self._records[row]) if not path.is_file()]:
-                found[self._records[row]["id"]] = f"there is no {absent[0]}"
+                found[self.samples.index[row]] = f"there is no {absent[0]}"
         return found
 
     def unlabelled(self, key: str) -> list[str]:
         """Samples without a file of a map that is a target."""
         source = self.description.source(key)
-        return [row["id"] for row in self._records if not all(path.is_file() for path in paths_of(source, row))]
+        rows = zip(self.samples.index, self._records, strict=True)
+        return [sample for sample, row in rows if not all(path.is_file() for path in paths_of(source, row))]
 
     def strangers(self, key: str) -> list[str]:
-        """Files on disk, relative to the folder, that fit the pattern of an image or map and are of no sample."""
+        """Files on disk, relative to the folder, that match the pattern of an image or map but belong to no sample."""
         source = self.description.source(key)
         if source.files is None or "table" not in self.description.samples:
             return []
@@ -157,10 +158,10 @@ class FileStore:
         return [path for path in source.files.files(band) if os.path.join(root, *path.split("/")) not in known]
 
     def statistics(self, key: str, *, on_error: str = "raise", progress: bool = True) -> Statistics:
-        """Of a modality over all samples; measured in one pass, or taken from the cache beside `dataset.toml`.
+        """Statistics of a modality over all samples, measured in one pass or from the cache beside `dataset.toml`.
 
         Raises:
-            MissingModalityError, RasterError: a sample cannot be read; with `on_error="skip"` it does not count.
+            MissingModalityError, RasterError: a sample cannot be read; with `on_error="skip"` it is left out.
         """
         source = self.description.source(key)
         if source.files is None:
@@ -177,7 +178,7 @@ class FileStore:
         skipped: dict[str, str] = {}
         found = measure(self._decoded(source, on_error, skipped, progress), len(source.bands))
         entry = {"hash": mark, "skipped": list(skipped), "statistics": found.as_json()}
-        with contextlib.suppress(OSError):  # a folder that cannot be written is measured again
+        with contextlib.suppress(OSError):  # without a cache, statistics are measured again
             write_json(cache, {**known, key: entry} if isinstance(known, dict) else {key: entry})
         return found
 
@@ -186,7 +187,7 @@ class FileStore:
         return file_marks(self.description.source(key), self._records)
 
     def _decoded(self, source: Source, on_error: str, skipped: dict[str, str], progress: bool) -> Iterator[np.ndarray]:
-        """Batches (B, bands, H, W) in units, NaN where there is no data; fills `skipped` with the samples left out."""
+        """Batches (B, bands, H, W) in units, NaN for no data; adds samples left out to `skipped`."""
         import torch
 
         from bengelib.data.decode_layers import decode_image, decode_map
@@ -209,31 +210,31 @@ class FileStore:
 
 
 class PackStore(FileStore):
-    """The arrays of a pack, mapped into memory; the files are not touched."""
+    """The arrays of a pack, mapped into memory; the files are not opened."""
 
     def __init__(self, description: Description, table: pd.DataFrame, folder: Path, manifest: dict[str, Any]) -> None:
-        """Take the layouts from the manifest; arrays are opened by the first read of each process."""
+        """Read the layouts from the manifest; each process opens the arrays with its first read."""
         self.description, self.samples = description, table
         self.folder, self.manifest = folder, manifest
         self.layouts = {key: _layout_from(entry) for key, entry in manifest["layouts"].items()}
         self._arrays: dict[str, np.ndarray] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: everything but the open arrays."""
+        """The state without the open arrays, for pickling."""
         return {**self.__dict__, "_arrays": {}}
 
     def read(self, key: str, rows: np.ndarray, wanted: Wanted | None = None) -> dict[str, np.ndarray]:
-        """The arrays of an image or map of some samples: all of them, or those that are wanted.
+        """The arrays of an image or map for some samples: all of them, or those that are wanted.
 
         Raises:
             ChecksumError: an array is damaged.
         """
         read = {}
-        for name, places in (wanted or dict.fromkeys(self.layouts[key].arrays)).items():
+        for name, indices in (wanted or dict.fromkeys(self.layouts[key].arrays)).items():
             if name not in self._arrays:
                 self._arrays[name] = self._open(name)
             array = self._arrays[name]
-            read[name] = array[rows] if places is None else array[rows[:, None], places]
+            read[name] = array[rows] if indices is None else array[rows[:, None], indices]
         return read
 
     def _open(self, name: str) -> np.ndarray:
@@ -249,7 +250,7 @@ class PackStore(FileStore):
     def read_good(
         self, key: str, rows: np.ndarray, on_error: str
     ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, str]]:
-        """What `read` gives of the samples that were packed: their rows, arrays, and the reasons of the others."""
+        """The result of `read` for all packed samples: their rows, arrays, and the reasons for the others."""
         bad = self.problems(key, rows, thorough=False)
         if bad and on_error == "raise":
             raise RasterError(next(iter(bad.values())))
@@ -257,23 +258,23 @@ class PackStore(FileStore):
         return good, self.read(key, good) if len(good) else {}, bad
 
     def problems(self, key: str, rows: np.ndarray, *, thorough: bool) -> dict[str, str]:
-        """Samples that the pack was made without, with the reason."""
+        """Samples that are not in the pack, with the reason."""
         skipped = self.manifest["skipped"].get(key, {})
         ids = set(self.samples.index[rows]) if skipped else set()
         return {sample: reason for sample, reason in skipped.items() if sample in ids}
 
     def unlabelled(self, key: str) -> list[str]:
-        """Samples that had no file of a target when the pack was made."""
+        """Samples without a file of a target at the time of packing."""
         found: list[str] = self.manifest["unlabelled"].get(key, [])
         return found
 
     def strangers(self, key: str) -> list[str]:
-        """Files that were of no sample when the pack was made."""
+        """Files of no sample at the time of packing."""
         found: list[str] = self.manifest["strangers"].get(key, [])
         return found
 
     def sources(self, key: str) -> np.ndarray:
-        """Digests of the files that the pack was made from."""
+        """Digests of the packed files."""
         place = list(self.layouts).index(key)
         return np.ascontiguousarray(map_array(self.folder / "sources.npy")[:, place])
 
@@ -313,13 +314,13 @@ def file_marks(source: Source, records: Sequence[Mapping[str, str]]) -> np.ndarr
 
 
 def _layout_from(entry: dict[str, Any]) -> Layout:
-    arrays = {name: (tuple(places), tuple(shape)) for name, (places, shape) in entry["arrays"].items()}
+    arrays = {name: (tuple(indices), tuple(shape)) for name, (indices, shape) in entry["arrays"].items()}
     rest = {name: tuple(entry[name]) for name in ("scale", "offset", "no_data", "shape")}
     return Layout(arrays, entry["dtype"], **rest)
 
 
 def pack_identity(description: Description, table: pd.DataFrame) -> dict[str, Any]:
-    """What a pack is made from, but for its files."""
+    """Everything that determines a pack, apart from files."""
     sources = with_files(description)
     fields = {"id": None} | {name: None for source in sources.values() if source.files for name in source.files.fields}
     names = repr([table[name].tolist() for name in fields if name != "band"])
@@ -340,13 +341,13 @@ def read_pack(folder: Path) -> dict[str, Any] | None:
 def open_store(
     description: Description, table: pd.DataFrame, keys: Sequence[str] | None = None, *, thorough: bool = False
 ) -> FileStore:
-    """The pack in `packed/` if it is of this description, these samples and files; else the files.
+    """The pack in `packed/` if it matches the description, samples and files; otherwise the files.
 
     Args:
         description: of the dataset.
         table: its samples.
-        keys: images and maps that will be read; all of them unless given.
-        thorough: whether all files are compared with those that were packed; otherwise those of 4096 samples at most.
+        keys: images and maps to read; by default all.
+        thorough: whether to compare all files with the pack; otherwise those of at most 4096 samples.
     """
     folder = description.root / PACK
     manifest = read_pack(folder)
@@ -366,14 +367,14 @@ def open_store(
 
 
 def read_json(path: Path) -> Any:
-    """What a file of JSON holds; None if it cannot be read."""
+    """The content of a JSON file; None if it cannot be read."""
     with contextlib.suppress(OSError, ValueError):
         return json.loads(path.read_text(encoding="utf-8"))
     return None
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Put a file of JSON in the place of another in one step."""
+    """Write or replace a JSON file atomically."""
     partial = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         partial.write_text(json.dumps(content, indent=1), encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The CSV and JSON tables of a ben-ge tree, read by column name into one array per modality or target.
+"""The CSV and JSON tables of ben-ge, read by column name into one array per modality or target.
 
-Every function takes the meta table (one row a patch, indexed by `patch_id`) and answers in its order.
+Every function takes the meta table (one row per patch, indexed by `patch_id`) and returns values in its order.
 """
 
 import csv
@@ -25,7 +25,7 @@ from bengelib.identity import read_id
 
 META_COLUMNS = ("patch_id", "patch_id_s1", "timestamp_s2", "timestamp_s1", "season_s2", "season_s1", "lon", "lat")
 TABLE_KEYS = ("season", "lonlat", "weather", "climate_zone", "land_cover_fractions", "land_cover_top", "corine")
-"""Keys of a sample that come from tables rather than rasters."""
+"""Keys of a sample that come from tables."""
 
 _COVER = "_esaworldcover.tif"
 _BIGEARTHNET = {
@@ -36,7 +36,7 @@ _BIGEARTHNET = {
         r"BigEarthNet-(S1-)?v1\.0|S2[AB]_MSIL2A_\d{8}T\d+_\d+_\d+|S1[AB]_IW_GRDH_1SDV_\d{8}T\d+_\w{5}_\d+_\d+"
     ),
 }
-"""Names that only a folder of BigEarthNet holds, by its version."""
+"""Names found only in a folder of BigEarthNet, by its version."""
 
 _ZONE_INDEX = {zone.code: index for index, zone in enumerate(CLIMATE_ZONES)}
 _CORINE_INDEX = {level3: CORINE_19.index(name) for name, parts in CORINE_19_FROM_43.items() for level3 in parts}
@@ -45,27 +45,27 @@ _CORINE_INDEX = {level3: CORINE_19.index(name) for name, parts in CORINE_19_FROM
 def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """A CSV indexed by `patch_id`, read by the names of its columns.
 
-    The order of the columns, further ones, a byte-order mark, line ends of any system, blank lines, blanks around
-    names and ids, and commas at the end of rows do not matter.
+    The order of columns, further columns, a byte-order mark, line endings of any system, blank lines, spaces around
+    names and ids, and trailing commas do not matter.
 
     Warns:
-        DataWarning: another file has the same name but for capitals or accents.
+        DataWarning: another file has the same name except for capitals or accents.
 
     Raises:
-        TableError: it cannot be parsed, lacks one of `columns` or has one twice, has rows of another length than its
-            header or without an id, or names a patch twice. The message says what is the matter with the file.
+        TableError: the file cannot be parsed, lacks one of `columns` or repeats it, has rows without an id or of
+            another length than its header, or repeats a patch. The message explains the fault.
     """
     columns = tuple(dict.fromkeys(("patch_id", *columns)))
     if others := [name for name in names_like(path) if name != path.name]:
         warnings.warn(
-            f"{path} is read, and {others} beside it, of the same name but for capitals or accents, is not",
+            f"{path} is read, and {others} beside it, whose name differs in capitals or accents only, is not",
             DataWarning,
             stacklevel=2,
         )
     text = read_text(path, TableError)
     ids = [column for column in ("patch_id", "patch_id_s1") if column in columns]
     header, is_plain = _check_rows(text, path, columns, ids)
-    if not is_plain:  # rows that end in commas would make pandas shift the columns
+    if not is_plain:  # trailing commas would make pandas shift the columns
         out = io.StringIO()
         for _, row in read_rows(text, path, TableError):
             csv.writer(out).writerow(value.strip() for value in row[: len(header)])
@@ -94,7 +94,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def _check_rows(text: str, path: Path, columns: Sequence[str], ids: Sequence[str]) -> tuple[list[str], bool]:
-    """Names of the columns, and whether all rows have as many values and no blanks around those of the columns `ids`.
+    """Names of the columns, and whether all rows have as many values, without spaces around those of `ids`.
 
     Raises:
         TableError: as for `read_csv`.
@@ -105,7 +105,7 @@ def _check_rows(text: str, path: Path, columns: Sequence[str], ids: Sequence[str
             continue
         if "patch_id" in [part.strip(' "\r') for part in start.split(separator)] and separator in start:
             raise TableError(
-                f"{path} has its values set apart by {name}: save it with commas, and with points in decimal numbers."
+                f"{path} has its values separated by {name}: save it with commas, and with points in decimal numbers."
             )
     rows = read_rows(text, path, TableError)
     _, first = next(rows, (0, []))
@@ -117,14 +117,14 @@ def _check_rows(text: str, path: Path, columns: Sequence[str], ids: Sequence[str
     named = [name for name in header if name]
     if len(set(named)) != len(named):
         raise TableError(f"{path} has the column {Counter(named).most_common(1)[0][0]!r} more than once. Remove one.")
-    count = max(place for place, name in enumerate(header) if name) + 1  # the header may end in commas
+    count = max(place for place, name in enumerate(header) if name) + 1  # the header may have trailing commas
     places, is_plain = [header.index(column) for column in ids], True
     for line, row in rows:
         if len(row) != len(header):
             is_plain = False
             if len(row) < count or any(value.strip() for value in row[count:]):
                 cause = (
-                    "A decimal comma (write 45.5), thousands set apart (write 1234), or a comma in an unquoted text?"
+                    "A decimal comma (write 45.5), a thousands separator (write 1234), or a comma in an unquoted text?"
                     if len(row) > count
                     else "Was the line cut off?"
                 )
@@ -141,10 +141,10 @@ def _check_rows(text: str, path: Path, columns: Sequence[str], ids: Sequence[str
 
 
 def _what_header(header: Sequence[str], missing: Sequence[str]) -> str:
-    """What is the matter with a header that lacks columns."""
+    """The fault of a header that lacks columns, for a message."""
     line = ",".join(header)
     if line.lower().startswith("sep="):
-        return f"begins with {line!r}, a note for spreadsheets. Remove this line, and set values apart by commas."
+        return f"begins with {line!r}, a note for spreadsheets. Remove this line, and separate values by commas."
     if len(header) == 1 and "," in header[0]:
         return "has each of its lines in quotes as a whole: save it without."
     if any(read_id(name) for name in header):
@@ -155,12 +155,11 @@ def _what_header(header: Sequence[str], missing: Sequence[str]) -> str:
     return f"lacks the columns {list(missing)}; it has {list(header)}.{hint}"
 
 
-def read_meta(root: Path) -> pd.DataFrame:
-    """The meta table of the tree at `root`, one row a patch, in the file's order.
+def find_meta(root: Path) -> Path:
+    """The meta CSV of the tree at `root`.
 
     Raises:
         DatasetNotFoundError: no folder, or no `<name>_meta.csv` in it.
-        TableError: the CSV is malformed or empty.
     """
     if not root.is_dir():
         if root.exists():
@@ -184,6 +183,17 @@ def read_meta(root: Path) -> pd.DataFrame:
             "one folder deeper. For data of your own, write a dataset.toml with `python -m bengelib describe --root "
             f"{root}`."
         )
+    return path
+
+
+def read_meta(root: Path) -> pd.DataFrame:
+    """The meta table of the dataset at `root`, one row per patch, in the file's order.
+
+    Raises:
+        DatasetNotFoundError: there is no folder, or no `<name>_meta.csv` in it.
+        TableError: the CSV is malformed or empty.
+    """
+    path = find_meta(root)
     meta = read_csv(path, META_COLUMNS)
     if meta.empty:
         raise TableError(f"{path} has a header but no patches")
@@ -191,8 +201,8 @@ def read_meta(root: Path) -> pd.DataFrame:
 
 
 def _bigearthnet(root: Path) -> str | None:
-    """The version of BigEarthNet that a folder holds, or is part of, None if it does not look like one."""
-    if root.name in ("sentinel-1", "sentinel-2"):  # of a ben-ge tree, which consists of the same patches
+    """The version of BigEarthNet that a folder holds or is part of, None for other folders."""
+    if root.name in ("sentinel-1", "sentinel-2"):  # of ben-ge, which has the same patches
         return None
     names = {entry.name for entry in itertools.islice(root.iterdir(), 1000)} | {root.name}
     found = {version for version, form in _BIGEARTHNET.items() if any(form.fullmatch(name) for name in names)}
@@ -200,7 +210,7 @@ def _bigearthnet(root: Path) -> str | None:
 
 
 def _find(root: Path, stem: str, what: str) -> Path:
-    """`<name>_<stem>.csv` at the root or in a folder of the same stem (the full set keeps it there)."""
+    """`<name>_<stem>.csv` at the root or in a folder named like the stem (as in the full set)."""
     candidates = [find(root / f"{root.name}_{stem}.csv"), find(root / stem / f"{root.name}_{stem}.csv")]
     found = [path for path in candidates if path.is_file()]
     if len(found) > 1 and found[0].read_bytes() != found[1].read_bytes():
@@ -208,13 +218,13 @@ def _find(root: Path, stem: str, what: str) -> Path:
     if found:
         return found[0]
     raise MissingModalityError(
-        f"{what!r} was asked for, but there is no {candidates[0].name} in {root} (nor in its folder {stem}/). "
+        f"{what!r} was requested, but there is no {candidates[0].name} in {root} (nor in its folder {stem}/). "
         f"Leave {what!r} out, or add the file."
     )
 
 
 Problems = dict[str, str]
-"""What is wrong with a patch, by patch id."""
+"""Faults by patch id."""
 
 
 def _rows(
@@ -227,8 +237,8 @@ def _rows(
 ) -> np.ndarray:
     """Values of `columns`, (N, k) float64, for the patches of `meta`, within the limits of `key`.
 
-    A patch without a row, or with a value that is no number or impossible, is an error; or, where `problems` is
-    given, noted there and has the value 0. Implausible values are warned of.
+    A patch without a row, or with a value that is impossible or not a number, is an error; or, if `problems` is given,
+    it is recorded there and gets the value 0. Implausible values cause a warning.
     """
     numbers = table[list(columns)].apply(_numbers).reindex(meta.index)
     values = numbers.to_numpy(dtype=np.float64)
@@ -272,7 +282,7 @@ def _rows(
 
 
 def _numbers(values: pd.Series) -> pd.Series:
-    """A column as numbers, NaN where it has none; pandas would take truth values for 0 and 1."""
+    """A column as numbers, NaN for anything else; pandas alone would take booleans for 0 and 1."""
     if pd.api.types.is_bool_dtype(values):
         return pd.Series(np.nan, values.index)
     if not pd.api.types.is_numeric_dtype(values):
@@ -281,10 +291,10 @@ def _numbers(values: pd.Series) -> pd.Series:
 
 
 def _same_patches(table: pd.DataFrame, meta: pd.DataFrame, column: str, expected: pd.Series, path: Path) -> None:
-    """See that a table says the same of its patches as the meta table, by a column that it may have.
+    """Check that an optional column of a table agrees with the meta table.
 
     Raises:
-        TableError: a row names another patch, so that a column was sorted or shifted by itself.
+        TableError: a row names another patch, because a column was sorted or shifted alone.
     """
     if column not in table.columns:
         return
@@ -298,16 +308,16 @@ def _same_patches(table: pd.DataFrame, meta: pd.DataFrame, column: str, expected
         first = other[0]
         raise TableError(
             f"{path}: {column} of {len(other)} patches is that of another patch, the first being {given.iloc[first]} "
-            f"where {expected.iloc[first]} belongs to {meta.index[first]}. Was a column sorted or shifted by itself?"
+            f"where {expected.iloc[first]} belongs to {meta.index[first]}. Was a column sorted or shifted alone?"
         )
 
 
 def read_weather(root: Path, meta: pd.DataFrame, acquisition: str, problems: Problems | None = None) -> np.ndarray:
-    """ERA-5 at the time of the `s2` or `s1` acquisition: (N, 5) float32 in the order of `bands.WEATHER`, its units.
+    """ERA-5 at the time of the `s2` or `s1` acquisition: (N, 5) float32 in the order and units of `bands.WEATHER`.
 
     Raises:
-        MissingModalityError: the tree has no such table.
-        TableError: it is malformed, or a patch has no possible numbers in it (where `problems` is not given).
+        MissingModalityError: there is no such table.
+        TableError: it is malformed, or a patch has no valid values in it (unless `problems` is given).
     """
     path = _find(root, "era-5", "weather")
     columns = [variable.column.format(time=acquisition) for variable in WEATHER.values()]
@@ -319,11 +329,11 @@ def read_weather(root: Path, meta: pd.DataFrame, acquisition: str, problems: Pro
 def read_fractions(
     root: Path, meta: pd.DataFrame, what: str = "land_cover_fractions", problems: Problems | None = None
 ) -> np.ndarray:
-    """Share of each WorldCover class in each patch: (N, 11) float32 in the order of `bands.LAND_COVER`, in [0, 1].
+    """Fraction of each WorldCover class in each patch: (N, 11) float32 in the order of `bands.LAND_COVER`, in [0, 1].
 
     Raises:
-        MissingModalityError: the tree has no such table.
-        TableError: it is malformed, or a patch has no shares in it (where `problems` is not given).
+        MissingModalityError: there is no such table.
+        TableError: it is malformed, or a patch has no fractions in it (unless `problems` is given).
     """
     path = _find(root, "esaworldcover", what)
     table = read_csv(path, LAND_COVER_NAMES)
@@ -335,11 +345,11 @@ def read_fractions(
 def read_climate_zone(root: Path, meta: pd.DataFrame, problems: Problems | None = None) -> np.ndarray:
     """Index of the Koeppen-Geiger class in `bands.CLIMATE_ZONES`: (N,) int64.
 
-    The codes stand in the column `climatezone` of the meta CSV (subsets) or in `<name>_climatezones.csv` (full set).
+    The codes are in the column `climatezone` of the meta CSV (subsets) or in `<name>_climatezones.csv` (full set).
 
     Raises:
-        MissingModalityError: neither is there.
-        TableError: a code that ben-ge does not have.
+        MissingModalityError: neither exists.
+        TableError: an unknown code.
     """
     path = find(root / f"{root.name}_meta.csv")
     table = meta
@@ -348,12 +358,12 @@ def read_climate_zone(root: Path, meta: pd.DataFrame, problems: Problems | None 
             path = _find(root, "climatezones", "climate_zone")
         except MissingModalityError:
             raise MissingModalityError(
-                f"'climate_zone' was asked for, but {path.name} in {root} has no column climatezone and there is no "
+                f"'climate_zone' was requested, but {path.name} in {root} has no column climatezone and there is no "
                 f"{root.name}_climatezones.csv. Leave 'climate_zone' out, or add one of them."
             ) from None
         table = read_csv(path, ("climatezone",))
     codes = _rows(table, meta, ("climatezone",), path, problems)[:, 0]
-    unknown = sorted(set(codes.tolist()) - set(_ZONE_INDEX))  # 26.7 too, which is not 26
+    unknown = sorted(set(codes.tolist()) - set(_ZONE_INDEX))  # including 26.7, which is not 26
     if problems is not None:
         for patch_id in meta.index[np.isin(codes, unknown)]:
             problems[patch_id] = f"{path}: a climate zone code that is not in the legend {sorted(_ZONE_INDEX)}"
@@ -364,14 +374,14 @@ def read_climate_zone(root: Path, meta: pd.DataFrame, problems: Problems | None 
 
 
 def corine_multi_hot(path: Path) -> np.ndarray:
-    """The BigEarthNet-19 labels in one `*_labels_metadata.json`: (19,) float32 of 0 and 1, all 0 where none applies.
+    """The BigEarthNet-19 labels in one `*_labels_metadata.json`: (19,) float32 of 0 and 1, all 0 if none applies.
 
     Raises:
-        MissingModalityError: no such file.
-        TableError: unreadable, or a label that CORINE's level 3 does not have.
+        MissingModalityError: there is no such file.
+        TableError: the file is unreadable, or has a label that is not in CORINE's level 3.
     """
     if not path.is_file():
-        raise MissingModalityError(f"'corine' was asked for, but there is no {path}. Leave 'corine' out, or add it.")
+        raise MissingModalityError(f"'corine' was requested, but there is no {path}. Leave 'corine' out, or add it.")
     try:
         labels = [str(label) for label in json.loads(path.read_text(encoding="utf-8"))["labels"]]
     except (ValueError, KeyError, TypeError) as error:
@@ -390,8 +400,8 @@ def read_corine(root: Path, meta: pd.DataFrame, problems: Problems | None = None
     """BigEarthNet-19 labels of each patch from its Sentinel-2 JSON: (N, 19) float32 multi-hot.
 
     Raises:
-        MissingModalityError: a patch has no such file (where `problems` is given: no patch has one).
-        TableError: unreadable, or a label that CORINE's level 3 does not have (where `problems` is not given).
+        MissingModalityError: a patch has no such file (if `problems` is given: no patch has one).
+        TableError: a file is unreadable, or has a label that is not in CORINE's level 3 (unless `problems` is given).
     """
     labels = np.zeros((len(meta), len(CORINE_19)), dtype=np.float32)
     missing = 0
@@ -412,15 +422,15 @@ def read_table(
     """The array of one table key for all patches.
 
     Args:
-        root: the tree.
+        root: folder of the dataset.
         meta: its meta table, or some rows of it.
         key: one of `TABLE_KEYS`.
         acquisition: whether season and weather are those of the `"s2"` or of the `"s1"` acquisition.
-        problems: where given, a patch without a good value does not raise: it has zeros, and the reason stands here.
+        problems: if given, a patch without a valid value is not an error: it gets zeros, and the reason is added here.
 
     Raises:
-        MissingModalityError: the tree does not hold it.
-        TableError: a file is malformed, or a patch has no good value in it.
+        MissingModalityError: the dataset lacks it.
+        TableError: a file is malformed, or a patch has no valid value in it.
     """
     meta_path = find(root / f"{root.name}_meta.csv")
     if key == "season":

@@ -1,6 +1,6 @@
-"""The tags of a TIFF: its directories, and what they say of where the pixels lie. Needs neither rasterio nor torch.
+"""The tags of a TIFF: its directories, and the location of its pixels. Needs neither rasterio nor torch.
 
-After the specifications of TIFF 6.0 and OGC GeoTIFF 1.1. Nothing is judged here; see `bengelib.data.geotiff` for that.
+Implements parts of the specifications of TIFF 6.0 and OGC GeoTIFF 1.1. `bengelib.data.geotiff` judges the tags.
 """
 
 import struct
@@ -8,10 +8,10 @@ from typing import Any
 
 from bengelib.errors import RasterError
 
-AGAIN = "Copy, write or download it once more."
+AGAIN = "Copy, write or download it again."
 
 _FORMS = {1: "B", 2: "s", 3: "H", 4: "I", 6: "b", 7: "s", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I", 16: "Q", 17: "q"}
-"""Form of the TIFF types; 5 and 10 are fractions and of no interest here."""
+"""Formats of the TIFF types; 5 and 10 are fractions, which are not needed."""
 _SIZES = {kind: struct.calcsize(f"<{form}") for kind, form in _FORMS.items()} | {5: 8, 10: 8, 18: 8}
 
 _REDUCED, _MASK = 1, 4
@@ -19,7 +19,7 @@ _REDUCED, _MASK = 1, 4
 
 
 class Tag:
-    """Numbers of the tags that are heeded; plain ones, which are faster to look up than those of an enumeration."""
+    """Numbers of the supported tags; plain integers are faster than an enumeration."""
 
     SUBFILE = 254
     OLD_SUBFILE = 255
@@ -45,14 +45,14 @@ HEEDED = frozenset(number for name, number in vars(Tag).items() if name.isupper(
 
 
 class Directory:
-    """One image file directory: its tags by number, whose values are looked up when asked for."""
+    """One image file directory: its tags by number, with values read on demand."""
 
     def __init__(self, data: bytes, order: str, entries: dict[int, tuple[int, int, int]], end: int) -> None:
-        """Take the entries as (type, count, place of the value), and the first byte after them all."""
+        """Store the entries as (type, count, position of the value), and the first byte after all of them."""
         self.data, self.order, self.entries, self.end = data, order, entries, end
 
     def get(self, tag: int, default: tuple[Any, ...] = ()) -> tuple[Any, ...]:
-        """The values of a tag; those of text are one `bytes`. `default` where there is none or the file is cut off."""
+        """The values of a tag; text is a single `bytes`. `default` if the tag is missing or the file truncated."""
         if tag not in self.entries:
             return default
         kind, count, place = self.entries[tag]
@@ -61,7 +61,7 @@ class Directory:
         return struct.unpack_from(f"{self.order}{count}{_FORMS[kind]}", self.data, place)
 
     def is_page(self) -> bool:
-        """Whether this is an image of its own, neither an overview nor a mask of another."""
+        """True if this is an image, neither an overview nor a mask of another one."""
         kind = self.get(Tag.SUBFILE, (0,))[0]
         return not kind & (_REDUCED | _MASK) and self.get(Tag.OLD_SUBFILE, (1,)) != (2,)
 
@@ -72,7 +72,7 @@ def read_directories(data: bytes, path: str) -> list[Directory]:
     Follows the TIFF 6.0 specification: a header, then a chain of directories of entries (tag, type, count, value).
 
     Raises:
-        RasterError: the file ends within a directory, or they form a circle.
+        RasterError: the file ends within a directory, or directories form a cycle.
     """
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     version = data[2:4] if order == "<" else data[3:1:-1]
@@ -112,7 +112,7 @@ def read_directories(data: bytes, path: str) -> list[Directory]:
 
 
 def crs_of(keys: tuple[int, ...]) -> tuple[str | None, bool]:
-    """The coordinate system that the GeoTIFF keys name, None if more is needed to tell; whether pixels are points."""
+    """The coordinate system in the GeoTIFF keys, None if not clear from them; and whether pixels are points."""
     found = {keys[place]: keys[place + 1 : place + 4] for place in range(4, len(keys) - 3, 4)}
     is_point = found.get(1025, (0, 1, 1))[2] == 2
     if not found:
@@ -120,14 +120,14 @@ def crs_of(keys: tuple[int, ...]) -> tuple[str | None, bool]:
     model = found.get(1024, (0, 1, 0))[2]
     code = found.get({1: 3072, 2: 2048}.get(model, 0))
     if code is None or code[0] != 0 or not 1023 < code[2] < 32767 or any(key >= 4096 for key in found):
-        return None, is_point  # of the user's own making, or with heights
+        return None, is_point  # user-defined, or with heights
     return f"EPSG:{code[2]}", is_point
 
 
 def matrix_of(
     scale: tuple[float, ...], ties: tuple[float, ...], matrix: tuple[float, ...], is_point: bool
 ) -> tuple[float, float, float, float, float, float] | None:
-    """Column and row to x and y, None where the tags do not say, or say more than one thing."""
+    """The affine transform from column and row to x and y, None if the tags are missing or ambiguous."""
     if len(matrix) == 16 and not scale and not ties:
         a, b, _, c, d, e, _, f = matrix[:8]
     elif len(scale) == 3 and len(ties) == 6 and not matrix:

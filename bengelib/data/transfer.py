@@ -1,4 +1,4 @@
-"""Downloads one file over HTTP so that a cut, a stall or a kill costs what was under way and not what was there."""
+"""Resumable download of one file over HTTP: an interruption or a stall loses nothing that was already received."""
 
 import http.client
 import json
@@ -17,17 +17,17 @@ from bengelib.errors import DownloadError
 from bengelib.files import writing
 
 _PIECE = 2**18
-"""Bytes read at a time."""
+"""Number of bytes per read."""
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
-"""Answers after which to try again: the server is busy, or ill for a while."""
+"""Status codes after which to retry: the server is busy or temporarily unavailable."""
 _LONGEST_WAIT = 60.0
-"""Seconds; a server that asks for more is asked again earlier."""
+"""Maximum waiting time in seconds, also if the server asks for more."""
 
 _Result = TypeVar("_Result")
 
 
 class _TryAgainError(Exception):
-    """Something went wrong that may well go right the next time, `wait` seconds from now if the server says so."""
+    """A temporary failure; `wait` is the delay in seconds that the server asks for."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -36,10 +36,10 @@ class _TryAgainError(Exception):
 
 @dataclass(frozen=True)
 class Transfer:
-    """How to download: patience with a server, and whether to show a progress bar.
+    """Settings of downloads: retries, timeout and progress bar.
 
     Attributes:
-        attempts: failures in a row, without a byte gained, after which to give up.
+        attempts: number of consecutive failures, without any byte received, after which to give up.
         wait: seconds before the second attempt; doubled before each further one.
         timeout: seconds without a byte that count as a failure.
         progress: whether to show a progress bar.
@@ -51,7 +51,7 @@ class Transfer:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse a patience that is none.
+        """Check the settings.
 
         Raises:
             ArgumentError: naming the setting, its value and what was expected.
@@ -61,15 +61,15 @@ class Transfer:
         real_number("timeout", self.timeout, above=0)
 
     def file(self, url: str, part: Path, size: int | None = None) -> None:
-        """Bring `part` to the whole of what `url` holds, going on from the bytes that are there already.
+        """Download `url` to `part`, continuing after the bytes that it has already.
 
         Args:
             url: the address.
-            part: the file to write; after an error it stays, for the next call to go on with.
-            size: bytes that the file shall have, None where nobody says.
+            part: the file to write; after an error it is kept for the next call.
+            size: expected number of bytes, None if unknown.
 
         Raises:
-            DownloadError: the server refuses, does not have it, sends a web page instead, or fails again and again.
+            DownloadError: the server refuses, lacks the file, sends a web page instead, or fails repeatedly.
             DiskSpaceError: the disk is full.
         """
         if size is not None and _bytes_in(part) > size:
@@ -79,10 +79,10 @@ class Transfer:
             self._persist(url, lambda: self._stream(url, part, size, bar), lambda: _bytes_in(part))
 
     def json(self, url: str) -> Any:
-        """What the JSON document at `url` says.
+        """The content of the JSON document at `url`.
 
         Raises:
-            DownloadError: the server does not give it, or it is no JSON.
+            DownloadError: the server does not send it, or it is not JSON.
         """
 
         def read() -> bytes:
@@ -93,10 +93,10 @@ class Transfer:
         try:
             return json.loads(data)
         except ValueError:
-            raise DownloadError(f"{url} answered with something that is no JSON: {data[:60]!r}") from None
+            raise DownloadError(f"{url} answered with something that is not JSON: {data[:60]!r}") from None
 
     def _persist(self, url: str, action: Callable[[], _Result], gained: Callable[[], int]) -> _Result:
-        """Do `action` until it succeeds, or fails too often in a row without a gain."""
+        """Repeat `action` until it succeeds, or fails too often in a row without progress."""
         failures = 0
         while True:
             before = gained()
@@ -109,7 +109,7 @@ class Transfer:
                 time.sleep(min(_LONGEST_WAIT, max(failure.wait, self.wait * 2 ** (failures - 1))))
 
     def _stream(self, url: str, part: Path, size: int | None, bar: Any) -> None:
-        """Ask once for what is missing of a file, and write what comes."""
+        """Request the missing part of a file once, and write the response."""
         have = _bytes_in(part)
         if size is not None and have == size:
             if not part.exists():  # an empty file
@@ -118,7 +118,7 @@ class Transfer:
             return
         with self._open(url, {"Range": f"bytes={have}-"} if have else {}) as answer:
             if answer.status != 206:
-                have = 0  # the server begins anew: it does not know Range
+                have = 0  # the server starts again: it does not support Range
             elif not (answer.headers.get("Content-Range") or "").startswith(f"bytes {have}-"):
                 part.unlink()
                 raise _TryAgainError("the server went on from another place than it was asked to")
@@ -134,7 +134,7 @@ class Transfer:
                         break
                     if have == 0 and piece.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
                         raise _web_page(url)
-                    with writing(part, "call fetch again: it goes on where it stopped"):
+                    with writing(part, "call fetch again: it continues where it stopped"):
                         file.write(piece)
                         file.flush()
                     have += len(piece)
@@ -143,9 +143,9 @@ class Transfer:
             raise _TryAgainError(f"the connection ended after {have} of {end} bytes")
 
     def _open(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-        """The answer of the server, if it is one to read from."""
+        """The response of the server, if it can be read."""
         if not url.startswith(("https://", "http://")):  # urllib would read local files as well
-            raise DownloadError(f"{url} is no web address")
+            raise DownloadError(f"{url} is not a web address")
         request = urllib.request.Request(
             url, headers={"User-Agent": "bengelib", "Accept-Encoding": "identity", **headers}
         )
@@ -163,7 +163,7 @@ class Transfer:
         return answer
 
     def _piece(self, answer: http.client.HTTPResponse, size: int) -> bytes:
-        """The next bytes, b"" at the end."""
+        """The next bytes, `b""` at the end."""
         try:
             return answer.read1(size) if size >= 0 else answer.read()  # read1 does not wait for all of `size`
         except TimeoutError as error:

@@ -26,7 +26,7 @@ class Method:
 
     @property
     def two_sensors(self) -> bool:
-        """Whether it trains two encoders, one for each sensor."""
+        """True if it trains two encoders, one for each sensor."""
         return "two sensors" in self.needs
 
 
@@ -97,16 +97,31 @@ TABLE = {
         needs=("two dates",),
         settings=("temperature", "momentum", "queue"),
     ),
+    "multi-pretext": Method(
+        "reconstruct hidden squares of an image and, from the visible ones, all else that is known of the place",
+        "Nedungadi et al. 2024, arXiv:2405.02771; Woo et al. 2023, arXiv:2301.00808",
+        3.0,
+    ),
+    "place-image": Method(
+        "find the place of an image, as a location encoder codes it, among those of the batch",
+        "Klemmer et al. 2025, arXiv:2311.17179",
+        0.5,
+        needs=("lonlat",),
+        settings=("temperature",),
+    ),
 }
 """Every method that `recipes.pretraining` and the command `pretrain` know, by name. A new one is added here and in
 `recipes.pretraining.pretext`."""
 
 COST = (
     "cost: multiply-adds of a training step, forward and backward, relative to SimCLR's with the same images; counted "
-    "by torch's FlopCounterMode for the defaults of pretrain (ResNet-18 of half width, a small transformer for mae) on "
-    "14 bands of 64 x 64 pixels. Making views is not in it."
+    "by torch's FlopCounterMode for the defaults of pretrain (ResNet-18 of half width, a small transformer for mae, a "
+    "ConvNeXt V2 for multi-pretext) on 14 bands of 64 x 64 pixels (multi-pretext 72 x 72). Making views is not in it."
 )
 """A line that explains the column `cost`."""
 
 METHODS = tuple(TABLE)
 """Names of the methods."""
+
+MASKED = ("mae", "multi-pretext")
+"""Methods that hide squares of an image: their networks read whole squares, and views are not smaller than images."""

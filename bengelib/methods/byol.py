@@ -1,8 +1,8 @@
-"""BYOL: predict what a slow copy of the network says of the other view, without any negatives.
+"""BYOL: predict the embedding of the other view by a momentum copy of the network, without negatives.
 
-Grill et al. 2020, "Bootstrap Your Own Latent", arXiv:2006.07733. Nothing in the loss forbids the same answer for all
-images; what keeps the network from it is that only one side is trained. Take away the predictor, the stop-gradient or
-the slowness of the copy, and see with `Contrast.watch`.
+Grill et al. 2020, "Bootstrap Your Own Latent", arXiv:2006.07733. The loss does not exclude equal embeddings of all
+images; collapse is prevented because only one side is trained. Remove the predictor, the stop-gradient or the momentum,
+and watch the effect with `Contrast.watch`.
 """
 
 from collections.abc import Mapping
@@ -17,16 +17,16 @@ from bengelib.transforms import Batch
 
 
 class BYOL(nn.Module):
-    """An encoder, a projector and a predictor that are trained, and a target of encoder and projector that follows.
+    """A trained encoder, projector and predictor, and a target network of encoder and projector that follows them.
 
-    Train it with `fit(BYOL(encoder), [Contrast(byol)], ..., augment=TwoViews(views))`; what one keeps is `encoder`.
+    Train it with `fit(BYOL(encoder), [Contrast(byol)], ..., augment=TwoViews(views))` and keep `encoder`.
 
     The paper: projector and predictor 4096 wide, embeddings of 256, momentum 0.996 to 1 over 1,000 epochs of ImageNet
-    (0.99 over 300), LARS at batches of 4,096. The learning rates of LARS are not those of AdamW, at which they collapse
-    the network; take about 1e-3.
+    (0.99 over 300), LARS at batches of 4,096. The learning rates of LARS make the network collapse with AdamW; use
+    about 1e-3.
 
     Attributes:
-        inputs: what the encoder reads, modality to band names.
+        inputs: inputs of the encoder, modality to band names.
     """
 
     def __init__(
@@ -46,12 +46,12 @@ class BYOL(nn.Module):
         Args:
             encoder: takes a dict batch, returns features (B, feature_dim); see `bengelib.fusion`.
             projector_dim: length of the embeddings.
-            hidden: width of projector and predictor between; that of what they take unless given.
-            momentum: of the target, from here to 1 along a cosine; 0 makes it the network of the step before.
-            predictor: False takes the predictor away.
-            stop_gradient: False makes the network its own target, through which the gradient goes.
-            last_norm: end projector and predictor in a batch normalisation, see `perceptron`.
-            views: makes the views of batches that come without any, see `SiameseNetwork`.
+            hidden: width of the hidden layers of projector and predictor; by default that of their inputs.
+            momentum: initial momentum of the target, which increases to 1 along a cosine; 0 copies the network.
+            predictor: False removes the predictor.
+            stop_gradient: False makes the network its own target, with gradients.
+            last_norm: end projector and predictor with a batch normalisation, see `perceptron`.
+            views: makes the views of batches that have none, see `SiameseNetwork`.
 
         Raises:
             ArgumentError: a momentum outside [0, 1].
@@ -67,8 +67,8 @@ class BYOL(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Embeddings of both views, (B, projector_dim) each, and `features` (B, F) of the first.
 
-        `view_1` and `view_2` are those of the projector, `prediction_1` and `prediction_2` what the predictor makes of
-        them, `target_1` and `target_2` those of the target.
+        `view_1` and `view_2` are outputs of the projector, `prediction_1` and `prediction_2` those of the predictor,
+        `target_1` and `target_2` those of the target.
         """
         first, second = two_views(batch, self.views, self.training)
         features = self.encoder(first)  # (B, F)
@@ -84,7 +84,7 @@ class BYOL(nn.Module):
         }
 
     def after_step(self, outputs: Mapping[str, Tensor], step: int, steps: int) -> None:
-        """Let the target follow, after optimiser step `step` of `steps`, the first of which is 0; `fit` calls it."""
+        """Update the target after optimiser step `step` of `steps`, the first of which is 0; called by `fit`."""
         if self.target is not None:
             self.target.after_step(self._online(), step, steps)
 
@@ -93,19 +93,19 @@ class BYOL(nn.Module):
 
 
 def byol(outputs: Mapping[str, Tensor]) -> Tensor:
-    """Loss of BYOL (equation 2, both ways round), from 0 to 8: for `Contrast(byol)`.
+    """Loss of BYOL (equation 2, symmetrised), from 0 to 8, for `Contrast(byol)`.
 
     With q the predictions, z' the targets and s the cosine similarity, the mean over the batch of
     (2 - 2 s(q_1, z'_2)) + (2 - 2 s(q_2, z'_1)).
 
-    Sanity values: 0 where predictions are their targets (and where all embeddings are equal, the collapse), 4 where
-    they are at right angles, 8 where they are opposite.
+    Sanity values: 0 if predictions equal their targets (and if all embeddings are equal, that is collapsed), 4 if they
+    are orthogonal, 8 if they are opposite.
 
     Args:
-        outputs: `prediction_1`, `prediction_2`, `target_1` and `target_2`, (B, D) each, B of 2 or more.
+        outputs: `prediction_1`, `prediction_2`, `target_1` and `target_2`, (B, D) each with B >= 2.
 
     Raises:
-        ValueError: other shapes, or a batch of one.
+        ValueError: wrong shapes, or a batch of one.
         NonFiniteLossError: an embedding on the CPU is NaN or infinite.
     """
     return agreement(outputs["prediction_1"], outputs["target_2"]) + agreement(

@@ -1,12 +1,12 @@
 """ConvNeXt V2 (Woo et al. 2023, arXiv:2301.00808), whole and masked, for images with any number of channels.
 
 A block is a depthwise 7 x 7 convolution, a layer normalisation, and a perceptron four times as wide with global
-response normalisation inside, beside a shortcut. To hide part of an image it needs no sparse convolution: hidden places
-are set to 0 wherever a layer has given them another value, and sums over the image leave them out. Visible places then
-hold what a sparse convolution would compute, and no hidden pixel has any influence on them.
+response normalisation inside, beside a shortcut. Masked images need no sparse convolution: hidden positions are set to
+0 after every layer that changes them, and sums over the image exclude them. Visible positions then equal those of a
+sparse convolution, and hidden pixels have no influence on them.
 
-Layers have the names of timm's `convnextv2_*`, so its weights load; where timm stores a linear layer as a convolution
-of 1 x 1, its weight has to be flattened.
+Layers have the names of timm's `convnextv2_*`, so its weights load; where timm stores a linear layer as a 1 x 1
+convolution, its weight has to be flattened.
 
 At equal multiply-adds a training step takes 1.6 to 1.75 times as long as that of a ResNet-18 (atto, 12 bands of 120 x
 120 pixels, one thread of a CPU with AVX2; timm's network takes 2.2 times as long). Linear layers, which are as fast as
@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from bengelib.arguments import whole_number
 from bengelib.errors import ArgumentError
-from bengelib.fusion import planes
-from bengelib.inputs import Inputs, Missing
+from bengelib.fusion import stack_channels
+from bengelib.inputs import InputNorm, Missing
 from bengelib.modalities import InputSpec
 from bengelib.transforms import Batch
 
@@ -50,23 +50,23 @@ class GlobalResponseNorm(nn.Module):
     """Competition between channels: y = gamma * x * N + beta + x (Woo et al. 2023, equations 1 to 3).
 
     G_c is the root of the sum of squares of channel c over an image, and N_c = G_c / (mean of G over the channels).
-    Sanity values: N has the mean 1 over channels, and nothing changes at the start, where gamma = beta = 0.
+    Sanity values: the mean of N over channels is 1, and the initial layer, with gamma = beta = 0, is the identity.
     """
 
     def __init__(self, channels: int) -> None:
-        """For maps with so many channels."""
+        """Build the layer for maps of `channels` channels."""
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(channels))  # gamma
         self.bias = nn.Parameter(torch.zeros(channels))  # beta
 
     def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """(B, H, W, C) to the same; G is of `visible` (B, H, W, 1) places, and its gradient goes to no others."""
+        """Normalise (B, H, W, C); G and its gradient are limited to `visible` (B, H, W, 1) positions."""
         out: Tensor = _Respond.apply(x, self.weight, self.bias, visible)
         return out
 
 
 class _Respond(torch.autograd.Function):
-    """`GlobalResponseNorm` with a backward pass of its own, which writes half as many large tensors as autograd's."""
+    """`GlobalResponseNorm` with its own backward pass, which writes half as many large tensors as autograd's."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor, visible: Tensor | None) -> Tensor:
@@ -105,7 +105,7 @@ class _Perceptron(nn.Module):
         self.fc2 = nn.Linear(4 * dim, dim)
 
     def forward(self, x: Tensor, visible: Tensor | None) -> Tensor:
-        """(B, H, W, C) to the same, 0 where not `visible`."""
+        """Transform (B, H, W, C); the result is 0 where not `visible`."""
         mixed: Tensor = self.fc2(self.grn(F.gelu(self.fc1(x)), visible))
         return keep(mixed, visible)
 
@@ -114,22 +114,22 @@ class ConvNeXtBlock(nn.Module):
     """Depthwise convolution, layer normalisation and perceptron beside a shortcut: 8 d^2 + 65 d parameters."""
 
     def __init__(self, dim: int) -> None:
-        """For maps with d = `dim` channels."""
+        """Build the block for maps of d = `dim` channels."""
         super().__init__()
         self.conv_dw = nn.Conv2d(dim, dim, _KERNEL, padding=_KERNEL // 2, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=_EPSILON)
         self.mlp = _Perceptron(dim)
 
     def forward(self, x: Tensor, visible: Tensor | None = None) -> Tensor:
-        """(B, H, W, C) to the same; what is not `visible` (B, H, W, 1) must be 0 and stays 0."""
+        """Transform (B, H, W, C); positions that are not `visible` (B, H, W, 1) must be 0 and remain 0."""
         return x + self.mlp(self.norm(_depthwise(self.conv_dw, x)), visible)
 
 
 def _depthwise(convolution: nn.Conv2d, x: Tensor) -> Tensor:
-    """A depthwise convolution of maps (B, H, W, C), which is the layout that oneDNN has fast kernels for.
+    """A depthwise convolution of maps (B, H, W, C), the layout of oneDNN's fast kernels.
 
-    On maps smaller than the kernel they are fast only if the border is there already: of 5 x 5 pixels the gradient of
-    the weights then takes a third of the time.
+    On maps smaller than the kernel they are fast only with explicit padding, which reduces the time of the weight
+    gradient to a third for 5 x 5 pixels.
     """
     image, border = x.permute(0, 3, 1, 2), _KERNEL // 2
     if min(image.shape[-2:]) < _KERNEL:
@@ -141,7 +141,7 @@ def _depthwise(convolution: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def keep(x: Tensor, visible: Tensor | None) -> Tensor:
-    """Maps (B, H, W, C) with 0 in all places that are not `visible` (B, H, W, 1); as they are without it."""
+    """Maps (B, H, W, C) with 0 at all positions that are not `visible` (B, H, W, 1); unchanged without a mask."""
     return x if visible is None else x.masked_fill(~visible, 0)
 
 
@@ -159,7 +159,7 @@ class _Downsample(nn.Sequential):
 
 
 class _Stage(nn.Module):
-    """Blocks of one resolution, after halving that of the stage before."""
+    """Blocks of one resolution, after downsampling by 2."""
 
     def __init__(self, dim: int, depth: int, first: bool) -> None:
         super().__init__()
@@ -173,24 +173,36 @@ class _Stage(nn.Module):
         return x
 
 
+class _ChannelsFirst(nn.Module):
+    """A stage with maps (B, C, h, w) as inputs and outputs."""
+
+    def __init__(self, stage: nn.Module) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, x: Tensor) -> Tensor:
+        after: Tensor = self.stage(x.permute(0, 2, 3, 1), None)
+        return after.permute(0, 3, 1, 2)
+
+
 class ConvNeXt(nn.Module):
     """A ConvNeXt V2 without its classifier.
 
     Attributes:
         feature_dim: length of the pooled features.
         channels: channels of the four maps of `pyramid`, finest first.
-        stride: pixels along a side of the image for each place of the coarsest map, and so the size of the squares that
-            a mask can hide: 8 times the stem.
+        stride: pixels of the image per pixel of the coarsest map along a side, and so the size of the squares that a
+            mask can hide: 8 times the stem.
     """
 
     def __init__(self, in_channels: int | None, size: str = "atto", stem: int = 3) -> None:
         """Build the network with random weights.
 
         Args:
-            in_channels: channels of the image; None for a network whose first filters are given with each image.
+            in_channels: channels of the image; None for a network whose first filters are passed with each image.
             size: one of `SIZES`.
-            stem: pixels along a side of the squares that the first layer reads. Images must be multiples of 8 times as
-                many; those of ben-ge, 120 pixels, are so with 1, 3 and 5, and not with the paper's 4.
+            stem: pixels along a side of the squares of the first layer. Sizes of images must be multiples of 8 times
+                this number; the 120 pixels of ben-ge are for 1, 3 and 5, but not for the paper's 4.
 
         Raises:
             ArgumentError: an unknown size, or numbers that are not whole.
@@ -199,6 +211,7 @@ class ConvNeXt(nn.Module):
         if size not in SIZES:
             raise ArgumentError(f"no ConvNeXt V2 of size {size!r}; choose one of {list(SIZES)}")
         self.size, self.stem_size, self.stride = size, whole_number("stem", stem), 8 * stem
+        self.in_channels = in_channels
         depths, dim = SIZES[size]
         self.channels = tuple(dim * 2**stage for stage in range(4))
         self.feature_dim = self.channels[-1]
@@ -225,13 +238,13 @@ class ConvNeXt(nn.Module):
 
         Args:
             image: (B, C, H, W).
-            visible: (B, H / stride, W / stride) bool, False for squares to hide; their places are 0 in every map, and
-                no other place depends on them.
-            filters: weights (dim, C, stem, stem) and bias (dim,) in place of those of the first layer.
+            visible: (B, H / stride, W / stride) bool, False for hidden squares; they are 0 in every map, and other
+                positions do not depend on them.
+            filters: weights (dim, C, stem, stem) and bias (dim,) to replace those of the first layer.
 
         Raises:
-            ArgumentError: the image does not divide into squares, or a mask of another shape, or one on the CPU that
-                hides all of an image (elsewhere the pooled features of such an image are a constant).
+            ArgumentError: the image does not divide into squares, the mask has another shape, or a mask on the CPU
+                hides a whole image (on other devices its pooled features are constant).
         """
         self._check(image, visible)
         first, norm = self.stem
@@ -244,8 +257,28 @@ class ConvNeXt(nn.Module):
             maps.append(x.permute(0, 3, 1, 2))
         return maps
 
+    @property
+    def last_norm(self) -> nn.Module:
+        """The normalisation of the pooled features."""
+        return self.head["norm"]
+
+    def embed(self, image: Tensor) -> Tensor:
+        """The input (B, C, H / stem, W / stem) of the first stage for an image (B, in_channels, H, W)."""
+        self._check(image, None)
+        first, norm = self.stem
+        embedded: Tensor = norm(first(image).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return embedded
+
+    def after(self, stage: int) -> nn.Sequential:
+        """The stages after `stage`, 0 to 4, each from maps (B, C, h, w) to maps."""
+        return nn.Sequential(*(_ChannelsFirst(each) for each in self.stages[stage:]))
+
+    def cut(self, stage: int) -> None:
+        """Remove the stages after `stage` and the features, in place; the last map of `pyramid` is of that stage."""
+        self.stages, self.head = self.stages[:stage], nn.ModuleDict()
+
     def pool(self, last: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Features (B, feature_dim) of the coarsest map (B, C, h, w): its normalised mean over all visible places."""
+        """Features (B, feature_dim) of the coarsest map (B, C, h, w): its normalised mean over visible positions."""
         total = last.sum(dim=(2, 3))
         places = last[0, 0].numel() if visible is None else visible.sum(dim=(1, 2)).clamp(min=1)[:, None]
         features: Tensor = self.head["norm"](total / places)
@@ -256,7 +289,7 @@ class ConvNeXt(nn.Module):
         return self.pool(self.pyramid(image, visible)[-1], visible)
 
     def _check(self, image: Tensor, visible: Tensor | None) -> None:
-        """Refuse images that do not divide, and masks that do not fit; see `pyramid` for the errors."""
+        """Check the sizes of image and mask; see `pyramid` for the errors."""
         height, width = image.shape[-2:]
         if height % self.stride or width % self.stride:
             stems = [stem for stem in range(1, 6) if height % (8 * stem) == 0 and width % (8 * stem) == 0]
@@ -286,7 +319,7 @@ class ConvNeXtEncoder(nn.Module):
     """One ConvNeXt V2 over all modalities stacked as channels: `fusion.EarlyFusion` with another network.
 
     Attributes:
-        inputs: what it reads, a `Modality` by key.
+        inputs: the `Modality` of each key.
         feature_dim: length of the features.
         channels: channels of the maps of `pyramid`: the stacked image, then those of `ConvNeXt`.
         stride: see `ConvNeXt`.
@@ -301,15 +334,15 @@ class ConvNeXtEncoder(nn.Module):
         missing: Missing = "error",
         net: ConvNeXt | None = None,
     ) -> None:
-        """Build the encoder; see `Inputs` and `ConvNeXt` for the arguments.
+        """Build the encoder; see `InputNorm` and `ConvNeXt` for the arguments.
 
-        `net` takes the place of a new network of this size and stem.
+        `net` replaces a new network of this size and stem.
 
         Raises:
             BandError: an unknown modality or band, or no image among the inputs.
         """
         super().__init__()
-        self.read = Inputs(inputs, modality_dropout, missing)
+        self.read = InputNorm(inputs, modality_dropout, missing)
         self.inputs = self.read.modalities
         self.read.require_images()
         channels = sum(self.read.channels(key) for key in self.inputs) + self.read.mask_size
@@ -318,20 +351,20 @@ class ConvNeXtEncoder(nn.Module):
         self.channels = (channels, *self.net.channels)
 
     def filters(self) -> tuple[Tensor, Tensor] | None:
-        """Filters of the first layer where they are not parameters of it; see `ConvNeXt.pyramid`."""
+        """Filters of the first layer if they are not its parameters; see `ConvNeXt.pyramid`."""
         return None
 
     def stack(self, batch: Batch) -> Tensor:
-        """All modalities as the channels of one image, (B, C, H, W), in the order of `inputs`, then the mask if any."""
+        """All modalities as channels of one image, (B, C, H, W), in the order of `inputs`, then any mask."""
         values, available = self.read(batch)
-        return planes(values, available.float() if self.read.mask_size else None)
+        return stack_channels(values, available.float() if self.read.mask_size else None)
 
     def pyramid(self, batch: Batch, visible: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
-        """The stacked image and the maps of the network, finest first, and the features from the same pass.
+        """The stacked image and the maps of the network, finest first, and the features of the same forward pass.
 
         Args:
             batch: in physical units.
-            visible: see `ConvNeXt.pyramid`; the stacked image is whole all the same.
+            visible: see `ConvNeXt.pyramid`; the stacked image is not masked.
         """
         image = self.stack(batch)
         maps = self.net.pyramid(image, visible, self.filters())

@@ -1,6 +1,6 @@
-"""The geolocation pretext: where on earth was this taken? Its labels come with every georeferenced image.
+"""The geolocation pretext task: in which region was an image taken? Every georeferenced image has that label.
 
-After Ayush et al. 2021 (arXiv:2011.09980), who train a network to name the cluster that an image lies in.
+After Ayush et al. 2021 (arXiv:2011.09980), who train a network to classify the cluster of an image's location.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from bengelib.tasks import Classification
 
 @dataclass(frozen=True)
 class PlaceClusters:
-    """Regions of the earth, each around a centre: labels that every georeferenced image has without anyone's work.
+    """Regions of the Earth, each around a centre: labels of georeferenced images without annotation.
 
     Attributes:
         centres: longitude and latitude in degrees, (K, 2).
@@ -29,7 +29,7 @@ class PlaceClusters:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What to call the regions, such as "15.3E 48.1N"."""
+        """Names of the regions, such as "15.3E 48.1N"."""
         return tuple(
             f"{abs(lon):.1f}{'E' if lon >= 0 else 'W'} {abs(lat):.1f}{'N' if lat >= 0 else 'S'}"
             for lon, lat in self.centres
@@ -41,43 +41,43 @@ class PlaceClusters:
         return nearest
 
     def nearest(self, lonlat: Tensor) -> Tensor:
-        """The same as `predict`, computed on the device of `lonlat` and left there."""
+        """The result of `predict`, computed and kept on the device of `lonlat`."""
         centres = on_sphere(torch.from_numpy(self.centres)).to(lonlat.device, _exact(lonlat))
         return (on_sphere(lonlat) @ centres.T).argmax(dim=1)
 
 
 def place_clusters(lonlat: np.ndarray | Tensor, clusters: int = 20, seed: int = 0) -> PlaceClusters:
-    """Regions by k-means on the unit sphere (scikit-learn): the geolocation pretext.
+    """Regions by k-means on the unit sphere (scikit-learn).
 
     Fit them on training patches only; `predict` then labels the others, and `Geolocation` is the task.
 
     Args:
         lonlat: degrees, (N, 2).
-        clusters: how many regions.
-        seed: of the first centres.
+        clusters: number of regions.
+        seed: of the initial centres.
 
     Raises:
-        ValueError: another shape, coordinates that are not finite, or fewer different places than clusters.
+        ValueError: a wrong shape, coordinates that are not finite, or fewer distinct locations than clusters.
     """
-    from sklearn.cluster import KMeans  # costly to import, and only needed here
+    from sklearn.cluster import KMeans  # slow to import, and only needed here
 
-    places = np.asarray(torch.as_tensor(lonlat).cpu(), dtype=np.float64)
-    if places.ndim != 2 or places.shape[1] != 2 or not np.isfinite(places).all():
-        raise ValueError(f"lonlat is (N, 2) degrees, all finite; got shape {places.shape}")
-    different = len(np.unique(places, axis=0))
+    points = np.asarray(torch.as_tensor(lonlat).cpu(), dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+        raise ValueError(f"lonlat is (N, 2) degrees, all finite; got shape {points.shape}")
+    different = len(np.unique(points, axis=0))
     if whole_number("clusters", clusters) > different:
         raise ArgumentError(f"{clusters} clusters of {different} different places; choose from 1 to {different}")
-    fitted = KMeans(clusters, n_init=10, random_state=seed).fit(on_sphere(torch.from_numpy(places)).numpy())
+    fitted = KMeans(clusters, n_init=10, random_state=seed).fit(on_sphere(torch.from_numpy(points)).numpy())
     x, y, z = fitted.cluster_centers_.T
     return PlaceClusters(np.rad2deg(np.stack([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))], axis=1)))
 
 
 def lonlat_of(data: Dataset[Any]) -> np.ndarray:
-    """Degrees (N, 2) of all samples of a dataset: its table `lonlat`, that of `lon` and `lat` in `meta`, or an array.
+    """Degrees (N, 2) of all samples of a dataset: its table `lonlat`, `lon` and `lat` in `meta`, or an array.
 
     Raises:
-        MissingModalityError: it has none of them.
-        BandError: it is described, and without `lonlat`.
+        MissingModalityError: the dataset has none of them.
+        BandError: a described dataset has no `lonlat`.
     """
     if isinstance(data, Subset):
         whole = lonlat_of(data.dataset)
@@ -96,7 +96,7 @@ def lonlat_of(data: Dataset[Any]) -> np.ndarray:
 
 
 def on_sphere(lonlat: Tensor) -> Tensor:
-    """Points of the unit sphere, (N, 3), of degrees (N, 2); in 64 bits where the device has them."""
+    """Points on the unit sphere, (N, 3), for degrees (N, 2); in 64 bits if the device supports them."""
     lon, lat = torch.deg2rad(lonlat.to(_exact(lonlat))).unbind(dim=1)
     return torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=1)
 
@@ -106,7 +106,7 @@ def _exact(values: Tensor) -> torch.dtype:
 
 
 class Geolocation(Classification):
-    """Where on earth: the class is the region that the batch's `lonlat` lies in, for a `Network` with such a head."""
+    """Geolocation task: the class is the region of the batch's `lonlat`, for a `Network` with such a head."""
 
     def __init__(self, clusters: PlaceClusters, target: str = "place") -> None:
         """Predict `target`, an index into `clusters`."""
@@ -114,11 +114,11 @@ class Geolocation(Classification):
         self.clusters = clusters
 
     def labelled(self, batch: Mapping[str, Any]) -> Tensor:
-        """All samples of a batch have a place, ()."""
+        """Number of samples of a batch, (), all of which have a location."""
         return torch.tensor(len(batch["lonlat"]))
 
     def check(self, batch: Mapping[str, Any]) -> None:
-        """Nothing to refuse: every place has a nearest centre."""
+        """Do nothing: every location has a nearest centre."""
 
     def _pair(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         if "lonlat" not in batch:

@@ -1,4 +1,4 @@
-"""Spherical harmonics: the waves of a sphere, which give every place on earth a code without poles or date line.
+"""Spherical harmonics: features of locations on the Earth without singularities at the poles or the date line.
 
 Real and orthonormal, without the Condon-Shortley phase. Of degree l and order m, from -l to l::
 
@@ -10,7 +10,7 @@ measure from the opposite point, which changes the sign of odd degrees. SatCLIP 
 and its weights have the order m = 0 too large by a factor of pi, from a constant in that code: Y_00 is 0.886 there and
 0.282 here. To use those weights, multiply these features by pi.
 
-Needs torch, `bengelib.arguments` and `bengelib.errors`, and nothing else.
+Needs torch, `bengelib.arguments` and `bengelib.errors` only.
 """
 
 import math
@@ -23,25 +23,24 @@ from bengelib.arguments import whole_number
 from bengelib.errors import ArgumentError
 
 MOST_DEGREES = 1800
-"""Largest L: beyond degree 1900, powers of sin theta that are still needed are below the smallest 64-bit number."""
+"""Largest L: beyond degree 1900, required powers of sin theta are below the smallest 64-bit number."""
 
 
 def harmonics(lonlat: Tensor, degrees: int) -> Tensor:
-    """All harmonics of the `degrees` degrees from 0, (N, degrees^2) float64, that of l and m in column l^2 + l + m.
+    """All harmonics of the `degrees` degrees from 0, (N, degrees^2) float64, with l and m in column l^2 + l + m.
 
-    The recurrence runs over functions that are scaled already, so it needs no factorials; those are beyond 32 bits from
-    degree 30 on.
+    The recurrence uses normalised functions, so it needs no factorials, which exceed 32 bits from degree 30 on.
 
     Sanity values: the squares of degree l add up to (2 l + 1) / (4 pi) at every place, those of all degrees to
     degrees^2 / (4 pi); at a pole only the orders m = 0 are not 0.
 
     Args:
         lonlat: longitude and latitude in degrees, (N, 2).
-        degrees: how many degrees; the shortest wave is about 360 / degrees degrees long.
+        degrees: number of degrees; the shortest wavelength is about 360 / degrees degrees.
 
     Raises:
-        ArgumentError: `degrees` is not from 1 to `MOST_DEGREES`; for places see `check_lonlat`. On another device than
-            the CPU the features of an impossible place are NaN instead, because looking would wait for the device.
+        ArgumentError: `degrees` is not from 1 to `MOST_DEGREES`; for locations see `check_lonlat`. On other devices
+            than the CPU, features of an invalid location are NaN instead, because a check would wait for the device.
     """
     whole_number("degrees", degrees, 1, MOST_DEGREES)
     check_lonlat(lonlat)
@@ -59,15 +58,15 @@ def harmonics(lonlat: Tensor, degrees: int) -> Tensor:
 
 
 def legendre(x: Tensor, s: Tensor, degrees: int) -> Iterator[Tensor]:
-    """The scaled associated Legendre functions of one degree after the other, (N, l + 1) for the orders 0 to l.
+    """The normalised associated Legendre functions, degree by degree, (N, l + 1) for the orders 0 to l.
 
     The standard forward recurrence (Holmes and Featherstone 2002, doi:10.1007/s00190-002-0216-2, equations 11 to 13),
-    with the factor of 1 / (4 pi) and not that of 2, which is in the waves.
+    with the factor 1 / (4 pi) but without the factor 2, which is in the sines and cosines.
 
     Args:
         x: cos theta, (N,) float64.
         s: sin theta, (N,) float64, 0 or more.
-        degrees: how many degrees.
+        degrees: number of degrees.
     """
     x, s = x[:, None], s[:, None]
     before = row = torch.full_like(x, 1 / math.sqrt(4 * math.pi))
@@ -84,11 +83,11 @@ def legendre(x: Tensor, s: Tensor, degrees: int) -> Iterator[Tensor]:
 
 
 def check_lonlat(lonlat: Tensor) -> None:
-    """Refuse what is no place; only the shape is looked at where the numbers are on another device than the CPU.
+    """Check locations; on other devices than the CPU, only their shape.
 
     Raises:
-        ArgumentError: another shape than (N, 2), numbers that are not finite, a latitude beyond 90 degrees, or a
-            longitude that is not from -180 to 360.
+        ArgumentError: the shape is not (N, 2), numbers are not finite, or a latitude is beyond 90 degrees or a
+            longitude not from -180 to 360.
     """
     if lonlat.ndim != 2 or lonlat.shape[1] != 2:
         raise ArgumentError(f"lonlat has shape {tuple(lonlat.shape)}; expected longitude and latitude, (N, 2) degrees")
@@ -104,6 +103,6 @@ def check_lonlat(lonlat: Tensor) -> None:
 
 
 def _possible(lonlat: Tensor) -> Tensor:
-    """Which of (N, 2) degrees are places on earth, (N,) bool; NaN is none."""
+    """Mask of the valid locations among (N, 2) degrees, (N,) bool; NaN is invalid."""
     lon, lat = lonlat.unbind(dim=1)
     return (lat.abs() <= 90) & (lon >= -180) & (lon <= 360)

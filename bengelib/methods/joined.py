@@ -1,4 +1,4 @@
-"""Encoders of any kind side by side: late fusion of what is not all ResNets."""
+"""Late fusion of encoders of any kind."""
 
 from collections.abc import Mapping
 
@@ -14,27 +14,27 @@ from bengelib.transforms import Batch
 
 
 class JoinedEncoders(nn.Module):
-    """Encoders that each read their modalities of one batch; their features are joined end to end.
+    """Encoders that each read their modalities of one batch; their features are concatenated.
 
-    `JoinedEncoders({"image": ConvNeXtEncoder({"s2": S2_BANDS}), "place": LocationEncoder()})` knows where an image was
-    taken. Where one of an encoder's modalities is missing, for the whole batch if it lacks the key and for samples in
-    which `<key>_available` (B,) is False, the features of that encoder are 0.
+    `JoinedEncoders({"image": ConvNeXtEncoder({"s2": S2_BANDS}), "place": LocationEncoder()})` combines an image with
+    its location. If a modality of an encoder is missing, for the whole batch without its key or for samples with
+    `<key>_available` (B,) False, the features of that encoder are 0.
 
     * Without dropout, a missing modality is an error.
-    * With `dropout=p`, in training each encoder is left out of each sample with probability p, but never all of them,
-      and a mask (B, encoders) at the end of the features says which were there, in training and in use.
+    * With `dropout=p`, each encoder is left out of each training sample with probability p, but never all of them, and
+      a mask (B, encoders) at the end of the features marks those present, in training and inference.
     * A sample that no encoder can read is an error.
 
     Attributes:
-        inputs: what all of them read, a `Modality` by key.
+        inputs: the `Modality` of each key, for all encoders.
         feature_dim: length of the features.
     """
 
     def __init__(self, encoders: Mapping[str, nn.Module], dropout: float = 0.0) -> None:
-        """Join `encoders`, each under a name.
+        """Join named `encoders`.
 
         Raises:
-            BandError: no encoder, or two that read other bands of the same modality; one batch cannot serve both.
+            BandError: no encoder, or two encoders read different bands of one modality, so no batch can serve both.
             ArgumentError: `dropout` is not from 0 to below 1, or there is only one encoder to leave out.
         """
         super().__init__()
@@ -63,21 +63,21 @@ class JoinedEncoders(nn.Module):
         return channels
 
     def forward(self, batch: Batch) -> Tensor:
-        """Features (B, feature_dim), those of each encoder in their order, then the mask if any.
+        """Features (B, feature_dim) of all encoders in order, then any mask.
 
         Raises:
-            MissingModalityError: a modality is missing and there is no dropout, or some sample has none at all.
+            MissingModalityError: a modality is missing without dropout, or a sample has no modality at all.
         """
         available = self._available(batch)
         parts = [self._features(name, batch, available) for name in self.encoders]
         return torch.cat([*parts, available.float()] if self.dropout else parts, dim=1)
 
     def pyramid(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
-        """The maps of the first encoder that has some, and the features from the same pass.
+        """The maps of the first encoder that has any, and the features of the same forward pass.
 
         Raises:
             BandError: no encoder has maps.
-            MissingModalityError: see `forward`; or the modalities of the encoder with maps are missing altogether.
+            MissingModalityError: see `forward`; or the whole batch lacks the modalities of the encoder with maps.
         """
         dense = self._dense
         available = self._available(batch)
@@ -102,12 +102,12 @@ class JoinedEncoders(nn.Module):
         raise BandError(f"none of the encoders {list(self.encoders)} gives maps; join one that has a pyramid")
 
     def _available(self, batch: Batch) -> Tensor:
-        """Which encoder reads which sample, (B, encoders) bool."""
+        """Mask of the encoders that can read each sample, (B, encoders) bool."""
         present = [key for key in self.inputs if key in batch]
         if not present:
             raise MissingModalityError(f"the encoders read {list(self.inputs)}, but the batch has only {sorted(batch)}")
-        some = batch[present[0]]
-        available = torch.ones(len(some), len(self.encoders), dtype=torch.bool, device=some.device)
+        first = batch[present[0]]
+        available = torch.ones(len(first), len(self.encoders), dtype=torch.bool, device=first.device)
         for column, encoder in enumerate(self.encoders.values()):
             for key in encoder.inputs:  # type: ignore[union-attr]
                 available[:, column] &= batch.get(f"{key}_available", True) if key in batch else False
@@ -126,7 +126,7 @@ class JoinedEncoders(nn.Module):
         return available
 
     def _features(self, name: str, batch: Batch, available: Tensor) -> Tensor:
-        """Features (B, F) of one encoder, 0 where it does not read."""
+        """Features (B, F) of one encoder, 0 for samples that it cannot read."""
         encoder, there = self.encoders[name], available[:, list(self.encoders).index(name)]
         if not all(key in batch for key in encoder.inputs):  # type: ignore[union-attr]
             return torch.zeros(len(there), feature_dim(encoder), device=there.device)
@@ -134,7 +134,7 @@ class JoinedEncoders(nn.Module):
 
 
 def _filled(encoder: nn.Module, batch: Batch, there: Tensor) -> Batch:
-    """A batch in which everything an encoder reads is complete: 0 in the samples that it is to go without."""
+    """A batch with all modalities of an encoder, set to 0 for the samples without them."""
     own = {key: only_where(batch[key], there) for key in encoder.inputs}  # type: ignore[union-attr]
     others = {key: value for key, value in batch.items() if key not in own and not key.endswith("_available")}
     return {**others, **own}

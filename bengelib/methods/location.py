@@ -1,13 +1,12 @@
-"""Location encoders: from longitude and latitude to features, alone or in contrast with images.
+"""Location encoders: from longitude and latitude to features, alone or contrasted with images.
 
-A place is given to the network as spherical harmonics, in which neighbours are near each other across the date line
-and at the poles, and the network is a SIREN: sines in place of rectifiers (Sitzmann et al. 2020, arXiv:2006.09661). The
-pair is that of Russwurm et al. 2024 (arXiv:2310.06743). In contrast with images (SatCLIP, Klemmer et al. 2025,
-arXiv:2311.17179) it learns what places look like without any label.
+Locations are encoded as spherical harmonics, which are continuous across the date line and at the poles, and read by a
+SIREN, a perceptron with sines as activations (Sitzmann et al. 2020, arXiv:2006.09661), as in Russwurm et al. 2024
+(arXiv:2310.06743). Contrasted with images (SatCLIP, Klemmer et al. 2025, arXiv:2311.17179), the encoder learns the
+appearance of locations without labels.
 
-Features of `degrees` degrees tell apart what is about 180 / degrees degrees away: 2,000 km for 10, 500 km for 40. With
-few samples to learn from, many degrees of equal weight predict places that were held out worse than fewer do; see
-`falloff`.
+Features of `degrees` degrees resolve about 180 / degrees degrees: 2,000 km for 10, 500 km for 40. With few training
+samples, many degrees of equal weight predict held-out locations worse than few; see `falloff`.
 """
 
 import math
@@ -26,14 +25,14 @@ from bengelib.ssl import feature_dim
 from bengelib.transforms import Batch
 
 _LARGEST_SCALE = 100.0
-"""Of the cosines, as in CLIP; SatCLIP has no limit."""
+"""Largest factor on the cosines, as in CLIP; SatCLIP has no limit."""
 
 
 class Sine(nn.Module):
     """sin(frequency * x)."""
 
     def __init__(self, frequency: float) -> None:
-        """Keep the frequency, w_0 in the paper."""
+        """Set the frequency, w_0 in the paper."""
         super().__init__()
         self.frequency = frequency
 
@@ -48,15 +47,15 @@ def siren(
     """Layers sin(w_0 (W x + b)) and a linear one (Sitzmann et al. 2020, section 3.2 and theorem 1.8).
 
     Weights are drawn from +-1 / inputs in the first layer, and from +-sqrt(6 / inputs) / w_0 in the others, where w_0
-    is 1; that keeps the spread of what the layers give.
+    is 1, which keeps the spread of activations constant.
 
     Args:
-        inputs: numbers that the first layer reads.
+        inputs: number of inputs.
         hidden: width of each layer.
-        layers: how many layers with a sine.
-        outputs: numbers that the last layer gives.
-        frequency: w_0 of the first layer; the higher, the finer the detail.
-        dropout: share of the numbers between layers that are set to 0 in training.
+        layers: number of layers with a sine.
+        outputs: number of outputs.
+        frequency: w_0 of the first layer; higher values give finer detail.
+        dropout: fraction of activations set to 0 in training.
     """
     parts: list[nn.Module] = []
     for layer in range(layers + 1):
@@ -74,8 +73,7 @@ def siren(
 class LocationEncoder(nn.Module):
     """Spherical harmonics and a SIREN over the `lonlat` of a batch.
 
-    An encoder like those of `fusion`: it takes heads (`Network`), gives features to a probe, and goes beside the
-    encoder of an image into `JoinedEncoders`.
+    An encoder like those of `fusion`, for heads (`Network`), probes, and `JoinedEncoders` with an image encoder.
 
     Attributes:
         inputs: `lonlat`, a `Modality` by key.
@@ -95,13 +93,13 @@ class LocationEncoder(nn.Module):
         """Build the encoder with random weights.
 
         Args:
-            degrees: of the harmonics; SatCLIP has 10 and 40. 0 reads longitude / 180 and latitude / 90 as plain
-                numbers, which is what harmonics are to be compared with.
+            degrees: number of degrees of the harmonics; SatCLIP has 10 and 40. 0 reads longitude / 180 and latitude /
+                90 as plain numbers, a baseline for harmonics.
             hidden: width of the layers; SatCLIP has 512.
-            layers: with a sine.
+            layers: number of layers with a sine.
             feature_dim: length of the features; SatCLIP has 256.
-            falloff: exponent with which the harmonics of degree l are scaled down, (l + 1)^-falloff, so that smooth
-                maps are easier to learn than rough ones; 0, as in the papers, gives all the same weight.
+            falloff: the harmonics of degree l are scaled by (l + 1)^-falloff, which favours smooth maps over rough
+                ones; 0, as in the papers, gives equal weights.
             frequency: see `siren`.
             dropout: see `siren`; SatCLIP has 0.5.
 
@@ -119,10 +117,10 @@ class LocationEncoder(nn.Module):
         self.net = siren(degrees**2 or 2, hidden, layers, feature_dim, frequency, dropout)
 
     def codes(self, lonlat: Tensor) -> Tensor:
-        """What the network reads of places in degrees (N, 2): harmonics (N, degrees^2), or two plain numbers (N, 2).
+        """Inputs of the network for locations in degrees (N, 2): harmonics (N, degrees^2), or plain numbers (N, 2).
 
         Raises:
-            ArgumentError: no places; see `harmonics.check_lonlat`.
+            ArgumentError: invalid locations; see `harmonics.check_lonlat`.
         """
         if not self.degrees:
             check_lonlat(lonlat)
@@ -136,7 +134,7 @@ class LocationEncoder(nn.Module):
 
         Raises:
             MissingModalityError: the batch has no `lonlat`, or some of its samples have none.
-            ArgumentError: no places; see `harmonics.check_lonlat`.
+            ArgumentError: invalid locations; see `harmonics.check_lonlat`.
         """
         if "lonlat" not in batch:
             raise MissingModalityError(f"no 'lonlat' in a batch of {sorted(batch)}; add it to the dataset's modalities")
@@ -147,58 +145,58 @@ class LocationEncoder(nn.Module):
 
 
 class PlaceImage(nn.Module):
-    """An encoder of images and one of places, whose embeddings meet where the image was taken.
+    """An image encoder and a location encoder whose embeddings agree where the image was taken.
 
     Train it with `fit(PlaceImage(encoder, LocationEncoder()), [Contrast(place_image)], ..., augment=views)`.
 
     Attributes:
-        inputs: what both read.
+        inputs: inputs of both.
         encoder: of images.
-        place: of locations; what is kept to know a place without an image of it.
+        place: of locations; keep it to encode locations without images.
     """
 
     def __init__(self, encoder: nn.Module, place: LocationEncoder, temperature: float = 0.07) -> None:
-        """Join them; a linear layer brings the features of images to the length of those of places.
+        """Join both; a linear layer maps the features of images to the length of those of locations.
 
         Args:
             encoder: takes a dict batch, returns features (B, feature_dim); see `bengelib.fusion`.
-            place: of the same batch's `lonlat`.
-            temperature: to begin with; it is learned.
+            place: encoder of the batch's `lonlat`.
+            temperature: initial value; it is learned.
 
         Raises:
-            BandError: the encoder of images reads `lonlat` too, from which it would know the answer.
+            BandError: the image encoder reads `lonlat` too, which would reveal the answer.
         """
         super().__init__()
         self.inputs: dict[str, Modality] = {**getattr(encoder, "inputs", {}), **place.inputs}
         if "lonlat" in getattr(encoder, "inputs", {}):
-            raise BandError("the encoder of images reads 'lonlat', which is what it has to be told apart by")
+            raise BandError("the image encoder reads 'lonlat', which would reveal the answer")
         self.encoder, self.place = encoder, place
         self.to_shared = nn.Linear(feature_dim(encoder), place.feature_dim)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(real_number("temperature", temperature, above=0))))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Embeddings `view_1` of images and `view_2` of places, (B, D) each, `features` (B, F), and `temperature`."""
+        """Embeddings `view_1` of images and `view_2` of places, (B, D) each, `features` (B, F), `temperature` (B,)."""
         features = self.encoder(batch)
         return {
             "view_1": self.to_shared(features),
             "view_2": self.place(batch),
             "features": features,
-            "temperature": torch.exp(-self.log_scale.clamp(max=math.log(_LARGEST_SCALE))),
+            "temperature": torch.exp(-self.log_scale.clamp(max=math.log(_LARGEST_SCALE))).expand(len(features)),
         }
 
 
 def place_image(outputs: Mapping[str, Tensor]) -> Tensor:
-    """An image has to find its place among those of the batch, and a place its image: for `Contrast(place_image)`.
+    """Contrastive loss between images and their locations within a batch, for `Contrast(place_image)`.
 
-    That is `losses.cross_modal` with a temperature that is learned. The negatives are those of one batch, however many
-    batches a step adds up. Sanity value: log B where all embeddings are equal.
+    That is `losses.cross_modal` with a learned temperature. Sanity value: log B if all embeddings are equal.
 
     Args:
-        outputs: `view_1` and `view_2`, (B, D) each, B of 2 or more, and `temperature` (), as from a `PlaceImage`.
+        outputs: `view_1` and `view_2`, (B, D) each with B >= 2, and `temperature`, the same (B,) times, as from a
+            `PlaceImage`.
 
     Raises:
-        ValueError: other shapes, or a batch of one.
+        ValueError: wrong shapes, or a batch of one.
         NonFiniteLossError: an embedding on the CPU is NaN or infinite.
     """
-    temperature: Any = outputs["temperature"]
+    temperature: Any = outputs["temperature"].mean()
     return cross_modal(outputs["view_1"], outputs["view_2"], temperature)

@@ -1,11 +1,11 @@
-"""MoCo v2: contrast with a queue of what a slow copy of the network said of earlier images.
+"""MoCo v2: a contrastive loss with a queue of keys, the embeddings of earlier images by a momentum encoder.
 
 He et al. 2020, "Momentum Contrast", arXiv:1911.05722, with the projector of Chen et al. 2020, arXiv:2003.04297. The
-number of negatives no longer depends on the size of the batch, which may be small.
+number of negatives does not depend on the batch size, which may be small.
 
-Batch normalisation leaks here: a query and its own key come from batches with nearly the same statistics, and keys of
-the queue do not, so the network can tell them apart by that. The paper shuffles keys over several GPUs, which does
-nothing on one; `moco_v3` has no queue and not this leak.
+Batch normalisation leaks information here: a query and its own key come from batches of nearly the same statistics, but
+the keys of the queue do not, so the network can distinguish them by that. The paper shuffles keys over several GPUs,
+which has no effect on a single one; `moco_v3` has no queue and no such leak.
 """
 
 from collections.abc import Mapping
@@ -24,20 +24,20 @@ from bengelib.transforms import Batch
 
 
 class Queue(nn.Module):
-    """The last K keys, of length 1, the oldest of which are overwritten; at first random directions.
+    """The last K keys, of length 1, initially random directions; new keys overwrite the oldest.
 
-    Keys and pointer are buffers, so a checkpoint carries them.
+    Keys and pointer are buffers, so they are part of checkpoints.
 
     Attributes:
         keys: (K, D).
-        pointer: () int64, where the next key goes.
+        pointer: () int64, the position of the next key.
     """
 
     keys: Tensor
     pointer: Tensor
 
     def __init__(self, length: int, dim: int) -> None:
-        """Fill the queue with `length` random unit vectors of `dim` numbers."""
+        """Fill the queue with `length` random unit vectors of `dim` dimensions."""
         super().__init__()
         keys = torch.randn(whole_number("queue", length), whole_number("dim", dim))
         self.register_buffer("keys", F.normalize(keys, dim=1))
@@ -45,10 +45,10 @@ class Queue(nn.Module):
 
     @torch.no_grad()
     def push(self, keys: Tensor) -> None:
-        """Overwrite the oldest keys by `keys` (B, D), scaled to length 1; at the end of the queue it goes on in front.
+        """Overwrite the oldest keys by `keys` (B, D), scaled to length 1, in a ring buffer.
 
-        Where B divides K, as `Pretraining` asks of a batch, all keys of a batch leave the queue together; the last
-        batch of an epoch may be shorter.
+        If B divides K, as required by `Pretraining`, all keys of a batch leave the queue together; the last batch of an
+        epoch may be shorter.
 
         Raises:
             ArgumentError: more keys than the queue holds.
@@ -64,16 +64,16 @@ class Queue(nn.Module):
 
 
 class MoCo(nn.Module):
-    """An encoder and a projector that are trained and give queries, a target that gives keys, and the queue of these.
+    """A trained encoder and projector for queries, a target network for keys, and the queue of keys.
 
-    Train it with `fit(MoCo(encoder), [Contrast(moco)], ..., augment=TwoViews(views))`; what one keeps is `encoder`.
+    Train it with `fit(MoCo(encoder), [Contrast(moco)], ..., augment=TwoViews(views))` and keep `encoder`.
 
     The paper: embeddings of 128, 65,536 keys, momentum 0.999 at all steps, SGD at batches of 256 for 200 or 800 epochs
-    of ImageNet. A momentum of 0.999 looks back a thousand steps, so shorter runs want less of it; and keys of images
-    that are seen again are no negatives, so the queue should hold no more than a quarter of the images.
+    of ImageNet. A momentum of 0.999 averages over a thousand steps, so shorter runs need a smaller one; and keys of the
+    same image are not negatives, so the queue should hold no more than a quarter of the images.
 
     Attributes:
-        inputs: what the encoder reads, modality to band names.
+        inputs: inputs of the encoder, modality to band names.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class MoCo(nn.Module):
         Args:
             encoder: takes a dict batch, returns features (B, feature_dim); see `bengelib.fusion`.
             projector_dim: length of the embeddings.
-            hidden: width of the projector between; that of the features unless given.
+            hidden: width of the hidden layer of the projector; by default that of the features.
             momentum: of the target.
             queue: number of keys; a multiple of the batch size.
-            views: makes the views of batches that come without any, see `SiameseNetwork`.
+            views: makes the views of batches that have none, see `SiameseNetwork`.
 
         Raises:
-            ArgumentError: a momentum outside [0, 1], or a queue of no keys.
+            ArgumentError: a momentum outside [0, 1], or an empty queue.
         """
         super().__init__()
         self.encoder = encoder
@@ -123,7 +123,7 @@ class MoCo(nn.Module):
         }
 
     def after_step(self, outputs: Mapping[str, Tensor], step: int, steps: int) -> None:
-        """Put the keys of a step into the queue and let the target follow; see `Target.after_step`. `fit` calls it."""
+        """Add the keys of a step to the queue and update the target; see `Target.after_step`. Called by `fit`."""
         self.queue.push(outputs["view_2"])
         self.target.after_step(self._online(), step, steps)
 
@@ -132,7 +132,7 @@ class MoCo(nn.Module):
 
 
 def plain_perceptron(inputs: int, outputs: int, hidden: int | None = None) -> nn.Sequential:
-    """Two layers without batch normalisation, which would leak; `hidden` is the width between, or that of the input."""
+    """Two layers without batch normalisation, which would leak; `hidden` is by default the width of the input."""
     hidden = hidden or inputs
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, outputs))
 
@@ -142,7 +142,7 @@ def info_nce(own: Tensor, others: Tensor, temperature: float) -> Tensor:
 
     Args:
         own: s, similarity of each query to its own key, (B,).
-        others: s_k, that to K other keys, (B, K).
+        others: s_k, similarity to K other keys, (B, K).
         temperature: t.
     """
     similarity = torch.cat([own[:, None], others], dim=1) / temperature  # (B, 1 + K)
@@ -150,20 +150,20 @@ def info_nce(own: Tensor, others: Tensor, temperature: float) -> Tensor:
 
 
 def moco(outputs: Mapping[str, Tensor], temperature: float = 0.2) -> Tensor:
-    """Loss of MoCo (InfoNCE; He et al. 2020, equation 1), 0 or more: for `Contrast(moco)`.
+    """Loss of MoCo (InfoNCE; He et al. 2020, equation 1), 0 or more, for `Contrast(moco)`.
 
     With q a query, k its key, n the K keys of the queue, s the cosine similarity and t the temperature, the mean over
     the batch of -log( exp(s(q, k) / t) / (exp(s(q, k) / t) + sum over n of exp(s(q, n) / t)) ).
 
-    Sanity values: `log(1 + K)` when all embeddings are equal; `log(1 + K exp(-1 / t))` when queries are their keys and
-    at right angles to the queue.
+    Sanity values: `log(1 + K)` if all embeddings are equal; `log(1 + K exp(-1 / t))` if queries equal their keys and
+    are orthogonal to the queue.
 
     Args:
-        outputs: `view_1` and `view_2` (B, D), B of 2 or more, and `to_queue` (B, K), see `MoCo.forward`.
-        temperature: t, above 0. Version 1 of the paper takes 0.07, version 2 0.2.
+        outputs: `view_1` and `view_2` (B, D) with B >= 2, and `to_queue` (B, K), see `MoCo.forward`.
+        temperature: t > 0; 0.07 in version 1 of the paper, 0.2 in version 2.
 
     Raises:
-        ValueError: other shapes, a batch of one, or (`ArgumentError`) a temperature that is not above 0.
+        ValueError: wrong shapes, a batch of one, or (`ArgumentError`) a temperature that is not above 0.
         NonFiniteLossError: an embedding on the CPU is NaN or infinite.
     """
     real_number("temperature", temperature, above=0)

@@ -1,4 +1,4 @@
-"""MoCo v3: contrast between the predictions of a network and what a slow copy of it says, within the batch.
+"""MoCo v3: a contrastive loss between predictions of a network and embeddings of its momentum copy, within a batch.
 
 Chen, Xie and He 2021, "An Empirical Study of Training Self-Supervised Vision Transformers", arXiv:2104.02057. The
 network is that of BYOL; the loss has the other samples of the batch as negatives, and there is no queue.
@@ -17,7 +17,7 @@ from bengelib.ssl import ViewMaker
 
 
 class MoCoV3(BYOL):
-    """The network of BYOL, whose projector and predictor end in a batch normalisation without weights.
+    """The network of BYOL, with projector and predictor that end with a batch normalisation without weights.
 
     Train it with `fit(MoCoV3(encoder), [Contrast(moco_v3)], ..., augment=TwoViews(views))`.
 
@@ -38,20 +38,20 @@ class MoCoV3(BYOL):
 
 
 def moco_v3(outputs: Mapping[str, Tensor], temperature: float = 0.2) -> Tensor:
-    """Loss of MoCo v3 (algorithm 1), 0 or more: for `Contrast(moco_v3)`.
+    """Loss of MoCo v3 (algorithm 1), 0 or more, for `Contrast(moco_v3)`.
 
     With q the predictions of one view, k the targets of the other, s the cosine similarity and t the temperature, the
-    mean over i of -log( exp(s(q_i, k_i) / t) / sum over j of exp(s(q_i, k_j) / t) ), times 2 t, both ways round added
-    up. The factor keeps the size of the gradient when the temperature is changed.
+    mean over i of -log( exp(s(q_i, k_i) / t) / sum over j of exp(s(q_i, k_j) / t) ), times 2 t, summed over both
+    assignments of the views. The factor makes the size of the gradient independent of the temperature.
 
     Sanity value: `4 t log(B)` when all embeddings are equal.
 
     Args:
-        outputs: `prediction_1`, `prediction_2`, `target_1` and `target_2`, (B, D) each, B of 2 or more.
-        temperature: t, above 0. The paper takes 1 for a ResNet-50 and 0.2 for vision transformers.
+        outputs: `prediction_1`, `prediction_2`, `target_1` and `target_2`, (B, D) each with B >= 2.
+        temperature: t > 0; in the paper 1 for a ResNet-50 and 0.2 for vision transformers.
 
     Raises:
-        ValueError: other shapes, a batch of one, or (`ArgumentError`) a temperature that is not above 0.
+        ValueError: wrong shapes, a batch of one, or (`ArgumentError`) a temperature that is not above 0.
         NonFiniteLossError: an embedding on the CPU is NaN or infinite.
     """
     real_number("temperature", temperature, above=0)
@@ -59,6 +59,6 @@ def moco_v3(outputs: Mapping[str, Tensor], temperature: float = 0.2) -> Tensor:
     for queries, keys in (("prediction_1", "target_2"), ("prediction_2", "target_1")):
         check_pair(outputs[queries], outputs[keys])
         similarity = cosines(outputs[queries], outputs[keys]) / temperature  # (B, B)
-        own = torch.arange(len(similarity), device=similarity.device)  # (B,), the diagonal is right
+        own = torch.arange(len(similarity), device=similarity.device)  # (B,), the positives are on the diagonal
         total = total + F.cross_entropy(similarity, own)
     return 2 * temperature * total

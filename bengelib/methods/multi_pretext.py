@@ -1,12 +1,12 @@
-"""Multi-pretext pretraining: half-hidden images, from which all that is known of their place is to be predicted.
+"""Multi-pretext pretraining: prediction of several known targets from masked images.
 
-After MMEarth (Nedungadi et al. 2024, arXiv:2405.02771). The encoder reads the visible squares of an image; heads, which
-are thrown away afterwards, say from its map what the hidden squares look like, to this sensor and to others, and what
-the climate, the weather, the season and the place are. None of it takes an annotator.
+After MMEarth (Nedungadi et al. 2024, arXiv:2405.02771). The encoder reads the visible squares of an image. Heads, which
+are discarded afterwards, predict from its feature map the hidden squares of this sensor and of others, and the climate,
+weather, season and location. None of this needs annotation.
 
-Each target is a task of its own, and their losses can be weighted in any way that `weighting` has. MMEarth's is
-`UncertaintyWeights(targets, squared=targets)`, which is half the sum of exp(-s_i) L_i + s_i, with one factor for
-squared errors and cross-entropies alike: s_i arrives at log L_i.
+Each target is a separate task, and their losses can be combined by any class of `weighting`. MMEarth uses
+`UncertaintyWeights(targets, squared=targets)`, which is half the sum of exp(-s_i) L_i + s_i, with the same factor for
+squared errors and cross-entropies: s_i converges to log L_i.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from bengelib.arguments import whole_number
 from bengelib.bands import CLIMATE_ZONE_SYMBOLS, IGNORE_INDEX, LAND_COVER_NAMES, S1_BANDS, S2_BANDS, WEATHER
 from bengelib.errors import BandError, MissingModalityError
-from bengelib.inputs import Inputs
-from bengelib.losses import masked_squared_error
+from bengelib.inputs import InputNorm
+from bengelib.losses import masked_squared_error, wide
 from bengelib.mae import check_ratio, patchify, random_mask
 from bengelib.methods.convnext import ConvNeXtBlock, ConvNeXtEncoder
 from bengelib.modalities import MODALITIES, InputSpec, Modality, as_modality, require_same
@@ -28,7 +28,7 @@ from bengelib.tasks import Classification, Task
 from bengelib.transforms import Batch
 
 MAPS, CLASSES, ANGLES = ("land_cover",), ("climate_zone",), ("season", "lonlat")
-"""Targets that are a class of each pixel, a class of each image, and numbers on a circle."""
+"""Targets that are a class per pixel, a class per image, and numbers on a circle."""
 
 PRETEXTS: dict[str, tuple[str, ...]] = {
     "s2": S2_BANDS,
@@ -40,34 +40,33 @@ PRETEXTS: dict[str, tuple[str, ...]] = {
     "season": (),
     "lonlat": (),
 }
-"""All that ben-ge knows of a patch: target to the names of its bands or classes, `()` for all bands."""
+"""Pretext targets of ben-ge: target to the names of its bands or classes, `()` for all bands."""
 
 
 def pretexts_of(sample: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Those of `PRETEXTS` that a sample, or a batch, has."""
+    """Those of `PRETEXTS` that are in a sample or a batch."""
     return {target: names for target, names in PRETEXTS.items() if target in sample}
 
 
 class MultiPretext(nn.Module):
-    """A masked encoder with a head for each target; the `encoder` is what one keeps.
+    """A masked encoder with a head for each target; keep the `encoder`.
 
-    A head is one ConvNeXt block over the encoder's map, in which a learnt token stands for every hidden square, and a
-    linear layer: to the pixels of each square, or, of the mean over the image, to what the image has one of.
+    A head is one ConvNeXt block over the encoder's map, with a learned mask token at every hidden square, and a linear
+    layer: to the pixels of each square, or from the mean over the image to targets of the whole image.
 
-    * Pixels (images): squared error of normalised values; of the targets in `per_square` each square is scaled to mean
-      0 and spread 1 first, as in a masked autoencoder (sanity value there: 1 for an answer of 0).
-    * Pixels of `MAPS`: cross-entropy. Like those of images, only hidden ones count.
+    * Pixels (images): squared error of normalised values; for targets in `per_square`, each square is first scaled to
+      mean 0 and deviation 1, as in a masked autoencoder (sanity value: 1 for a prediction of 0).
+    * Pixels of `MAPS`: cross-entropy. As for images, only hidden pixels count.
     * `CLASSES`: cross-entropy. `weather`: squared error of normalised values.
     * `lonlat`: squared error of sine and cosine of both degrees. `season`, which ben-ge counts from 0 in late December
       to 1 in late June and back, so that spring and autumn are the same: squared error of the sine and cosine of the
       angle whose sine it is.
 
-    What a sample lacks does not count, and a target of which a batch has nothing has the loss 0, from which a weighting
-    learns nothing: a key that is missing, `<key>_available`, NaN, and 255 where targets are classes.
+    Missing values do not count, and a target without any value in a batch has the loss 0, which does not change a
+    weighting: a missing key, `<key>_available`, NaN, and 255 for classes.
 
     Attributes:
-        inputs: what the encoder reads, and the targets that are numbers, a `Modality` by key; the dataset has to give
-            the same.
+        inputs: inputs of the encoder, and the numeric targets, a `Modality` by key, as required of the dataset.
         targets: names of the targets, in order.
     """
 
@@ -82,17 +81,17 @@ class MultiPretext(nn.Module):
         """Add heads to an encoder.
 
         Args:
-            encoder: reads images that are multiples of its `stride`, which is the size of the hidden squares.
-            targets: what to predict: by key a `Modality`, or the names of bands of one of ben-ge, or the names of
-                classes; by default all `PRETEXTS`. Use `pretexts_of(dataset[0])` for what a dataset has.
-            ratio: share of the squares to hide.
+            encoder: for images whose sizes are multiples of its `stride`, the size of the hidden squares.
+            targets: targets by key: a `Modality`, the names of bands of one of ben-ge, or the names of classes; by
+                default all `PRETEXTS`. `pretexts_of(dataset[0])` gives those of a dataset.
+            ratio: fraction of the squares to hide.
             width: channels of the heads; 512 in the paper.
-            per_square: targets whose squares are scaled one by one.
+            per_square: targets whose squares are scaled individually.
 
         Raises:
-            BandError: an unknown target, none, other bands of a modality that the encoder reads, or a vector that it
-                reads, and which it would only have to copy.
-            ArgumentError: `ratio` is no share below 1, or `width` no whole number.
+            BandError: an unknown target, no target, a target with other bands than the encoder's input, or a vector
+                input of the encoder as a target, which it would only have to copy.
+            ArgumentError: `ratio` is not a fraction below 1, or `width` is not a whole number.
         """
         super().__init__()
         check_ratio(ratio)
@@ -107,7 +106,7 @@ class MultiPretext(nn.Module):
         numbers = {key: as_modality(key, given) for key, given in chosen.items() if key not in self.classes}
         require_same(encoder.inputs, numbers, "the target")
         self.inputs: dict[str, Modality] = {**numbers, **encoder.inputs}
-        self.read = nn.ModuleDict({key: Inputs({key: each}, missing="mean") for key, each in numbers.items()})
+        self.read = nn.ModuleDict({key: InputNorm({key: each}, missing="mean") for key, each in numbers.items()})
         self.images = [key for key, modality in numbers.items() if modality.kind == "image"]
         self.to_heads = nn.Linear(encoder.feature_dim, width)
         self.hidden = nn.Parameter(0.02 * torch.randn(width))
@@ -123,18 +122,18 @@ class MultiPretext(nn.Module):
         ]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Predict all targets from what is visible; that is drawn anew in training and always the same otherwise.
+        """Predict all targets from the visible squares, drawn anew in training and always the same in evaluation.
 
         Returns:
-            For each target its prediction, and under `<target>/truth` what it should be, NaN or 255 where that does not
-            count: of N hidden or visible squares of P numbers (B, N, P), of maps logits (B, K, N, P) and classes
-            (B, N, P), of images (B, k), or logits (B, K) and classes (B,). And `visible` (B, h, w) bool, and `features`
-            (B, feature_dim) of the visible part.
+            For each target its prediction and, as `<target>/truth`, the truth, NaN or 255 where it does not count: for
+            N squares of P numbers (B, N, P), for maps logits (B, K, N, P) and classes (B, N, P), for whole images
+            (B, k), or logits (B, K) and classes (B,). Also `visible` (B, h, w) bool, and `features` (B, feature_dim)
+            of the visible part.
 
         Raises:
-            MissingModalityError: the batch lacks what the encoder reads.
-            BandError: a target has other pixels than the images that the encoder reads.
-            ValueError: images of so few squares that none or all would be hidden, or that do not divide into squares.
+            MissingModalityError: the batch lacks an input of the encoder.
+            BandError: the size of a target differs from that of the encoder's images.
+            ValueError: images with so few squares that none or all would be hidden, or that do not divide into squares.
         """
         height, width = self._size(batch)
         generator = None if self.training else torch.Generator().manual_seed(0)
@@ -144,7 +143,8 @@ class MultiPretext(nn.Module):
         seen = (restore < kept.shape[1]).to(some.device)  # (B, N)
         visible = seen.view(-1, rows, columns)
         maps, features = self.encoder.pyramid(batch, visible)
-        places = self.to_heads(maps[-1].permute(0, 2, 3, 1))  # (B, h, w, width)
+        last = self.encoder.net.last_norm(maps[-1].permute(0, 2, 3, 1))  # or nothing would train it
+        places = self.to_heads(last)  # (B, h, w, width)
         places = torch.where(visible[..., None], places, self.hidden.to(places.dtype))
         outputs = {"visible": visible, "features": features}
         for key in self.targets:
@@ -153,7 +153,7 @@ class MultiPretext(nn.Module):
         return outputs
 
     def _size(self, batch: Batch) -> tuple[int, int]:
-        """Height and width of the images that the encoder reads, which all targets with pixels have to have."""
+        """Height and width of the encoder's images, which all targets with pixels must share."""
         sizes = {key: batch[key].shape[-2:] for key in (*self.encoder.read.images, *self.images, *MAPS) if key in batch}
         read = [key for key in self.encoder.read.images if key in sizes]
         if not read:
@@ -165,7 +165,7 @@ class MultiPretext(nn.Module):
         return height, width
 
     def _length(self, key: str) -> int:
-        """Numbers that the head of a target gives for each square, or for the image."""
+        """Number of outputs of the head of a target for each square, or for the image."""
         pixels = self.encoder.stride**2
         if key in self.classes:
             return len(self.classes[key]) * (pixels if key in MAPS else 1)
@@ -173,7 +173,7 @@ class MultiPretext(nn.Module):
         return channels * pixels if key in self.images else channels * (2 if key in ANGLES else 1)
 
     def _predict(self, key: str, places: Tensor) -> Tensor:
-        """The answer of the head of a target; see `forward` for the shapes."""
+        """Prediction of the head of a target; see `forward` for the shapes."""
         answered = self.norms[key](self.blocks[key](places))  # (B, h, w, width)
         if key not in MAPS and key not in self.images:
             image: Tensor = self.last[key](answered.mean(dim=(1, 2)))
@@ -184,15 +184,15 @@ class MultiPretext(nn.Module):
         return squares
 
     def _truth(self, key: str, batch: Batch, hidden: Tensor, prediction: Tensor) -> Tensor:
-        """What a prediction should be, NaN or 255 where that is not known, or is of pixels that are not hidden."""
+        """The truth of a prediction, NaN or 255 where unknown or for pixels that are not hidden."""
         if key in self.classes:
             return self._true_classes(key, batch, hidden, prediction)
         if key not in batch:
             return torch.full_like(prediction, torch.nan)
         values, available = self.read[key](batch)  # (B, 1)
-        truth = values[key].float()
+        truth = wide(values[key])
         if key in ANGLES:
-            truth = on_circle(key, batch[key].float())
+            truth = on_circle(key, wide(batch[key]))
         known = available
         if key in self.images:
             truth = patchify(truth, self.encoder.stride)  # (B, N, P)
@@ -215,7 +215,7 @@ class MultiPretext(nn.Module):
 
 
 def _is_known(key: str, given: Modality | Sequence[str]) -> bool:
-    """Whether a target is a modality, or one of the classes that there are heads for."""
+    """True if a target is a modality, or one of the supported classes."""
     return isinstance(given, Modality) or key in (*MODALITIES, *MAPS, *CLASSES)
 
 
@@ -228,14 +228,14 @@ def on_circle(key: str, values: Tensor) -> Tensor:
 
 
 class PretextValues:
-    """Numbers of a `MultiPretext`: squared error where the truth is known."""
+    """Numeric target of a `MultiPretext`: squared error where the truth is known."""
 
     def __init__(self, target: str) -> None:
         """Predict `target`."""
         self.target = target
 
     def loss(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> Tensor:
-        """Mean squared error over the numbers that are known, (); 0 where none is.
+        """Mean squared error over the known numbers, (); 0 without any.
 
         Raises:
             MissingModalityError: the outputs are not those of a `MultiPretext` with this target.
@@ -243,7 +243,7 @@ class PretextValues:
         return masked_squared_error(*_pair(self.target, outputs))
 
     def labelled(self, batch: Mapping[str, Any]) -> Tensor:
-        """Samples of a batch that have the target, ()."""
+        """Number of samples of a batch that have the target, ()."""
         return _available(self.target, batch).sum()
 
     def metric(self) -> Mean:
@@ -257,20 +257,20 @@ class PretextValues:
         metric.update((prediction[known] - truth[known]).square())
 
     def summary(self, metric: Mean) -> dict[str, float]:
-        """`loss`, the mean squared error over all numbers that are known."""
+        """`loss`, the mean squared error over all known numbers."""
         return {"loss": metric.compute()}
 
 
 class PretextClasses(Classification):
-    """Classes of a `MultiPretext`: cross-entropy where the truth is known; accuracy and macro F1 there."""
+    """Class target of a `MultiPretext`: cross-entropy, accuracy and macro F1 where the truth is known."""
 
     def check(self, batch: Mapping[str, Any]) -> None:
-        """Refuse labels that are neither the index of a class nor 255, with a `BandError`."""
+        """Raise `BandError` for labels that are neither the index of a class nor 255."""
         if self.target in batch:
             super().check(batch)
 
     def labelled(self, batch: Mapping[str, Any]) -> Tensor:
-        """Labelled samples (of maps: pixels, hidden or not) of a batch, ()."""
+        """Number of labelled samples (for maps: pixels, hidden or not) of a batch, ()."""
         available = _available(self.target, batch)
         if self.target not in batch:
             return available.sum()
@@ -287,11 +287,11 @@ def _pair(target: str, outputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         raise MissingModalityError(
             f"the model's outputs lack {target!r} or its truth; they have {sorted(outputs)}. Train a MultiPretext."
         )
-    return outputs[target].float(), outputs[f"{target}/truth"]
+    return wide(outputs[target]), outputs[f"{target}/truth"]
 
 
 def _available(target: str, batch: Mapping[str, Any]) -> Tensor:
-    """Which samples have the target, (B,) bool."""
+    """Mask of the samples that have the target, (B,) bool."""
     some = next(value for value in batch.values() if isinstance(value, Tensor))
     if target not in batch:
         return torch.zeros(len(some), dtype=torch.bool, device=some.device)

@@ -1,4 +1,4 @@
-"""Views of two places or two dates: each patch is paired with another one of its tile.
+"""Views of two locations or two dates: each patch is paired with another one of its tile.
 
 After Mañas et al. 2021 (SeCo, arXiv:2103.16607), whose positives are images of one place in different seasons.
 """
@@ -24,24 +24,24 @@ EARTH_RADIUS = 6_371_000.0
 
 
 def neighbours(meta: pd.DataFrame, how: str = "nearest", seed: int = 0, within: float | None = None) -> np.ndarray:
-    """For each patch of a meta table another patch of the same MGRS tile: its partner in a pair of views.
+    """A partner for each patch of a meta table, from the same MGRS tile, for pairs of views.
 
-    Only patches of the table are chosen, so give it the training split: `neighbours(train.meta)`.
+    Partners are patches of the table, so pass the training split: `neighbours(train.meta)`.
 
     Args:
         meta: with the columns `patch_id_s1`, `lon` and `lat` in degrees, and `timestamp_s2` for `"date"`.
-        how: `"nearest"` is the closest one on the ground, `"tile"` any one of the tile, and `"date"` the closest one
-            that Sentinel-2 saw on another date.
+        how: `"nearest"` is the closest patch, `"tile"` a random one of the tile, and `"date"` the closest one with a
+            Sentinel-2 acquisition on another date.
         seed: of the choice, for `"tile"`.
         within: largest distance of a partner in metres, for `"nearest"` and `"date"`. Patches of ben-ge are 1,200 m
-            wide, so `how="date", within=600` finds the same place seen on another date.
+            wide, so `how="date", within=600` finds the same location on another date.
 
     Returns:
-        Row number of the partner, (N,) int64; the row itself where the tile has no other patch (of another date, or
-        near enough).
+        Row number of the partner, (N,) int64; the row itself if the tile has no other patch (of another date, or close
+        enough).
 
     Raises:
-        ValueError: another `how`, or (`ArgumentError`) a distance below 0 or for `"tile"`.
+        ValueError: an unknown `how`, or (`ArgumentError`) a distance below 0 or for `"tile"`.
         TableError: a column is missing.
     """
     if how not in ("nearest", "tile", "date"):
@@ -59,13 +59,13 @@ def neighbours(meta: pd.DataFrame, how: str = "nearest", seed: int = 0, within: 
         rows = np.flatnonzero(tiles == tile)
         if len(rows) < 2:
             continue
-        if how == "tile":  # a random cycle through the tile: nobody is its own partner
+        if how == "tile":  # a random cycle through the tile, so that no patch is its own partner
             cycle = random.permutation(rows)
             partners[cycle] = np.roll(cycle, 1)
             continue
         here = meta.iloc[rows]
         lon, lat = (np.deg2rad(here[column].to_numpy(float)) for column in ("lon", "lat"))
-        east = lon * np.cos(lat.mean())  # a tile is 100 km wide, so a plane will do
+        east = lon * np.cos(lat.mean())  # a tile is 100 km wide, so a plane is accurate enough
         distance = (east[:, None] - east) ** 2 + (lat[:, None] - lat) ** 2  # (n, n)
         np.fill_diagonal(distance, np.inf)
         if how == "date":
@@ -79,17 +79,17 @@ def neighbours(meta: pd.DataFrame, how: str = "nearest", seed: int = 0, within: 
 
 
 class Pairs(Dataset[Any]):
-    """A dataset read together with each sample's partner: a batch holds B samples, then their B partners.
+    """A dataset of samples and their partners: a batch holds B samples, then their B partners.
 
-    `fit(model, tasks, Pairs(train, neighbours(train.meta)), augment=PairViews(Views(64)))` decodes such a batch as any
-    other, and `PairViews` then takes it apart. It reads whole batches, so it is for `fit(workers=0)`.
+    `fit(model, tasks, Pairs(train, neighbours(train.meta)), augment=PairViews(Views(64)))` decodes such a batch like
+    any other, and `PairViews` then splits it. It reads whole batches, so it requires `workers=0`.
     """
 
     def __init__(self, data: Dataset[Any], partners: Sequence[int] | np.ndarray) -> None:
         """Pair sample i of `data` with sample `partners[i]`.
 
         Raises:
-            ArgumentError: not one partner a sample, one that does not exist, or what is no place.
+            ArgumentError: not one partner per sample, or invalid indices.
         """
         size = len(data)  # type: ignore[arg-type]
         self.data = data
@@ -99,7 +99,7 @@ class Pairs(Dataset[Any]):
                 f"{size} samples need {size} partners from 0 to {size - 1}; got {found.dtype} of shape {found.shape}"
             )
         self.partners = found.astype(np.int64)
-        for name in ("inputs", "decode"):  # what `fit` compares with the model and decodes by
+        for name in ("inputs", "decode"):  # for `fit`, which compares the first with the model
             if hasattr(source := source_dataset(data), name):
                 setattr(self, name, getattr(source, name))
 
@@ -110,7 +110,7 @@ class Pairs(Dataset[Any]):
         raise TypeError("Pairs reads whole batches; use read_batch([...]), or fit with workers=0")
 
     def read_batch(self, indices: Sequence[int]) -> Batch:
-        """Samples `indices`, then their partners, as one batch of twice as many."""
+        """Samples `indices`, then their partners, as one batch of twice the size."""
         both = [*indices, *self.partners[list(indices)].tolist()]
         read = getattr(self.data, "read_batch", None)
         if read is not None and getattr(self.data, "transform", None) is None:
@@ -120,7 +120,7 @@ class Pairs(Dataset[Any]):
 
 
 def halves(batch: Batch) -> tuple[Batch, Batch]:
-    """A batch of `Pairs` taken apart: the samples, and their partners."""
+    """Split a batch of `Pairs` into samples and partners."""
     length = next(len(value) for value in batch.values() if isinstance(value, Tensor)) // 2
     return (
         {key: value[:length] for key, value in batch.items()},
@@ -129,7 +129,7 @@ def halves(batch: Batch) -> tuple[Batch, Batch]:
 
 
 class PairViews:
-    """Takes the batches of `Pairs` apart: `view_1` is made of each sample, `view_2` of its partner."""
+    """Two views from a batch of `Pairs`: `view_1` of each sample, `view_2` of its partner."""
 
     def __init__(self, views: Augmentation) -> None:
         """Make each view with `views`."""

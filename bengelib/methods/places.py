@@ -1,7 +1,7 @@
-"""What codes of places are worth, on places that are far from all that were learned from.
+"""Evaluation of location encoders on held-out blocks of the Earth.
 
-Neighbouring places are alike, so a random choice of places to test on rewards looking up the nearest one. Here whole
-blocks of the earth are held out. They still touch those that are learned from, which flatters places at their edges.
+Neighbouring locations are similar, so a random test split rewards looking up the nearest one. Here whole blocks are
+held out. They still touch training blocks, which favours locations at their edges.
 """
 
 from collections.abc import Callable
@@ -22,20 +22,20 @@ from bengelib.ssl import feature_dim
 from bengelib.tasks import Regression
 
 ALPHAS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""Regularisation strengths that the linear probe chooses from."""
+"""Regularisation strengths from which the linear probe chooses."""
 
 
 def place_folds(lonlat: np.ndarray, size: float = 10.0, folds: int = 5, seed: int = 0) -> np.ndarray:
-    """The fold of each place, (N,) int64: blocks of `size` x `size` degrees are dealt out at random.
+    """The fold of each location, (N,) int64: blocks of `size` x `size` degrees are assigned at random.
 
     Args:
         lonlat: longitude and latitude in degrees, (N, 2).
         size: degrees along a side of a block.
-        folds: how many.
-        seed: of the dealing.
+        folds: number of folds.
+        seed: of the assignment.
 
     Raises:
-        ArgumentError: no places, fewer blocks than folds, or a size that is none.
+        ArgumentError: invalid locations, fewer blocks than folds, or an invalid size.
     """
     places = torch.as_tensor(np.asarray(lonlat, dtype=np.float64))
     check_lonlat(places)
@@ -49,10 +49,10 @@ def place_folds(lonlat: np.ndarray, size: float = 10.0, folds: int = 5, seed: in
 
 
 def probe_held_out(features: np.ndarray, values: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Predictions (N,) for the places of each fold by ridge regression on those of the other folds.
+    """Predictions (N,) for the locations of each fold by ridge regression on those of the other folds.
 
-    The regularisation is chosen by holding out each of these other folds in turn. Features are not scaled one by one,
-    because how large each is says how rough a map it is for.
+    The regularisation is chosen by cross-validation over these other folds. Features are not scaled individually,
+    because their magnitudes encode the smoothness of a map.
 
     Args:
         features: (N, F).
@@ -60,7 +60,7 @@ def probe_held_out(features: np.ndarray, values: np.ndarray, folds: np.ndarray) 
         folds: (N,), see `place_folds`.
 
     Raises:
-        ArgumentError: not one value and one fold a place, or fewer than three folds.
+        ArgumentError: not one value and one fold per location, or fewer than three folds.
     """
     features, values, folds = _checked(features, values, folds, least=3)
     scaled = features / np.sqrt(features.var(axis=0).sum())
@@ -84,20 +84,20 @@ def train_held_out(
     lr: float = 1e-3,
     seed: int = 0,
 ) -> np.ndarray:
-    """Predictions (N,) for the places of each fold by a network that `fit` trains on those of the other folds.
+    """Predictions (N,) for the locations of each fold by a network that is trained on those of the other folds.
 
     Args:
-        build: makes an encoder of places with random weights, such as `lambda: LocationEncoder(10)`.
+        build: makes a location encoder with random weights, such as `lambda: LocationEncoder(10)`.
         lonlat: degrees, (N, 2).
         values: (N,).
         folds: (N,), see `place_folds`.
-        epochs: passes over the places.
-        batch_size: places a step.
+        epochs: passes over the locations.
+        batch_size: locations per step.
         lr: highest learning rate.
         seed: of weights and order.
 
     Raises:
-        ArgumentError: not one value and one fold a place, or a single fold.
+        ArgumentError: not one value and one fold per location, or a single fold.
     """
     places, values, folds = _checked(lonlat, values, folds, least=2)
     samples: list[dict[str, Any]] = [
@@ -121,14 +121,14 @@ def train_held_out(
 
 
 def explained(predictions: np.ndarray, values: np.ndarray) -> float:
-    """Coefficient of determination R^2: 1 is perfect, 0 the mean of all values; it can be negative."""
+    """Coefficient of determination R^2: 1 is perfect, 0 equals predicting the mean; it can be negative."""
     return float(1 - np.sum((predictions - values) ** 2) / np.sum((values - values.mean()) ** 2))
 
 
 def _checked(
     features: np.ndarray, values: np.ndarray, folds: np.ndarray, least: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All three as arrays, after a check that they belong together."""
+    """All three as arrays, after a check of their shapes."""
     features, values = np.asarray(features, dtype=np.float64), np.asarray(values, dtype=np.float64)
     folds = np.asarray(folds)
     if features.ndim != 2 or values.shape != folds.shape or values.shape != (len(features),):

@@ -1,7 +1,7 @@
-"""SeCo: three spaces of embeddings, which differ in what they have to forget: season and changes, or one of them.
+"""SeCo: three embedding spaces with different invariances: to season and augmentation, or to one of them.
 
-Mañas et al. 2021, "Seasonal Contrast", arXiv:2103.16607. It needs images of one place on two dates. The simulated data
-show some places twice; ben-ge shows each place once, so there is nothing to learn about seasons from it.
+Mañas et al. 2021, "Seasonal Contrast", arXiv:2103.16607. It needs images of one location on two dates. The simulated
+data show some locations twice; ben-ge shows each location once, so it holds no information about seasons.
 """
 
 from collections.abc import Mapping
@@ -22,11 +22,11 @@ from bengelib.transforms import Batch
 from bengelib.views import Augmentation, Views
 
 KEYS = ("view_2", "other_date", "changed")
-"""The views that keys are made of, in the order of the spaces of which they are the positives."""
+"""The views of the keys, in the order of the spaces whose positives they are."""
 
 
 class SeCoViews:
-    """Four views of a batch of `Pairs`, whose partners are images of the same places on another date.
+    """Four views of a batch of `Pairs`, whose partners are images of the same locations on another date.
 
     | | date | changes |
     |---|---|---|
@@ -35,11 +35,11 @@ class SeCoViews:
     | `other_date` | other | crop |
     | `changed` | first | all |
 
-    The paper draws three dates out of five for each place, so its `view_2` and `other_date` are of two dates.
+    The paper draws three of five dates for each location, so its `view_2` and `other_date` are of two dates.
     """
 
     def __init__(self, crop: Augmentation, changes: Augmentation) -> None:
-        """Make the views with `crop`, for example `crop_only(Views(64))`, and with `changes`, `Views(64)`."""
+        """Make the views with `crop`, for example `crop_only(Views(64))`, and `changes`, for example `Views(64)`."""
         self.crop, self.changes = crop, changes
 
     def __call__(self, batch: Batch, generator: torch.Generator) -> Batch:
@@ -55,20 +55,20 @@ class SeCoViews:
 
 
 def crop_only(views: Views) -> Views:
-    """The same views with a random crop as their only change."""
+    """The same views with a random crop as the only augmentation."""
     return replace(views, turn=False, gain=0.0, offset=0.0, band_dropout=0.0, blur=0.0, noise=0.0, speckle=0.0)
 
 
 class SeCo(nn.Module):
-    """An encoder with three projectors that are trained, a target of all four, and a queue of keys for each space.
+    """A trained encoder with three projectors, a target network of all four, and a queue of keys for each space.
 
-    Train it with `fit(SeCo(encoder), [Contrast(seco)], Pairs(train, partners), ..., augment=SeCoViews(...))`; what one
-    keeps is `encoder`.
+    Train it with `fit(SeCo(encoder), [Contrast(seco)], Pairs(train, partners), ..., augment=SeCoViews(...))` and keep
+    `encoder`.
 
-    The paper: embeddings of 128, 16,384 keys a space, momentum 0.999, SGD at batches of 256 for 200 epochs.
+    The paper: embeddings of 128, 16,384 keys per space, momentum 0.999, SGD at batches of 256 for 200 epochs.
 
     Attributes:
-        inputs: what the encoder reads, modality to band names.
+        inputs: inputs of the encoder, modality to band names.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class SeCo(nn.Module):
         self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Queries and keys in each space, and what the monitor reads.
+        """Queries and keys in each space, and embeddings for the monitor.
 
         `queries` (B, 3, D) are by space, `keys` (B, 3, 3, D) by kind (see `KEYS`) and space, `to_queue` (B, 3, K) is
         the cosine similarity of each query to each key of its queue. `view_1` and `view_2` (B, D) are query and key of
@@ -117,7 +117,7 @@ class SeCo(nn.Module):
         }
 
     def after_step(self, outputs: Mapping[str, Tensor], step: int, steps: int) -> None:
-        """Put the keys of a step into the queues and let the target follow; see `Target.after_step`. `fit` calls it."""
+        """Add the keys of a step to the queues and update the target; see `Target.after_step`. Called by `fit`."""
         for space in range(len(KEYS)):
             self._queue(space).push(outputs["keys"][:, space, space])
         self.target.after_step(self._online(), step, steps)
@@ -141,16 +141,16 @@ class _Spaces(nn.ModuleList):
 
 
 def seco(outputs: Mapping[str, Tensor], temperature: float = 0.2) -> Tensor:
-    """Loss of SeCo (section 3.2), 0 or more: for `Contrast(seco)`. The sum over the spaces of the loss of `moco`.
+    """Loss of SeCo (section 3.2), 0 or more, for `Contrast(seco)`: the sum over the spaces of the loss of `moco`.
 
-    In the second and third space the negatives are, beside the queue, the 2 B keys of the batch of the other two kinds:
-    what differs from the query in something that this space has to remember is not the same.
+    In the second and third space the negatives also include the 2 B keys of the batch of the other two kinds, which
+    differ from the query in a property that this space has to retain.
 
-    Sanity value: `log(1 + K) + 2 log(1 + K + 2 B)` when all embeddings are equal.
+    Sanity value: `log(1 + K) + 2 log(1 + K + 2 B)` if all embeddings are equal.
 
     Args:
-        outputs: `queries`, `keys` and `to_queue` of `SeCo`, B of 2 or more.
-        temperature: above 0; the paper takes 0.07.
+        outputs: `queries`, `keys` and `to_queue` of `SeCo`, with B >= 2.
+        temperature: above 0; 0.07 in the paper.
 
     Raises:
         ValueError: a batch of one, or (`ArgumentError`) a temperature that is not above 0.

@@ -1,9 +1,9 @@
-"""Filters made from the wavelengths of the bands, so that one encoder reads any optical sensor.
+"""Filters generated from the wavelengths of the bands, so that one encoder reads any optical sensor.
 
-After DOFA (Xiong et al. 2024, arXiv:2403.15356): a small transformer reads the wavelengths of all bands of an image and
-answers with the filters of its first layer, k x k weights for each band, and a bias. Bands have no order: given in
-another order, with their wavelengths, they make the same image. Unlike DOFA's, the images are not framed by a row of
-zeros, and the layer normalisation of the network behind takes away that more bands sum to more.
+After DOFA (Xiong et al. 2024, arXiv:2403.15356): a small transformer maps the wavelengths of all bands of an image to
+the filters of the first layer, k x k weights for each band, and a bias. The order of bands has no effect if their
+wavelengths are permuted alike. Unlike in DOFA, images are not padded with zeros, and the layer normalisation of the
+following network removes the effect of the number of bands on the sum.
 """
 
 import math
@@ -19,25 +19,25 @@ from bengelib.methods.convnext import ConvNeXt, ConvNeXtEncoder
 from bengelib.modalities import InputSpec, as_modalities
 
 RGB_WAVELENGTHS: dict[str, float] = {"R": 665.0, "G": 560.0, "B": 492.0}
-"""Centre wavelengths in nanometres of a picture in colour made of Sentinel-2's B04, B03 and B02."""
+"""Centre wavelengths in nanometres of a true-colour image of Sentinel-2's B04, B03 and B02."""
 
 S1_PLACEHOLDERS: dict[str, float] = {"VV": 3500.0, "VH": 4000.0}
-"""Placeholders, not physics: numbers by which a network can tell Sentinel-1's polarisations from optical bands.
+"""Placeholders, not physics: numbers by which a network can distinguish Sentinel-1's polarisations from optical bands.
 
-Its radar has a wavelength of 5.5 cm, for both. These are Clay's; DOFA has 3750 for both, so cannot tell one from the
-other, and later 5405, which is the frequency in megahertz. Hand them over by name, to show that they are meant.
+The radar has a wavelength of 5.5 cm, for both. These values are Clay's; DOFA has 3750 for both, so it cannot
+distinguish them, and later 5405, which is the frequency in megahertz. Pass them explicitly, to show the intention.
 """
 
 _SCALE = 0.01
-"""Of the generated filters, as in DOFA's code."""
+"""Scale of the generated filters, as in DOFA's code."""
 
 
 class FilterGenerator(nn.Module):
-    """Wavelengths to filters.
+    """Generator of filters from wavelengths.
 
-    The sines and cosines of each wavelength go through a residual perceptron, and, beside learned tokens, through one
-    layer of a transformer; a linear layer makes a band's weights of its token, another one the bias of a token of its
-    own. `FilterGenerator(768, 16, length=128, tokens=128, hidden=2048)` is that of DOFA's base model, with 26,104,064
+    The sines and cosines of each wavelength pass through a residual perceptron and, together with learned tokens, one
+    layer of a transformer; a linear layer maps the token of a band to its weights, another one a separate token to the
+    bias. `FilterGenerator(768, 16, length=128, tokens=128, hidden=2048)` is that of DOFA's base model, with 26,104,064
     parameters.
     """
 
@@ -47,15 +47,15 @@ class FilterGenerator(nn.Module):
         """Build the generator with random weights.
 
         Args:
-            dim: filters, that is output channels.
+            dim: number of filters, that is of output channels.
             kernel: pixels along a side of a filter.
-            length: of a token, a multiple of 2 and of `heads`.
-            tokens: learned tokens beside those of the bands.
+            length: length of a token, a multiple of 2 and of `heads`.
+            tokens: number of learned tokens besides those of the bands.
             hidden: width of the transformer's perceptron.
-            heads: of its attention.
+            heads: number of attention heads.
 
         Raises:
-            ArgumentError: numbers that are not whole, or a `length` that does not divide.
+            ArgumentError: numbers that are not whole, or a `length` that is not a multiple of 2 and of `heads`.
         """
         super().__init__()
         sizes = {"dim": dim, "kernel": kernel, "length": length, "tokens": tokens, "hidden": hidden, "heads": heads}
@@ -74,7 +74,7 @@ class FilterGenerator(nn.Module):
         self.to_bias = nn.Linear(length, dim)
 
     def forward(self, wavelengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Weights (dim, C, kernel, kernel) and bias (dim,) for the C bands of these wavelengths (C,), in nanometres."""
+        """Weights (dim, C, kernel, kernel) and bias (dim,) for the C bands of wavelengths (C,) in nanometres."""
         code = sines_of(wavelengths.to(self.tokens.dtype), self.length)  # (C, length)
         bands = code + self.residual(code)
         read = self.transformer(torch.cat([self.tokens, bands, self.bias_token])[None])[0]  # (tokens + C + 1, length)
@@ -95,12 +95,12 @@ def wavelengths_of(inputs: InputSpec, wavelengths: Mapping[str, float] | None = 
     """The wavelength in nanometres of every band of `inputs`, in order, (C,) float32.
 
     Args:
-        inputs: modalities by key, as in `bengelib.fusion`; each has `wavelengths`, or none.
-        wavelengths: of bands by name; they go before those of the modality.
+        inputs: modalities by key, as in `bengelib.fusion`, with or without `wavelengths`.
+        wavelengths: of bands by name; they take precedence over those of the modality.
 
     Raises:
         BandError: a band has no wavelength.
-        ArgumentError: a wavelength is not a number of nanometres: below 100 it would be in micrometres.
+        ArgumentError: a wavelength is not in nanometres: numbers below 100 are probably in micrometres.
     """
     found = []
     for key, modality in as_modalities(inputs).items():
@@ -108,20 +108,19 @@ def wavelengths_of(inputs: InputSpec, wavelengths: Mapping[str, float] | None = 
         for band in modality.bands:
             if band not in known:
                 placeholder = band in S1_PLACEHOLDERS
-                fix = "S1_PLACEHOLDERS, which are no physics" if placeholder else f"{{{band!r}: nanometres}}"
+                fix = "S1_PLACEHOLDERS, which are not physics" if placeholder else f"{{{band!r}: nanometres}}"
                 raise BandError(f"no wavelength for band {band!r} of {key!r}; give wavelengths={fix}")
             found.append(real_number(f"wavelength of {band!r}", known[band], least=100))
     return torch.tensor(found, dtype=torch.float32)
 
 
 class WavelengthEncoder(ConvNeXtEncoder):
-    """A ConvNeXt V2 whose first filters are made from the wavelengths of the bands that it reads.
+    """A ConvNeXt V2 whose first filters are generated from the wavelengths of its bands.
 
-    `WavelengthEncoder({"s2": RGB_BANDS}, shared=encoder)` has the weights of `encoder` and reads other bands: what
-    trains the one trains the other.
+    `WavelengthEncoder({"s2": RGB_BANDS}, shared=encoder)` shares all weights with `encoder` but reads other bands.
 
     Attributes:
-        generator: makes the filters.
+        generator: generator of the filters.
     """
 
     wavelengths: Tensor
@@ -144,13 +143,13 @@ class WavelengthEncoder(ConvNeXtEncoder):
             wavelengths: see `wavelengths_of`.
             size: see `ConvNeXt`.
             stem: see `ConvNeXt`.
-            missing: see `Inputs`.
-            shared: an encoder to share all weights with; `size`, `stem` and `generator` are its own then.
-            generator: of another size than the default's.
+            missing: see `InputNorm`.
+            shared: an encoder to share all weights with; `size`, `stem` and `generator` are then taken from it.
+            generator: a generator to replace the default one.
 
         Raises:
             BandError: a band has no wavelength; see also `ConvNeXtEncoder`.
-            ArgumentError: the generator makes filters of another shape than the network needs.
+            ArgumentError: the filters of the generator have another shape than the network needs.
         """
         net = ConvNeXt(None, size, stem) if shared is None else shared.net
         super().__init__(inputs, missing=missing, net=net)

@@ -1,9 +1,12 @@
-"""Figures: of data (`samples`), of results (`results`), of maps (`maps`) and of architectures (`diagrams`).
+"""Figures of data (`samples`, `described`), results (`results`) and maps (`maps`), and drawings that explain.
 
-The figures of data and of results can be had from here, as the labs do: `from bengelib import plot`, then
-`plot.plot_curves(...)`. Each returns a `matplotlib.figure.Figure`.
+The drawings are of the labs' ideas (`ideas`), of fusion (`diagrams`), of a shared encoder (`networks`) and of
+self-supervised learning (`pretexts`). The figures of data and of results can be had from here, as the labs do:
+`from bengelib import plot`, then `plot.plot_curves(...)`. Each returns a `matplotlib.figure.Figure` that carries an
+alternative text, which a notebook stores beside the image.
 """
 
+from bengelib.plot.described import plot_described as plot_described
 from bengelib.plot.maps import plot_scene_map as plot_scene_map
 from bengelib.plot.results import plot_bars as plot_bars
 from bengelib.plot.results import plot_confusion as plot_confusion

@@ -1,4 +1,4 @@
-"""Pictures of maps of classes that lie in GeoTIFFs of any size."""
+"""Figures of class maps in GeoTIFFs of any size."""
 
 from pathlib import Path
 
@@ -9,22 +9,22 @@ from matplotlib.patches import Patch
 from rasterio.enums import Resampling
 
 from bengelib.errors import RasterError
-from bengelib.plot.style import noted, subplots
+from bengelib.plot.style import listed, noted, subplots
 
 
 def plot_scene_map(path: str | Path, pixels: int = 800, note: str = "") -> Figure:
-    """A map of classes with its legend: what `predict_map` wrote, read in the coarseness of the picture.
+    """A class map of `predict_map` with its legend, read at the resolution of the figure.
 
     Args:
         path: a GeoTIFF with a colour table and the tags `CLASS_0`, `CLASS_1` ...
-        pixels: along the longer side of the picture, at most.
+        pixels: maximum number along the longer side of the figure.
         note: printed in the lower corner.
 
     Returns:
-        A figure; the legend has the classes that occur in it, with their shares of the pixels that have data.
+        A figure; the legend has the classes that occur, with their fractions of the pixels with data.
 
     Raises:
-        RasterError: no such file, or no map of classes.
+        RasterError: the file is missing, or not a class map.
     """
     try:
         with rasterio.open(path) as raster:
@@ -36,7 +36,7 @@ def plot_scene_map(path: str | Path, pixels: int = 800, note: str = "") -> Figur
             bounds, crs = raster.bounds, raster.crs
             target, no_data = raster.descriptions[0] or "class", raster.nodata
     except (rasterio.errors.RasterioError, ValueError) as error:
-        raise RasterError(f"{path} is no map of classes with a colour table ({error})") from error
+        raise RasterError(f"{path} is not a class map with a colour table ({error})") from error
     colours = np.array([palette.get(value, (0, 0, 0, 0)) for value in range(256)], dtype=np.uint8)
     figure, axes = subplots(figsize=(8.4, 6.0))
     metres = bool(crs) and crs.is_projected and crs.linear_units in ("metre", "m")
@@ -57,5 +57,8 @@ def plot_scene_map(path: str | Path, pixels: int = 800, note: str = "") -> Figur
         for value in there
     ]
     if handles:
-        figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
-    return noted(figure, note)
+        figure.legend(handles=handles, loc="outside right upper", fontsize=9, frameon=False)
+    size = f"{extent[1]:.3g} by {extent[3]:.3g} {unit}"
+    return noted(
+        figure, note, f"Map of {target.replace('_', ' ')}, {size}: {listed((h.get_label() for h in handles), 12)}."
+    )

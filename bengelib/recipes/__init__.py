@@ -1,1 +1,1 @@
-"""Whole experiments made of the core: pretraining, fine-tuning, and accuracy by number of labels."""
+"""Complete experiments: pretraining, fine-tuning, label efficiency, supervised training and maps."""

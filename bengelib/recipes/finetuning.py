@@ -24,14 +24,14 @@ from bengelib.engine import Augmentation, Trainer, predict
 from bengelib.errors import ArgumentError, SplitError
 from bengelib.heads import ClassificationHead, Network
 from bengelib.methods.momentum import follow
-from bengelib.probe import StagedEncoder, TurnAverage, check_stages, extract_features, fit_logistic
+from bengelib.probe import DihedralAverage, MultiStageEncoder, check_stages, extract_features, fit_logistic
 from bengelib.tasks import Classification, MultiLabel
 from bengelib.transforms import Batch
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How to train with few labels; for random weights see `for_random_weights`, all else is the same for both.
+    """Settings of training with few labels; `for_random_weights` adapts them to random weights.
 
     Attributes:
         steps: least number of optimisation steps.
@@ -40,6 +40,7 @@ class FineTuning:
         lrs: learning rates to choose from on a fifth of the labelled samples; a single one is taken as it is.
         stages: stages of the ResNets whose features the head reads beside the last, as `extract_features` does for a
             probe; without them a warm head would begin with less than the probe knows.
+        texture: let the head read the standard deviations over the image of these stages too, see `MultiStageEncoder`.
         head_factor: learning rate of the head, as a multiple of that of the encoder.
         tuning_steps: steps of the runs that choose the learning rate, at most.
         weight_decay: of AdamW.
@@ -54,6 +55,7 @@ class FineTuning:
     batch_size: int = 64
     lrs: tuple[float, ...] = (5e-4,)
     stages: tuple[int, ...] = (2, 3)
+    texture: bool = False
     head_factor: float = 1.0
     tuning_steps: int = 600
     weight_decay: float = 0.05
@@ -62,7 +64,7 @@ class FineTuning:
     warm_head: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse settings that train nothing.
+        """Check the settings.
 
         Raises:
             ValueError: naming the setting, its value and its range.
@@ -211,7 +213,7 @@ def finetune(
         progress: show a bar.
 
     Returns:
-        The network with the averaged weights, in evaluation mode. With `stages` its `encoder` is a `StagedEncoder`
+        The network with the averaged weights, in evaluation mode. With `stages` its `encoder` is a `MultiStageEncoder`
         around the copy, `network.encoder.encoder`.
 
     Raises:
@@ -245,7 +247,7 @@ def with_chosen_lr(
 
 @dataclass(frozen=True)
 class _Run:
-    """What all training runs of one call of `finetune` share."""
+    """The common arguments of all training runs of one call of `finetune`."""
 
     encoder: nn.Module
     data: Dataset[Any]
@@ -265,7 +267,7 @@ class _Run:
         settings, target = self.settings, self.target
         torch.manual_seed(self.seed)
         encoder: nn.Module = deepcopy(self.encoder).requires_grad_(True)
-        encoder = StagedEncoder(encoder, settings.stages) if settings.stages else encoder
+        encoder = MultiStageEncoder(encoder, settings.stages, settings.texture) if settings.stages else encoder
         head = ScaledHead(int(encoder.feature_dim), self.classes, settings.head_factor)  # type: ignore[arg-type]
         if settings.warm_head:
             features = extract_features(encoder, Subset(self.data, chosen.tolist()), precision=self.precision)
@@ -325,12 +327,12 @@ def logits_of(
     data: Dataset[Any],
     target: str,
     *,
-    turns: int = 1,
+    tta: int = 1,
     batch_size: int = 64,
     precision: str = "auto",
 ) -> np.ndarray:
-    """Logits (N, K) of a network for every sample, averaged over so many of the eight flips and turns of its images."""
-    answers = predict(TurnAverage(network, turns), data, batch_size=batch_size, precision=precision)
+    """Logits (N, K) of a network for every sample, averaged over `tta` flips and rotations of its images."""
+    answers = predict(DihedralAverage(network, tta), data, batch_size=batch_size, precision=precision)
     return np.asarray(answers.outputs[target])
 
 

@@ -1,8 +1,8 @@
-"""From a trained network to a map: a whole scene of any size, tile by tile, into one georeferenced raster.
+"""Inference on a whole scene of any size, tile by tile, into one georeferenced raster.
 
-A network that answers for each pixel gives a map of the pixels of the scene. A network that gives one answer an image
-gives a coarse map: one pixel a cell, with the answer for the tile around the cell. Memory does not grow with the scene
-but for one seam of a few pixels along its width, and whoever was interrupted goes on.
+A segmentation network gives a map at the resolution of the scene. A network with one prediction per image gives a
+coarse map: one pixel per cell, with the prediction for the tile around the cell. Memory does not grow with the scene
+except for one seam of a few pixels along its width, and interrupted runs continue.
 """
 
 import hashlib
@@ -36,12 +36,12 @@ from bengelib.recipes.supervised import load_model, saved_targets
 from bengelib.recipes.tiling import Blend, centred, overlapping
 
 PROBABILITY_STEPS = 250
-"""A probability p is stored as round(250 p) in eight bits, so that it is right to 0.002; the file has the scale."""
+"""A probability p is stored as round(250 p) in eight bits, accurate to 0.002; the file states the scale."""
 _PIXELS = {"cpu": 2**17}
-"""Pixels of a batch by device: nine tiles of 120, or one of 360. Larger ones take more memory and are not faster."""
+"""Pixels per batch by device: nine tiles of 120, or one of 360. Larger batches take more memory and are not faster."""
 _PIXELS_ELSEWHERE = 2**22
 _CACHE = (16 * 2**20, 256 * 2**20)
-"""Least and most bytes that GDAL keeps of the files: enough for one row of tiles, where that is within these."""
+"""Limits of GDAL's cache in bytes; within them, it holds one row of tiles."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -49,15 +49,15 @@ _R = TypeVar("_R")
 
 @dataclass(frozen=True)
 class Tiling:
-    """How a scene is cut.
+    """The division of a scene into tiles.
 
     Attributes:
-        tile: pixels along a side of a tile. By default 384 at most where the network answers for pixels, because larger
-            ones are not faster; where it answers for images, the size of those that it was trained on (120 in ben-ge).
-        overlap: least number of pixels that neighbouring tiles share, of networks that answer for pixels; by default
-            32, or a quarter of a smaller tile, which is the most there can be.
-        stride: pixels along a side of a cell, of networks that answer for images; by default a tile.
-        batch_size: tiles at once; by default as many as have 2**17 pixels on a CPU, and 2**22 elsewhere.
+        tile: pixels along a side of a tile. By default at most 384 for segmentation, because larger tiles are not
+            faster, and the size of the training images (120 in ben-ge) for one prediction per image.
+        overlap: minimum number of pixels that neighbouring tiles share in segmentation; by default 32, or a quarter of
+            a smaller tile, which is the maximum.
+        stride: pixels along a side of a cell, with one prediction per image; by default a tile.
+        batch_size: tiles per batch; by default as many as have 2**17 pixels on a CPU, and 2**22 elsewhere.
     """
 
     tile: int | None = None
@@ -66,10 +66,10 @@ class Tiling:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse sizes that are none.
+        """Check the sizes.
 
         Raises:
-            ArgumentError: naming the setting and what was expected.
+            ArgumentError: naming the setting and the expected value.
         """
         for name in ("tile", "overlap", "stride", "batch_size"):
             if (value := getattr(self, name)) is not None:
@@ -92,24 +92,24 @@ def predict_map(
 ) -> Path:
     """Run a network over a whole scene and write a Cloud-Optimised GeoTIFF.
 
-    The file has eight bits: the number of the class, in the order of `model.outputs[target]`, and 255 where the scene
-    has no data; with names and colours of the classes. Where an image can have several classes it has a band a class
-    instead, 1 where its probability is at least 0.5. A call that was interrupted, even killed, is taken up by the next
-    one with the same arguments, with the same result.
+    The file has eight bits: the index of the class, in the order of `model.outputs[target]`, and 255 where the scene
+    has no data; with names and colours of the classes. For multi-label targets it has one band per class instead, 1
+    where the probability is at least 0.5. The next call with the same arguments continues one that was interrupted or
+    killed, with the same result.
 
     Args:
-        model: what `train` wrote, or a network that takes a dict batch, has `inputs` and `outputs`, and returns logits
+        model: a file of `train`, or a network that takes a dict batch, has `inputs` and `outputs`, and returns logits
             (B, K, H, W) or (B, K).
         scene: one or several GeoTIFFs over the same ground, see `Scene`.
-        out: the map to write; one that is there is replaced.
-        target: which of the model's outputs, if there are several. Of a network that is not of a file, a `Target` says
-            its colours, and whether an image has one class or several (kind `"labels"`); else it has one.
+        out: the map to write; an existing one is replaced.
+        target: one of the model's outputs, if there are several. For a network that is not from a file, a `Target`
+            gives the colours, and kind `"labels"` makes it multi-label.
         probabilities: another file to write, with the probability of each class as a band, in steps of 1/250 (eight
             bits with a scale of 0.004).
         bands: names of the bands of the files, see `Scene`.
-        scale: what the numbers in the files are, see `Scene`.
-        offset: likewise.
-        tiling: how the scene is cut.
+        scale: scale of the values in the files, see `Scene`.
+        offset: offset of the values in the files, see `Scene`.
+        tiling: division of the scene into tiles.
         precision: see `bengelib.devices.choose_precision`.
         progress: show a bar.
 
@@ -118,12 +118,12 @@ def predict_map(
 
     Raises:
         CheckpointError: a file that `train` did not write.
-        BandError: a target that the model has not, or that has no classes; see also `Scene`.
+        BandError: a target that the model lacks, or that has no classes; see also `Scene`.
         RasterError: see `Scene`.
-        ArgumentError: `out` is one of the files of the scene or a folder; a tiling that leaves pixels out; a precision
-            that the device does not compute in; a model that answers with NaN.
-        DiskSpaceError: too little room.
-        DiskError: nothing can be written there.
+        ArgumentError: `out` is one of the files of the scene or a folder; the tiling leaves pixels out; the device does
+            not support the precision; or the model predicts NaN.
+        DiskSpaceError: there is too little space.
+        DiskError: the file cannot be written.
     """
     out, tiling = absolute(out), tiling or Tiling()
     network, config = (model, {}) if isinstance(model, nn.Module) else load_model(model)
@@ -144,7 +144,7 @@ def predict_map(
         settings = [chosen, opened.inputs, config.get("stored"), bands, scale, offset, tiling, precision, device.type]
         identity = _identity(network, opened.paths, [*settings, [str(layer) for layer in layers]])
         folder = out.with_name(f"{out.name}.partial")
-        again = "call it again: it goes on where it stopped"
+        again = "call it again: it continues where it stopped"
         waiting = f"Waiting for another process that writes {out.name} ..." if progress else None
         row_of_tiles = job.rows.size * opened.shape[1] * opened.pixel_bytes
         cache = min(_CACHE[1], max(_CACHE[0], row_of_tiles * 5 // 4))
@@ -163,7 +163,7 @@ def predict_map(
 
 
 class _Job:
-    """A network and a scene, and the tiles in which they meet."""
+    """A network, a scene and its tiles."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ class _Job:
         return Grid(shape, self.scene.crs, self.scene.transform * Affine.scale(self.stride))
 
     def run(self, store: MapStore, bar: Any) -> None:
-        """Write every row of tiles that the store does not have yet."""
+        """Write every row of tiles that the store lacks."""
         strip_of = self._pixels if self.dense else self._cells
         soften = None if self.probable else partial(torch.softmax, dim=0)
         blend = Blend(self.rows, self.columns, self.classes, self.device, soften)
@@ -235,7 +235,7 @@ class _Job:
             store.finish(blend.seam.cpu().numpy())
 
     def _pixels(self, row: int, strip: Strip, blend: Blend, bar: Any) -> None:
-        """Answer for each pixel, joined with the tiles above and to the left."""
+        """Predict each pixel, blended with the tiles above and to the left."""
         for tiles in self._read_row(row):
             full = [tile for tile in tiles if tile.valid.any()]
             answers = iter(self._answer(full).unbind()) if full else iter(())
@@ -250,7 +250,7 @@ class _Job:
                 bar.update()
 
     def _cells(self, row: int, strip: Strip, blend: Blend, bar: Any) -> None:
-        """Answer for each cell that has data in half of its pixels."""
+        """Predict each cell that has data in half of its pixels."""
         top, height = row * self.stride - self.rows.starts[row], self.stride
         values = torch.zeros(self.classes, 1, len(self.columns.starts), device=self.device)
         valid = np.zeros((1, len(self.columns.starts)), dtype=bool)
@@ -267,7 +267,7 @@ class _Job:
         self._write(strip, values, valid, row, 0)
 
     def _write(self, strip: Strip, values: Tensor, valid: np.ndarray, row: int, column: int) -> None:
-        """Write the likeliest class, and the probabilities if they are wanted, of (K, h, w) where there are data."""
+        """Write the most likely class, and probabilities if requested, of (K, h, w) where there are data."""
         # `argmax` would take eight times as long
         likely = values >= 0.5 if self.multi_label else values.max(dim=0, keepdim=True).indices
         layers = [likely.to(torch.uint8)]
@@ -280,7 +280,7 @@ class _Job:
             strip.write(number, numbers, row, column)
 
     def _read_row(self, row: int) -> Iterator[list["_Tile"]]:
-        """The tiles of a row in batches; the next one is read while the caller computes on the one before."""
+        """The tiles of a row in batches; the next one is read during computation."""
         count = len(self.columns.starts)
         groups = [range(first, min(count, first + self.batch_size)) for first in range(0, count, self.batch_size)]
 
@@ -295,7 +295,7 @@ class _Job:
         return _Tile(number, (row + height / 2, column + width / 2), images, valid)
 
     def _answer(self, tiles: Sequence["_Tile"]) -> Tensor:
-        """Probabilities, or logits where they will do, of some tiles, (B, K, H, W) or (B, K) float32."""
+        """Probabilities, or logits if sufficient, of some tiles, (B, K, H, W) or (B, K) float32."""
         batch: dict[str, Tensor] = {}
         for key in list(tiles[0].images):
             images = [tile.images.pop(key) for tile in tiles]
@@ -319,12 +319,12 @@ class _Tile(NamedTuple):
 
     number: int  # in its row of tiles
     middle: tuple[float, float]  # row and column
-    images: dict[str, np.ndarray]  # until they are answered
+    images: dict[str, np.ndarray]  # until the prediction
     valid: np.ndarray
 
 
 def _read_ahead(read: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
-    """`read` of every item, in order, one of them ahead of the caller in another thread."""
+    """`read` of every item, in order, one ahead of the caller in another thread."""
     with ThreadPoolExecutor(1) as pool:
         coming: list[Future[_R]] = []
         for item in items:
@@ -347,7 +347,7 @@ def _choose_target(model: nn.Module, target: str | Target | None, known: Mapping
     if name is None and len(able) == 1:
         (name,) = able
     if name not in able:
-        what = f"target {name!r} cannot be mapped" if name else "it has to be said which target to map"
+        what = f"target {name!r} cannot be mapped" if name else "the target to map must be named"
         raise BandError(f"{what}: the model answers {list(outputs)}, of which {able} have classes. Choose one of them")
     if isinstance(target, Target):
         if target.classes != tuple(outputs[name]):
@@ -357,7 +357,7 @@ def _choose_target(model: nn.Module, target: str | Target | None, known: Mapping
 
 
 def _check_outs(outs: Sequence[Path], paths: Sequence[str]) -> None:
-    """Refuse to write over what is read, or where nothing can be written.
+    """Refuse to overwrite files of the scene, or to write where that is impossible.
 
     Raises:
         ArgumentError: naming the file.
@@ -372,7 +372,7 @@ def _check_outs(outs: Sequence[Path], paths: Sequence[str]) -> None:
 
 
 def _layers(outs: Sequence[Path], target: Target, scene: Scene) -> list[Layer]:
-    """What to write: the map, and if wanted the probabilities."""
+    """The rasters to write: the map, and probabilities if requested."""
     names = ", ".join(dict.fromkeys(Path(path).name for path in scene.paths))
     tags = {"TIFFTAG_SOFTWARE": f"bengelib {__version__}", "target": target.name, "scene": names}
     if target.kind == "labels":
@@ -385,7 +385,7 @@ def _layers(outs: Sequence[Path], target: Target, scene: Scene) -> list[Layer]:
 
 
 def class_colours(target: Target) -> tuple[tuple[int, int, int], ...]:
-    """Red, green and blue of each class, 0 to 255: its own, those of a published legend, or some that are far apart."""
+    """Red, green and blue of each class, 0 to 255: its own, those of a published legend, or distinct ones."""
     legends = ({each.name: each.colour for each in LAND_COVER}, {each.symbol: each.colour for each in CLIMATE_ZONES})
     for legend in (dict(zip(target.classes, target.colours, strict=False)), *legends):
         if set(target.classes) <= legend.keys():
@@ -399,7 +399,7 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 
 def _hue(number: int) -> tuple[int, int, int]:
-    """Colour `number` of a sequence in which hues lie a golden angle apart and three lightnesses take turns."""
+    """Colour `number` of a sequence with hues a golden angle apart and three alternating lightnesses."""
     import colorsys
 
     shade = colorsys.hls_to_rgb(number * 0.618034 % 1, (0.5, 0.35, 0.68)[number % 3], 0.75)
@@ -408,7 +408,7 @@ def _hue(number: int) -> tuple[int, int, int]:
 
 
 def _identity(model: nn.Module, paths: Sequence[str], settings: Sequence[Any]) -> str:
-    """A hash of all that a map depends on: weights, files by size and time, settings, and this version."""
+    """A hash of everything that a map depends on: weights, files by size and time, settings, and this version."""
     digest = hashlib.sha256(json.dumps([__version__, torch.__version__, repr(model), *map(str, settings)]).encode())
     for path in paths:
         stat = Path(path).stat()

@@ -1,7 +1,7 @@
 """Published weights in an encoder: ImageNet, SSL4EO-S12 (MoCo, DINO), SeCo and DeCUR, by name or from a file.
 
-Each was trained on bands of its own, scaled in its own way. The first layer takes filters by the name of a band, and
-the encoder normalises those bands as the weights are used to. Facts and files of the weights stand in `published`.
+Each was trained on its own bands and scaling. The first layer gets filters by band name, and the encoder normalises
+those bands as in the pretraining. `published` holds facts and files of the weights.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ from bengelib.recipes.published import (
 from bengelib.resnet import ResNetEncoder
 
 _COLOURS = {"r": "B04", "red": "B04", "g": "B03", "green": "B03", "b": "B02", "blue": "B02"}
-"""Bands of Sentinel-2 that are red, green and blue light."""
+"""Red, green and blue bands of Sentinel-2."""
 
 
 def load_pretrained(
@@ -39,30 +39,31 @@ def load_pretrained(
     sha256: str | None = None,
     channels: Sequence[str] | None = None,
 ) -> dict[str, tuple[str, ...]]:
-    """Put published weights into the ResNets of an encoder, in place.
+    """Load published weights into the ResNets of an encoder, in place.
 
-    The first layer goes by the names of bands. A band that the weights know takes its own filters, whatever its place;
-    bands of the weights that the encoder lacks are left out, which is the same as giving zeros for them (SSL4EO-S12 has
-    B10, which Level-2A lacks). If the encoder has bands that the weights do not know, those take the mean of all
-    filters, and all filters are scaled so that their sum keeps its size. The bands that the weights know are normalised
-    from then on as they were in the pretraining; ImageNet takes any standardised values, so that nothing changes there.
-    Of several ResNets (late fusion), each takes the weights that fit its bands, and others stay as they are.
+    The first layer is matched by band name. A band known to the weights gets its own filters, at any position; bands of
+    the weights that the encoder lacks are left out, which is equivalent to zero inputs (SSL4EO-S12 has B10, which
+    Level-2A lacks). Bands of the encoder that are unknown to the weights get the mean of all filters, and all filters
+    are scaled so that their sum keeps its magnitude. Known bands are normalised from then on as in the pretraining;
+    ImageNet accepts any standardised values, so nothing changes there. Of several ResNets (late fusion), each gets the
+    weights that fit its bands, and others are unchanged.
 
     Args:
-        encoder: of `bengelib.fusion`, anything that holds one, or a `ResNetEncoder` with `channels`; of width 1.
-        source: a name of `PUBLISHED`, or the path of a file in the layout of its publisher: `.pth`, `.pt`, `.ckpt`,
+        encoder: an encoder of `bengelib.fusion`, a module that contains one, or a `ResNetEncoder` with `channels`; of
+            width 1.
+        source: a name in `PUBLISHED`, or the path of a file in the layout of its publisher: `.pth`, `.pt`, `.ckpt`,
             `.tar` of torch, or `.safetensors`.
-        kind: which of `PUBLISHED` a file is, where it cannot be seen from it.
-        sha256: hash that the file must have; of names, at least the first eight digits are insisted on.
+        kind: the name in `PUBLISHED` of a file, if its content does not reveal it.
+        sha256: expected hash of the file; for names, at least the first eight digits are always checked.
         channels: names of the channels of a `ResNetEncoder`, such as `("B02", "B03", "VV")`.
 
     Returns:
-        By modality (`""` of a `ResNetEncoder`), the bands that took filters of their own.
+        By modality (`""` for a `ResNetEncoder`), the bands with their own filters.
 
     Raises:
         DownloadError: the weights are not in torch's cache and cannot be downloaded; with address and folder.
-        ChecksumError: another file than the one that was published.
-        CheckpointError: not a file of weights, of no ResNet, of another depth, or of unclear origin.
+        ChecksumError: the file differs from the published one.
+        CheckpointError: the file does not hold weights of a ResNet, or of another depth, or of unknown origin.
         BandError: the encoder has none of the bands, or has them in another unit.
         ArgumentError: an encoder without a ResNet or of another width, or an unknown name.
     """
@@ -113,23 +114,23 @@ def adapt_filters(filters: Tensor, bands: Sequence[str], channels: Sequence[str]
 
     See `load_pretrained` for the rule.
     """
-    places = [_place(name, bands) for name in channels]
+    indices = [_place(name, bands) for name in channels]
     mean = filters.mean(dim=1)
-    adapted = torch.stack([mean if place is None else filters[:, place] for place in places], dim=1)
-    return adapted * (len(bands) / len(channels)) if None in places else adapted
+    adapted = torch.stack([mean if place is None else filters[:, place] for place in indices], dim=1)
+    return adapted * (len(bands) / len(channels)) if None in indices else adapted
 
 
 class _Slot(NamedTuple):
     """One ResNet of an encoder."""
 
     layers: ResNetEncoder
-    channels: list[tuple[str, str]]  # key and band of each; of what is no band, a name that no weights know
+    channels: list[tuple[str, str]]  # key and band of each; unknown names for vectors
     encoder: nn.Module
-    trunk: nn.Module | None = None  # of feature fusion: the stages after the one where maps are joined
+    trunk: nn.Module | None = None  # of feature fusion: the stages after the fusion
 
 
 def _resnets(encoder: nn.Module, channels: Sequence[str] | None) -> Iterator[_Slot]:
-    """The ResNets of all encoders of `bengelib.fusion` within a module, or a ResNet alone.
+    """The ResNets of all encoders of `bengelib.fusion` in a module, or a single ResNet.
 
     Raises:
         ArgumentError: a ResNet alone without a name for each of its channels.
@@ -143,6 +144,9 @@ def _resnets(encoder: nn.Module, channels: Sequence[str] | None) -> Iterator[_Sl
         yield _Slot(encoder, [("", name) for name in channels], encoder)
         return
     for module in encoder.modules():
+        nets = [getattr(module, "resnet", None), *getattr(module, "encoders", nn.ModuleDict()).values()]
+        if not any(isinstance(net, ResNetEncoder) for net in nets):
+            continue
         if isinstance(module, (EarlyFusion, FiLMFusion)):
             stacked = list(module.inputs) if isinstance(module, EarlyFusion) else module.images
             names = [(key, band) for key in stacked for band in _bands(module.inputs[key])]
@@ -156,12 +160,12 @@ def _resnets(encoder: nn.Module, channels: Sequence[str] | None) -> Iterator[_Sl
 
 
 def _bands(modality: Modality) -> list[str]:
-    """Names of the channels of a modality, of which those that are no image are no bands of any sensor."""
+    """Names of the channels of a modality; those of vectors and scalars are distinct from bands of sensors."""
     return list(modality.bands) if modality.kind == "image" else [f"{modality.name}:{band}" for band in modality.bands]
 
 
 def _normalise(resnet: _Slot, facts: Published) -> None:
-    """Let the encoder normalise the bands that the weights know as they were in the pretraining."""
+    """Make the encoder normalise known bands as in the pretraining."""
     if not facts.mean or isinstance(resnet.encoder, ResNetEncoder):
         return
     read: Any = resnet.encoder.read
@@ -175,7 +179,7 @@ def _normalise(resnet: _Slot, facts: Published) -> None:
 
 
 def _check_units(resnet: _Slot, weights: Weights) -> None:
-    """Refuse bands in another unit than that of the pretraining.
+    """Refuse bands whose unit differs from that of the pretraining.
 
     Raises:
         BandError: naming both.
@@ -196,10 +200,10 @@ def _check_units(resnet: _Slot, weights: Weights) -> None:
 
 
 def _fitting(state: Mapping[str, Tensor], resnet: _Slot, path: Path) -> dict[str, Tensor]:
-    """The weights of a file for the layers that a ResNet has.
+    """The weights of a file for the layers of a ResNet.
 
     Raises:
-        CheckpointError: some are missing, left over, or of another shape.
+        CheckpointError: weights are missing, left over, or of another shape.
     """
     wanted = resnet.layers.state_dict()
     whole = all(isinstance(getattr(resnet.layers, f"layer{stage}"), nn.Sequential) for stage in (1, 2, 3, 4))
@@ -218,7 +222,7 @@ def _fitting(state: Mapping[str, Tensor], resnet: _Slot, path: Path) -> dict[str
 
 
 def _load_trunk(resnet: _Slot, state: Mapping[str, Tensor]) -> None:
-    """The stages of feature fusion that work on the joined maps."""
+    """Load the stages of feature fusion after the fusion."""
     stage: int = resnet.encoder.stage  # type: ignore[assignment]
     trunk = {
         f"{number}.{name.partition('.')[2]}": value
@@ -230,11 +234,11 @@ def _load_trunk(resnet: _Slot, state: Mapping[str, Tensor]) -> None:
 
 
 def _known(resnet: _Slot, weights: Weights) -> int:
-    """How many channels of a ResNet some weights know."""
+    """Number of channels of a ResNet that are known to some weights."""
     return sum(_place(band, weights.facts.bands) is not None for _, band in resnet.channels)
 
 
 def _place(name: str, bands: Sequence[str]) -> int | None:
-    """Where a band is among those of some weights, None if it is not."""
+    """Index of a band among those of some weights, None if unknown."""
     wanted = spelling(_COLOURS.get(name.strip().casefold(), name))
     return next((place for place, band in enumerate(bands) if spelling(band) == wanted), None)

@@ -1,7 +1,7 @@
-"""How to pretrain: the settings, the views, the encoders and the call of `fit` that the command `pretrain` makes."""
+"""Pretraining: the settings, the views, the encoders and the call of `fit`, as in the command `pretrain`."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,25 +11,29 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from bengelib.arguments import real_number, whole_number
-from bengelib.data.batches import steps_per_epoch
+from bengelib.data.batches import source_dataset, steps_per_epoch
 from bengelib.engine import Augmentation, History, Trainer
 from bengelib.errors import ArgumentError, BandError, DataWarning, MissingModalityError
 from bengelib.fusion import EarlyFusion, LateFusion
 from bengelib.mae import MaskedAutoencoder, Reconstruction, ViTEncoder
-from bengelib.methods import METHODS, TABLE
+from bengelib.methods import MASKED, METHODS, TABLE
 from bengelib.methods.byol import BYOL, byol
+from bengelib.methods.convnext import SIZES, ConvNeXtEncoder
 from bengelib.methods.decur import DeCUR, decur
 from bengelib.methods.gassl import GASSL
 from bengelib.methods.geolocation import Geolocation, lonlat_of, place_clusters
+from bengelib.methods.location import LocationEncoder, PlaceImage, place_image
 from bengelib.methods.moco import MoCo, moco
 from bengelib.methods.moco_v3 import MoCoV3, moco_v3
+from bengelib.methods.multi_pretext import PRETEXTS, MultiPretext
 from bengelib.methods.pairs import Pairs, neighbours
 from bengelib.methods.seco import SeCo, SeCoViews, crop_only, seco
-from bengelib.modalities import MODALITIES, InputSpec, as_modalities
+from bengelib.modalities import MODALITIES, InputSpec, Modality, as_modalities
 from bengelib.processes import count_processes
 from bengelib.ssl import Contrast, SiameseNetwork
 from bengelib.tasks import Task
 from bengelib.views import TwoViews, Views, pair_modalities
+from bengelib.weighting import EqualWeights, UncertaintyWeights
 
 FULL_WIDTH = 64
 """Channels of the first layer of a ResNet of width 1."""
@@ -42,24 +46,27 @@ DECORRELATED_DIM = 512
 REGIONS = 20
 SAME_PLACE = 600.0
 """Metres between the centres of two patches of one place: half a patch of ben-ge."""
+FEWEST_SQUARES = 4
+"""Minimum number of squares along a side of an image that a ConvNeXt is built for; some of them are hidden."""
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How to pretrain. The defaults are for images of 64 pixels on two processor cores.
+    """Settings of pretraining. The defaults are for images of 64 pixels on two processor cores.
 
     Attributes:
-        method: one of `bengelib.methods.TABLE`; `"mae"` trains a small vision transformer, `"cross-modal"` and
-            `"decur"` a ResNet for each of two modalities.
+        method: one of `bengelib.methods.TABLE`; `"mae"` trains a small vision transformer, `"multi-pretext"` a ConvNeXt
+            V2, `"cross-modal"` and `"decur"` a ResNet for each of two modalities.
         width: channels of the first layer; 64 is the usual ResNet, 32 has a quarter of its weights and arithmetic. The
-            tokens of the transformer are four times as long.
-        epochs: passes over the images.
-        depth: layers of the ResNet, 18, 34 or 50; the transformer has four blocks.
+            tokens of the transformer are four times as long, and the ConvNeXt is the smallest with so many channels.
+        epochs: passes over the images. Contrast gains from many more than training with labels does (Chen et al. 2020,
+            arXiv:2002.05709, figure 9); 40 of 7,000 images at `width` 32 take about half an hour on two cores.
+        depth: layers of the ResNet, 18, 34 or 50; the transformer has four blocks, the ConvNeXt those of its size.
         size: pixels along a side: of the images of a folder as they are read, or of the views of ben-ge patches.
-        view: pixels along a side of the views of a folder's images; None takes three quarters of `size` (for `"mae"`,
-            whose squares have 8 pixels, all of it). A crop shows things larger than the whole image does, from which
-            features are taken later, and fewer pixels undo that (Touvron et al. 2019, arXiv:1906.06423); an epoch
-            takes little more than half the time.
+        view: pixels along a side of the views of a folder's images; None takes three quarters of `size` (all of it for
+            `"mae"` and `"multi-pretext"`, which need whole squares). A crop shows things larger than the whole image
+            does, from which features are taken later, and fewer pixels undo that (Touvron et al. 2019,
+            arXiv:1906.06423); an epoch takes little more than half the time.
         batch_size: images a step and a process; contrast is against all others of a step.
         micro_batch: images that go through the network at a time, for batches larger than the memory; see `Trainer`.
         sync_batchnorm: in several processes, whether BatchNorm sees the batches of all of them.
@@ -77,7 +84,7 @@ class Pretraining:
 
     method: str = "simclr"
     width: int = 32
-    epochs: int = 15
+    epochs: int = 40
     depth: int = 18
     size: int = 64
     view: int | None = None
@@ -128,7 +135,7 @@ class Pretraining:
     @property
     def view_size(self) -> int:
         """Pixels along a side of the views of a folder's images."""
-        return self.view or (self.size if self.method == "mae" else max(1, round(0.75 * self.size)))
+        return self.view or (self.size if self.method in MASKED else max(1, round(0.75 * self.size)))
 
 
 def strong_views(size: int, inputs: InputSpec | None = None) -> Views:
@@ -147,7 +154,7 @@ def mild_views(size: int, inputs: InputSpec | None = None) -> Views:
 
 
 def _facts(inputs: InputSpec | None) -> dict[str, Any]:
-    """What `Views` must know of the images among some modalities: their statistics, and which are radar."""
+    """Arguments of `Views` for the images among some modalities: their statistics, and which are radar."""
     found = MODALITIES if inputs is None else as_modalities(inputs)
     images = {key: modality for key, modality in found.items() if modality.kind == "image"}
     return {
@@ -166,19 +173,21 @@ def as_measured(views: Views) -> Views:
 
 
 class Pretext(NamedTuple):
-    """What `fit` is given to pretrain an encoder.
+    """The arguments of `fit` to pretrain an encoder.
 
     Attributes:
         model: the network around the encoder; it is thrown away afterwards.
         tasks: what it learns.
         data: what it learns from.
         augment: makes the views of a batch.
+        weighting: of the losses of several tasks; None adds them up.
     """
 
     model: nn.Module
     tasks: list[Task]
     data: Dataset[Any]
     augment: Augmentation
+    weighting: EqualWeights | None = None
 
 
 def pretext(
@@ -207,6 +216,18 @@ def pretext(
             if not isinstance(encoder, ViTEncoder):
                 raise BandError(f"mae trains a ViTEncoder, not a {type(encoder).__name__}; see bengelib.mae")
             return Pretext(MaskedAutoencoder(encoder), [Reconstruction()], data, views)
+        case "multi-pretext":
+            if not isinstance(encoder, ConvNeXtEncoder):
+                raise BandError(f"multi-pretext trains a ConvNeXtEncoder, not a {type(encoder).__name__}")
+            hiding = MultiPretext(encoder, pretext_targets(encoder, data), per_square=encoder.read.images)
+            weighting = UncertaintyWeights(hiding.targets, squared=hiding.targets)
+            if isinstance(views, Views):  # noise and haze would have to be guessed
+                views = replace(crop_only(views), turn=views.turn)
+            return Pretext(hiding, hiding.tasks(), data, views, weighting)
+        case "place-image":
+            lonlat_of(data)  # says so if there are none
+            place = PlaceImage(encoder, LocationEncoder(), settings.temperature or 0.07)
+            return Pretext(place, [Contrast(place_image)], data, views)
         case "byol":
             model, task = BYOL(encoder, **slow), Contrast(byol)
         case "moco-v2":
@@ -256,9 +277,11 @@ def pretrain_encoder(
     What is built around them is thrown away; to keep it, call `pretext` and `fit`.
 
     Args:
-        encoder: takes a dict batch, returns (B, feature_dim); a `ViTEncoder` for `"mae"`.
-        data: samples that are dicts. For `"gassl"` they have `lonlat`, and the dataset says where they lie, see
-            `lonlat_of`; for `"seco"` it is one of `Pairs`, or has a table `meta` by which `on_two_dates` makes one.
+        encoder: takes a dict batch, returns (B, feature_dim); a `ViTEncoder` for `"mae"`, a `ConvNeXtEncoder` for
+            `"multi-pretext"`.
+        data: samples that are dicts. For `"gassl"` and `"place-image"` they have `lonlat`, and the dataset says where
+            they lie, see `lonlat_of`; for `"multi-pretext"`, see `pretext_targets`; for `"seco"` it is one of `Pairs`,
+            or has a table `meta` by which `on_two_dates` makes one.
         views: changes of each view, for example `strong_views(64)`; a `Views` for `"seco"`.
         settings: see `Pretraining`.
         encoder_2: of the second sensor, for `"cross-modal"` and `"decur"`.
@@ -291,6 +314,7 @@ def pretrain_encoder(
         batch_size=settings.batch_size,
         lr=settings.lr,
         augment=made.augment,
+        weighting=made.weighting,
         seed=settings.seed,
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
@@ -300,6 +324,17 @@ def pretrain_encoder(
 def queue_for(size: int, batch_size: int) -> int:
     """Keys in a queue for `size` images: up to 4,096 and a quarter of the images, in whole batches, at least one."""
     return max(1, min(4096, size // 4) // batch_size) * batch_size
+
+
+def pretext_targets(encoder: ConvNeXtEncoder, data: Dataset[Any]) -> dict[str, Modality | Sequence[str]]:
+    """All targets of multi-pretext in a dataset, for `MultiPretext`.
+
+    That is what its first sample has of what the encoder reads, of the other modalities of the dataset, and of what
+    ben-ge knows of a patch.
+    """
+    known = {**getattr(source_dataset(data), "inputs", {}), **encoder.inputs}
+    sample = data[0]
+    return {key: known.get(key, PRETEXTS.get(key, ())) for key in {**known, **PRETEXTS} if key in sample}
 
 
 def on_two_dates(data: Dataset[Any]) -> Pairs:
@@ -348,7 +383,8 @@ def build_encoder(inputs: InputSpec, method: str = "simclr", depth: int = 18, wi
     """The encoder that a method pretrains, with random weights.
 
     Images are stacked as channels of one ResNet; each has one of its own where a method learns from two sensors; they
-    are the channels of a vision transformer for `"mae"`.
+    are the channels of a vision transformer for `"mae"`, and of a ConvNeXt V2 for `"multi-pretext"`, whose squares are
+    the largest of which images of this size have at least `FEWEST_SQUARES` along a side.
 
     Args:
         inputs: images, see `bengelib.fusion`.
@@ -358,14 +394,37 @@ def build_encoder(inputs: InputSpec, method: str = "simclr", depth: int = 18, wi
 
     Raises:
         BandError: a modality that is no image, or not two of them for a method of two sensors.
+        ArgumentError: images that do not divide into squares, or a ConvNeXt that is wider than there are any.
     """
     modalities = as_modalities(inputs)
     if other := [key for key, modality in modalities.items() if modality.kind != "image"]:
         raise BandError(f"{other} are no images, and views are made of images alone; leave them out")
     if method == "mae":
         return ViTEncoder(modalities, dim=4 * width)
+    if method == "multi-pretext":
+        return ConvNeXtEncoder(modalities, _convnext_size(width), _stem(modalities))
     if TABLE[method].two_sensors:
         if len(modalities) != 2:
             raise BandError(f"{method} learns from two modalities, such as s2 and s1; got {tuple(modalities)}")
         return LateFusion(modalities, depth=depth, width=width / FULL_WIDTH)
     return EarlyFusion(modalities, depth=depth, width=width / FULL_WIDTH)
+
+
+def _convnext_size(width: int) -> str:
+    """The smallest ConvNeXt with at least a number of channels in its first stage."""
+    if width > max(size.dim for size in SIZES.values()):
+        known = {name: size.dim for name, size in SIZES.items()}
+        raise ArgumentError(f"no ConvNeXt V2 begins with {width} channels; there are {known}: choose a smaller width")
+    return next(name for name, size in SIZES.items() if size.dim >= width)
+
+
+def _stem(modalities: Mapping[str, Modality]) -> int:
+    """Pixels of a ConvNeXt's stem that suit images of some modalities; their squares have 8 times as many."""
+    sizes = {modality.size for modality in modalities.values() if modality.size}
+    if any(size % 8 for size in sizes):
+        raise ArgumentError(
+            f"images of {sorted(sizes)} pixels along a side do not divide into squares of 8, which multi-pretext "
+            "needs; bring them to a multiple of 8, or choose another method"
+        )
+    fit = [stem for stem in (3, 2) if all(size % (8 * stem) == 0 for size in sizes)]
+    return next((stem for stem in fit if sizes and min(sizes) >= FEWEST_SQUARES * 8 * stem), 1)

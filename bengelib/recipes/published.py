@@ -1,7 +1,7 @@
-"""Published weights of ResNets: where they are, what they were trained on, and how to read their files.
+"""Published weights of ResNets: their addresses, their training data, and readers of their files.
 
-The layers of a ResNet are found in a file by the names that torchvision, timm, MoCo, DINO, Lightning and DeCUR give
-them; what is no weight is never run.
+Layers of a ResNet are found in a file by the names of torchvision, timm, MoCo, DINO, Lightning and DeCUR; no code in a
+file is ever run.
 """
 
 import hashlib
@@ -35,10 +35,10 @@ class Published:
 
     Attributes:
         bands: of its channels, in order.
-        unit: of the values that it was trained on, before they were scaled.
-        mean: what was subtracted from each band, in that unit; empty where any standardised values will do.
-        std: what they were divided by.
-        urls: by depth, where the weights are; the name of the file ends in the first eight digits of its SHA-256.
+        unit: of the training values, before scaling.
+        mean: subtracted from each band, in that unit; empty if any standardised values are accepted.
+        std: divisor of each band.
+        urls: addresses of the weights by depth; file names end in the first eight digits of the SHA-256.
     """
 
     bands: tuple[str, ...]
@@ -110,11 +110,11 @@ PUBLISHED: dict[str, Published] = {
 """Published weights by name."""
 
 _CONTAINERS = ("state_dict", "model", "teacher", "model_state_dict", "student")
-"""Keys under which training code puts weights, the one to take first."""
+"""Keys of weights in files of training code, in order of preference."""
 _AVERAGES = ("encoder_k", "momentum", "target", "ema")
-"""Words in the names of second copies of an encoder, beside the one that was trained."""
+"""Words in the names of second copies of a trained encoder."""
 _SEQUENCE = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
-"""Layers of a ResNet that was taken apart into a sequence, as SeCo does."""
+"""Layers of a ResNet stored as a sequence, as in SeCo."""
 
 
 class Weights(NamedTuple):
@@ -125,42 +125,42 @@ class Weights(NamedTuple):
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """What a file of weights holds, without running any code that it may name.
+    """The content of a file of weights, without running any code in it.
 
-    Things of other kinds than tensors, numbers and text (settings, callbacks of Lightning) are read as empty.
+    Objects other than tensors, numbers and text (settings, callbacks of Lightning) are read as empty.
 
     Raises:
-        CheckpointError: it is none.
+        CheckpointError: it is not a file of weights.
     """
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         try:
             foreign = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-        except ValueError:  # of the time before torch 1.6
+        except ValueError:  # from before torch 1.6
             foreign = []
         with torch.serialization.safe_globals([(_Nothing, name) for name in foreign]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError, KeyError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} is no file of weights that can be read ({reason}); get it once more") from error
+        raise CheckpointError(f"{path} is not a readable file of weights ({reason}); download it again") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a dict of weights")
     return content
 
 
 class _Nothing(OrderedDict[Any, Any]):
-    """Takes the place of anything in a file that is no weight: makes a plain dict, which torch fills without code."""
+    """Replacement of all objects in a file that are not weights: a plain dict, which torch fills without code."""
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
         return OrderedDict()
 
 
 def find_resnets(content: Mapping[str, Any], path: Path, kind: str | None) -> list[Weights]:
-    """The ResNets in a file: one, or of DeCUR one for each sensor.
+    """The ResNets in a file: one, or for DeCUR one per sensor.
 
     Raises:
-        CheckpointError: there is none, or it cannot be seen what they were trained on.
+        CheckpointError: there is none, or their training data are unknown.
     """
     tensors = content
     if not any(isinstance(value, Tensor) for value in content.values()):
@@ -179,13 +179,13 @@ def find_resnets(content: Mapping[str, Any], path: Path, kind: str | None) -> li
     if not found:
         raise CheckpointError(
             f"{path} holds no ResNet{f' of {kind}' if kind else ''}: its first weights are {list(tensors)[:3]}. "
-            "Expected names such as conv1.weight and layer1.0.conv1.weight, with whatever stands before them"
+            "Expected names such as conv1.weight and layer1.0.conv1.weight, with any prefix"
         )
     return found
 
 
 def _prefixes(tensors: Mapping[str, Tensor]) -> list[tuple[str, bool]]:
-    """What stands before the names of each ResNet, and whether it was taken apart into a sequence."""
+    """The prefix of the names of each ResNet, and whether it is stored as a sequence."""
     first = [
         (name[: -len(end)], end == "0.weight")
         for name, value in tensors.items()
@@ -198,10 +198,10 @@ def _prefixes(tensors: Mapping[str, Tensor]) -> list[tuple[str, bool]]:
 def _recognise(
     state: Mapping[str, Tensor], prefix: str, is_sequence: bool, path: Path, kind: str | None
 ) -> Published | None:
-    """What a ResNet was trained on, by what is said, by its channels, by the layout of the file, or by its name.
+    """The published weights that a ResNet is, by `kind`, its channels, the layout of the file, or its name.
 
     Raises:
-        CheckpointError: three channels, or a number of them that nobody publishes, and nothing else says what they are.
+        CheckpointError: three channels, or an unknown number of channels, without any other indication.
     """
     count = state["conv1.weight"].shape[1]
     if kind is not None:
@@ -224,12 +224,12 @@ def _recognise(
 
 
 def fetch_weights(name: str, depth: int) -> Path:
-    """The file of published weights in torch's cache, downloaded if it is not there.
+    """The file of published weights in torch's cache, downloaded if necessary.
 
     Raises:
-        ArgumentError: there are none of that depth.
-        DownloadError: it cannot be downloaded.
-        ChecksumError: what is in the cache is another file.
+        ArgumentError: there are no weights of that depth.
+        DownloadError: they cannot be downloaded.
+        ChecksumError: the cached file is another one.
     """
     urls = PUBLISHED[name].urls or {}
     if depth not in urls:
@@ -265,5 +265,5 @@ def check_hash(path: Path, digits: str | None) -> None:
     if len(digits) < 8 or not found.startswith(digits.casefold()):
         raise ChecksumError(
             f"{path} has the SHA-256 {found}, not {digits}{'...' if len(digits) < 64 else ''}: it is damaged, or "
-            "another file. Remove it and get it once more"
+            "another file. Remove it and download it again"
         )

@@ -1,5 +1,6 @@
-"""From a described dataset to a trained network and its scores: what `train` and `evaluate` of the command line do."""
+"""Supervised training on a dataset and evaluation with intervals, as in the commands `train` and `evaluate`."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from bengelib.arguments import check_share, real_number, whole_number
 from bengelib.bands import IGNORE_INDEX
 from bengelib.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, saved_inputs
 from bengelib.engine import History, Trainer, predict, seed_everything
-from bengelib.errors import ArgumentError, BandError, CheckpointError, DescriptionError, SplitError
+from bengelib.errors import ArgumentError, BandError, CheckpointError, DataWarning, DescriptionError, SplitError
 from bengelib.fusion import DecisionFusion, EarlyFusion, FeatureFusion, FiLMFusion, LateFusion
 from bengelib.heads import ClassificationHead, Network, RegressionHead, SegmentationHead
 from bengelib.intervals import Interval, bootstrap
@@ -27,7 +28,7 @@ from bengelib.metrics import (
     mean_absolute_error,
     mean_average_precision,
 )
-from bengelib.modalities import InputSpec, Target, as_modalities, require_same
+from bengelib.modalities import InputSpec, Modality, Target, as_modalities, require_same
 from bengelib.tasks import Classification, MultiLabel, Regression, Segmentation, Task
 from bengelib.transforms import Augment
 
@@ -37,25 +38,25 @@ FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "late": LateFusion,
     "film": FiLMFusion,
 }
-"""Ways of joining modalities in one encoder; `"decision"` joins networks that decide alone."""
+"""Fusion encoders by name; `"decision"` fuses independent networks instead."""
 
-_FAR = 50
-"""Standard deviations, or factor between two of them, at which values are of another scale."""
+_FAR = 8
+"""Distance in standard deviations, or factor between these, from which values have another scale."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """How to train a network on labels.
+    """Settings of supervised training.
 
     Attributes:
         fusion: one of `FUSIONS`, or `"decision"`.
         depth: layers of the ResNets, 18, 34 or 50.
-        width: of the ResNets; 1 is the usual one.
+        width: factor on the channels of the ResNets; 1 is the standard width.
         epochs: passes over the training samples.
-        batch_size: samples a step.
+        batch_size: samples per step.
         lr: highest learning rate.
         crop: pixels along a side of a random crop in training; None trains on whole images.
-        modality_dropout: probability of hiding a modality in training, see `Inputs`.
+        modality_dropout: probability of hiding a modality in training, see `InputNorm`.
         seed: of weights, order and crops.
         precision: see `bengelib.devices.choose_precision`.
     """
@@ -72,10 +73,10 @@ class Training:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse settings before anything is read.
+        """Check the settings before data are read.
 
         Raises:
-            ArgumentError: naming the setting, its value and what was expected.
+            ArgumentError: naming the setting, its value and the expected value.
         """
         if self.fusion not in (*FUSIONS, "decision"):
             raise ArgumentError(f"unknown fusion {self.fusion!r}; choose one of {[*FUSIONS, 'decision']}")
@@ -91,16 +92,16 @@ class Training:
 def build_network(
     inputs: InputSpec, targets: Mapping[str, Target], settings: Training, moments: Mapping[str, tuple[float, float]]
 ) -> nn.Module:
-    """A network with random weights that answers for every target.
+    """A network with random weights and a head for every target.
 
     Args:
-        inputs: what it reads, such as `dataset.inputs`.
+        inputs: inputs, such as `dataset.inputs`.
         targets: such as `dataset.outputs`.
         settings: see `Training`.
-        moments: mean and standard deviation of the training labels of each number.
+        moments: mean and standard deviation of the training labels of each numeric target.
 
     Raises:
-        BandError: no target, a map or number that the fusion cannot give, or inputs that it cannot join.
+        BandError: no target, a map or number that the fusion does not support, or inputs that it cannot fuse.
     """
     if not targets:
         raise BandError("no target to train for; name one or more")
@@ -122,7 +123,9 @@ def build_network(
         if target.kind == "map":
             if not hasattr(encoder, "pyramid") or not has_image:
                 how = f"{settings.fusion} fusion" if has_image else f"a model of {list(modalities)}"
-                raise BandError(f"{name} is a map, which {how} does not give; choose early or late fusion of images")
+                raise BandError(
+                    f"{name} is a map, which {how} does not give; choose early, feature or late fusion of images"
+                )
             heads[name] = SegmentationHead(encoder.channels, target.classes)  # type: ignore[arg-type]
         elif target.kind == "number":
             heads[name] = RegressionHead(length, *moments[name])
@@ -132,7 +135,7 @@ def build_network(
 
 
 def task_of(target: Target, scale: float = 1.0) -> Task:
-    """The task of a target; `scale` is the standard deviation of the training labels of a number."""
+    """The task of a target; `scale` is the standard deviation of the training labels of a numeric target."""
     if target.kind == "number":
         return Regression(target.name, scale)
     if target.kind == "labels":
@@ -141,7 +144,7 @@ def task_of(target: Target, scale: float = 1.0) -> Task:
 
 
 def label_moments(data: Any, targets: Mapping[str, Target]) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation of the labels of each number among the targets."""
+    """Mean and standard deviation of the labels of each numeric target."""
     moments = {}
     for name, target in targets.items():
         if target.kind == "number":
@@ -152,36 +155,59 @@ def label_moments(data: Any, targets: Mapping[str, Target]) -> dict[str, tuple[f
 
 
 def check_labels(data: Any, side: str) -> None:
-    """Refuse a side of a split without labels, or on which there is nothing to learn, as far as the table tells.
+    """Refuse a split without labels or with nothing to learn, as far as the table shows.
 
     Raises:
-        SplitError: no sample has a label or, for training, all have the same.
+        SplitError: no sample has a label or, for training, all labels are equal.
     """
     for name, target in data.outputs.items():
         if target.kind == "map":
-            continue
-        labels = np.asarray(data.table(name))
-        known = labels[_known(target, labels)]
-        if not len(known):
+            if not hasattr(data, "classes_seen"):  # the maps of ben-ge are whole
+                continue
+            found, what = len(data.classes_seen(name, 2)), "labels of the pixels"
+        else:
+            labels = np.asarray(data.table(name))
+            found, what = len(np.unique(labels[_known(target, labels)], axis=0)), "labels"
+        if not found:
             raise SplitError(
-                f"none of the {len(labels)} samples of the {side} side has a label of {name}; give another split, or "
+                f"none of the {len(data)} samples of the {side} side has a label of {name}; give another split, or "
                 "leave that target out"
             )
-        if side == "train" and len(np.unique(known, axis=0)) < 2:
-            raise SplitError(f"the {len(known)} training labels of {name} are all the same; there is nothing to learn")
+        if side == "train" and found < 2:
+            raise SplitError(f"the training {what} of {name} are all the same; there is nothing to learn")
+
+
+def warn_of_classes(data: Any, test: Any) -> None:
+    """Tell of classes that test samples have and no training sample.
+
+    Warns:
+        DataWarning: naming them.
+    """
+    for name, target in data.outputs.items():
+        if target.kind == "class":
+            learnt, asked = (set(np.asarray(each.table(name)).tolist()) - {IGNORE_INDEX} for each in (data, test))
+            if absent := [target.classes[index] for index in sorted(asked - learnt)]:
+                warnings.warn(
+                    f"no training sample has the {name} {', '.join(absent)}, and test samples have: a model can only "
+                    "get them wrong. Give another split, or leave the cells of classes that are too rare empty",
+                    DataWarning,
+                    stacklevel=2,
+                )
 
 
 def check_sizes(data: Any, fusion: str, crop: int | None = None) -> None:
-    """Refuse images and maps of different sizes where a network takes them pixel by pixel.
+    """Refuse images and maps of different sizes if a network combines them pixel by pixel.
 
     Args:
-        data: with `shape(key)`, where its images differ.
+        data: with `shape(key)`, if its images may differ; or several such datasets.
         fusion: one of `FUSIONS`, or `"decision"`.
-        crop: as of `Training`.
+        crop: as in `Training`.
 
     Raises:
         DescriptionError: naming the keys, their sizes and the fix.
     """
+    for part in getattr(data, "datasets", ()):
+        check_sizes(part, fusion, crop)
     if not hasattr(data, "shape"):
         return
     images = [key for key, modality in data.inputs.items() if modality.kind == "image"]
@@ -208,16 +234,18 @@ def train(
 
     Args:
         data: training samples, with `inputs` and `outputs`.
-        val: samples to choose the epoch by; without them the last weights are kept.
+        val: validation samples to choose the epoch; without them the last weights are kept.
         settings: see `Training`.
-        start: a checkpoint of an encoder of the same make, such as `pretrain` writes, to start from.
-        progress: show bars.
+        start: a checkpoint of an encoder of the same architecture, for example of `pretrain`, as initial weights.
+            It keeps its own statistics, which may differ from those of `data`.
+        progress: show progress bars.
 
     Raises:
-        CheckpointError: `start` is of another encoder or other data.
-        SplitError: a side without labels, or nothing to learn.
-        DescriptionError: images of different sizes that are to be joined pixel by pixel.
-        BengeError: whatever `build_network` and `fit` find wrong.
+        CheckpointError: `start` has another encoder.
+        BandError: `start` was trained with other bands, units or scales.
+        SplitError: a split has no labels, or nothing to learn.
+        DescriptionError: images of different sizes are to be combined pixel by pixel.
+        BengeError: any fault that `build_network` and `fit` find.
     """
     for side, each in (("train", data), ("val", val)):
         if each is not None:
@@ -225,16 +253,17 @@ def train(
     check_sizes(data, settings.fusion, settings.crop)
     moments = label_moments(data, data.outputs)
     seed_everything(settings.seed)
-    network = build_network(data.inputs, data.outputs, settings, moments)
+    if start is not None and settings.fusion == "decision":
+        raise CheckpointError("decision fusion has no single encoder to start from a checkpoint")
+    inputs = data.inputs if start is None else inputs_of_encoder(start, data.inputs)
+    network = build_network(inputs, data.outputs, settings, moments)
     if start is not None:
-        if not isinstance(network, Network):
-            raise CheckpointError("decision fusion has no single encoder to start from a checkpoint")
-        load_checkpoint(start, network, heads=False)
+        load_checkpoint(start, network, heads=False)  # type: ignore[arg-type]
     tasks = [task_of(target, moments.get(name, (0.0, 1.0))[1]) for name, target in data.outputs.items()]
     trainer = Trainer(precision=settings.precision, progress=progress)
     shapes = [data.shape(key) for key in data.inputs] if hasattr(data, "shape") else []
     is_square = settings.crop is not None or all(height == width for height, width in shapes)
-    augment = Augment(settings.crop, turn=is_square)  # a turned image has other sides
+    augment = Augment(settings.crop, turn=is_square)  # rotation swaps height and width
     options: dict[str, Any] = {"epochs": settings.epochs, "batch_size": settings.batch_size, "lr": settings.lr}
     history = History()
     parts = network.networks.values() if isinstance(network, DecisionFusion) else [network]
@@ -250,7 +279,7 @@ def save_model(
     targets: Mapping[str, Target],
     config: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a network that `train` made for some targets, with all that builds it again."""
+    """Write a network of `train`, with all settings needed to build it again."""
     heads = dict(network.heads.items()) if isinstance(network, Network) else {}
     moments = {
         name: [float(head.mean), float(head.scale)] for name, head in heads.items() if isinstance(head, RegressionHead)
@@ -261,10 +290,10 @@ def save_model(
 
 
 def load_model(path: str | Path) -> tuple[Any, dict[str, Any]]:
-    """A network that `save_model` wrote, and its configuration.
+    """A network written by `save_model`, and its configuration.
 
     Raises:
-        CheckpointError: no such file, or one that `train` did not write.
+        CheckpointError: the file does not exist, or `train` did not write it.
     """
     header, _ = read_checkpoint(path)
     config = header["config"]
@@ -279,35 +308,61 @@ def load_model(path: str | Path) -> tuple[Any, dict[str, Any]]:
 
 
 def saved_targets(config: Mapping[str, Any]) -> dict[str, Target]:
-    """The targets of a model of `train`, in order, from its configuration."""
+    """The targets of a model, in order, from its configuration."""
     texts = ("classes", "colours")  # lists in a checkpoint
     targets = [Target(**{**facts, **{text: tuple(facts[text]) for text in texts}}) for facts in config["outputs"]]
     return {target.name: target for target in targets}
 
 
-def check_data(network: Any, config: Mapping[str, Any], data: Any) -> None:
-    """Refuse data that are not like those that a model was trained with, for all that they have the same names.
-
-    Args:
-        network: with `inputs`; what `load_model` gave.
-        config: what `load_model` gave beside it.
-        data: what the model is to be tested with.
+def check_inputs(trained: InputSpec, given: Mapping[str, Modality]) -> None:
+    """Refuse data whose bands, order, units or scale are not those that an encoder was trained with.
 
     Raises:
-        BandError: other bands, another order or unit; values of another scale; a target of another kind, unit, or with
-            other classes or another order of them. Naming both.
+        BandError: naming both.
     """
-    require_same(network.inputs, data.inputs)
-    for key, trained in as_modalities(network.inputs).items():
-        given = data.inputs[key].take(trained.bands)
+    require_same(trained, given)
+    for key, known in as_modalities(trained).items():
+        data = given[key].take(known.bands)
         for band, mean, std, other_mean, other_std in zip(
-            trained.bands, trained.mean, trained.std, given.mean, given.std, strict=True
+            known.bands, known.mean, known.std, data.mean, data.std, strict=True
         ):
             if not 1 / _FAR < other_std / std < _FAR or abs(other_mean - mean) > _FAR * std:
                 raise BandError(
                     f"the model was trained with {key} {band} of {mean:.3g} +- {std:.3g}, and the dataset has "
                     f"{other_mean:.3g} +- {other_std:.3g}; state the scale and the offset as they were in the training"
                 )
+
+
+def inputs_of_encoder(start: str | Path, given: Mapping[str, Modality]) -> dict[str, Modality]:
+    """What the encoder of a checkpoint reads, with its own statistics, for data of the same bands, units and scale.
+
+    Raises:
+        CheckpointError: no checkpoint, or an encoder of other modalities.
+        BandError: other bands, another order, unit or scale.
+    """
+    saved = saved_inputs(read_checkpoint(start)[0])
+    if list(saved) != list(given):
+        raise CheckpointError(
+            f"{start} does not fit the data: its encoder reads {list(saved)}, and the inputs are {list(given)}; name "
+            f"those of the encoder (--modalities {' '.join(saved)})"
+        )
+    check_inputs(saved, given)
+    return {key: replace(each, size=given[key].size) for key, each in saved.items()}
+
+
+def check_data(network: Any, config: Mapping[str, Any], data: Any) -> None:
+    """Refuse data that differ from the training data of a model in spite of equal names.
+
+    Args:
+        network: with `inputs`, from `load_model`.
+        config: its configuration, from `load_model`.
+        data: the test data.
+
+    Raises:
+        BandError: bands, their order or unit differ; values have another scale; or a target has another kind, unit,
+            classes or order of classes. Naming both.
+    """
+    check_inputs(network.inputs, data.inputs)
     for name, saved in saved_targets(config).items():
         target = data.outputs[name]
         for what in ("kind", "classes", "unit"):
@@ -321,21 +376,21 @@ def check_data(network: Any, config: Mapping[str, Any], data: Any) -> None:
 def scores(
     network: nn.Module, data: Any, *, precision: str = "auto", batch_size: int = 32
 ) -> dict[str, dict[str, Interval]]:
-    """Scores of a network on test samples, with 95 % intervals over samples, or over their groups where there are any.
+    """Scores of a network on test samples, with 95 % intervals over samples, or over their groups if there are any.
 
     Returns:
-        By target: `accuracy` and `macro_f1` of a class, `map` (mean average precision) of labels, `mean_iou` and
-        `accuracy` (of all pixels) of a map, `mae` in its unit of a number. What has no label does not count. The means
-        over classes are over those with five samples or more, and left out if there is no such class.
+        By target: `accuracy` and `macro_f1` for a class, `map` (mean average precision) for labels, `mean_iou` and
+        `accuracy` (of all pixels) for a map, `mae` in its unit for a number. Unlabelled samples do not count. Means
+        over classes include those with five samples or more, and are left out if there is no such class.
 
     Raises:
         SplitError: no sample has a label.
-        BengeError: whatever `predict` finds wrong.
+        BengeError: any fault that `predict` finds.
     """
     outputs: dict[str, Target] = data.outputs
 
     def smaller(answers: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Classes in place of logits, where the scores need no more."""
+        """Classes in place of logits, if sufficient for the scores."""
         chosen = [name for name, target in outputs.items() if target.kind in ("class", "map")]
         return {**answers, **{name: answers[name].argmax(dim=1).to(torch.uint8) for name in chosen}}
 
@@ -370,7 +425,7 @@ def scores(
 
 
 def _known(target: Target, truth: np.ndarray) -> np.ndarray:
-    """Which samples have a label, (N,) bool."""
+    """Mask of the samples that have a label, (N,) bool."""
     flat = truth.reshape(len(truth), -1)
     if target.kind in ("class", "map"):
         return (flat != IGNORE_INDEX).any(axis=1)
@@ -378,7 +433,7 @@ def _known(target: Target, truth: np.ndarray) -> np.ndarray:
 
 
 def _pixel_accuracy(matrices: np.ndarray, support: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Share of the labelled pixels that are right in each drawing, (D,), from confusion matrices (N, K, K)."""
+    """Accuracy over the labelled pixels in each resample, (D,), from confusion matrices (N, K, K)."""
     right = np.trace(matrices, axis1=1, axis2=2)
     shares: np.ndarray = counts @ right / (counts @ support.sum(axis=1))
     return shares

@@ -1,7 +1,7 @@
-"""Tiles that cover a scene, and their answers joined without seams.
+"""Tiles that cover a scene, and seamless blending of their predictions.
 
-Tiles overlap, and where two do, the weight of the one falls in a line to its border while that of the other rises: the
-weights of a pixel always add up to 1. Away from overlaps a pixel has the answer of one tile alone, unchanged.
+Tiles overlap. In an overlap, the weight of one tile falls linearly towards its border while that of the other rises, so
+the weights of a pixel always sum to 1. Elsewhere a pixel has the prediction of a single tile, unchanged.
 """
 
 import math
@@ -15,12 +15,12 @@ from bengelib.arguments import whole_number
 
 
 class Tiles(NamedTuple):
-    """Tiles of one size along one axis, the first at the beginning and the last at the end of it.
+    """Tiles of one size along one axis, the first at its beginning and the last at its end.
 
     Attributes:
         length: pixels along the axis.
         size: of a tile.
-        starts: first pixel of each tile, rising.
+        starts: first pixel of each tile, ascending.
     """
 
     length: int
@@ -28,19 +28,19 @@ class Tiles(NamedTuple):
     starts: tuple[int, ...]
 
     def overlap(self, number: int) -> int:
-        """Pixels that tile `number` has in common with the one before it; 0 at both ends of the axis."""
+        """Pixels that tile `number` shares with the previous one; 0 at both ends of the axis."""
         if number <= 0 or number >= len(self.starts):
             return 0
         return max(0, self.starts[number - 1] + self.size - self.starts[number])
 
 
 def overlapping(length: int, tile: int, overlap: int) -> Tiles:
-    """As few tiles as cover an axis with at least so much overlap, none larger than `tile`, spread evenly.
+    """The smallest number of evenly spaced tiles, none larger than `tile`, that cover an axis with an overlap.
 
     Args:
         length: pixels along the axis.
-        tile: largest size of a tile.
-        overlap: least number of pixels that neighbours share.
+        tile: maximum size of a tile.
+        overlap: minimum number of pixels that neighbours share.
 
     Raises:
         ArgumentError: the overlap is more than a quarter of a tile, so that three tiles could share a pixel.
@@ -56,10 +56,10 @@ def overlapping(length: int, tile: int, overlap: int) -> Tiles:
 
 
 def centred(length: int, tile: int, stride: int) -> Tiles:
-    """One tile for each cell of `stride` pixels, with the cell in its middle, or as near to it as the border admits.
+    """One tile for each cell of `stride` pixels, with the cell at its centre, or as close to it as the border allows.
 
     Raises:
-        ArgumentError: a stride of more than a tile, which would leave pixels out.
+        ArgumentError: the stride exceeds a tile, which would leave pixels out.
     """
     tile = min(whole_number("tile", tile), length)
     stride = whole_number("stride", stride, 1, tile)
@@ -69,10 +69,10 @@ def centred(length: int, tile: int, stride: int) -> Tiles:
 
 
 class Blend:
-    """Joins tiles that come row by row, and in a row from left to right; holds one seam and no more.
+    """Blends tiles that arrive row by row, and within a row from left to right; stores a single seam.
 
     Attributes:
-        seam: of the row so far with the next one, (K, overlap, length of a row), weighted.
+        seam: weighted sum of the row so far in the overlap with the next row, (K, overlap, length of a row).
     """
 
     def __init__(
@@ -83,15 +83,15 @@ class Blend:
         device: torch.device | None = None,
         soften: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        """For tiles of (classes, rows.size, columns.size).
+        """Blend tiles of (classes, rows.size, columns.size).
 
         Args:
             rows: see `overlapping`.
-            columns: likewise.
+            columns: see `overlapping`.
             classes: K.
             device: of the values.
-            soften: called on what lies in an overlap, (K, height, width), before it is averaged: from logits to
-                probabilities where nothing but the largest of them is asked for elsewhere.
+            soften: applied to values in an overlap, (K, height, width), before they are averaged: from logits to
+                probabilities, which are not needed elsewhere to find the most likely class.
         """
         self.rows, self.columns, self.soften = rows, columns, soften
         self.seam = torch.zeros(classes, 0, columns.length, device=device)
@@ -100,12 +100,12 @@ class Blend:
         self._row = -1
 
     def join(self, row: int, column: int, values: Tensor) -> Tensor:
-        """What is final once this tile is there, (K, height, width), from the upper left pixel of the tile on.
+        """Add a tile; return the pixels that are final, (K, height, width), from its upper left pixel on.
 
         Args:
-            row: number of the row of tiles.
-            column: number of the tile in it.
-            values: (K, rows.size, columns.size); they are changed in place.
+            row: index of the row of tiles.
+            column: index of the tile in the row.
+            values: (K, rows.size, columns.size), changed in place.
         """
         rows, columns = self.rows, self.columns
         above, below = rows.overlap(row), rows.overlap(row + 1)
@@ -130,7 +130,7 @@ class Blend:
         return values[:, :height]
 
     def _soften_overlaps(self, values: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> None:
-        """Call `soften` on the four margins of a tile, each pixel once."""
+        """Apply `soften` to the four margins of a tile, once per pixel."""
         height, width = values.shape[1:]
         (above, below), (left, right) = rows, columns
         between = slice(above, height - below)
@@ -143,5 +143,5 @@ class Blend:
 
 
 def _rise(count: int, like: Tensor) -> Tensor:
-    """Weights (count,) that rise in a line from nearly 0 to nearly 1."""
+    """Weights (count,) that rise linearly from nearly 0 to nearly 1."""
     return (torch.arange(count, device=like.device) + 0.5) / count

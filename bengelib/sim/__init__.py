@@ -1,1 +1,1 @@
-"""The simulator: invented patches in the layout of ben-ge. `simulate` writes a dataset, `patch` one patch of it."""
+"""The simulator: synthetic patches in the layout of ben-ge. `simulate` writes a dataset, `patch` one patch of it."""

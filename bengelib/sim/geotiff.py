@@ -1,4 +1,4 @@
-"""The files of a simulated tree: GeoTIFF rasters and `*_labels_metadata.json`, in the layout of BigEarthNet."""
+"""The files of a simulated dataset: GeoTIFF rasters and `*_labels_metadata.json`, in the layout of BigEarthNet."""
 
 import json
 import struct
@@ -13,7 +13,7 @@ _SHORT, _LONG, _DOUBLE, _ASCII = 3, 4, 12, 2
 
 
 def geotiff(array: NDArray[Any], epsg: int, left: float, top: float, resolution: float) -> bytes:
-    """Encode one band as an uncompressed, north-up GeoTIFF in UTM, as BigEarthNet's files are.
+    """Encode one band as an uncompressed, north-up GeoTIFF in UTM, like BigEarthNet's files.
 
     Written by hand because opening a GDAL data set costs more than simulating its pixels.
 
@@ -25,7 +25,7 @@ def geotiff(array: NDArray[Any], epsg: int, left: float, top: float, resolution:
         resolution: metres per pixel.
 
     Returns:
-        the file's bytes; they depend on nothing but the arguments.
+        The bytes of the file, which depend on the arguments only.
     """
     data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     height, width = data.shape
@@ -72,7 +72,7 @@ def geotiff(array: NDArray[Any], epsg: int, left: float, top: float, resolution:
 
 
 def projection(epsg: int) -> str:
-    """Well-known text of a WGS 84 / UTM north zone, as the label files of BigEarthNet carry it."""
+    """Well-known text of a WGS 84 / UTM north zone, as in the label files of BigEarthNet."""
     zone = epsg - 32600
     return (
         f'PROJCS["WGS 84 / UTM zone {zone}N",GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563,'

@@ -1,4 +1,4 @@
-"""CORINE labels and WorldCover fractions of a simulated patch, from what lies on its ground."""
+"""CORINE labels and WorldCover fractions of a simulated patch, from its ground."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +8,7 @@ from bengelib.sim.scene import Kind
 
 
 def fractions(label: NDArray[np.uint8]) -> dict[str, float]:
-    """Share of each WorldCover class in a (120, 120) map of codes, by the column names of ben-ge; they sum to one."""
+    """Fraction of each WorldCover class in a (120, 120) map of codes, by the column names of ben-ge; they sum to 1."""
     counts = np.bincount(label.ravel(), minlength=256)
     return {cover.name: float(counts[cover.code]) / label.size for cover in LAND_COVER}
 
@@ -16,17 +16,17 @@ def fractions(label: NDArray[np.uint8]) -> dict[str, float]:
 def corine_labels(kind: NDArray[np.uint8], height: float, zone: int, draw: float) -> list[str]:
     """CORINE level-3 names of a patch.
 
-    CORINE maps areas of 25 hectares and more, by use as much as by cover; so small things vanish, and mixtures of
-    small fields or of fields and woods have names of their own.
+    CORINE maps areas of 25 hectares and more, by land use as much as by cover; so small features vanish, and mixtures
+    of small fields or of fields and forest have their own names.
 
     Args:
         kind: (120, 120), a `Kind` per pixel.
         height: mean height in metres.
         zone: Koeppen-Geiger code.
-        draw: random number in [0, 1) of the place, to choose between names that look alike from above.
+        draw: random number in [0, 1) of the location, to choose between names that look alike from above.
 
     Returns:
-        names in the order of `CORINE_43`.
+        Names in the order of `CORINE_43`.
     """
     share = np.bincount(kind.ravel(), minlength=len(Kind)) / kind.size
 

@@ -1,7 +1,7 @@
-"""Simulated Sentinel-2: what an optical satellite would measure over a `Scene` on a date.
+"""Simulated Sentinel-2: the measurement of a `Scene` by an optical satellite on a date.
 
 A pixel is a mixture of green leaves and background (soil, litter, bark, roofs), by a calendar that depends on the crop,
-the climate zone and the latitude. Texture, slope, snow, clouds and haze act on that. All bands come from one picture at
+the climate zone and the latitude. Texture, slope, snow, clouds and haze modify it. All bands come from one image at
 10 m; the 20 m and 60 m bands are its block means. Spectra are in digital numbers (reflectance times 10,000).
 """
 
@@ -17,7 +17,7 @@ from bengelib.sim.procedural import Array, fractal, gaussian, hash_lattice, key_
 from bengelib.sim.scene import Kind, Scene, threshold_of
 
 MARGIN = 8
-"""Pixels around a patch that blur, slopes and shadows need."""
+"""Margin around a patch in pixels, for blur, slopes and shadows."""
 
 # Digital numbers, bands B01 B02 B03 B04 B05 B06 B07 B08 B8A B09 B11 B12.
 _SOIL = (470, 670, 930, 1190, 1510, 1720, 1830, 1980, 2120, 2180, 2550, 2150)
@@ -51,10 +51,10 @@ _VISIBLE = np.array((1, 1, 0.8, 1, 0.7, 0.1, 0, 0, 0, 0, 0, 0), np.float32)
 _INFRARED = np.array((0, 0, 0.1, 0, 0.4, 0.9, 1, 1, 1, 1, 0.5, 0.3), np.float32)
 _SHORT_WAVE = np.array((0, 0, 0, 0.2, 0.2, 0, 0, 0, 0, 0, 0.7, 1), np.float32)
 _HAZE = (1.25, 1.0, 0.72, 0.52, 0.42, 0.33, 0.28, 0.23, 0.21, 0.2, 0.08, 0.05)
-# The atmospheric correction of the real data takes too much from the shortest bands.
+# The atmospheric correction of the real data overcorrects the shortest wavelengths.
 _OFFSET = (-24, -6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 
-# Green cover through the year at 47 degrees north: (day of year, share) knots, read as a circle.
+# Green cover through the year at 47 degrees north: (day of year, fraction) knots, periodic.
 _CALENDARS: dict[str, tuple[tuple[float, float], ...]] = {
     "none": ((1, 0.0),),
     "evergreen": ((20, 0.78), (110, 0.82), (170, 0.95), (250, 0.92), (320, 0.8)),
@@ -81,7 +81,7 @@ _CALENDARS: dict[str, tuple[tuple[float, float], ...]] = {
     "rice": ((140, 0.03), (165, 0.3), (200, 0.85), (245, 0.7), (270, 0.25), (300, 0.08)),
     "garden": ((50, 0.3), (130, 0.6), (200, 0.55), (310, 0.35)),
 }  # fmt: skip
-# What differs where summers are dry (zones 7, 8, 9).
+# Changes where summers are dry (zones 7, 8, 9).
 _DRY_SUMMER: dict[str, tuple[tuple[float, float], ...]] = {
     "grass": ((15, 0.6), (75, 0.74), (110, 0.7), (140, 0.42), (168, 0.16), (270, 0.12), (300, 0.2), (335, 0.45)),
     "wild": ((15, 0.48), (75, 0.62), (110, 0.6), (140, 0.3), (165, 0.1), (270, 0.06), (300, 0.12), (335, 0.32)),
@@ -94,19 +94,19 @@ _DRY_SUMMER: dict[str, tuple[tuple[float, float], ...]] = {
 
 @dataclass(frozen=True)
 class _Cover:
-    """How one `Kind` looks: spectra of leaves and background, calendar, texture and how much snow it shows."""
+    """Appearance of a `Kind`: spectra of leaves and background, calendar, texture and visible snow."""
 
     leaf: tuple[int, ...]
     ground: tuple[int, ...]
     calendar: str
     dead: float
-    """Share of litter or straw in the background; the rest is `ground`."""
+    """Fraction of litter or straw in the background; the rest is `ground`."""
     rough: float
     """Standard deviation of brightness from pixel to pixel (canopy, roofs)."""
     vary: float
     """Standard deviation of brightness and vigour from field to field."""
     snow: float
-    """Share of the ground snow that shows from above."""
+    """Fraction of the ground snow that is visible from above."""
 
 
 _COVERS: dict[Kind, _Cover] = {
@@ -163,19 +163,19 @@ _SOILED = np.array([Kind.PASTURE <= kind <= Kind.RICE for kind in Kind])
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the date brings.
+    """Conditions on the date of an acquisition.
 
     Attributes:
         time: of the pass, UTC.
         lon: degrees.
         lat: degrees.
-        zone: Koeppen-Geiger code of the place (0 for open water).
-        earliness: how far the season is ahead in this region, standard deviations.
-        vigour: green cover against a normal year, -1 to 1 standard deviations.
+        zone: Koeppen-Geiger code of the location (0 for open water).
+        earliness: advance of the season in this region, standard deviations.
+        vigour: green cover relative to a normal year, -1 to 1 standard deviations.
         moisture: wetness of the soil, standard deviations.
         haze: standard deviations.
-        cloudy: share of the acquisition under cloud.
-        snow: share of the acquisition's patches under snow.
+        cloudy: fraction of the acquisition under cloud.
+        snow: fraction of the acquisition's patches under snow.
     """
 
     time: datetime
@@ -224,7 +224,7 @@ def green_tables(zone: int, lat: float) -> Array:
 
 
 def green_cover(ground: Scene, conditions: Conditions) -> Array:
-    """Share of green leaves per pixel on the date, with each field's own calendar: (H, W) float32."""
+    """Fraction of green leaves per pixel on the date, with a calendar for each field: (H, W) float32."""
     day = conditions.time.timetuple().tm_yday
     shift = np.rint(7 * gaussian(rehash(ground.unit, 60)) + 5 * conditions.earliness).astype(np.int64)
     table = green_tables(conditions.zone, conditions.lat)
@@ -243,15 +243,15 @@ def sentinel2(
 
     Args:
         ground: the patch with `MARGIN` pixels around.
-        green: from `green_cover`, the same shape.
+        green: from `green_cover`, of the same shape.
         conditions: of the acquisition.
-        key: of the tile, for texture that stays from date to date.
+        key: of the tile, for texture that is constant over dates.
         date_key: of the tile and date, for snow, clouds, haze and noise.
         x: (W,) pixel coordinates of the columns.
         y: (H,) pixel coordinates of the rows.
 
     Returns:
-        band name to uint16 digital numbers of 120, 60 or 20 pixels a side.
+        Digital numbers by band name, uint16 of 120, 60 or 20 pixels along a side.
     """
     kind = ground.kind
     grain = 0.75 * smooth(key_of(key, 1), x, y, 2.3) + 0.45 * white(key_of(key, 2), x, y)
@@ -270,12 +270,12 @@ def sentinel2(
         key_of(date_key, 6), x, y, 260.0
     )
     bright = bright * np.where(water, np.exp(murk + 0.05 * patchy), 1)
-    # Pigments and water content differ from field to field: visible and short-wave bands vary on their own.
+    # Pigments and water content differ between fields: visible and short-wave bands vary independently.
     tint = 0.8 * _VARY[kind] * gaussian(rehash(ground.unit, 65)) + 0.35 * _ROUGH[kind] * patchy
     dryness = 0.9 * _VARY[kind] * gaussian(rehash(ground.unit, 66))
     picture *= bright * np.exp(_VISIBLE[:, None, None] * tint + _SHORT_WAVE[:, None, None] * dryness)
 
-    # The atmospheric correction errs by some per cent, differently in every acquisition.
+    # The atmospheric correction is wrong by some per cent, differently in every acquisition.
     picture *= _signature(key_of(date_key, 7), 0.08, 0.05, 0.06)[:, None, None]
     zenith, azimuth = sun_position(conditions.time, conditions.lon, conditions.lat)
     slope_south, slope_east = np.gradient(ground.height, 10.0)
@@ -309,8 +309,8 @@ def sentinel2(
 def _signature(key: int, visible: float, infrared: float, short_wave: float) -> Array:
     """One factor per band (12,) that belongs to a tile or an acquisition, smooth over the spectrum.
 
-    Soils, tree species and atmospheres differ from region to region and day to day; so a model can recognise a place
-    it has seen, as it can in real data.
+    Soils, tree species and atmospheres differ between regions and days, so a model can recognise a location it has
+    seen, as in real data.
     """
     draws = gaussian(hash_lattice(key, np.arange(4), np.arange(1)))[0]
     tilt = np.array((1, 0.8, 0.3, -0.2, -0.3, 0, 0, 0, 0, 0, 0, 0), np.float32)
@@ -322,7 +322,7 @@ def _snow(
     picture: Array, ground: Scene, conditions: Conditions, date_key: int,
     x: NDArray[np.float64], y: NDArray[np.float64],
 ) -> Array:  # fmt: skip
-    """Lay snow on open ground and lakes; canopies hide most of it."""
+    """Add snow on open ground and lakes; canopies hide most of it."""
     if conditions.snow <= 0:
         return picture
     field = fractal(key_of(date_key, 1), x, y, (700.0, 260.0), 0.5) + 0.4 * ground.relief
@@ -333,7 +333,7 @@ def _snow(
     holes = holes + 0.5 * gaussian(rehash(ground.unit, 67))
     patches = 1 / (1 + np.exp(-(holes - melt) / np.float32(0.2)))
     ice = ground.kind <= Kind.RIVER
-    # Lakes freeze in midwinter and open in May; the sea carries floes.
+    # Lakes are frozen from midwinter to May; the sea has floes.
     frozen = {1: 0.6, 2: 0.75, 3: 0.75, 4: 0.5}.get(conditions.time.month, 0.0)
     floes = np.where(ground.kind == Kind.SEA, 1 / (1 + np.exp(-(holes - 0.9) / np.float32(0.1))), 1)
     cover = depth * np.where(ice, frozen * floes, patches) * _SNOW_SHOWN[ground.kind]
@@ -345,7 +345,7 @@ def _clouds(
     picture: Array, conditions: Conditions, date_key: int, x: NDArray[np.float64], y: NDArray[np.float64],
     zenith: float, azimuth: float,
 ) -> Array:  # fmt: skip
-    """Draw fair-weather clouds and, away from the sun, their shadows."""
+    """Add fair-weather clouds and, away from the sun, their shadows."""
     sizes = (150.0, 64.0, 27.0, 11.0)
     reach = 120.0 * np.tan(min(zenith, 1.3))
     threshold = threshold_of(conditions.cloudy)

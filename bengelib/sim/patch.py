@@ -1,4 +1,4 @@
-"""One patch of a simulated ben-ge: put the scene, the sensors and the weather together and write the files."""
+"""One patch of a simulated ben-ge: scene, sensors and weather combined, and the files written."""
 
 from datetime import datetime
 from functools import lru_cache
@@ -32,7 +32,7 @@ from bengelib.sim.weather import pressure_level, weather
 
 
 class Job(NamedTuple):
-    """What it takes to draw one patch: its place, the covered window of its tile in pixels, its centre in degrees."""
+    """Parameters of one patch: its place, the covered window of its tile in pixels, its centre in degrees."""
 
     number: int
     place: Place
@@ -51,10 +51,10 @@ def _text(time: datetime) -> str:
 
 
 def write_patch(root: Path, seed: int, job: Job) -> dict[str, Any]:
-    """Draw one patch and write its rasters and label files under `root`.
+    """Simulate one patch and write its rasters and label files under `root`.
 
     Args:
-        root: existing tree with its modality folders.
+        root: existing dataset folder with its modality folders.
         seed: of the simulation.
         job: the patch.
 
@@ -77,7 +77,7 @@ def write_patch(root: Path, seed: int, job: Job) -> dict[str, Any]:
     land_zone = climate_zone(seed, place, relief)
     zone = 0 if (label == 80).all() else land_zone
 
-    # A surface model sees part of the trees and roofs.
+    # A surface model includes part of the height of trees and roofs.
     cover = np.where((kind >= Kind.CONIFER) & (kind <= Kind.EVERGREEN), 7.0, 0) + np.where(
         (kind >= Kind.CITY) & (kind <= Kind.INDUSTRY), 3.0, 0
     )  # fmt: skip

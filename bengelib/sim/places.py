@@ -1,7 +1,7 @@
-"""Which patches a simulated ben-ge has: place, date, satellites, ids, timestamps, season, climate zone, splits.
+"""The patches of a simulated ben-ge: place, date, satellites, ids, timestamps, season, climate zone, splits.
 
-`plan` lists patches one after the other, each from its own random numbers and the patches before it, so the first
-hundred of a thousand are the hundred that were asked for alone.
+`plan` lists patches one after the other, each from its own random numbers and the previous patches, so a dataset of a
+hundred patches equals the first hundred of a thousand.
 """
 
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ GRID = 91
 REVISIT_SHARE = 0.06
 SPLIT_NAMES = ("train", "validation", "test")
 BALANCED_CODES = (10, 20, 30, 40, 50, 60, 80, 90)
-"""The eight common WorldCover classes, in the order in which ben-ge-8k was sampled."""
-# How likely snow lies in a month, to share out a tile's snow among its dates.
+"""The eight common WorldCover classes, in the sampling order of ben-ge-8k."""
+# Probability of snow by month, to distribute the snow of a tile over its dates.
 _SNOW_ORDER = (2, 1, 3, 12, 4, 11, 5)
 # A catalogue chunk serves so many balanced patches, from so many blocks of 8 x 8 patches.
 _CHUNK, _BLOCKS, _BLOCK = 1000, 256, 8
@@ -67,7 +67,7 @@ def corner(place: Place) -> tuple[int, int, int]:
 
 @cache
 def window(number: int) -> tuple[int, int, int]:
-    """First column, first row and size (in patches) of the square part of a tile that ben-ge covers."""
+    """First column, first row and size (in patches) of the square part of a tile covered by ben-ge."""
     from rasterio.warp import transform
 
     tile = TILES[number]
@@ -86,7 +86,7 @@ def window_pixels(number: int) -> tuple[float, float, float]:
 
 
 def snow_share(number: int, date: int) -> float:
-    """Share of a tile's patches that lie under snow on one of its dates, from the tile's share over all dates."""
+    """Fraction of a tile's patches under snow on one of its dates, from its fraction over all dates."""
     tile = TILES[number]
     left = tile.snow * len(tile.dates)
     months = [int(day[5:7]) for day in tile.dates]
@@ -108,8 +108,8 @@ def _draw(seed: int, *parts: int) -> float:
 def sentinel2_acquisitions(seed: int) -> dict[tuple[int, int], Acquisition]:
     """The Sentinel-2 pass of every (tile, date).
 
-    As in ben-ge, two tiles of one pass would share their ids; the second gets an irregular time field, and passes
-    before ten o'clock often have five digits. The timestamp stays the true one.
+    As in ben-ge, two tiles of one pass would have equal ids, so the second has an irregular time field, and passes
+    before ten o'clock often have five digits. Timestamps are the true ones.
     """
     passes: dict[tuple[int, int], Acquisition] = {}
     used: set[str] = set()
@@ -144,7 +144,7 @@ def sentinel1_acquisition(seed: int, place: Place) -> Acquisition:
     parts = (place.tile, place.date, int(east))
     gaps, shares = (0, 1, -1, 2, -2, 3, -3, 5, -6), (0.48, 0.15, 0.15, 0.10, 0.09, 0.01, 0.018, 0.001, 0.001)
     gap = gaps[int(np.searchsorted(np.cumsum(shares)[:-1], _draw(seed, 12, *parts)))]
-    # Passes at about six in the morning and evening by the sun; BigEarthNet has hardly any between 17 and 18 hours UTC.
+    # Passes at about six in the morning and evening, solar time; BigEarthNet has hardly any between 17 and 18 h UTC.
     evening = 17.75 - tile.lon / 15
     ascending = _draw(seed, 13, *parts) < 0.504 and not 17 < evening < 18
     hours = (evening if ascending else 6.15 - tile.lon / 15) + 0.4 * (_draw(seed, 14, *parts) - 0.5)
@@ -174,7 +174,7 @@ def climate_zone(seed: int, place: Place, relief: float) -> int:
 
 
 def split_of(seed: int, index: int) -> str:
-    """`train`, `validation` or `test` of the patch numbered `index`: eight, one and one of every ten, by hash."""
+    """`train`, `validation` or `test` for the patch of an index: eight, one and one of every ten, by hash."""
     return SPLIT_NAMES[max(0, _ranks(seed, index // 10)[index % 10] - 7)]
 
 
@@ -186,9 +186,9 @@ def _ranks(seed: int, ten: int) -> tuple[int, ...]:
 
 @lru_cache(maxsize=4)
 def _catalogue(seed: int, chunk: int) -> tuple[list[tuple[int, int, int]], NDArray[np.float64]]:
-    """Candidate places, from which balanced sampling draws by weight.
+    """Candidate places for weighted balanced sampling.
 
-    Chunk k serves patches 1000 k to 1000 k + 999, so that a draw does not depend on how many patches are asked for.
+    Chunk k is for patches 1000 k to 1000 k + 999, so that a draw does not depend on the number of patches.
 
     Returns:
         (tile, column, row) of the candidates, and for each class the running sum of their fractions, estimated from 25
@@ -218,14 +218,14 @@ def plan(patches: int, seed: int, sampling: str) -> list[Place]:
     """Choose the places and dates of `patches` patches.
 
     Args:
-        patches: how many.
+        patches: number of patches.
         seed: of the simulation.
-        sampling: `natural`, every patch of ben-ge equally likely; `balanced`, patch i drawn with the fraction of class
-            i % 8 as its weight, as the authors of ben-ge sampled ben-ge-8k (whose classes come in blocks instead).
+        sampling: `natural` makes every patch of ben-ge equally likely; `balanced` draws patch i with the fraction of
+            class i % 8 as its weight, like the authors of ben-ge-8k (where classes come in blocks instead).
 
     Returns:
-        distinct places; about a tenth touches an earlier one of the same acquisition and a few repeat an earlier
-        place on another date, which makes the leakage of the real set.
+        Distinct places; about a tenth touch an earlier one of the same acquisition and a few repeat an earlier place on
+        another date, which imitates the leakage of the real dataset.
     """
     dates = [(number, date) for number, tile in enumerate(TILES) for date in range(len(tile.dates))]
     weights = np.cumsum([TILES[number].patches / len(TILES[number].dates) for number, _ in dates])
@@ -242,7 +242,7 @@ def plan(patches: int, seed: int, sampling: str) -> list[Place]:
         place = None
         if kin and parents:
             place = _relative(rng, parents[int(rng.integers(len(parents)))], kin[0] == "beside", taken, windows)
-        # Taking acquisitions in even steps keeps their shares near the true ones in small sets too.
+        # Acquisitions in even steps keep their frequencies near the true ones in small datasets as well.
         even = _even(seed, index) * weights[-1]
         attempts = 0
         while place is None:
@@ -267,16 +267,16 @@ def plan(patches: int, seed: int, sampling: str) -> list[Place]:
 
 
 def _even(seed: int, index: int) -> float:
-    """The `index`-th of a sequence of numbers in [0, 1) that fills the interval evenly from the start."""
+    """The `index`-th of a low-discrepancy sequence of numbers in [0, 1)."""
     return (_draw(seed, 61) + index * 0.6180339887498949) % 1.0
 
 
 def _kinship(seed: int, index: int) -> tuple[str, str] | None:
-    """Whether a patch lies `beside` an earlier one or shows it `again` on another date, and the split of that one.
+    """Whether a patch is `beside` an earlier one or shows it `again` on another date, and the split of that one.
 
-    In every ten patches one lies beside an earlier one. Over 25 such tens, two test patches lie beside a training patch
-    and two training patches beside a test patch: 16 % of the test patches touch a training patch, and likewise of the
-    validation patches. Drawing this at random would make the share jump between small sets.
+    One of every ten patches is beside an earlier one. In 25 such tens, two test patches are beside a training patch and
+    two training patches beside a test patch: 16 % of the test patches touch a training patch, as do 16 % of the
+    validation patches. A random choice would make these fractions vary between small datasets.
     """
     ten = index // 10
     turn = (ten + int(25 * _draw(seed, 62))) % 25
@@ -301,7 +301,7 @@ def _touches(place: Place, taken: set[Place]) -> bool:
 def _relative(
     rng: np.random.Generator, parent: Place, beside: bool, taken: set[Place], windows: list[tuple[int, int, int]]
 ) -> Place | None:
-    """A free place beside `parent`, or `parent` on another date; None if there is none."""
+    """A free place beside `parent`, or `parent` on another date; None if neither exists."""
     if not beside:
         other = parent._replace(date=int(rng.integers(len(TILES[parent.tile].dates))))
         return None if other in taken else other
@@ -313,7 +313,7 @@ def _relative(
 
 
 def acquisition_noise(seed: int, place: Place, purpose: int) -> float:
-    """A normal random number of the acquisition (tile and date), the same for all its patches."""
+    """A standard normal number for an acquisition (tile and date), equal for all its patches."""
     node = np.zeros(1, np.int64)
     return float(gaussian(hash_lattice(key_of(seed, 50, place.tile, place.date, purpose), node, node))[0, 0])
 

@@ -1,8 +1,8 @@
-"""Noise that is a function of place: the same seed and pixel give the same value, whatever patch asks for it.
+"""Procedural noise: a function of location, so the same seed and pixel have the same value in every patch.
 
-Nothing here keeps a state. Every value comes from hashing integer lattice coordinates, so two neighbouring patches
-agree on their common border and a second visit finds the same scene. Coordinates are pixels of a tile (x to the east,
-y to the south). Only element-wise operations are used (no BLAS), so the number of threads cannot change a byte.
+The functions have no state. Every value is a hash of integer lattice coordinates, so neighbouring patches agree on
+their common border, and a second visit shows the same scene. Coordinates are pixels of a tile (x to the east, y to the
+south). All operations are element-wise (no BLAS), so results do not depend on the number of threads.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def hash_lattice(key: int, x: NDArray[np.int64], y: NDArray[np.int64]) -> Ints:
 
 
 def rehash(identity: Ints, salt: int) -> Ints:
-    """Derive a further independent hash from one, for example a second random number for the same parcel."""
+    """Derive another independent hash, for example for a second random number of the same parcel."""
     return mix(identity + np.uint32((salt * 0x9E3779B1 + 0x7F4A7C15) & 0xFFFFFFFF))
 
 

@@ -49,10 +49,10 @@ _FIELD_SPREAD: Array = np.array(
 
 @dataclass(frozen=True)
 class RadarConditions:
-    """What the radar pass brings.
+    """Conditions of a radar pass.
 
     Attributes:
-        ascending: flight to the north (looking east) or to the south (looking west).
+        ascending: whether the satellite flies north (looking east) or south (looking west).
         moisture: wetness of the soil, standard deviations.
         wind: speed in m/s.
         temperature: K; frozen ground and trees scatter less.
@@ -100,7 +100,7 @@ def sentinel1(
         `VV` and `VH`, (120, 120) float32 in dB.
     """
     kind = ground.kind
-    # Near range lies west of an ascending pass and east of a descending one.
+    # Near range is in the west of an ascending pass and in the east of a descending one.
     across = float(x.mean()) / TILE_PIXELS
     incidence = 32.0 + 12.0 * (across if conditions.ascending else 1 - across)
     frozen = np.clip((272.5 - conditions.temperature) / 4, 0, 1)

@@ -1,7 +1,7 @@
-"""The simulated land: what lies at every pixel of a tile, as a function of (seed, tile, column, row) and nothing else.
+"""The simulated land: the ground at every pixel of a tile, as a function of (seed, tile, column, row) only.
 
-Every rule looks at one pixel at a time (noise, distance to a line, membership of a polygon), never at its neighbours
-in the array. So a patch can be asked for alone, on a coarse grid or with a margin, and always shows the same ground.
+Every rule uses a single pixel (noise, distance to a line, membership of a polygon), never its neighbours in the array.
+So a patch shows the same ground whether it is computed alone, on a coarse grid or with a margin.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ TILE_PIXELS = 91 * 120
 
 
 class Kind(IntEnum):
-    """What grows or stands on a pixel: finer than a land-cover class, because spectra and backscatter need it."""
+    """Kind of ground of a pixel: finer than a land-cover class, as spectra and backscatter require."""
 
     SEA = 0
     LAKE = 1
@@ -73,7 +73,7 @@ class Kind(IntEnum):
     HEDGE = 35
 
 
-# WorldCover code of each kind; where a map maker would often disagree with the ground, `_label` changes it.
+# WorldCover code of each kind; `_label` changes it where maps often disagree with the ground.
 _CODES = {
     Kind.SEA: 80, Kind.LAKE: 80, Kind.RIVER: 80, Kind.CONIFER: 10, Kind.MIXED: 10, Kind.BROADLEAF: 10,
     Kind.EVERGREEN: 10, Kind.YOUNG: 10, Kind.CLEARCUT: 30, Kind.OAK: 10, Kind.SHRUB: 20, Kind.HEATH: 30,
@@ -92,9 +92,9 @@ class Scene:
 
     Attributes:
         kind: (H, W) uint8, a `Kind`.
-        label: (H, W) uint8, WorldCover code as a map would show it (not always what is there).
+        label: (H, W) uint8, WorldCover code as in a map (with the errors of a map).
         height: (H, W) float32, metres above sea level.
-        unit: (H, W) uint32, identity of the field or forest stand, to draw its own crop dates and vigour from.
+        unit: (H, W) uint32, identity of the field or forest stand, from which its crop dates and vigour are drawn.
         relief: (H, W) float32, height on the scale of kilometres in standard deviations of the tile.
     """
 
@@ -106,14 +106,14 @@ class Scene:
 
 
 def threshold_of(share: float) -> float:
-    """Threshold that a standard normal field exceeds on `share` of the area."""
+    """Threshold that a standard normal field exceeds on a fraction `share` of the area."""
     return float(ndtri(1 - min(max(share, 1e-6), 1 - 1e-6)))
 
 
 def _line_distance(
     key: int, x: NDArray[np.float64], y: NDArray[np.float64], sizes: tuple[float, ...], weight: float
 ) -> Array:
-    """Distance in pixels to the zero line of a noise: a winding, never ending line."""
+    """Distance in pixels to the zero line of a noise, which is a winding line."""
     here = fractal(key, x, y, sizes, weight)
     east = fractal(key, x + 1.0, y, sizes, weight) - here
     south = fractal(key, x, y + 1.0, sizes, weight) - here
@@ -164,7 +164,7 @@ def sea_distance(
         seed: of the simulation.
         number: of the tile.
         landscape: of the tile.
-        window: centre x, centre y and half width, in pixels, of the part of the tile that ben-ge covers.
+        window: centre x, centre y and half width, in pixels, of the part of the tile covered by ben-ge.
         x: (W,) pixel coordinates.
         y: (H,) pixel coordinates.
     """
@@ -177,7 +177,7 @@ def _seaward(
     seed: int, number: int, sea: tuple[float, float, float], window: tuple[float, float, float],
     x: NDArray[np.float64], y: NDArray[np.float64],
 ) -> Array:  # fmt: skip
-    """Pixels in the direction of the open sea from the window's centre, with the raggedness of the coast added."""
+    """Distance from the window's centre towards the open sea in pixels, plus the raggedness of the coast."""
     bearing, _, ragged = sea
     east, south = np.sin(np.radians(bearing)), -np.cos(np.radians(bearing))
     straight = (x[None, :] - window[0]) * east + (y[:, None] - window[1]) * south
@@ -189,7 +189,7 @@ def _seaward(
 def _shoreline(
     seed: int, number: int, sea: tuple[float, float, float], window: tuple[float, float, float]
 ) -> np.float32:
-    """The value of `_seaward` beyond which the wanted share of the window lies."""
+    """The value of `_seaward` that the desired fraction of the window exceeds."""
     steps = np.linspace(-window[2], window[2], 60)
     return np.float32(
         np.quantile(_seaward(seed, number, sea, window, window[0] + steps, window[1] + steps), 1 - sea[1])
@@ -347,7 +347,7 @@ def _settlements(
     key: int, land: Landscape, x: NDArray[np.float64], y: NDArray[np.float64], bent_x: Array, bent_y: Array,
     speck: Array, kind: NDArray[np.uint8],
 ) -> NDArray[np.uint8]:  # fmt: skip
-    """Draw towns, villages, farmsteads and roads over the open land and the forest."""
+    """Add towns, villages, farmsteads and roads to the open land and the forest."""
     spacing = 250.0
     town, _, _, dx, dy = cells(key_of(key, 1), bent_x / np.float32(spacing), bent_y / np.float32(spacing), 0.7)
     exists = uniform(rehash(town, 1)) < 1.05 * land.towns

@@ -1,7 +1,7 @@
-"""`simulate`: write ben-ge-sim, a simulated data set in exactly the layout of ben-ge-8k.
+"""`simulate`: write ben-ge-sim, a simulated dataset in exactly the layout of ben-ge-8k.
 
-The pixels are invented; tiles, dates, ids, tables and file formats follow the real set. See docs/simulator.md for what
-is simulated how, and how far it agrees with the real data.
+The pixels are synthetic; tiles, dates, ids, tables and file formats follow the real dataset. docs/simulator.md
+describes the simulation and its agreement with the real data.
 """
 
 import json
@@ -23,9 +23,9 @@ from bengelib.sim.patch import Job, write_patch
 from bengelib.sim.places import SPLIT_NAMES, Place, corner, plan, split_of, window_pixels
 
 VERSION = 1
-"""Raised whenever the same settings would give other bytes."""
+"""Version of the simulation, increased whenever the same settings give other bytes."""
 MARKER = "simulation.json"
-"""Written last; its presence says that the tree is complete, its content how it was made."""
+"""Marker file, written last; its presence shows that the dataset is complete, its content the settings."""
 SAMPLINGS = ("natural", "balanced")
 _FOLDERS = ("sentinel-1", "sentinel-2", "dem", "esaworldcover", "splits")
 REAL_NAMES = ("ben-ge", "ben-ge-800", "ben-ge-8k")
@@ -72,31 +72,31 @@ def simulate(
     processes: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Write a simulated ben-ge tree, or reuse the one that is there.
+    """Write a simulated ben-ge dataset, or reuse an existing one.
 
-    On one machine the same seed gives the same bytes, whatever the number of processes; another processor or version of
-    NumPy may round a last digit otherwise. Patch i of 100 is patch i of 1000. The tree is written beside `root` and
-    moved there when complete, so an interrupted run leaves nothing that reads as complete; what a killed one has left
-    is removed by the next. A second process that makes the same tree waits for the first.
+    On one machine the same seed gives the same bytes for any number of processes; another processor or version of NumPy
+    may round the last digit differently. Patch i of 100 equals patch i of 1000. The dataset is written beside `root`
+    and moved there when complete, so an interrupted run leaves no dataset that seems complete; the next run removes the
+    remains of a killed one. A second process that writes the same dataset waits for the first.
 
     Args:
-        root: folder of the tree; its last part is the data set's name and the prefix of its tables.
-        patches: how many patches, 1 or more; about 0.35 MB each.
+        root: folder of the dataset; its last part is the name of the dataset and the prefix of its tables.
+        patches: number of patches, 1 or more; about 0.35 MB each.
         seed: any whole number from 0 to 2**62.
-        sampling: `balanced` (each of the eight common land-cover classes in turn, drawn with its fraction as weight, as
-            the authors sampled ben-ge-8k) or `natural` (every patch of ben-ge equally likely).
-        processes: how many to use; None takes all usable cores, at most eight.
+        sampling: `balanced` (each of the eight common land-cover classes in turn, drawn with its fraction as weight,
+            like ben-ge-8k) or `natural` (every patch of ben-ge equally likely).
+        processes: number of workers; None takes all usable cores, at most eight.
         progress: whether to show a progress bar on standard error.
 
     Returns:
-        path of the tree.
+        Path of the dataset.
 
     Raises:
-        ArgumentError: a number is none, or out of range.
-        SettingsError: an unknown `sampling`, `root` has the name of a real set, or it holds something else: a
-            tree with other settings, an incomplete one, or other files. Nothing is ever overwritten.
+        ArgumentError: a number is invalid or out of range.
+        SettingsError: an unknown `sampling`; `root` has the name of a real dataset, or holds something else: a dataset
+            of other settings, an incomplete one, or other files. Nothing is ever overwritten.
         DiskSpaceError: the disk is full.
-        DiskError: nothing can be written there.
+        DiskError: the folder cannot be written to.
     """
     root = absolute(root)
     place = Path(os.path.realpath(root))  # `root` may be a link to a folder on another disk
@@ -133,7 +133,7 @@ def simulate(
 
 
 def read_marker(root: Path) -> dict[str, Any] | None:
-    """How the tree or pack in `root` was simulated, as its marker says; None where it says no such thing."""
+    """The settings in the marker of a simulated dataset or pack in `root`; None without a marker."""
     try:
         marker = json.loads((root / MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -142,7 +142,7 @@ def read_marker(root: Path) -> dict[str, Any] | None:
 
 
 def _write(work: Path, name: str, settings: dict[str, Any], processes: int, progress: bool) -> None:
-    """Write the whole tree of the dataset `name` into the empty folder `work`, its marker last."""
+    """Write the whole dataset `name` to the empty folder `work`, its marker last."""
     patches, seed = settings["patches"], settings["seed"]
     for folder in _FOLDERS:
         (work / folder).mkdir()
@@ -153,23 +153,23 @@ def _write(work: Path, name: str, settings: dict[str, Any], processes: int, prog
             rows[row["number"]] = row
             bar.update()
     _write_tables(work, name, [rows[i] for i in range(patches)], seed)
-    text = _README.format(name=name, **settings).encode(errors="backslashreplace")  # a name may be no text
+    text = _README.format(name=name, **settings).encode(errors="backslashreplace")  # a name may not be valid text
     (work / "README").write_bytes(text)
     marker = {"simulated": True, **settings, "complete": True}
     (work / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8", newline="\n")
 
 
 def _is_ours(name: str) -> Callable[[str], bool]:
-    """Whether something at the top of a half-written tree of the dataset `name` is what `_write` puts there."""
+    """True if an entry of the folder of an incomplete dataset `name` was written by `_write`."""
     known = (*_FOLDERS, "README", MARKER, *(f"{name}_{table}.csv" for table in HEADERS))
     return known.__contains__
 
 
 def _reusable(root: Path, settings: dict[str, Any]) -> bool:
-    """Whether `root` is a complete tree with these settings; False if there is nothing.
+    """True if `root` is a complete dataset of these settings; False if it does not exist.
 
     Raises:
-        SettingsError: there is something else.
+        SettingsError: the folder holds something else.
     """
     if not os.path.exists(root):
         return False
@@ -213,7 +213,7 @@ def _jobs(places: list[Place]) -> list[Job]:
 
 
 def _draw(work: Path, seed: int, jobs: list[Job], processes: int) -> Iterator[dict[str, Any]]:
-    """Write the patches and yield their table rows; those of workers that died or could not start, in this process."""
+    """Write the patches and yield their table rows; replace workers that died or could not start by this process."""
     left = {job.number: job for job in jobs}
     with suppress(BrokenProcessPool):
         for row in in_processes(write_patch, ((work, seed, job) for job in jobs), processes):

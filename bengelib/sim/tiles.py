@@ -1,15 +1,15 @@
-"""Where and when ben-ge looks: its MGRS tiles, their few dates, and a sketch of the landscape of each.
+"""The MGRS tiles of ben-ge, their dates, and a sketch of the landscape of each.
 
-Names, dates, patch counts and snow shares of the 54 tiles are facts, from the published BigEarthNet v2 metadata (Clasen
-et al. 2024, arXiv:2407.03653) of the patches that ben-ge holds. The landscapes are a sketch of what is there, tuned so
-that the whole has the land-cover fractions of ben-ge; no real map went into them.
+Names, dates, patch counts and snow fractions of the 54 tiles are facts, from the published BigEarthNet v2 metadata
+(Clasen et al. 2024, arXiv:2407.03653) of the patches in ben-ge. The landscapes are rough sketches, tuned to the
+land-cover fractions of ben-ge as a whole, without any real map.
 """
 
 from typing import NamedTuple
 
 
 class Tile(NamedTuple):
-    """One 100 km MGRS tile: mean position of its patches, their number, share with seasonal snow, acquisition dates."""
+    """One 100 km MGRS tile: mean position of its patches, their number, fraction with seasonal snow, dates."""
 
     name: str
     lon: float
@@ -78,7 +78,7 @@ TILES: tuple[Tile, ...] = (
 
 
 class Landscape(NamedTuple):
-    """What a tile looks like. Shares lie in [0, 1]; lengths are in pixels of 10 m unless said."""
+    """The landscape of a tile. Shares are in [0, 1]; lengths are in pixels of 10 m unless stated otherwise."""
 
     base: float = 100.0
     """Mean height in metres."""

@@ -7,7 +7,7 @@ import numpy as np
 from bengelib.sim.procedural import key_of, smooth
 
 PRESSURE_LEVELS = (1000, 975, 950, 925, 900, 875, 850, 825, 800, 775, 750, 700)
-"""ERA-5 pressure levels in hPa: ben-ge takes the one nearest to the mean height of the patch."""
+"""ERA-5 pressure levels in hPa; ben-ge uses the one nearest to the mean height of the patch."""
 
 
 def pressure_level(height: float) -> int:
@@ -17,7 +17,7 @@ def pressure_level(height: float) -> int:
 
 
 def weather(seed: int, time: datetime, lon: float, lat: float, zone: int, height: float) -> dict[str, float]:
-    """Weather at a place and time.
+    """Weather at a location and time.
 
     Args:
         seed: of the simulation.

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from bengelib.cli import bench, bench_pretrain
 from bengelib.cli.bench import bench_loader, describe
 from bengelib.data.dataset import BENGE
 from bengelib.data.tables import read_meta
-from bengelib.errors import BengeError
+from bengelib.errors import ArgumentError, BengeError
 from bengelib.recipes.pretraining import build_encoder
 from tests import fake_tree as fake
 
@@ -64,7 +65,7 @@ def test_pretraining_is_timed_in_one_process_and_in_two(monkeypatch):
 
     def run(command, env, **options):
         started.append((command, env["OMP_NUM_THREADS"]))
-        processes = 2 if "--nproc-per-node=2" in command else 1
+        processes = 2 if "--nproc-per-node=2" in command else 0.5 if command[-1] == "1" else 1
         folder = Path(command[command.index("bengelib.cli.bench_pretrain") + 1])
         lines = [{"step": step, "samples_per_second": rate * processes} for step, rate in enumerate([1, 1, 9, 10, 11])]
         (folder / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in [*lines, {"step": 5}]))
@@ -72,10 +73,13 @@ def test_pretraining_is_timed_in_one_process_and_in_two(monkeypatch):
 
     monkeypatch.setattr(bench_pretrain.subprocess, "run", run)
     table = bench_pretrain.bench_pretrain(rounds=3, progress=False)
-    assert list(table["samples/s"]) == [10, 20] and list(table["lowest"]) == [9, 18]
-    assert list(table["x one process"]) == [1, 2] and list(table.index) == ["1 process", "2 processes"]
-    assert [threads for _, threads in started] == ["1", "1"]
-    assert describe(table).splitlines()[-1] == "| 2 processes |        20 |     18 |      22 |          2.00 |"
+    assert list(table["samples/s"]) == [10, 20, 5] and list(table["lowest"]) == [9, 18, 4.5]
+    assert list(table["x one process"]) == [1, 2, 0.5] and list(table.index)[:2] == ["1 process", "2 processes"]
+    assert table["seconds"].iloc[2] == 64 / 5 - 64 / 10 and [threads for _, threads in started] == ["1", "1", "1"]
+    lines = [re.sub(" +", " ", line) for line in describe(table).splitlines()[4:]]
+    assert lines[1] == "| 2 processes | 20 | 18 | 22 | 2.00 | - | - |"
+    assert lines[-1].endswith("take 8,199 hours at the rate of 2 processes.")
+    assert lines[2] == "| 1, a checkpoint each step | 5 | 4 | 6 | 0.50 | 6.40 | 1.07% |"
 
     def fails(command, **options):
         return subprocess.CompletedProcess(command, 1, "", "Traceback\nValueError: too large\nmore")
@@ -92,3 +96,17 @@ def test_a_run_of_the_bench_logs_each_step(tmp_path, monkeypatch):
     bench_pretrain._train(str(tmp_path), 4, "no", 2)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "samples_per_second" in line] == [0, 1, 2, 3]
+
+
+def test_the_cost_of_a_pretraining():
+    assert bench_pretrain.hours(3600, 10, 2, 20) == 1
+    with pytest.raises(ArgumentError, match="images_per_second=0"):
+        bench_pretrain.hours(1, 1, 1, 0)
+
+
+def test_checkpoints_are_written_where_they_are_timed(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        bench_pretrain, "build_encoder", lambda inputs, method, *_: build_encoder(inputs, method, 18, 4)
+    )
+    bench_pretrain._train(str(tmp_path), 4, "no", 1, True)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2

@@ -38,7 +38,7 @@ def test_a_dataset_is_read_from_its_pack(tmp_path):
 
 def test_each_takes_its_turn(monkeypatch):
     made, clock = [], iter(range(100))
-    monkeypatch.setattr(bench_train, "_clock", lambda: next(clock))
+    monkeypatch.setattr(bench_train, "clock", lambda: next(clock))
     plain = iter(lambda: made.append("plain") or torch.zeros(()), None)
     turns = bench_train._InTurn(lambda batch, _: made.append("fit") or batch, plain, 2, bench_train.tqdm(disable=True))
     for _ in range(5):

@@ -40,7 +40,8 @@ from bengelib.errors import ArgumentError, BandError, CheckpointError, DataWarni
 from bengelib.fusion import EarlyFusion, LateFusion
 from bengelib.heads import Network
 from bengelib.methods import TABLE
-from bengelib.recipes.pretraining import strong_views
+from bengelib.methods.multi_pretext import PRETEXTS
+from bengelib.recipes.pretraining import pretext_targets, strong_views
 from bengelib.views import TwoViews
 from tests import fake_tree as fake
 from tests.described_folders import write_crops, write_tif
@@ -49,8 +50,8 @@ from tests.image_folders import COLOURS, write_images
 from tests.recipes.test_supervised import write_fields
 
 PAGE = Path(__file__).parents[2] / "docs" / "own-data.md"
-SMALL = ["--width", "8", "--epochs", "1", "--size", "32", "--batch", "8", "--precision", "no"]
-QUICK = ["--steps", "2", "--turns", "1", "--precision", "no"]
+SMALL = ["--width", "8", "--epochs", "1", "--size", "32", "--batch-size", "8", "--precision", "no"]
+QUICK = ["--steps", "2", "--tta", "1", "--precision", "no"]
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def test_a_figure_is_drawn_of_rows(tmp_path):
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["curve.SVG", "curve.png"]
     plt.close("all")
     for wrong in ("curve", "curve.xlsx"):
-        with pytest.raises(ArgumentError, match=r"no name of a picture.*\.png"):
+        with pytest.raises(ArgumentError, match=r"not the name of an image file.*\.png"):
             check_figure(tmp_path / wrong)
 
 
@@ -192,8 +193,9 @@ def test_every_method_pretrains_and_can_be_probed(pretrained, tmp_path, method):
     images, _ = pretrained
     checkpoint = tmp_path / "encoder.safetensors"
     assert main(["pretrain", "--images", str(images), "--out", str(checkpoint), *SMALL, "--method", method]) == 0
-    assert probe(images, checkpoint, tmp_path / "rows.json", "--mode", "frozen", "finetune", "--fractions", "1") == 0
-    assert len(json.loads((tmp_path / "rows.json").read_text())) == 2
+    modes = ["frozen"] if method == "multi-pretext" else ["frozen", "finetune"]  # a ConvNeXt takes long
+    assert probe(images, checkpoint, tmp_path / "rows.json", "--mode", *modes, "--fractions", "1") == 0
+    assert len(json.loads((tmp_path / "rows.json").read_text())) == len(modes)
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +223,29 @@ def test_the_same_commands_on_a_ben_ge_tree(tree, tmp_path, capsys):
     assert refused(capsys, "CheckpointError", "('s2', 's1')")[0]
     assert probe(tree, checkpoint, out) == 2
     assert refused(capsys, "CheckpointError", "--root instead of --images")[0]
+
+
+def test_several_trees_are_one(tree, tmp_path, capsys):
+    other = fake.write_fake_tree(tmp_path / "ben-ge-other", 10, first=20)
+    checkpoint, out = tmp_path / "encoder.safetensors", tmp_path / "rows.json"
+    given = ["--root", str(tree), str(other), "--target", "climate_zone"]
+    assert main(["pretrain", *given, "--out", str(checkpoint), *SMALL]) == 0, capsys.readouterr().err
+    config = read_checkpoint(checkpoint)[0]["config"]
+    assert len(config["holdout"]) == 4 + 2 and config["folder"] == "ben-ge-fake, ben-ge-other"
+    tested = ["--checkpoint", str(checkpoint), "--out", str(out), *QUICK, "--fractions", "1", "--mode", "frozen"]
+    assert main(["probe", *given, *tested]) == 0, capsys.readouterr().err
+    assert json.loads(out.read_text())[0]["n_labels"] == 18
+    assert main(["probe", "--root", str(tree), "--target", "climate_zone", *tested]) == 2
+    assert refused(capsys, "CheckpointError", "2 of the 6 test samples", "ben-ge-fake, ben-ge-other")[0]
+    assert main(["pretrain", "--root", str(tree), str(tree), "--out", str(checkpoint), *SMALL]) == 2
+    assert refused(capsys, "SplitError", "both have a sample")[0]
+
+
+@pytest.mark.parametrize("method", ["gassl", "cross-modal"])
+def test_methods_that_need_more_read_several_trees(tree, tmp_path, capsys, method):
+    other = fake.write_fake_tree(tmp_path / "ben-ge-other", 10, first=20)
+    command = ["pretrain", "--root", str(tree), str(other), "--out", str(tmp_path / "x"), *SMALL, "--method", method]
+    assert main(command) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", ["cross-modal", "decur"])
@@ -316,6 +341,36 @@ def test_places_of_a_tree_are_learned(tree, tmp_path, capsys):
     assert read_checkpoint(checkpoint)[0]["config"]["settings"]["regions"] == 2
     assert main([*command, "seco"]) == 2  # each place is seen once
     assert refused(capsys, "MissingModalityError", "seen on two dates", "moco-v2")[0]
+    assert main([*command, "place-image", "--temperature", "0.1"]) == 0, capsys.readouterr().err
+    assert list(load_encoder(checkpoint)[0].inputs) == ["s2", "s1"]
+
+
+def test_all_that_is_known_of_a_tree_is_learned_and_the_encoder_probed(tree, tmp_path, capsys, monkeypatch):
+    checkpoint, out = tmp_path / "encoder.safetensors", tmp_path / "rows.json"
+    seen = {}
+    module = __import__("bengelib.cli.commands", fromlist=["pretrain_encoder"])
+    real = module.pretrain_encoder
+
+    def spy(encoder, data, views, settings, **options):
+        seen.update(asked=pretext_targets(encoder, data), size=views.size)
+        return real(encoder, data, views, settings, **options)
+
+    monkeypatch.setattr(module, "pretrain_encoder", spy)
+    command = ["pretrain", "--root", str(tree), "--out", str(checkpoint), *SMALL, "--method", "multi-pretext"]
+    assert main([*command, "--modalities", "s2", "--size", "40"]) == 0, capsys.readouterr().err
+    assert set(seen["asked"]) == set(PRETEXTS) and seen["size"] == 48  # two squares of 24
+    encoder, _, _ = load_encoder(checkpoint)
+    assert list(encoder.inputs) == ["s2"] and encoder.stride == 24
+    tested = ["probe", "--root", str(tree), "--target", "climate_zone", "--checkpoint", str(checkpoint)]
+    assert main([*tested, "--out", str(out), *QUICK, "--fractions", "1", "--mode", "frozen"]) == 0
+    assert len(json.loads(out.read_text())) == 1
+
+
+def test_a_described_dataset_gives_all_its_modalities_to_learn_from(fields, tmp_path, capsys):
+    checkpoint = tmp_path / "encoder.safetensors"
+    command = ["pretrain", "--root", str(fields), "--out", str(checkpoint), *SMALL, "--method", "multi-pretext"]
+    assert main([*command, "--modalities", "s2"]) == 0, capsys.readouterr().err
+    assert list(load_encoder(checkpoint)[0].inputs) == ["s2"]
 
 
 @pytest.mark.parametrize("method", [name for name, facts in TABLE.items() if facts.needs])
@@ -349,7 +404,7 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
         ("Views(48", "Views(24"),
         ("Views(64", "Views(32"),
         ("width=0.5", "width=0.125"),
-        ("seeds=(0, 1, 2)", "seeds=(0, 1), turns=1, finetune_settings=quick, scratch_settings=quick"),
+        ("seeds=(0, 1, 2)", "seeds=(0, 1), tta=1, finetune_settings=quick, scratch_settings=quick"),
     ):
         assert said in lines
         lines = lines.replace(said, instead)
@@ -633,9 +688,11 @@ def test_a_pretraining_that_is_cut_off_goes_on(pretrained, tmp_path, monkeypatch
     folder = tmp_path / "encoder.safetensors.checkpoints"
     assert [path.name for path in folder.iterdir()] == ["step-000000002.pt"] and not out.exists()
     assert main(command) == 2
-    assert "cut off; give --resume to go on, or delete it" in capsys.readouterr().err
+    assert "interrupted training; give --resume to continue, or delete it" in capsys.readouterr().err
     assert main([*command, "--resume", "--lr", "0.5"]) == 2
     assert "lr is 0.5, there it was 0.002" in capsys.readouterr().err
+    assert main([*command, "--resume", "--method", "barlow"]) == 2
+    assert refused(capsys, "CheckpointError", "is of another training", "model.")[0]
     assert main([*command, "--resume"]) == 0
     (header, weights), (header_whole, weights_whole) = read_checkpoint(out), read_checkpoint(whole)
     assert header == header_whole and all(torch.equal(weights[name], weights_whole[name]) for name in weights_whole)
@@ -660,7 +717,7 @@ def test_large_batches_in_parts_and_a_log(pretrained, tmp_path):
 )  # fmt: skip
 def test_times_are_read(text, seconds):
     if seconds is None:
-        with pytest.raises(argparse.ArgumentTypeError, match="is no time; give one such as 10m"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a duration; give one such as 10m"):
             _seconds(text)
     else:
         assert _seconds(text) == seconds

@@ -62,7 +62,7 @@ def test_several_classes_at_once_are_known_from_the_checkpoint_and_have_no_pictu
     assert set(np.unique(read(tmp_path / "map.tif"))) <= {0, 1, 255} and read(tmp_path / "map.tif").shape[0] == 4
     assert not (tmp_path / "map.png").exists()
     assert main([*command, "--tile", "30", "--picture", str(tmp_path / "p.png")]) == FAILED
-    assert "is no map of classes" in capsys.readouterr().err
+    assert "is not a class map" in capsys.readouterr().err
 
 
 def test_what_the_files_of_the_training_held_is_known_from_the_checkpoint(tmp_path):

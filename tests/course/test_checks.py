@@ -15,7 +15,7 @@ import torch
 from bengelib.course import checks
 from tests import exercise_checks
 from tests.course import test_checks_fusion, test_checks_mtl, test_checks_ssl
-from tests.exercise_checks import ERRORS, STUBS, accepted, hinted, named, raises, said, todo
+from tests.exercise_checks import ERRORS, STUBS, accepted, hinted, named, raises, said, todo, works_and_forgets
 
 LABS = (test_checks_fusion, test_checks_mtl, test_checks_ssl)
 CHECKS = [check for lab in LABS for check in lab.CHECKS]
@@ -64,6 +64,24 @@ def test_each_mistake_is_named(name, case, capsys, monkeypatch):
 @pytest.mark.parametrize("stub", STUBS)
 def test_untouched_stubs_are_todo(check, stub, capsys, monkeypatch):
     assert number(check) in todo(check, stub, capsys, monkeypatch)
+
+
+@each_check
+def test_a_body_without_return_is_not_taken_for_an_untouched_stub(check, capsys, monkeypatch):
+    named(check, works_and_forgets, "has a body, but returns `None`: end it with `return`", capsys, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy()"), "`torch.exp`"),
+        (RuntimeError("Boolean value of Tensor with more than one value is ambiguous"), "`torch.where`"),
+        (ValueError("The truth value of an array with more than one element is ambiguous."), "`np.where`"),
+    ],
+)
+@each_check
+def test_messages_that_mislead_get_a_hint_in_every_exercise(check, error, hint, capsys):
+    assert hint in hinted(check, error, capsys)
 
 
 @each_check

@@ -169,6 +169,11 @@ def with_value(change):
     )
 
 
+def normal_difference(gain):
+    half = 1.96 * gain.std() / np.sqrt(len(gain))
+    return gain.mean(), gain.mean() - half, gain.mean() + half
+
+
 def hidden_by(mask, change=lambda value, kept: value * kept, shown=lambda mask: mask):
     """Modality dropout with a mask (B, M) of one's own making."""
 
@@ -244,6 +249,34 @@ WRONG = {
     "1.1 sum of all": (NDVI, from_bands(lambda near, red: (near - red) / (near + red).sum()), "a sum over all pixels"),
     "1.1 upside down": (NDVI, guarded(lambda near, red: (near + red) / (near - red)), "upside down"),
     "1.1 squared": (NDVI, guarded(lambda near, red: (near - red) ** 2), "the values are not (B08 - B04)"),
+    "1.1 condition reversed": (
+        NDVI,
+        from_bands(lambda near, red: torch.where(near + red > 0, 0.0, (near - red) / (near + red))),
+        "0 wherever there is signal: the condition is reversed",
+    ),
+    "1.1 all zeros": (NDVI, from_bands(lambda near, red: near * 0), "0 wherever there is signal"),
+    "1.1 one band twice": (
+        NDVI,
+        guarded(lambda near, red: (near - near) / (near + near)),
+        "0 wherever there is signal",
+    ),
+    "1.1 clamped": (
+        NDVI,
+        from_bands(lambda near, red: (near - red) / (near + red).clamp(min=1)),
+        "divide by no less than 1",
+    ),
+    "1.1 number added": (NDVI, from_bands(lambda near, red: (near - red) / (near + red + 0.01)), "you add 0.01 to the"),
+    "1.1 no guard and swapped": (
+        NDVI,
+        from_bands(lambda near, red: (red - near) / (near + red)),
+        "B04 and B08 are swapped",
+    ),
+    "1.1 an if": (
+        NDVI,
+        from_bands(lambda near, red: 0 if near + red == 0 else (near - red) / (near + red)),
+        "choose for each of them with `torch.where`",
+    ),
+    "1.1 indexed by name": (NDVI, lambda s2, bands: s2[bands["B08"]], "`bands.index"),
     "1.1 one band kept": (NDVI, lambda s2, bands: s2[:1], "returns shape (1, 4, 6), where (H, W) = (4, 6)"),
     "1.1 no numbers": (NDVI, lambda s2, bands: "green", "returns 'green'; expected are numbers"),
     "1.1 name missed": (
@@ -273,6 +306,24 @@ WRONG = {
     "1.2 unseeded": (INTERVAL, unseeded, "the same seed gives another interval"),
     "1.2 seed fixed": (INTERVAL, seed_fixed, "five seeds give one and the same interval"),
     "1.2 draws fixed": (INTERVAL, draws_fixed, "draw as often as `draws` says"),
+    "1.2 normal formula": (
+        INTERVAL,
+        lambda c, draws, seed: c.mean() + np.array([-1.96, 1.96]) * np.sqrt(c.mean() * (1 - c.mean()) / len(c)),
+        "plus and minus 1.96 standard errors, the normal formula",
+    ),
+    "1.2 normal formula, sample deviation": (
+        INTERVAL,
+        lambda c, draws, seed: (
+            c.mean() - 2 * c.std(ddof=1) / np.sqrt(len(c)),
+            c.mean() + 2 * c.std(ddof=1) / np.sqrt(len(c)),
+        ),
+        "plus and minus 2.00 standard errors, the normal formula",
+    ),
+    "1.2 seed and draws fixed": (
+        INTERVAL,
+        lambda c, *_: interval(c, 3000, 0),
+        "neither another seed nor another number",
+    ),
     "1.2 generator in the loop": (INTERVAL, same_every_time, "make the generator once, before the loop"),
     "1.2 shares for percent": (
         INTERVAL,
@@ -371,6 +422,21 @@ WRONG = {
     ),
     "1.4 probability of keeping": (HIDE, hidden_by(lambda d, p: one_kept(d, 1 - p)), "`probability` is that of hiding"),
     "1.4 probability ignored": (HIDE, hidden_by(lambda d, p: one_kept(d, 0.4)), "use `probability`"),
+    "1.4 comparison reversed": (
+        HIDE,
+        hidden_by(lambda d, p: (d < p) | (d == d.amax(dim=1, keepdim=True))),
+        "keep where `drawn >= probability`",
+    ),
+    "1.4 comparison reversed, all kept instead of none": (
+        HIDE,
+        hidden_by(lambda d, p: (d < p) | (d >= p).all(dim=1, keepdim=True)),
+        "keep where `drawn >= probability`",
+    ),
+    "1.4 comparison reversed, smallest kept": (
+        HIDE,
+        hidden_by(lambda d, p: (d < p) | (d == d.amin(dim=1, keepdim=True))),
+        "keep where `drawn >= probability`",
+    ),
     "1.4 always some": (HIDE, hidden_by(lambda d, p: one_kept(d, max(p, 0.1))), "with probability 0 something is"),
     "1.4 generator unused": (HIDE, global_random, "draw with `generator=generator`"),
     "1.4 seeds inside": (HIDE, seeds_inside, "do not seed inside"),
@@ -403,6 +469,11 @@ WRONG = {
     "1.5 percent": (PAIRED, with_value(lambda v, low, high, **_: (v * 100, low, high)), "the difference is in percent"),
     "1.5 other value": (PAIRED, with_value(lambda v, low, high, **_: (low, low, high)), "it is -0.050"),
     "1.5 no value": (PAIRED, with_value(lambda v, low, high, **_: (low, high)), "must return 3 things"),
+    "1.5 normal formula": (
+        PAIRED,
+        lambda first, second, truth, *_: normal_difference((first == truth) * 1.0 - (second == truth)),
+        "the normal formula",
+    ),
     "1.5 no number": (PAIRED, with_value(lambda v, low, high, **_: (v, v, v)), "with* replacement"),
 }
 

@@ -195,6 +195,17 @@ def mean_of_cosines(loss_a, loss_b, parameters):
     return torch.stack([F.cosine_similarity(a.flatten(), b.flatten(), dim=0) for a, b in pairs]).mean()
 
 
+def mean_of_shared_cosines(loss_a, loss_b, parameters):
+    found = [torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True) for loss in (loss_a, loss_b)]
+    pairs = [(a, b) for a, b in zip(*found, strict=True) if a is not None and b is not None]
+    return torch.stack([F.cosine_similarity(a.flatten(), b.flatten(), dim=0) for a, b in pairs]).mean()
+
+
+def mean_of_quotients(loss_a, loss_b, parameters):
+    pairs = zip(gradients(loss_a, parameters), gradients(loss_b, parameters), strict=True)
+    return torch.stack([(a * b).sum() / (a.norm() * b.norm()) for a, b in pairs]).mean()
+
+
 def in_conflict(function):
     return lambda g, o: function(g, o) if g @ o < 0 else g
 
@@ -286,6 +297,21 @@ WRONG = {
         noisy(lambda loss, s, c: c * (torch.exp(-s) * loss + s / 2)),
         "also stands before s / 2",
     ),
+    "2.3 half of every loss": (
+        UNCERTAINTY,
+        noisy(lambda loss, s, c: torch.exp(-s) * loss / 2 + s / 2),
+        "you halve every loss: only that of a squared error counts half",
+    ),
+    "2.3 exponential of NumPy": (
+        UNCERTAINTY,
+        noisy(lambda loss, s, c: c * np.exp(-s) * loss + s / 2),
+        "`torch.exp` in place of `np.exp`",
+    ),
+    "2.3 detached for NumPy": (
+        UNCERTAINTY,
+        noisy(lambda loss, s, c: c * float(np.exp(-s.detach().numpy())) * loss + s / 2),
+        "the noises are never learned",
+    ),
     "2.3 weights are s": (UNCERTAINTY, noisy(lambda loss, s, c: c * s * loss + s / 2), "the weights are s"),
     "2.3 mean": (UNCERTAINTY, lambda a, b, c: uncertainty(a, b, c) / len(a), "this is the mean over the tasks"),
     "2.3 no noise": (UNCERTAINTY, noisy(lambda loss, s, c: c * loss), "the noises are ignored"),
@@ -309,7 +335,19 @@ WRONG = {
     "2.4 dot product": (COSINE, of_vectors(lambda a, b: a @ b), "this is the dot product"),
     "2.4 squared": (COSINE, of_vectors(lambda a, b: a @ b / (a @ a * (b @ b))), "divides by the squared lengths"),
     "2.4 nones left out": (COSINE, nones_left_out, "are left out of both gradients"),
-    "2.4 mean of cosines": (COSINE, mean_of_cosines, "this is a mean of cosines"),
+    "2.4 mean of cosines": (COSINE, mean_of_cosines, "this is a mean of cosines, one a parameter: lay"),
+    "2.4 mean of cosines of both": (COSINE, mean_of_shared_cosines, "mean of cosines, one a parameter of both losses"),
+    "2.4 mean of cosines of either": (
+        COSINE,
+        lambda *given: mean_of_cosines(*given) * 4 / 3,
+        "mean of cosines, one a parameter of either loss",
+    ),
+    "2.4 sum of cosines": (
+        COSINE,
+        lambda *given: mean_of_cosines(*given) * 4,
+        "cosines of single parameters, added up",
+    ),
+    "2.4 cosine of nothing": (COSINE, mean_of_quotients, "the cosine is not a number"),
     "2.4 absolute": (COSINE, lambda *given: cosine(*given).abs(), "the sign is lost"),
     "2.4 sign": (COSINE, lambda *given: -cosine(*given), "the sign is reversed"),
     "2.4 distance": (COSINE, lambda *given: 1 - cosine(*given), "a distance: give the cosine"),

@@ -113,6 +113,20 @@ def contrast(similarity, finish=lambda logits, partner: F.cross_entropy(logits, 
     return function
 
 
+def scaled(unit):
+    """NT-Xent of views that are scaled in one's own way."""
+
+    def function(z1, z2, temperature):
+        return matched(unit(z1, z2), temperature, 2 * len(z1))
+
+    return function
+
+
+def matched(z, temperature, count):
+    logits = (z @ z.T / temperature).fill_diagonal_(-torch.inf)
+    return F.cross_entropy(logits, torch.arange(count).roll(count // 2))
+
+
 def divided(cosines, temperature):
     return cosines / temperature
 
@@ -284,6 +298,31 @@ def new_weights(model):
 
 WRONG = {
     "3.1 not scaled": (XENT, contrast(divided, scale=False), "not scaled to length 1"),
+    "3.1 scaled over the batch": (
+        XENT,
+        scaled(lambda z1, z2: F.normalize(torch.cat([z1, z2]), dim=0)),
+        "wrong dimension",
+    ),
+    "3.1 each scaled over the batch": (
+        XENT,
+        scaled(lambda z1, z2: torch.cat([F.normalize(z1, dim=0), F.normalize(z2, dim=0)])),
+        "both sets of views are scaled along the wrong dimension",
+    ),
+    "3.1 scaled together": (
+        XENT,
+        scaled(lambda z1, z2: torch.cat([z1, z2]) / torch.cat([z1, z2]).norm()),
+        "by their common length",
+    ),
+    "3.1 joined along the dimensions": (
+        XENT,
+        lambda z1, z2, t: matched(F.normalize(torch.cat([z1, z2], dim=1), dim=1), t, 2 * len(z1)),
+        "`torch.cat([z1, z2])`, along dimension 0",
+    ),
+    "3.1 dimensions compared": (
+        XENT,
+        lambda z1, z2, t: matched(F.normalize(torch.cat([z1, z2]), dim=1).T, t, 2 * len(z1)),
+        "multiply that with its own transpose, `z @ z.T`",
+    ),
     "3.1 itself": (XENT, contrast(divided, hide=None), "a view is compared with itself"),
     "3.1 diagonal zero": (XENT, contrast(divided, hide=0), "exp(0) is 1"),
     "3.1 times temperature": (XENT, contrast(lambda c, t: c * t), "you multiply by the temperature"),

@@ -1,13 +1,12 @@
 import urllib.request
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 import bengelib
 from bengelib.course import report
-from bengelib.course.report import Study, labels_saved, open_study, score_table
+from bengelib.course.report import Study, open_study, score_table
 from bengelib.course.results import COLUMNS, interval_rows
 from bengelib.course.verdicts import Comparisons
 from bengelib.errors import TableError
@@ -93,6 +92,25 @@ def test_the_score_of_one_fold_has_no_interval():
     assert list(study.scores(target="corine")) == ["m"]
     assert study.numbers(metric="map") == {"m, fold 1": 0.4, "m": 0.5}
     assert study.folds("m", metric="map") == {"fold 1": 0.4} and study.folds("n", metric="map") == {}
+
+
+def test_folds_stand_beside_the_interval_of_all():
+    at = {"experiment": "folds", "config": "c", "target": "corine", "metric": "map", "condition": "frozen"}
+    rows = [{**ROW, **at, "model": f"m, fold {fold}", "seed": "all", "value": fold / 10} for fold in (0, 1)]
+    study = study_of([*rows, *interval(0.05, **at, model="m")])
+    table = study.fold_table([("m", "frozen")], metric="map")
+    assert table.loc["m, frozen"].to_dict() == {
+        "fold 0": "0.000",
+        "fold 1": "0.100",
+        "all, 95 % interval": str(Interval(0.05, 0.03, 0.07)),
+    }
+    assert study_of([]).fold_table([("m", "frozen")], metric="map") is None
+
+
+def test_the_ends_of_a_trace(study):
+    table = study.ends(("spread",), seed="0")
+    assert table.to_dict("index") == {"b": {"spread, first epoch": 9.0, "spread, last epoch": 10.0}}
+    assert study_of([]).ends(("spread",)) is None
 
 
 def test_names_of_several_columns_are_joined_and_shares_are_in_percent():
@@ -182,6 +200,14 @@ def test_a_study_is_found_wherever_the_kernel_started(folder, start, monkeypatch
     assert len(study.frame) == len((lab / "results.csv").read_text().splitlines()) - 1
 
 
+def test_a_lab_may_have_a_second_study(monkeypatch, tmp_path):
+    (tmp_path / "methods_study.py").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(bengelib, "__file__", str(tmp_path / "site" / "bengelib" / "__init__.py"))
+    study = open_study("03-ssl", "https://example.org", results="methods_results.csv")
+    assert not study and "no methods_results.csv yet" in str(study) and "03-ssl/methods_study.py" in str(study)
+
+
 def test_a_lab_that_was_copied_alone_finds_its_study(monkeypatch, tmp_path):
     monkeypatch.setattr(bengelib, "__file__", str(tmp_path / "site-packages" / "bengelib" / "__init__.py"))
     (tmp_path / "solutions").mkdir()
@@ -205,14 +231,3 @@ def test_without_a_clone_the_study_comes_from_the_web_or_says_why_not(monkeypatc
     study = open_study("02-mtl", "https://example.org/main")
     assert asked == ["https://example.org/main/02-mtl/results.csv"]
     assert not study and str(study).startswith("results.csv could not be fetched: ConnectionError\n")
-
-
-def test_labels_saved_are_read_horizontally():
-    def curve(scores):
-        return {share: Interval(score, score, score) for share, score in scores.items()}
-
-    reference = curve({0.01: 0.2, 0.1: 0.4, 1.0: 0.6})
-    assert labels_saved(curve({0.01: 0.4}), reference, 0.01) == pytest.approx(0.09)
-    assert labels_saved(curve({0.01: 0.5}), reference, 0.01) == pytest.approx(np.sqrt(0.1) - 0.01)
-    assert labels_saved(curve({0.1: 0.2}), reference, 0.1) == pytest.approx(-0.09)
-    assert labels_saved(curve({0.1: 0.7}), reference, 0.1) is None

@@ -1,6 +1,8 @@
 """Carrying out a study: runs are kept and never repeated, and a run that fails takes nothing with it."""
 
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,3 +136,23 @@ def test_the_table_alone_trains_nothing(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "runs").exists()
     assert len(read_results(tmp_path / "results.csv")) == 3
     assert "wrote" in capsys.readouterr().out
+
+
+def test_a_study_of_another_dataset_lists_its_runs_anew_and_has_a_table_of_its_own(tmp_path):
+    script = tmp_path / "study.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from tests.course.test_studies import Toy, carry_out, tabulate\n"
+        "from bengelib.course.studies import command_line\n"
+        'if __name__ == "__main__":\n'
+        "    here = Path(__file__).parent\n"
+        '    command_line("A toy.", [Toy("first", "a")], carry_out, tabulate, here / "runs", here / "results.csv")\n'
+    )
+    (tmp_path / "runs").mkdir()
+    keep(run_path(tmp_path / "runs", Toy("first", "a", dataset="ben-ge-8k")), {"seed": np.array(0)})
+    given = [sys.executable, str(script), "--dataset", "ben-ge-8k", "--table"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    subprocess.run(given, check=True, env=environment, cwd=tmp_path)
+    (row,) = read_results(tmp_path / "results-ben-ge-8k.csv").to_dict("records")
+    assert row["config"] == fingerprint(Toy("first", "a", dataset="ben-ge-8k")) != fingerprint(Toy("first", "a"))
+    assert not (tmp_path / "results.csv").exists()

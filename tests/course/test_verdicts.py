@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from bengelib.course.targets import MAIN_SCORES
-from bengelib.course.verdicts import Comparison, Comparisons, as_gain, compare_runs, lacking, tally
+from bengelib.course.verdicts import Comparison, Comparisons, as_gain, compare_runs, false_decisions, lacking, tally
 from bengelib.intervals import Interval
-from bengelib.metrics import LOWER_IS_BETTER
+from bengelib.metrics import lower_is_better
 
 BETTER = Comparison("a", "corine", Interval(0.03, 0.01, 0.05), 3)
 WORSE = Comparison("b", "corine", Interval(-0.03, -0.05, -0.01))
@@ -38,7 +38,7 @@ def test_in_a_sentence_a_comparison_says_how_many_runs_are_behind_it():
 def test_above_zero_is_better_whatever_the_score():
     difference = Interval(-0.2, -0.3, -0.05)
     assert as_gain("mae", difference) == (0.2, 0.05, 0.3) and as_gain("map", difference) == difference
-    assert [target for target in MAIN_SCORES if MAIN_SCORES[target].metric in LOWER_IS_BETTER] == ["season"]
+    assert [target for target in MAIN_SCORES if lower_is_better(MAIN_SCORES[target].metric)] == ["season"]
 
 
 def test_runs_are_compared_on_the_same_patches():
@@ -91,7 +91,7 @@ def test_the_same_comparisons_under_two_conditions_stand_side_by_side():
 def test_a_tally_says_what_is_decided_and_what_came_out_less_sharp_than_aimed_at():
     families = {"first": Comparisons([BETTER, OPEN]), "second": Comparisons([FEW, WORSE])}
     assert tally(families, {"corine": 4, "season": 3.0}).splitlines() == [
-        "all comparisons: 2 of 4 decided; of as many true zeros about 0.2 would be by chance",
+        "all comparisons: 2 of 4 decided; of as many true zeros 0.2 to 0.3 would be by chance",
         "half-width aimed at missed by 2:",
         "  first, season, MAE, c: 3.1 (aim 3)",
         "  second, season, MAE, d: 10.0 (aim 3)",
@@ -102,3 +102,15 @@ def test_a_tally_says_what_is_decided_and_what_came_out_less_sharp_than_aimed_at
     ]
     assert "missed by 0: none" in tally(families, 20) and tally({"first": Comparisons()}, 4) == ""
     assert tally({"first": Comparisons([BETTER])}).splitlines()[1:] == ["first: 1 of 1 decided", f"  a: {BETTER}"]
+
+
+def test_few_runs_decide_true_zeros_more_often_than_one_in_twenty():
+    shares = {ratio: false_decisions(3, ratio, 400) for ratio in (0.0, 4.0)}
+    assert 0.02 < shares[0.0] < 0.08 and shares[0.0] + 0.02 < shares[4.0] < 0.2
+    assert false_decisions(20, 4.0, 400) < shares[4.0]
+
+
+def test_what_has_no_verdict_is_never_decided_by_chance():
+    assert Comparisons([FEW]).by_chance() == (0, 0) and Comparisons([WORSE]).by_chance() == (0.05, 0.05)
+    low, high = Comparisons([BETTER, OPEN]).by_chance()
+    assert 0 < low < high

@@ -198,7 +198,7 @@ def test_a_radar_patch_whose_label_file_names_another_partner_is_refused(tree):
 def test_a_label_file_in_the_folder_of_another_patch_is_refused(tree):
     shutil.copy(label_file(tree, "sentinel-2", 2), label_file(tree, "sentinel-2", 4))
     for way in both_ways(tree):
-        with pytest.raises(TableError, match="in a folder of another patch") as error:
+        with pytest.raises(TableError, match="in the folder of another patch") as error:
             way()
         assert fake.patch_ids(4)[0] in str(error.value)
 
@@ -212,7 +212,7 @@ def test_a_label_file_of_another_patch_is_refused_by_the_place_that_the_id_names
     if without_radar:
         label_file(tree, "sentinel-1", 4).unlink()
     for way in both_ways(tree):
-        with pytest.raises(TableError, match=r"its id names the place .* in a folder of another patch") as error:
+        with pytest.raises(TableError, match=r"its id names the place .* in the folder of another patch") as error:
             way()
         assert fake.patch_ids(4)[not without_radar] in str(error.value)
 

@@ -121,10 +121,14 @@ def test_classes_below_a_folder_and_sides_of_a_split(tmp_path):
     assert sizes == {"train": 6, "val": 6, "test": 6}
 
 
-def test_classes_whose_files_are_numbered_alike_are_told_to_be_renamed(tmp_path):
-    guess, description = described(write_classes(tmp_path / "x", 3, ".png", numbered=True))
+def test_classes_whose_files_are_numbered_alike(tmp_path):
+    root = write_classes(tmp_path / "x", 3, ".png", numbered=True)
+    guess, description = described(root)
     assert description.modalities["image"].files.text == "{class}/{id}.png"
-    assert any("stands for 3 samples" in problem for problem in guess.problems)
+    assert not any("stands for" in problem for problem in guess.problems)
+    data = DescribedDataset(root, progress=False)
+    assert len(data) == len(list(root.glob("*/*.png"))) and all("/" in name for name in data.patch_ids)
+    assert data[0]["label"] != data[-1]["label"] and (data[0]["image"] != data[-1]["image"]).any()
 
 
 def test_other_suffixes_hidden_files_and_empty_folders_are_left_out(tmp_path):
@@ -446,7 +450,7 @@ def test_real_pictures_in_class_folders(real, tmp_path):
 def test_what_is_there_is_not_replaced(tmp_path):
     root = write_classes(tmp_path / "x", 3, ".png")
     (root / FILE_NAME).write_text("mine")
-    with pytest.raises(DescriptionError, match="is there already"):
+    with pytest.raises(DescriptionError, match="exists already"):
         describe(root, progress=False)
     assert (root / FILE_NAME).read_text() == "mine"
     described(root, overwrite=True)
@@ -477,7 +481,7 @@ def test_files_that_cannot_be_read(tmp_path):
     assert any(f"{damaged} cannot be read" in problem for problem in guess.problems)
     for path in root.glob("*/*.tif"):
         path.write_bytes(b"damaged")
-    with pytest.raises(DescriptionError, match=r"cannot be read .*mend it"):
+    with pytest.raises(DescriptionError, match=r"cannot be read .*repair it"):
         describe(root, overwrite=True, progress=False)
 
 
@@ -512,3 +516,21 @@ def test_an_interruption_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         describe(root, progress=False)
     assert sorted(root.rglob("*")) == before
+
+
+def test_numbered_folders_that_may_be_classes_are_asked_for(tmp_path):
+    for folder in ("dry", "wet", "ice"):
+        for number in range(4):
+            write_tif(tmp_path / "x" / folder / f"{number:03d}.tif", pixels(4, number))
+    guess, _ = described(tmp_path / "x")
+    assert any("if they are classes" in problem and '"{class}/{id}.tif"' in problem for problem in guess.problems)
+
+
+def test_arrays_whose_last_axis_may_be_that_of_the_bands(tmp_path):
+    for folder in ("a", "b"):
+        for number in range(4):
+            path = tmp_path / "x" / folder / f"{folder}{number}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, np.arange(24 * 24 * 5, dtype=np.float32).reshape(24, 24, 5) + number)
+    guess, _ = described(tmp_path / "x")
+    assert any("24 bands of 24 x 5 pixels" in problem for problem in guess.problems)

@@ -320,7 +320,7 @@ def test_files_of_no_sample_are_told(tmp_path):
     root = write_crops(tmp_path, 4)
     write_tif(root / "images/extra.tif", s2_pixels(9), BANDS)
     with pytest.warns(
-        DataWarning, match=r"1 files of s2 are of no sample of samples.csv, the first being images/extra"
+        DataWarning, match=r"1 files of s2 belong to no sample of samples.csv, the first being images/extra"
     ):
         DescribedDataset(root)
 
@@ -465,3 +465,14 @@ def test_bigearthnet_v2_with_its_metadata(tmp_path, table):
     joined = DescribedDataset(root, progress=False)
     assert joined.patch_ids == [f"S2A_MSIL2A_20170613T101031_{n}_43" for n in range(3)]
     equal({**joined[1], "patch_id": before[1]["patch_id"]}, before[1])
+
+
+def test_a_column_that_is_read_and_to_be_predicted_is_told(tmp_path):
+    root = write_crops(tmp_path / "crops")
+    rewrite(root, 'column = "harvest"', 'column = "rain"')
+    words = r"\[targets.harvest\] asks for the column 'rain', which \[modalities.weather\] gives away"
+    with pytest.warns(DataWarning, match=words):
+        DescribedDataset(root, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        DescribedDataset(root, None, ("s2",), ("harvest",), progress=False)

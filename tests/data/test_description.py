@@ -45,7 +45,7 @@ def test_no_description_no_toml_and_no_file(tmp_path):
         read_description(tmp_path)
     for content in (b"[samples\n", b"a = 1\na = 2", b"name = '\xe9'"):
         (tmp_path / "dataset.toml").write_bytes(content)
-        with pytest.raises(DescriptionError, match=r"dataset.toml is no TOML"):
+        with pytest.raises(DescriptionError, match=r"dataset.toml is not TOML"):
             read_description(tmp_path)
     (tmp_path / "dataset.toml").unlink()
     (tmp_path / "dataset.toml").mkdir()
@@ -110,7 +110,7 @@ def test_no_description_no_toml_and_no_file(tmp_path):
         ("[modalities.x]\nkind='map'\nfiles='{id}.png'\nclasses={1='a',01='b'}\n", "that differ from each other"),
         (
             "[modalities.x]\nkind='map'\nfiles='{id}.png'\nclasses={1='a',2='b'}\nno_data=1\n",
-            r"no classes, which \[1\]",
+            r"not classes, which \[1\]",
         ),
         (IMAGE + "[targets.y]\nkind='class'\ncolumn='c'\nclasses=['a']\n", "it needs two or more"),
         (IMAGE + "[targets.y]\nkind='class'\ncolumn='c'\nclasses=[1, 2]\n", "expected a list of names"),

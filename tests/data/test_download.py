@@ -225,7 +225,7 @@ def test_no_server_at_all(tmp_path):
 @pytest.mark.parametrize(
     ("record", "match"),
     [
-        (b"<html>", "no JSON"),
+        (b"<html>", "not JSON"),
         (b"{}", "not as expected"),
         (b'{"files": []}', "has no ben-ge-800.tar.gz"),
         (

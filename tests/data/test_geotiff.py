@@ -188,7 +188,7 @@ def test_scale_and_offset_in_other_words(path, compress, where, name):
     fake.rewrite_raster(path, compress=compress)
     with rasterio.open(path, "r+") as raster:
         raster.update_tags(**where, **{name: "0,0001"})
-    refused(path, rf"scaled or shifted \({name} 0,0001\)")
+    refused(path, rf"scale or shift its values \({name} 0,0001\)")
 
 
 def test_words_for_no_data(path):
@@ -331,7 +331,7 @@ def test_truncated_files_of_every_make(path, share, options):
     fake.rewrite_raster(path, **options)
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
-    refused(path, "once more")
+    refused(path, "download it again")
 
 
 @pytest.mark.parametrize("name", ["B02.TIF", "B02.tiff", "b02.tif", "B2.tif", "B02.Tiff"])

@@ -166,9 +166,9 @@ def test_scale_and_offset_of_the_tags_and_of_the_description(tmp_path):
         ({"nodata": 0}, r"names \[0.0\] as no data, the first sample nothing; state no_data in"),
         ({"scales": (0.1, 1, 1)}, r"has the scale \[0.1, 1.0, 1.0\], the first sample \[1.0, 1.0, 1.0\]"),
         ({"offsets": (5, 5, 5)}, r"has the offset \[5.0, 5.0, 5.0\], the first sample"),
-        ({"tags": {"BOA_ADD_OFFSET_B02": "-1000"}}, r"in words of its own .*BOA_ADD_OFFSET_B02 -1000.*state scale"),
+        ({"tags": {"BOA_ADD_OFFSET_B02": "-1000"}}, r"has tags that scale .*BOA_ADD_OFFSET_B02 -1000.*state scale"),
         ({"tags": {"_FillValue": "7"}}, r"names \[7.0\] as no data"),
-        ({"tags": {"_FillValue": "nothing"}}, r"no data that is no number"),
+        ({"tags": {"_FillValue": "nothing"}}, r"no-data value that is not a number"),
         ({"pixels": np.full((3, 32, 32), 9, np.uint16), "nodata": 9}, "as no data"),
     ],
 )
@@ -276,7 +276,9 @@ def test_a_map_of_codes_becomes_indices(tmp_path):
     layout, indices = read(source)
     np.testing.assert_array_equal(indices, [[1, 2], [0, 255]])
     assert layout.arrays == {"x.2x2": ((0,), (2, 2))} and indices.dtype == np.uint8
-    with pytest.raises(RasterError, match=r"1.png holds 0 at 1 pixels, which is no class of .*classes = \{30: 'water'"):
+    with pytest.raises(
+        RasterError, match=r"1.png holds 0 at 1 pixels, which is not a class of .*classes = \{30: 'water'"
+    ):
         read(replace(source, no_data=()))
 
 

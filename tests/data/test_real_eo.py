@@ -17,7 +17,7 @@ from tests.described_folders import rewrite, write_toml
 REAL = Path(__file__).parents[3] / "shared" / "real-eo"
 pytestmark = [
     pytest.mark.skipif(not REAL.is_dir(), reason="the real imagery is not beside this checkout"),
-    pytest.mark.filterwarnings("ignore:.*are of no sample of samples.csv:bengelib.errors.DataWarning"),
+    pytest.mark.filterwarnings("ignore:.*belong to no sample of samples.csv:bengelib.errors.DataWarning"),
 ]
 
 

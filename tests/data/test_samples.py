@@ -1,3 +1,4 @@
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 from bengelib.data.description import Description, read_description
 from bengelib.data.samples import groups_of, numbers, read_column, read_samples, sides_of
 from bengelib.data.splits import study_split
-from bengelib.errors import ArgumentError, DescriptionError, SplitError, TableError
+from bengelib.data.stores import paths_of, records_of
+from bengelib.errors import ArgumentError, DataWarning, DescriptionError, SplitError, TableError
 from tests.described_folders import CROPS, rewrite, write_crops, write_toml
 
 POINTS = """
@@ -81,6 +83,18 @@ def test_labels_may_be_a_list_as_python_prints_it(tmp_path, cell):
     np.testing.assert_array_equal(read_column(description.source("kinds"), read_samples(description))[0], [1, 1, 0])
 
 
+def test_a_list_without_labels_is_none_of_them_and_an_empty_cell_is_unknown(tmp_path):
+    description = points(tmp_path, TABLE.replace('"a, b"', "[]"))
+    np.testing.assert_array_equal(read_column(description.source("kinds"), read_samples(description))[0], [0, 0, 0])
+
+
+def test_a_table_may_end_in_capitals(tmp_path):
+    points(tmp_path, TABLE)
+    (tmp_path / "points.csv").rename(tmp_path / "POINTS.CSV")
+    rewrite(tmp_path, "points.csv", "POINTS.CSV")
+    assert list(read_samples(read_description(tmp_path)).index) == ["p1", "p2", "p3"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -88,8 +102,8 @@ def test_labels_may_be_a_list_as_python_prints_it(tmp_path, cell):
         ("p2,", ",", "row 2 has no id"),
         ("wood", "forest", r"points.csv: column cover has 'forest' for sample p2, .*dataset.toml: \[targets.cover\]"),
         ("c's;d", "c's;e", r"column kinds has 'e' for sample p2.*add it there"),
-        ("1.5", "1;5", r"points.csv: column depth has '1;5' for sample p1, which is no finite number"),
-        ("1.5", "inf", r"'inf' for sample p1, which is no finite number"),
+        ("1.5", "1;5", r"points.csv: column depth has '1;5' for sample p1, which is not a finite number"),
+        ("1.5", "inf", r"'inf' for sample p1, which is not a finite number"),
         (",300,", ',"3,5",', r"'3,5' for sample p1.*decimal comma"),
         ("id,heat", "id,id", "the column 'id' twice"),
         ("p3,", "p3,7,", "line 4 has 11 values, the header 10 names"),
@@ -110,7 +124,7 @@ def test_a_table_that_cannot_be_is_refused_with_what_to_do(tmp_path, old, new, w
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (TABLE.replace(",", ";"), "set apart by ';': save it with commas"),
+        (TABLE.replace(",", ";"), "separated by ';': save it with commas"),
         ("PK\x03\x04", "Excel workbook"),
         ("<html>", "web page"),
         ("", "has no rows"),
@@ -161,6 +175,13 @@ def test_files_make_the_samples_where_there_is_no_table(tmp_path):
     table = read_samples(read_description(tmp_path))
     assert table["class"].to_dict() == {"y_1": "a", "x_1": "b"}
     (tmp_path / "a/x_1_B1.tif").touch()
+    description = read_description(tmp_path)
+    table = read_samples(description)
+    assert table["class"].to_dict() == {"a/x_1": "a", "a/y_1": "a", "b/x_1": "b"}
+    source = description.modalities["s2"]
+    assert paths_of(source, records_of(table)[0])[0].as_posix().endswith("/a/x_1_B1.tif")
+    other = '[modalities.s1]\nkind="image"\nfiles="s1/{id}.tif"\nbands=["VV"]\n'
+    write_toml(tmp_path, text + other + target)
     with pytest.raises(TableError, match=r"the id 'x_1' stands for 2 samples; give each one of its own in a table"):
         read_samples(read_description(tmp_path))
 
@@ -177,7 +198,7 @@ def test_parquet(tmp_path):
             "rain": [1, 2, 3],
             "height": [1, None, 3],
             "cover": pd.array([1, None, 2], dtype="Int64"),
-            "kinds": [["d", "c's"], None, ["1"]],
+            "kinds": [["d", "c's"], [], ["1"]],
             "depth": [1.0, 2.0, None],
         },
         index=pd.Index(["p1", "p2", "p3"], name="id"),
@@ -187,7 +208,7 @@ def test_parquet(tmp_path):
     assert list(table.index) == ["p1", "p2", "p3"]
     np.testing.assert_array_equal(read_column(description.source("cover"), table), [0, 255, 1])
     np.testing.assert_array_equal(read_column(description.source("kinds"), table)[0], [0, 1, 1])
-    np.testing.assert_array_equal(read_column(description.source("kinds"), table)[2], [1, 0, 0])
+    np.testing.assert_array_equal(read_column(description.source("kinds"), table)[1:], [[0, 0, 0], [1, 0, 0]])
     np.testing.assert_array_equal(read_column(description.source("height"), table), [1, np.nan, 3])
     (tmp_path / "points.parquet").write_bytes(b"PAR1 and nothing else")
     with pytest.raises(TableError, match=r"points.parquet cannot be read as Parquet"):
@@ -251,6 +272,22 @@ def test_whole_groups_are_apart_and_folds_are_of_one_size(tmp_path):
         assert all(len(set(side[start : start + 4])) == 1 for start in range(0, 40, 4))
         assert ((side == "val") == (sides[(fold + 1) % 5] == "test")).all()
     assert (sides_of(description, table, "study") == study_split(list(table.index))).all()
+
+
+def test_a_split_that_cuts_groups_is_told(tmp_path):
+    description = crops(tmp_path)
+    rewrite(tmp_path, 'group = "site"', 'group = "site"\nsplit = "side"')
+    description = read_description(tmp_path)
+    table = read_samples(crops(tmp_path / "same"))
+    table["side"] = ["train" if int(site[4:]) < 8 else "test" for site in table["site"]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sides_of(description, table)
+        table.iloc[0, table.columns.get_loc("side")] = ""
+        sides_of(description, table)
+        table.iloc[1, table.columns.get_loc("side")] = "test"
+        with pytest.raises(DataWarning, match=r"split 'side' has samples of 1 groups on several .* 'site0'"):
+            sides_of(description, table)
 
 
 def test_splits_that_cannot_be_are_refused(tmp_path):

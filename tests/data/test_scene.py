@@ -241,6 +241,16 @@ def test_fill_values_that_the_file_does_not_name(tmp_path):
     opened({"dem": flat}, {"dem": DEM}).close()  # the sea is 0 m high
 
 
+def test_a_fill_value_in_reflectance_that_the_file_does_not_name(tmp_path, pixels):
+    values = pixels.astype(np.float32)
+    values[:, :20] = -9999
+    path = write_scene(tmp_path / "a.tif", values)
+    with pytest.raises(RasterError, match=r"a\.tif: s2 goes down to a reflectance of -0\.9999.*-a_nodata"):
+        opened(path, scale={"s2": 1e-4})
+    with opened(write_scene(tmp_path / "b.tif", values, nodata=-9999), scale={"s2": 1e-4}) as scene:
+        assert not scene.read(0, 0, 60, 84)[1][:20].any()
+
+
 def test_scales_in_words_of_other_programs(tmp_path, pixels):
     path = write_scene(tmp_path / "a.tif", pixels, tags={"BOA_ADD_OFFSET_B2": "-1000"})
     refused(path, r"a\.tif .*BOA_ADD_OFFSET_B2 -1000.*--scale s2=FACTOR")

@@ -1,4 +1,5 @@
 import json
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 from bengelib.data.description import Source
 from bengelib.data.statistics import Statistics, as_modality, check_unit, measure
-from bengelib.errors import DescriptionError
+from bengelib.errors import DataWarning, DescriptionError
 
 RNG = np.random.default_rng(3)
 
@@ -148,3 +149,28 @@ def test_one_sample_of_few_is_no_rule():
     assert found.share_above(0.09) == 0 and replace(found, samples=30).share_above(0.09) == pytest.approx(
         1 / 3, abs=0.01
     )
+
+
+@pytest.mark.parametrize(
+    ("unit", "fill", "facts", "found"),
+    [
+        ("reflectance", -9999.0, {"scale": (1e-4,)}, "band a goes down to -0.9999 reflectance"),
+        ("reflectance", -0.1, {}, ""),
+        ("dB", -9999.0, {}, "band a goes down to -9999 dB"),
+        ("K", -9999.0, {}, "state no_data = -9999"),
+        ("K", -9999.0, {"scale": (0.1,), "offset": (273.15,)}, "state no_data = -9999"),
+        ("K", -32768.0, {"kind": "vector"}, "state no_data = -32768"),
+        ("K", -9.0, {}, ""),
+    ],
+)
+def test_fill_values_that_are_taken_for_measurements(unit, fill, facts, found):
+    made = source(("a",), unit, **facts)
+    values = -RNG.uniform(1, 20, (8, 1, 4, 4)) if unit == "dB" else RNG.uniform(0.01, 0.3, (8, 1, 4, 4))
+    values[0, 0, 0, 0] = fill * facts.get("scale", (1.0,))[0] + facts.get("offset", (0.0,))[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if not found:
+            check_unit(made, of_images(values))
+            return
+        with pytest.raises((DescriptionError, DataWarning), match=found):
+            check_unit(made, of_images(values))

@@ -86,7 +86,7 @@ def test_damage_and_codes_outside_the_classes_are_found_when_all_is_read(tmp_pat
     assert "holds 21 at 256 pixels" in store.problems("cover", np.arange(4), thorough=True)["p2"]
     good, read, bad = store.read_good("cover", np.arange(4), "skip")
     assert good.tolist() == [0, 1, 3] and len(read["cover.16x16"]) == 3 and list(bad) == ["p2"]
-    with pytest.raises(RasterError, match=r"no class of"):
+    with pytest.raises(RasterError, match=r"not a class of"):
         store.read_good("cover", np.arange(4), "raise")
 
 

@@ -285,10 +285,10 @@ def test_tables_that_look_odd_are_read_all_the_same(root, name):
 
 
 REFUSED = {
-    "semicolons": (lambda text: text.replace(",", ";"), "set apart by semicolons: save it with commas"),
+    "semicolons": (lambda text: text.replace(",", ";"), "separated by semicolons: save it with commas"),
     "semicolons and decimal commas": (lambda text: text.replace(",", ";").replace(".", ","), "semicolons"),
     "semicolons in quotes": (lambda text: text.replace(",", '";"').replace("patch_id", '"patch_id', 1), "semicolons"),
-    "tabs": (lambda text: text.replace(",", "\t"), "set apart by tabs"),
+    "tabs": (lambda text: text.replace(",", "\t"), "separated by tabs"),
     "bars": (lambda text: text.replace(",", "|"), "vertical bars"),
     "sep=, first": (lambda text: "sep=,\n" + text, "'sep=,', a note for spreadsheets"),
     "sep=; first": (lambda text: "sep=;\n" + text.replace(",", ";"), "'sep=;'"),
@@ -401,13 +401,13 @@ def test_files_of_other_names_say_nothing_of_the_patch(root):
 @pytest.mark.parametrize(
     ("written", "words"),
     [
-        ("1,234", "a decimal comma .write 1.234., or thousands set apart .write 1234."),
-        ("1,234,567", "thousands set apart: write 1234.5"),
-        ("1,234.5", "thousands set apart: write 1234.5"),
-        ("1 234,5", "thousands set apart"),
-        ("1\u202f234", "thousands set apart"),
-        ("1'234.5", "thousands set apart"),
-        ("1.234,5", "thousands set apart by points, and a decimal comma"),
+        ("1,234", "a decimal comma .write 1.234., or a thousands separator .write 1234."),
+        ("1,234,567", "thousands separators: write 1234.5"),
+        ("1,234.5", "thousands separators: write 1234.5"),
+        ("1 234,5", "thousands separator"),
+        ("1\u202f234", "thousands separator"),
+        ("1'234.5", "thousands separator"),
+        ("1.234,5", "points as thousands separators, and a decimal comma"),
         ("45,5", "a decimal comma: write a point"),
         ("\u22123.5", "a dash in place of the minus sign"),
         ("0.5 %", "a unit or another sign behind the number"),
@@ -456,7 +456,7 @@ def test_two_tables_of_one_kind_that_differ_are_named(root):
         read(root, "weather")
 
 
-def test_values_set_apart_by_blanks_are_named(root):
+def test_values_separated_by_blanks_are_named(root):
     saved(root, lambda text: text.replace(" ", "T").replace(",", " "))
-    with pytest.raises(TableError, match="set apart by blanks"):
+    with pytest.raises(TableError, match="separated by blanks"):
         read_meta(root)

@@ -7,7 +7,7 @@ from bengelib.errors import RasterError
 
 
 def refused(name, text):
-    with pytest.raises(RasterError, match=r"dem\.tif says that its values are to be scaled or shifted") as error:
+    with pytest.raises(RasterError, match=r"dem\.tif has tags that scale or shift its values") as error:
         check_value_tags("dem.tif", [("AREA_OR_POINT", "Area"), (name, text)])
     assert f"{name} {text}" in str(error.value)
 
@@ -58,5 +58,5 @@ def test_words_that_only_look_like_them(name):
 def test_words_for_no_data(name):
     tags = [(name, text) for text in ("-9999", "None", "0")]  # of the file and of its band
     assert check_value_tags("dem.tif", tags) == [-9999, 0]
-    with pytest.raises(RasterError, match=rf"dem\.tif has a value for no data that is no number, {name} '0,1'"):
+    with pytest.raises(RasterError, match=rf"dem\.tif has a no-data value that is not a number, {name} '0,1'"):
         check_value_tags("dem.tif", [(name, "0,1")])

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from bengelib.bands import S2_BANDS
 from bengelib.engine import seed_everything
 from bengelib.errors import ArgumentError, BandError, MissingModalityError
-from bengelib.fusion import DecisionFusion
+from bengelib.fusion import DecisionFusion, EarlyFusion, FeatureFusion, FiLMFusion
 from bengelib.heads import ClassificationHead, Network, SegmentationHead, count_parameters
 from bengelib.methods.convnext import SIZES, ConvNeXt, ConvNeXtBlock, ConvNeXtEncoder, GlobalResponseNorm
 from bengelib.probe import extract_features
@@ -237,7 +237,7 @@ def test_a_probe_and_a_vote_read_it():
     encoder = ConvNeXtEncoder(INPUTS, stem=1)
     batch = make_batch()
     samples = [{key: value[place] for key, value in batch.items()} for place in range(2)]
-    features = extract_features(encoder, samples, turns=2)
+    features = extract_features(encoder, samples, tta=2)
     assert features.shape == (2, 320)
     networks = {
         key: Network(ConvNeXtEncoder({key: INPUTS[key]}, stem=1), {"climate_zone": ClassificationHead(320, "ab")})
@@ -260,3 +260,57 @@ def test_missing_modalities_are_as_in_every_fusion():
     image = encoder.stack(nothing)
     assert (image[1] == 0).all() and (image[0, -2:] == 1).all()
     assert encoder(nothing).isfinite().all()
+
+
+def batch_of_both(size=48):
+    torch.manual_seed(1)
+    batch = {"s2": torch.rand(2, 12, size, size), "s1": torch.randn(2, 2, size, size) - 15}
+    return {**batch, "season": torch.tensor([0.2, 0.7])}
+
+
+@pytest.mark.parametrize("stage", [1, 2, 4])
+def test_a_trained_network_goes_on_in_feature_fusion(stage):
+    """Of one image, nothing is joined and the features are its own; what was given stays whole."""
+    torch.manual_seed(0)
+    encoder = ConvNeXtEncoder({"s2": ()})
+    before = list(encoder.state_dict())
+    fused = FeatureFusion({"s2": ()}, stage=stage, how="sum", nets={"s2": encoder.net})
+    torch.testing.assert_close(fused(batch_of_both()), encoder(batch_of_both()))
+    assert list(encoder.state_dict()) == before
+    assert not set(map(id, fused.parameters())) & set(map(id, encoder.parameters()))
+    fused(batch_of_both()).sum().backward()
+    assert all(each.grad is not None for each in fused.parameters())
+
+
+@pytest.mark.parametrize("how", ["concat", "sum", "gate"])
+def test_two_trained_networks_are_joined(how):
+    torch.manual_seed(0)
+    nets = {key: ConvNeXtEncoder({key: ()}).net for key in ("s1", "s2")}
+    fused = FeatureFusion({"s2": (), "s1": (), "season": ()}, how=how, nets=nets)
+    assert fused(batch_of_both()).shape == (2, fused.feature_dim)
+    for copy, own in (
+        (fused.encoders["s1"].stages[0], nets["s1"].stages[0]),
+        (fused.trunk[-1].stage, nets["s2"].stages[3]),
+    ):
+        assert torch.equal(copy.blocks[0].conv_dw.weight, own.blocks[0].conv_dw.weight)
+
+
+def test_film_begins_with_a_trained_network_unmodulated():
+    torch.manual_seed(0)
+    for encoder in (ConvNeXtEncoder({"s2": ()}), EarlyFusion({"s2": ()}, width=0.125).eval()):
+        net = encoder.net if isinstance(encoder, ConvNeXtEncoder) else encoder.resnet
+        fused = FiLMFusion({"s2": (), "season": ()}, net=net).eval()
+        torch.testing.assert_close(fused(batch_of_both()), encoder(batch_of_both()))
+
+
+def test_networks_that_do_not_fit_a_fusion_are_refused():
+    s2, s1 = ConvNeXt(12), ConvNeXt(2)
+    for nets, said in (
+        ({"s2": s2}, "one for each image"),
+        ({"s2": s1, "s1": s2}, "read {'s2': 2, 's1': 12} channels"),
+        ({"s2": s2, "s1": ConvNeXt(2, "femto")}, "after stage 2 .*80.*96.* channels"),
+    ):
+        with pytest.raises(BandError, match=said):
+            FeatureFusion({"s2": (), "s1": ()}, nets=nets)
+    with pytest.raises(BandError, match=r"2\} channels, and the images have"):
+        FiLMFusion({"s2": (), "season": ()}, net=s1)

@@ -97,8 +97,8 @@ def test_bad_arguments_are_refused():
     for share in (-0.1, 1.1, 87.5):
         with pytest.raises(ArgumentError, match=f"common={share}"):
             decoupled(z1, z2, share)
-    with pytest.raises(ArgumentError, match="off_diagonal=-1"):
-        Contrast(decur, off_diagonal=-1)
+    with pytest.raises(ArgumentError, match="lambda_param=-1"):
+        Contrast(decur, lambda_param=-1)
     with pytest.raises(ValueError, match="batch of one"):
         decoupled(z1[:1], z2[:1])
     other = encoder()

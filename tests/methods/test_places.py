@@ -1,3 +1,4 @@
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +92,17 @@ def test_weather_stations_of_blocks_that_were_held_out(column, gain):
     harmonics = explained(probe_held_out(waves, values, blocked), values)
     assert harmonics > explained(probe_held_out(plain, values, blocked), values) + gain
     assert explained(probe_held_out(waves, values, shuffled), values) > harmonics
+
+
+def test_the_table_of_the_page_has_a_row_for_each_code(monkeypatch):
+    """As docs/places_table.py writes it; here, predictors know only the mean."""
+    table = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "places_table.py"))
+    for name, place in (("probe_held_out", 1), ("train_held_out", 2)):
+        monkeypatch.setitem(table["rows"].__globals__, name, lambda *given, _=place, **options: 0 * given[_] + 1)
+    stations = pd.DataFrame(anywhere(60), columns=["Lon", "Lat"])
+    stations = stations.assign(meanT=np.arange(60.0), meanP=np.arange(60.0) ** 2)
+    rows = table["rows"](stations, size=30)
+    assert len(rows) == len(table["CODES"]) + len(table["NETWORKS"]) and {len(row) for row in rows} == {5}
+    page = Path(__file__).parents[2] / "docs" / "methods.md"
+    found = page.read_text(encoding="utf-8").partition(table["MARKS"][0])[2].partition(table["MARKS"][1])[0]
+    assert [line.split("|")[1].strip() for line in found.strip().splitlines()[2:]] == [row[0] for row in rows]

@@ -113,7 +113,7 @@ def test_every_head_a_probe_and_masks_read_it():
 
 
 def test_a_missing_wavelength_is_an_error():
-    with pytest.raises(BandError, match=r"no wavelength for band 'VV' of 's1'.*S1_PLACEHOLDERS, which are no physics"):
+    with pytest.raises(BandError, match=r"no wavelength for band 'VV' of 's1'.*S1_PLACEHOLDERS, which are not physics"):
         WavelengthEncoder({"s2": S2_BANDS, "s1": S1_BANDS})
     with pytest.raises(BandError, match=r"'temperature'.*nanometres"):
         wavelengths_of({"weather": ("temperature",)})

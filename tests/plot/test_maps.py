@@ -36,7 +36,7 @@ def test_a_map_in_degrees(tmp_path):
 
 
 def test_what_is_no_map_is_refused(tmp_path):
-    with pytest.raises(RasterError, match=r"none\.tif is no map"):
+    with pytest.raises(RasterError, match=r"none\.tif is not a class map"):
         plot_scene_map(tmp_path / "none.tif")
-    with pytest.raises(RasterError, match=r"scene\.tif is no map of classes"):
+    with pytest.raises(RasterError, match=r"scene\.tif is not a class map"):
         plot_scene_map(write_scene(tmp_path / "scene.tif", reflectances(9, 9)))

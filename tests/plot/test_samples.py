@@ -1,4 +1,5 @@
 import re
+from base64 import b64decode
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,6 +14,7 @@ from bengelib.data.patches import KEYS
 from bengelib.engine import History
 from bengelib.errors import BandError
 from bengelib.intervals import Interval
+from bengelib.plot import style
 
 NOTE = "simulated data (ben-ge-sim)"
 
@@ -84,6 +86,24 @@ def test_each_function_returns_a_figure_with_the_note(sample, name):
     figure = each_figure(sample)[name]()
     assert isinstance(figure, Figure)
     assert NOTE in texts(figure)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_each_figure_says_what_it_shows_to_those_who_do_not_see_it(sample, name):
+    """A notebook stores the text beside the image, where nbconvert looks for it."""
+    figure = each_figure(sample)[name]()
+    data, metadata = figure._repr_mimebundle_(include=None, exclude=None)
+    alt = metadata["image/png"]["alt"]
+    assert b64decode(data["image/png"]).startswith(b"\x89PNG")
+    assert len(alt) > 50 and alt[0] == alt[0].upper() and NOTE[1:] in alt and alt.count("\n") == 0 and "  " not in alt
+
+
+def test_names_and_numbers_become_words():
+    assert [style.listed(names) for names in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
+    assert style.listed("abcdefgh", most=4) == "a, b, c and 5 more"
+    assert style.count_of([1], "patch") == "1 patch" and style.count_of("ab", "patch") == "2 patches"
+    assert style.count_of("ab", "class") == "2 classes" and style.count_of("", "panel") == "0 panels"
+    assert style.ranked({"S2": 0.6024, "S1": 0.5}) == "S2 0.602 and S1 0.500"
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -237,9 +257,10 @@ def test_composite_does_not_stretch_a_dark_patch():
 def test_counts_show_every_class_that_occurs_anywhere():
     labels = {"train": np.array([0, 0, 0]), "test": np.array([2, 0, 255, 2])}  # 255: unknown
     figure = plot.plot_counts(labels, ("a", "b", "c"), "class")
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["a", "c"]
-    heights = [bar.get_height() for bar in figure.axes[0].patches]
-    assert heights == [3, 0, 1, 2]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "c"]
+    lengths = [bar.get_width() for bar in figure.axes[0].patches]
+    assert lengths == [3, 0, 1, 2]
+    assert "train 3 and test 3" in figure.alt and "a 4 and c 2" in figure.alt
 
 
 def test_map_puts_longitude_on_the_horizontal_axis():
@@ -270,6 +291,14 @@ def test_confusion_counts_rows_as_truth():
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a", "c"]  # b neither occurs nor is predicted
     np.testing.assert_allclose(axis.get_images()[0].get_array(), [[1, 0], [1 / 3, 2 / 3]])
     assert {text.get_position(): text.get_text() for text in axis.texts} == {(0, 0): "1", (0, 1): "1", (1, 1): "2"}
+    assert "3 of 4 on the diagonal" in figure.alt and "c taken for a, 1 of 3 times" in figure.alt
+
+
+def test_confusion_has_words_beside_the_rows_and_symbols_below_the_columns():
+    figure = plot.plot_confusion(np.array([0, 1]), np.array([0, 1]), ("water", "Csa: dry_summer"))
+    axis = figure.axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["water", "Csa: dry summer"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["water", "Csa"]
 
 
 def test_intervals_show_the_ends_and_the_reference():
@@ -279,6 +308,18 @@ def test_intervals_show_the_ends_and_the_reference():
     spans = [tuple(line.get_xdata()) for line in axis.get_lines() if len(line.get_xdata()) == 2]
     assert (0.4, 0.65) in spans and (0.6, 0.8) in spans and (0.31, 0.31) in spans
     assert {"S1", "S1 + S2", "majority class", "0.500", "0.700"} <= set(texts(figure))
+
+
+def test_from_four_curves_on_each_has_a_panel():
+    curve = {0.0: Interval(0.7, 0.6, 0.8), 1.0: Interval(0.5, 0.4, 0.6)}
+    together = plot.plot_curves(dict.fromkeys("abc", curve), "cloud", "accuracy", ("majority", 0.3))
+    apart = plot.plot_curves(dict.fromkeys("abcd", curve), "cloud", "accuracy", ("majority", 0.3))
+    assert len(together.axes) == 1 and len(together.axes[0].collections) == 3
+    assert titles(apart) == list("abcd")
+    assert [len(axis.collections) for axis in apart.axes] == [1] * 4  # one band a panel
+    assert all(axis.get_xscale() == "linear" for axis in apart.axes)
+    assert [text.get_text() for text in apart.legends[0].get_texts()] == ["majority"]
+    assert "a from 0.700 to 0.500" in apart.alt
 
 
 def test_curves_over_shares_have_a_logarithmic_axis_in_percent():
@@ -316,6 +357,13 @@ def test_monitor_draws_a_panel_a_column_and_says_what_is_missing():
     np.testing.assert_allclose(figure.axes[0].get_lines()[0].get_ydata(), [1, 1 / 2, 1 / 3])
     with pytest.raises(ValueError, match=r"'Sentinel-2' has no columns \['rank'\]"):
         plot.plot_monitor(histories(), {"rank": "rank"})
+
+
+def test_a_patch_without_light_is_shown_as_radar(sample):
+    figure = plot.plot_patches([{"s1": sample["s1"]}, sample], ["radar_query", "light"], columns=4)
+    radar, light = (axis.get_images()[0] for axis in figure.axes)
+    np.testing.assert_array_equal(radar.get_array(), sample["s1"][0])
+    assert light.get_array().shape[-1] == 3 and titles(figure) == ["radar query", "light"]
 
 
 def test_regions_are_numbered_at_their_centres():

@@ -275,7 +275,7 @@ def test_vectors_are_given_and_the_place_is_known(tmp_path, pixels):
 def test_of_several_targets_one_is_named(tmp_path, scene):
     model = Pixels()
     model.outputs = {"cover": CLASSES, "season": (), "zone": ("a", "b")}
-    with pytest.raises(BandError, match=r"has to be said.*\['cover', 'zone'\]"):
+    with pytest.raises(BandError, match=r"must be named.*\['cover', 'zone'\]"):
         predict_map(model, scene, tmp_path / "map.tif", **QUIET)
     with pytest.raises(BandError, match="'season' cannot be mapped"):
         predict_map(model, scene, tmp_path / "map.tif", target="season", **QUIET)
@@ -285,7 +285,7 @@ def test_of_several_targets_one_is_named(tmp_path, scene):
 def test_a_quantity_is_no_class(tmp_path, scene):
     encoder = EarlyFusion({"s2": S2}, width=0.0625)
     model = Network(encoder, {"season": RegressionHead(encoder.feature_dim, 0.5, 0.3)})
-    with pytest.raises(BandError, match="has to be said which target"):
+    with pytest.raises(BandError, match="target to map must be named"):
         predict_map(model, scene, tmp_path / "map.tif", **QUIET)
 
 

@@ -313,10 +313,10 @@ def test_files_that_are_no_weights(tmp_path, weights):
     path = tmp_path / "odd.pth"
     for content in (b"", b"<html>please log in</html>", b"PK\x03\x04 and no more", weights.read_bytes()[:5000]):
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"odd\.pth is no file of weights"):
+        with pytest.raises(CheckpointError, match=r"odd\.pth is not a readable file of weights"):
             load_pretrained(encoder, path)
     (tmp_path / "odd.safetensors").write_bytes(b"nothing")
-    with pytest.raises(CheckpointError, match="is no file of weights"):
+    with pytest.raises(CheckpointError, match="is not a readable file of weights"):
         load_pretrained(encoder, tmp_path / "odd.safetensors")
     torch.save([1, 2], path)
     with pytest.raises(CheckpointError, match="holds a list"):

@@ -1,5 +1,6 @@
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,18 @@ from bengelib.fusion import EarlyFusion, LateFusion
 from bengelib.methods import METHODS, TABLE
 from bengelib.methods.geolocation import lonlat_of
 from bengelib.methods.pairs import Pairs
+from bengelib.modalities import as_modality
 from bengelib.recipes.pretraining import (
     Pretraining,
     build_encoder,
     pretext,
+    pretext_targets,
     pretrain_encoder,
     queue_for,
     side_by_side,
     strong_views,
 )
+from bengelib.weighting import UncertaintyWeights
 
 
 def meta_of(count, places):
@@ -57,13 +61,14 @@ class Patches(Dataset):
         return {"s2": self.s2[index], "s1": self.s1[index], "lonlat": self.lonlat[index]}
 
 
-def encoders_of(method, width=8):
+def encoders_of(method, width=8, size=32):
     """What a method pretrains: one encoder of both sensors, or one of each."""
     seed_everything(0)
     if TABLE[method].two_sensors:
         bands = {"s2": S2_BANDS, "s1": S1_BANDS}
         return [EarlyFusion({key: names}, width=width / 64) for key, names in bands.items()]
-    return [build_encoder({"s2": (), "s1": ()}, method, 18, width)]
+    inputs = {key: replace(as_modality(key), size=size) for key in ("s2", "s1")}
+    return [build_encoder(inputs, method, 18, width)]
 
 
 def pretrain(method, data, encoders=None, **options):
@@ -86,8 +91,9 @@ def test_every_method_of_the_table_trains_all_its_encoders(method):
 def step_cost(method):
     """Multiply-adds of one step with the default settings, forward and backward."""
     count, settings = 4, Pretraining(method=method, batch_size=4)
-    first, *second = encoders_of(method, settings.width)
-    made = pretext(first, Patches(count, settings.size), strong_views(settings.size), settings, *second)
+    first, *second = encoders_of(method, settings.width, 120)
+    size = 72 if method == "multi-pretext" else settings.size  # whole squares of 24
+    made = pretext(first, Patches(count, size), strong_views(size), settings, *second)
     if isinstance(made.data, Pairs):
         batch = made.data.read_batch(range(count))
     else:
@@ -132,6 +138,8 @@ def test_settings_reach_the_network():
     assert made.model.place[1].out_features == len(made.tasks[1].classes) == 3
     made = pretext(encoder, data, views, Pretraining(method="gassl", **options))
     assert len(made.tasks[1].classes) == 8  # no more regions than places
+    made = pretext(encoder, data, views, Pretraining(method="place-image", temperature=0.5, **options))
+    assert made.model.log_scale.exp().item() == pytest.approx(2)
 
 
 @pytest.mark.parametrize(("epochs", "momentum"), [(1, 0.0), (10, 0.5), (100, 0.95), (1000, 0.99)])
@@ -167,6 +175,43 @@ def test_bad_settings_are_refused(wrong, words):
         Pretraining(**wrong)
 
 
+def test_squares_suit_the_size_of_the_images():
+    """Those of 120 pixels have five squares of 24 a side, those of 64 four of 16, and those of 48 six of 8."""
+    for size, stride in ((120, 24), (96, 24), (64, 16), (48, 8), (24, 8), (0, 8)):
+        (encoder,) = encoders_of("multi-pretext", size=size)
+        assert encoder.stride == stride
+    for width, channels in ((8, 40), (41, 48), (96, 96)):
+        assert encoders_of("multi-pretext", width)[0].net.channels[0] == channels
+    with pytest.raises(ArgumentError, match=r"no ConvNeXt V2 begins with 97 channels.*'tiny': 96"):
+        encoders_of("multi-pretext", 97)
+    with pytest.raises(ArgumentError, match=r"images of \[100\] pixels.*squares of 8"):
+        encoders_of("multi-pretext", size=100)
+
+
+def test_all_that_is_known_of_a_place_is_asked_for():
+    """By its own statistics where the dataset has some; noise and haze are left out of the views, which turn."""
+    (encoder,) = encoders_of("multi-pretext")
+    data = Patches()
+    data.inputs = {"s1": encoder.inputs["s1"], "dem": replace(as_modality("dem"), mean=(7.0,))}
+    made = pretext(encoder, data, strong_views(16), Pretraining(method="multi-pretext"))
+    assert made.model.targets == ("s1", "s2", "lonlat") and made.model.per_square == ("s2", "s1")
+    assert isinstance(made.weighting, UncertaintyWeights) and list(made.weighting.targets) == list(made.model.targets)
+    assert made.augment.turn and made.augment.noise == made.augment.gain == 0 and made.augment.scale == (0.2, 1.0)
+    data.dem = torch.zeros(16, 1, 32, 32)
+    asked = pretext_targets(encoder, _With(data, "dem"))
+    assert asked["dem"].mean == (7.0,) and list(asked) == ["s1", "dem", "s2", "lonlat"]
+
+
+class _With(Dataset):
+    """A dataset whose samples have one thing more."""
+
+    def __init__(self, data, key):
+        self.data, self.key, self.inputs = data, key, data.inputs
+
+    def __getitem__(self, index):
+        return {**self.data[index], self.key: getattr(self.data, self.key)[index]}
+
+
 def test_two_encoders_for_two_sensors_and_one_for_one():
     s2, s1 = encoders_of("cross-modal")
     with pytest.raises(BandError, match=r"cross-modal trains two encoders.*give encoder_2"):
@@ -175,8 +220,9 @@ def test_two_encoders_for_two_sensors_and_one_for_one():
         pretrain("simclr", Patches(), [s2, s1])
     with pytest.raises(BandError, match=r"\['s2'\] would be in both views"):
         pretrain("cross-modal", Patches(), [s2, encoders_of("cross-modal")[0]])
-    with pytest.raises(BandError, match="mae trains a ViTEncoder, not a EarlyFusion"):
-        pretrain("mae", Patches(), [s2])
+    for method, wanted in (("mae", "ViTEncoder"), ("multi-pretext", "ConvNeXtEncoder")):
+        with pytest.raises(BandError, match=f"{method} trains a {wanted}, not a EarlyFusion"):
+            pretrain(method, Patches(), [s2])
 
 
 def test_each_sensor_of_two_may_be_first():
@@ -208,8 +254,9 @@ class Alone(Patches):
 
 
 def test_data_that_lack_what_a_method_needs():
-    with pytest.raises(MissingModalityError, match="does not say where its samples lie"):
-        pretrain("gassl", Alone())
+    for method in ("gassl", "place-image"):
+        with pytest.raises(MissingModalityError, match="does not say where its samples lie"):
+            pretrain(method, Alone())
     with pytest.raises(MissingModalityError, match=r"no table `meta`.*Pairs"):
         pretrain("seco", Alone())
     with pytest.raises(ArgumentError, match="seco makes views with fewer changes of a Views"):

@@ -1,5 +1,6 @@
 """Networks for any targets of described data: every fusion, scores against other code, and what is refused."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from bengelib.checkpoint import save_checkpoint
 from bengelib.data.described import DescribedDataset
 from bengelib.engine import predict
-from bengelib.errors import ArgumentError, BandError, CheckpointError, DescriptionError, SplitError
+from bengelib.errors import ArgumentError, BandError, CheckpointError, DataWarning, DescriptionError, SplitError
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network
 from bengelib.recipes.supervised import (
@@ -25,6 +26,7 @@ from bengelib.recipes.supervised import (
     saved_targets,
     scores,
     train,
+    warn_of_classes,
 )
 from tests.described_folders import CROPS, rewrite, write_crops, write_picture, write_tif
 
@@ -69,8 +71,8 @@ def sides(root, targets, modalities=None, **options):
 SCORES = {"crop": {"accuracy", "macro_f1"}, "tags": {"map"}, "cover": {"mean_iou", "accuracy"}, "harvest": {"mae"}}
 CASES = [
     *((fusion, (target,)) for fusion in ("early", "late") for target in SCORES),
-    *((fusion, ("crop", "tags", "cover", "harvest")) for fusion in ("early", "late")),
-    *((fusion, ("crop", "tags", "harvest")) for fusion in ("feature", "film")),
+    *((fusion, ("crop", "tags", "cover", "harvest")) for fusion in ("early", "feature", "late")),
+    ("film", ("crop", "tags", "harvest")),
     ("decision", ("crop", "tags")),
 ]
 
@@ -109,7 +111,6 @@ def test_vectors_alone_by_late_fusion_and_what_they_cannot(fields):
 def test_what_a_fusion_cannot_give_is_refused(fields):
     data, val, _ = sides(fields, ("crop", "cover", "harvest"))
     for fusion, words in (
-        ("feature", "cover is a map"),
         ("film", "cover is a map"),
         ("decision", "'cover', 'harvest'"),
     ):
@@ -225,6 +226,34 @@ def test_sides_without_labels(tmp_path):
             train(data, val, QUICK, progress=False)
 
 
+def test_maps_without_a_label_or_with_one_class_alone(tmp_path):
+    root = write_fields(tmp_path / "fields")
+    for code, words in ((0, "none of the 12 samples of the test side has a label of cover"), (10, "")):
+        for sample in DescribedDataset(root, "test", progress=False).patch_ids:
+            write_picture(root / "cover" / f"{sample}.png", np.full((16, 16), code, np.uint8))
+        test = DescribedDataset(root, "test", targets=("cover",), progress=False)
+        if words:
+            with pytest.raises(SplitError, match=words):
+                check_labels(test, "test")
+        else:
+            check_labels(test, "test")
+            assert test.classes_seen("cover") == {0}
+    for sample in range(COUNT):
+        write_picture(root / "cover" / f"p{sample}.png", np.full((16, 16), 20, np.uint8))
+    with pytest.raises(SplitError, match="training labels of the pixels of cover are all the same"):
+        train(*sides(root, ("cover",))[:2], QUICK, progress=False)
+
+
+def test_a_class_that_no_training_sample_has_is_told(fields):
+    data, _, test = sides(fields, ("crop",))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_classes(data, test)
+        data._tables["crop"] = torch.ones_like(data._tables["crop"])
+        with pytest.raises(DataWarning, match="no training sample has the crop maize, and test samples have"):
+            warn_of_classes(data, test)
+
+
 def test_images_of_other_sizes(tmp_path):
     root = write_fields(tmp_path / "fields")
     for sample in range(COUNT):
@@ -285,6 +314,24 @@ def test_an_encoder_to_start_from(fields, tmp_path):
         train(data, val, replace(QUICK, fusion="decision"), start=tmp_path / "encoder", progress=False)
     with pytest.raises(CheckpointError, match="did not write it"):
         load_model(tmp_path / "encoder")
+
+
+def test_an_encoder_of_another_folder_keeps_its_statistics(fields, tmp_path):
+    data, val, test = sides(fields, ("crop",), ("s2",))
+    s2 = data.inputs["s2"]
+    other = replace(s2, mean=tuple(2 * mean for mean in s2.mean), std=tuple(1.5 * std for std in s2.std), size=99)
+    save_checkpoint(tmp_path / "encoder", Network(EarlyFusion({"s2": other}, width=0.125), {}))
+    network, _ = train(data, val, QUICK, start=tmp_path / "encoder", progress=False)
+    assert network.inputs["s2"] == other and network.inputs["s2"].size == s2.size
+    assert scores(network, test, precision="no")["crop"]
+    for wrong, error in (
+        (replace(s2, mean=tuple(1e4 * mean for mean in s2.mean), std=tuple(1e4 * std for std in s2.std)), "the scale"),
+        (replace(s2, unit=("dB",) * 4), "'dB'"),
+        (replace(s2, bands=s2.bands[::-1]), "B08"),
+    ):
+        save_checkpoint(tmp_path / "encoder", Network(EarlyFusion({"s2": wrong}, width=0.125), {}))
+        with pytest.raises(BandError, match=error):
+            train(data, val, QUICK, start=tmp_path / "encoder", progress=False)
 
 
 @pytest.mark.parametrize(

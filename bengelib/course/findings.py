@@ -1,0 +1,68 @@
+"""Findings: sentences computed from the numbers of a result, including undecided ones."""
+
+import textwrap
+from collections.abc import Mapping
+
+from bengelib.course.report import labels_saved
+from bengelib.course.verdicts import Comparison
+from bengelib.intervals import Interval
+
+
+def finding(comparison: Comparison, subject: str, reference: str) -> str:
+    """A paired difference as a sentence.
+
+    Args:
+        comparison: of the subject with the reference.
+        subject: the compared model, as the beginning of a sentence: `"Early fusion"`.
+        reference: the reference: `"Sentinel-2 alone"`.
+    """
+    gain = comparison.points
+    points = f"{gain.value:+.1f} points [{gain.low:+.1f}, {gain.high:+.1f}] in {comparison.title}"
+    if comparison.lacks:
+        return f"{subject} against {reference}: {points}, with {comparison.lacks}, so no verdict."
+    if comparison.direction > 0:
+        return f"{subject} does better than {reference}: {points}."
+    if comparison.direction < 0:
+        return f"{subject} does worse than {reference}: {points}."
+    return (
+        f"{subject} and {reference} cannot be told apart: {points}; "
+        f"up to {comparison.could_hide:.1f} points could hide."
+    )
+
+
+def saving(
+    curve: Mapping[float, Interval],
+    reference: Mapping[float, Interval],
+    share: float,
+    labels: int,
+    *,
+    subject: str = "the pretrained network",
+    against: str = "from scratch",
+) -> str:
+    """Number of labels that a method saves, as a sentence; see `labels_saved`.
+
+    Args:
+        curve: score by share of labels, in (0, 1].
+        reference: likewise, of what needs more labels.
+        share: one of the shares of the curve.
+        labels: number of labels that all of them are.
+        subject: the method of the curve, within a sentence.
+        against: the reference, as in "as much as from scratch with 80 labels".
+    """
+    start = f"With {share:.0%} of the labels ({share * labels:.0f}), {subject} scores {curve[share].value:.2f}"
+    saved = labels_saved(curve, reference, share)
+    if saved is None:
+        most = max(reference)
+        return f"{start}, more than {against} with any share up to {most:.0%} ({most * labels:.0f} labels)."
+    if saved <= 0:
+        return f"{start}, no more than {against} with as many: it saves none here."
+    return (
+        f"{start}, as much as {against} with about {(share + saved) * labels:.0f} labels: "
+        f"it saves about {saved * labels:.0f} here."
+    )
+
+
+def say(*sentences: str) -> None:
+    """Print findings, one below the other, wrapped to the width of a page."""
+    for sentence in sentences:
+        print(textwrap.fill(sentence, 104, initial_indent="* ", subsequent_indent="  "))

@@ -1,0 +1,47 @@
+import pytest
+
+from bengelib.course.findings import finding, saving, say
+from bengelib.course.verdicts import Comparison, lacking
+from bengelib.intervals import Interval
+
+
+@pytest.mark.parametrize(
+    ("gain", "runs", "words"),
+    [
+        (
+            (0.03, 0.01, 0.05),
+            3,
+            "Late fusion does better than radar: +3.0 points [+1.0, +5.0] in climate zone, accuracy.",
+        ),
+        ((-0.03, -0.05, -0.01), 3, "Late fusion does worse than radar: -3.0 points [-5.0, -1.0] in climate zone"),
+        ((0.01, -0.02, 0.041), 3, "Late fusion and radar cannot be told apart: +1.0 points [-2.0, +4.1]"),
+        ((0.01, -0.02, 0.041), 3, "up to 4.1 points could hide."),
+        ((0.115, 0.1, 0.126), 1, "+11.5 points [+10.0, +12.6] in climate zone, accuracy, with one run, so no verdict."),
+    ],
+)
+def test_a_difference_as_a_sentence(gain, runs, words):
+    comparison = Comparison("late", "climate_zone", Interval(*gain), runs, lacking(runs))
+    assert words in finding(comparison, "Late fusion", "radar")
+
+
+def curve(*values):
+    return {share: Interval(value, 0, 1) for share, value in zip((0.1, 0.5, 1.0), values, strict=True)}
+
+
+def test_labels_saved_as_a_sentence():
+    better, scratch = curve(0.6, 0.7, 0.8), curve(0.4, 0.6, 0.7)
+    assert saving(better, scratch, 0.1, 1000) == (
+        "With 10% of the labels (100), the pretrained network scores 0.60, as much as from scratch with about "
+        "500 labels: it saves about 400 here."
+    )
+    assert "more than from scratch with any share up to 100% (1000 labels)" in saving(better, scratch, 1.0, 1000)
+    assert "saves none here" in saving(scratch, better, 0.1, 1000)
+    words = saving(better, scratch, 0.5, 200, subject="SimCLR", against="supervised training")
+    assert words.startswith("With 50% of the labels (100), SimCLR scores 0.70, as much as supervised training with")
+
+
+def test_sentences_are_printed_in_lines(capsys):
+    say("word " * 40, "another")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 104 and lines[0].startswith("* word") and lines[-1] == "* another"
+    assert lines[1].startswith("  word")
