@@ -148,7 +148,8 @@ class Project:
         """Build the site, in which nothing may be doubtful, and look at it."""
         self._prepare_tools()
         python = _python_of(self.tools)
-        self._run([python, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "-c", "docs", ".", "build/site"])
+        whole = ["-E", "-W", "--keep-going", "-q"]  # built anew, so that a doubt is not left out with a page
+        self._run([python, "-m", "sphinx", *whole, "-b", "html", "-c", "docs", ".", "build/site"])
         self._run([python, "-m", "tools.check_site"])
 
     def doors(self) -> None:
