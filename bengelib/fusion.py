@@ -150,8 +150,8 @@ class FeatureFusion(nn.Module):
             {key: _perceptron(self.read.channels(key), VECTOR_FEATURES) for key in self.vectors}
         )
         self.feature_dim = trunk.feature_dim + VECTOR_FEATURES * len(self.vectors)
-        before = [each * len(self.images) for each in trunk.channels[:stage]]
-        self.channels = (sum(self.read.channels(key) for key in self.images), *before, *trunk.channels[stage:])
+        before = [each * len(self.images) for each in trunk.channels[: stage - 5]]
+        self.channels = (sum(self.read.channels(key) for key in self.images), *before, *trunk.channels[stage - 5 :])
 
     def pyramid(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
         """Feature maps for a U-Net, and the features (B, feature_dim) of the same forward pass.
@@ -172,7 +172,8 @@ class FeatureFusion(nn.Module):
     def _levels(self, key: str, values: Mapping[str, Tensor], available: Tensor) -> list[Tensor]:
         """The maps of one image up to the chosen stage, finest first; those of a missing image are zero."""
         levels = self.encoders[key].pyramid(values[key])  # type: ignore[operator]
-        return [only_where(level, available[:, list(self.inputs).index(key)]) for level in levels]
+        there = available[:, list(self.inputs).index(key)]
+        return [only_where(level, there) for level in levels[: self.stage + 1]]  # a cut ResNet repeats its last map
 
     def _maps(self, values: Mapping[str, Tensor], available: Tensor) -> list[Tensor]:
         """The map (B, C, h, w) of each image after the chosen stage."""
