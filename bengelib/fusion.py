@@ -150,8 +150,8 @@ class FeatureFusion(nn.Module):
             {key: _perceptron(self.read.channels(key), VECTOR_FEATURES) for key in self.vectors}
         )
         self.feature_dim = trunk.feature_dim + VECTOR_FEATURES * len(self.vectors)
-        before = [each * len(self.images) for each in trunk.channels[:stage]]
-        self.channels = (sum(self.read.channels(key) for key in self.images), *before, *trunk.channels[stage:])
+        before = [sum(maps) for maps in zip(*(net.channels[: stage - 5] for net in built.values()), strict=False)]
+        self.channels = (sum(self.read.channels(key) for key in self.images), *before, *trunk.channels[stage - 5 :])
 
     def pyramid(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
         """Feature maps for a U-Net, and the features (B, feature_dim) of the same forward pass.
@@ -171,7 +171,8 @@ class FeatureFusion(nn.Module):
 
     def _levels(self, key: str, values: Mapping[str, Tensor], available: Tensor) -> list[Tensor]:
         """The maps of one image up to the chosen stage, finest first; those of a missing image are zero."""
-        levels = self.encoders[key].pyramid(values[key])  # type: ignore[operator]
+        net: Any = self.encoders[key]
+        levels = net.pyramid(values[key])[: len(net.channels) + self.stage - 4]
         return [only_where(level, available[:, list(self.inputs).index(key)]) for level in levels]
 
     def _maps(self, values: Mapping[str, Tensor], available: Tensor) -> list[Tensor]:
