@@ -150,7 +150,7 @@ class FeatureFusion(nn.Module):
             {key: _perceptron(self.read.channels(key), VECTOR_FEATURES) for key in self.vectors}
         )
         self.feature_dim = trunk.feature_dim + VECTOR_FEATURES * len(self.vectors)
-        before = [each * len(self.images) for each in trunk.channels[: stage - 5]]
+        before = [sum(maps) for maps in zip(*(net.channels[: stage - 5] for net in built.values()), strict=False)]
         self.channels = (sum(self.read.channels(key) for key in self.images), *before, *trunk.channels[stage - 5 :])
 
     def pyramid(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
@@ -171,9 +171,9 @@ class FeatureFusion(nn.Module):
 
     def _levels(self, key: str, values: Mapping[str, Tensor], available: Tensor) -> list[Tensor]:
         """The maps of one image up to the chosen stage, finest first; those of a missing image are zero."""
-        levels = self.encoders[key].pyramid(values[key])  # type: ignore[operator]
-        there = available[:, list(self.inputs).index(key)]
-        return [only_where(level, there) for level in levels[: self.stage + 1]]  # a cut ResNet repeats its last map
+        net: Any = self.encoders[key]
+        levels = net.pyramid(values[key])[: len(net.channels) + self.stage - 4]
+        return [only_where(level, available[:, list(self.inputs).index(key)]) for level in levels]
 
     def _maps(self, values: Mapping[str, Tensor], available: Tensor) -> list[Tensor]:
         """The map (B, C, h, w) of each image after the chosen stage."""

@@ -363,6 +363,13 @@ def test_a_pyramid_has_the_features_of_forward_and_the_channels_it_says(fusion, 
     assert [each.shape[2] for each in maps] == sizes
 
 
+@pytest.mark.parametrize("stage", [1, 3, 4])
+def test_feature_fusion_after_any_stage_has_one_map_of_each_size(stage):
+    encoder = FeatureFusion({"s2": S2_BANDS, "s1": ("VV", "VH")}, width=NARROW, stage=stage).eval()
+    maps, _ = encoder.pyramid(make_batch(size=32))
+    assert [tuple(each.shape[1:3]) for each in maps] == list(zip(encoder.channels, (32, 16, 8, 4, 2, 1), strict=True))
+
+
 def test_a_pyramid_needs_an_image():
     with pytest.raises(BandError, match="no image among the inputs"):
         LateFusion({"season": ()}).pyramid(make_batch())

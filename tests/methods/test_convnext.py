@@ -288,8 +288,8 @@ def test_two_trained_networks_are_joined(how):
     nets = {key: ConvNeXtEncoder({key: ()}).net for key in ("s1", "s2")}
     fused = FeatureFusion({"s2": (), "s1": (), "season": ()}, how=how, nets=nets)
     maps, features = fused.pyramid(batch_of_both())
-    assert fused(batch_of_both()).shape == features.shape == (2, fused.feature_dim)
-    assert tuple(each.shape[1] for each in maps) == tuple(fused.channels)
+    assert features.shape == (2, fused.feature_dim) == fused(batch_of_both()).shape
+    assert tuple(each.shape[1] for each in maps) == fused.channels
     for copy, own in (
         (fused.encoders["s1"].stages[0], nets["s1"].stages[0]),
         (fused.trunk[-1].stage, nets["s2"].stages[3]),
