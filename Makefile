@@ -12,8 +12,8 @@ export CALLED_FROM := $(if $(findstring w,$(flags)),$(value PWD),$(CURDIR))
 export CALLED_FROM_ELSE := $(if $(findstring w,$(flags)),$(CURDIR),$(value PWD))
 
 .DEFAULT_GOAL := help
-.PHONY: help labs test test-lowest test-newest venv jupyter lint site doors slides handouts links clean
+.PHONY: help labs test test-lowest test-newest venv jupyter lint slides handouts site doors links clean
 
 # With -n it prints what it would run. PYTHON may be one that is not there, which is for do.py to say.
-help labs test test-lowest test-newest venv jupyter lint site doors slides handouts links clean:
+help labs test test-lowest test-newest venv jupyter lint slides handouts site doors links clean:
 	+@"$$(command -v python3 || command -v python || echo "$$PYTHON")" tools/do.py $(if $(findstring n,$(flags)),-n) $@

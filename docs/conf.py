@@ -26,6 +26,7 @@ include_patterns = [
     "docs/api/*.rst",
     "[0-9][0-9]-*/*.md",
     "[0-9][0-9]-*/lab_*.ipynb",
+    "[0-9][0-9]-*/study/study.ipynb",
 ]
 exclude_patterns = [
     ".*",

@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 import bengelib
 from bengelib.cores import usable_cores
 from tests.test_wheel import built  # noqa: F401 (the fixture that builds a wheel)
-from tools import browser, doors, fresh, run_labs
+from tools import browser, clean_outputs, doors, fresh, run_labs
 
 ROOT = Path(__file__).parents[1]
 LABS = sorted(ROOT.glob(run_labs.LAB_PATTERN))
@@ -144,7 +144,8 @@ def test_a_notebook_runs_and_shows_in_a_browser(frontend, tmp_path):
     cells = [new_markdown_cell(answer), new_code_cell(figure), new_code_cell("print(1)")]
     root = tmp_path / "root"
     root.mkdir()
-    nbformat.write(new_notebook(cells=cells), root / "small.ipynb")
+    metadata = clean_outputs.NOTEBOOK_METADATA  # without a kernel named, a front end asks for one
+    nbformat.write(new_notebook(cells=cells, metadata=metadata), root / "small.ipynb")
     with browser.server(frontend, root, tmp_path, fresh.outside()) as address, browser.browser() as chromium:
         seen = browser.run_all(chromium.new_page(), frontend, address, "small.ipynb", tmp_path / "pictures", 100)
     assert seen == browser.Seen(images=1, formulas=2, details=1, faults=[])

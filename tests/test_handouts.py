@@ -10,14 +10,14 @@ from tools.run_labs import find_labs
 MATHJAX = "http://127.0.0.1:1/mathjax/MathJax.js?config=TeX-AMS_SVG-full"
 
 
-@pytest.mark.parametrize("path", find_labs(ROOT), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*find_labs(ROOT), *find_labs(ROOT, study=True)], ids=lambda path: path.parts[-2])
 def test_the_student_edition_has_no_outputs_and_no_solutions(path):
     notebook = nbformat.read(path, as_version=4)
     made = student(notebook)
     code = [cell for cell in made.cells if cell.cell_type == "code"]
     assert [cell.source for cell in made.cells] == [cell.source for cell in notebook.cells]
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
-    assert sum("# your code here" in cell.source for cell in code) == 5
+    assert sum("# your code here" in cell.source for cell in code) >= 2
     assert "arithmetic" not in made.metadata and any(cell.outputs for cell in notebook.cells if "outputs" in cell)
 
 

@@ -406,10 +406,10 @@ def test_make_from_elsewhere_takes_paths_of_the_caller(tmp_path):
 def test_a_page_describes_its_figures_and_the_notebook_stays_as_it_is():
     """Whatever nbconvert finds no text for gets the words "No description"."""
     image = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-    metadata = {"image/png": {"alt": 'Bars: "S2" < S1.'}}
+    metadata = {"image/png": {"alt": "Bars: S2 < S1."}}
     output = new_output("execute_result", data={"image/png": image}, metadata=metadata, execution_count=1)
     notebook = new_notebook(cells=[new_code_cell("figure", outputs=[output])])
     page = run_labs.to_page(notebook, Path("lab_test.ipynb"))
     assert "No description" not in page
-    assert f'<img alt="Bars: &quot;S2&quot; &lt; S1." src="data:image/png;base64,{image}"' in page
+    assert f'<img alt="Bars: S2 &lt; S1." src="data:image/png;base64,{image}"' in page
     assert notebook.cells[0].outputs[0].data == {"image/png": image}

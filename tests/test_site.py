@@ -113,6 +113,12 @@ def test_dead_links_are_found(tmp_path):
     assert check_site.dead_links(tmp_path) == ["page.html: there is no place other.html#there"]
 
 
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as running:
+        yield running
+
+
 @needs_browser
 @pytest.mark.parametrize(
     ("body", "fault"),
@@ -124,11 +130,11 @@ def test_dead_links_are_found(tmp_path):
         ('<p style="color: #ccc; background: #fff">pale</p>', "light: color-contrast (serious"),
     ],
 )
-def test_what_is_wrong_with_a_page_is_seen(body, fault, tmp_path):
+def test_what_is_wrong_with_a_page_is_seen(body, fault, chromium, tmp_path):
     if fault and "contrast" in fault and check_site.axe_source() is None:
         pytest.skip("axe-core is not there")
     write(tmp_path, body)
-    with check_site.served(tmp_path) as address, browser() as chromium:
+    with check_site.served(tmp_path) as address:
         found = check_site.faults_of(chromium.new_page(), address, "page", None, check_site.axe_source())
     assert [each for each in found if fault and fault in each] if fault else not found
 

@@ -21,6 +21,11 @@ FRONTENDS = {
 }
 """For each front end the word after `jupyter`, the class of its options, and the path of a notebook in an address."""
 
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},  # every cell is on the page
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},  # both ask other servers
+}
+
 READY = """() => {
     const kernel = window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel;
     return kernel?.status === 'idle' && document.querySelectorAll('.jp-MarkdownOutput').length > 0;
@@ -104,16 +109,17 @@ def server(frontend: str, root: Path, scratch: Path, environment: Mapping[str, s
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = scratch / "settings" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    settings.write_text(json.dumps({"windowingMode": "none"}), encoding="utf-8")  # every cell is on the page
+    for name, setting in SETTINGS.items():
+        place = scratch / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        place.parent.mkdir(parents=True)
+        place.write_text(json.dumps(setting), encoding="utf-8")
     folders = {f"JUPYTER_{name}_DIR": str(scratch / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
     folders |= {"JUPYTERLAB_SETTINGS_DIR": str(scratch / "settings"), "IPYTHONDIR": str(scratch / "ipython")}
     folders["JUPYTERLAB_WORKSPACES_DIR"] = str(scratch / "workspaces")
     command = [
         sys.executable, "-m", "jupyter", word, "--no-browser", "--allow-root", f"--ServerApp.port={port}",
         "--ServerApp.ip=127.0.0.1", "--IdentityProvider.token=", f"--ServerApp.root_dir={root}",
-        f"--{options}.expose_app_in_browser=True", f"--{options}.news_url=None",
+        f"--{options}.expose_app_in_browser=True",
     ]  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     with (scratch / "server.log").open("wb") as log:

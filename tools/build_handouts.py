@@ -56,6 +56,19 @@ PRINT_STYLE = """<style>
 """
 
 
+def notebooks(lab: str | None, solutions: bool = False) -> list[Path]:
+    """Labs and their study notebooks.
+
+    Raises:
+        FileNotFoundError: there is no such lab.
+    """
+    labs = find_labs(ROOT, lab, solutions)
+    folders = {path.relative_to(ROOT).parts[0] for path in labs}
+    return labs + [
+        path for path in find_labs(ROOT, None, solutions, study=True) if path.relative_to(ROOT).parts[0] in folders
+    ]
+
+
 def student(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """A copy of a notebook without outputs.
 
@@ -138,7 +151,7 @@ def build(lab: str | None = None, output: Path = OUTPUT) -> list[Path]:
         CalledProcessError: npm or Chromium failed.
     """
     written = []
-    for path in find_labs(ROOT, lab):
+    for path in notebooks(lab):
         target = output / "student" / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         write(student(nbformat.read(path, as_version=4)), target)
@@ -148,9 +161,9 @@ def build(lab: str | None = None, output: Path = OUTPUT) -> list[Path]:
     with served(npm_packages(PACKAGES) / "node_modules") as scripts, served(pages) as address:
         for solutions, folder in ((False, "print"), (True, "answers")):
             (output / folder).mkdir(exist_ok=True)
-            for path in find_labs(ROOT, lab, solutions):
+            for path in notebooks(lab, solutions):
                 notebook = nbformat.read(path, as_version=4)
-                name = f"{path.stem}{'_answers' if solutions else ''}"
+                name = f"{path.relative_to(ROOT).parts[0]}-{path.stem}{'-answers' if solutions else ''}"
                 page = print_page(notebook, path, f"{scripts}/{MATHJAX}", unfold=solutions)
                 (pages / f"{name}.html").write_text(page, encoding="utf-8", newline="\n")
                 to_pdf(f"{address}/{name}.html", output / folder / f"{name}.pdf")

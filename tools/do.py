@@ -34,12 +34,12 @@ HELP = """\
 {do} jupyter   open JupyterLab on the same environment
 {do} lint      check style, types and layers
 {do} venv      only create {venv} and install into it; the other commands do so where needed
-{do} site      build the site into build/site/ and look at it in a browser
-{do} doors     open every lab on Colab, Binder, JupyterLab, Notebook, VS Code and by pip, as far as
-               that goes here, on small knobs; FULL=1 the labs' own; LAB=01 or DOOR=colab only that
 {do} slides    build the slides of the course: PDF beside their sources, HTML in build/slides/
 {do} handouts  make notebooks without outputs, prints on A4 and the answer key in build/handouts/;
                LAB=01 only that one (slides and handouts need Node.js and Chromium)
+{do} site      build the site into build/site/ and look at it in a browser
+{do} doors     open every lab on Colab, Binder, JupyterLab, Notebook, VS Code and by pip, as far as
+               that goes here, on small knobs; FULL=1 the labs' own; LAB=01 or DOOR=colab only that
 {do} links REPO=owner/name   write another public address into badges, setup cells and citation
 {do} clean     remove what the commands wrote, but not data/, {venv}* and the runs of studies
 TORCH=cpu      with any of them, before its environment exists: the small processor-only PyTorch
@@ -134,13 +134,22 @@ class Project:
         """Make the environment."""
         self._prepare()
 
+    def slides(self) -> None:
+        """Build the slides, with LAB."""
+        self._prepare()
+        self._run([_python_of(self.venv), "-m", "tools.build_slides", *self._lab("--deck")])
+
+    def handouts(self) -> None:
+        """Make what is handed out, with LAB."""
+        self._prepare()
+        self._run([_python_of(self.venv), "-m", "tools.build_handouts", *self._lab("--lab")])
+
     def site(self) -> None:
         """Build the site, in which nothing may be doubtful, and look at it."""
         self._prepare_tools()
         python = _python_of(self.tools)
-        self._run(
-            [python, "-m", "sphinx", "-E", "-W", "--keep-going", "-q", "-b", "html", "-c", "docs", ".", "build/site"]
-        )
+        whole = ["-E", "-W", "--keep-going", "-q"]  # built anew, so that a doubt is not left out with a page
+        self._run([python, "-m", "sphinx", *whole, "-b", "html", "-c", "docs", ".", "build/site"])
         self._run([python, "-m", "tools.check_site"])
 
     def doors(self) -> None:
@@ -154,16 +163,6 @@ class Project:
         ]
         self._run([_python_of(self.tools), "-m", "tools.doors", *options, *self._full("--quick")])
 
-    def slides(self) -> None:
-        """Build the slides, with LAB."""
-        self._prepare()
-        self._run([_python_of(self.venv), "-m", "tools.build_slides", *self._lab("--deck")])
-
-    def handouts(self) -> None:
-        """Make what is handed out, with LAB."""
-        self._prepare()
-        self._run([_python_of(self.venv), "-m", "tools.build_handouts", *self._lab("--lab")])
-
     def links(self) -> None:
         """Write the address REPO into every link; this needs no packages, so no environment either."""
         if not self.values.get("REPO"):
@@ -172,10 +171,8 @@ class Project:
 
     def clean(self) -> None:
         """Remove what the commands wrote, but neither data nor environments nor the runs of studies."""
-        folders = [
-            *(f"build/{name}" for name in ("labs", "site", "site-pictures", "doors", "slides", "handouts", "lib")),
-            *(f".{name}_cache" for name in ("pytest", "ruff", "mypy")),
-        ]
+        names = ("labs", "slides", "handouts", "site", "site-pictures", "doors", "lib")
+        folders = [f"build/{name}" for name in names] + [f".{name}_cache" for name in ("pytest", "ruff", "mypy")]
         found = [ROOT / folder for folder in folders] + [*ROOT.glob("build/bdist.*"), *ROOT.glob("*.egg-info")]
         for folder in ("bengelib", "tests", "tools"):
             found += (ROOT / folder).rglob("__pycache__")
@@ -268,10 +265,10 @@ COMMANDS: dict[str, Callable[[Project], None]] = {
     "venv": Project.venv_only,
     "jupyter": Project.jupyter,
     "lint": Project.lint,
-    "site": Project.site,
-    "doors": Project.doors,
     "slides": Project.slides,
     "handouts": Project.handouts,
+    "site": Project.site,
+    "doors": Project.doors,
     "links": Project.links,
     "clean": Project.clean,
 }

@@ -31,9 +31,9 @@ def sections(folder: str) -> str:
         ValueError: the source has no such table.
     """
     (source,) = (ROOT / folder).glob("lab_*.src.md")
-    found = re.search(r"^\| section \| minutes \|\n(?:\|.*\n)+", source.read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.search(r"^\| section \|.*\n(?:\|.*\n)+", source.read_text(encoding="utf-8"), re.MULTILINE)
     if not found:
-        raise ValueError(f"{source.name} has no table `| section | minutes |`")
+        raise ValueError(f"{source.name} has no table that begins with `| section |`")
     return re.sub(r"^(\|[^|]+\| [^|,]+),[^|]*\|$", r"\1 |", found.group().rstrip(), flags=re.MULTILINE)
 
 

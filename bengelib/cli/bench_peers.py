@@ -26,7 +26,7 @@ from bengelib.arguments import whole_number
 from bengelib.cli.bench_train import clock
 from bengelib.data.decode import one_thread
 from bengelib.data.described import DescribedDataset
-from bengelib.data.images import ImageFolder, image_modality
+from bengelib.data.images import ImageFolder, image_modality, list_images
 from bengelib.data.packing import pack
 from bengelib.devices import make_accelerator
 from bengelib.engine import Trainer
@@ -83,7 +83,7 @@ def bench_peers(
         ways: dict[str, Callable[[], None] | None] = {
             LIGHTLY: lambda: _plain(_lightly(root, view), batch_size, width),
             KORNIA: lambda: _plain(_Pictures(root), batch_size, width, _kornia(view)),
-            FOLDER: lambda: _ours(ImageFolder(root / "images", size=SIZE, progress=False), batch_size, view, width),
+            FOLDER: lambda: _ours(_folder(root), batch_size, view, width),
             PACK: lambda: _ours(DescribedDataset(root, progress=False), batch_size, view, width),
         }
         for way, package in ((LIGHTLY, "lightly"), (KORNIA, "kornia")):
@@ -123,6 +123,12 @@ def write_folder(root: Path, images: int) -> Path:
     (root / "dataset.toml").write_text(_TOML, encoding="utf-8")
     pack(root, progress=False)
     return root
+
+
+def _folder(root: Path) -> ImageFolder:
+    """All files, read."""
+    names = list_images(root / "images", need_classes=False)
+    return ImageFolder(root / "images", names, size=SIZE, progress=False)
 
 
 def _network(inputs: InputSpec, width: float) -> SiameseNetwork:

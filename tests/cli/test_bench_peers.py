@@ -8,7 +8,6 @@ from torch import nn
 from bengelib.cli import bench_peers
 from bengelib.cli.bench import describe
 from bengelib.data.described import DescribedDataset
-from bengelib.data.images import ImageFolder
 
 SMALL = {"batch_size": 4, "images": 9, "view": 16, "width": 0.125, "rounds": 1, "progress": False}
 
@@ -49,7 +48,7 @@ def test_peers_train_on_views_of_their_own(monkeypatch):
 
 def test_the_folder_and_its_pack_hold_the_same_images(tmp_path):
     root = bench_peers.write_folder(tmp_path, 3)
-    one, other = ImageFolder(root / "images", progress=False), DescribedDataset(root, progress=False)
+    one, other = bench_peers._folder(root), DescribedDataset(root, progress=False)
     assert other.patch_ids == ["0", "1", "2"] and (root / "packed").is_dir()
     for number in range(3):
         torch.testing.assert_close(one[number]["image"], other[number]["image"], rtol=0, atol=0.02)

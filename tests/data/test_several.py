@@ -52,7 +52,7 @@ def test_tables_are_joined(trees):
 
 def test_datasets_of_other_kinds_are_decoded_before_they_are_joined(tmp_path):
     roots = [write_crops(tmp_path / "one", 4), write_crops(tmp_path / "two", 4)]
-    rewrite(roots[1], "scale = 0.0001", "scale = 0.001")
+    rewrite(roots[1], "scale = 0.0001", "scale = 0.00005")
     for path in [*(roots[1] / "images").iterdir(), *(roots[1] / "cover").iterdir()]:
         path.rename(path.with_name(path.name.replace("p", "q", 1)))
     for number in range(4):
