@@ -292,7 +292,7 @@ def _collapse(study: Study) -> str:
 
 def _retrieval(study: Study) -> str:
     patches = study.numbers("metric", metric="test_patches", experiment="test")["test_patches"]
-    (share,) = study.numbers(metric="retrieval_top_1", experiment="methods").values()
+    share = study.numbers(metric="retrieval_top_1", experiment="methods", only=(MAIN,))[MAIN]
     return f"{share:.1%} of {patches:.0f} radar images find their optical image; chance is {1 / patches:.1%}"
 
 

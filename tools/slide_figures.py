@@ -96,7 +96,7 @@ def part_of_fusion(columns: slice, lower: bool = False) -> Figure:
         lower: whether of the lower row, which brings in a vector.
     """
     figure = draw_fusion()
-    (axis,) = figure.axes
+    axis = figure.axes[0]
     bottom, top = (0.37, 4.6) if lower else (5.02, 9.25)
     left, right = 2.05 + 2.25 * columns.start - 1.12, 2.05 + 2.25 * (columns.stop - 1) + 1.12
     axis.set(xlim=(left, right), ylim=(bottom, top))
@@ -255,7 +255,7 @@ def _legend_right(figure: Figure | None) -> Figure | None:
     """The legend beside the curves, which letters of 24 points would hide."""
     if figure is None:
         return None
-    (axis,) = figure.axes
+    axis = figure.axes[0]
     _without_legend(axis)
     figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", handlelength=1.2)
     return enlarge(figure)
