@@ -177,7 +177,7 @@ def test_letters_of_a_figure_are_24_points_in_the_size_of_the_slide():
 def test_drawings_of_fusion_show_their_part_in_24_points(name):
     figure = slide_figures.make("01-data_fusion", name, None)
     shown = {text.get_text() for text in figure.axes[0].texts if text.get_visible() and text.get_text()}
-    expected = {"early": "Early fusion", "late": "Late fusion", "vectors": "FiLM"}
+    expected = {"early": "Early", "late": "Late", "vectors": "FiLM"}
     assert expected[name] in shown and len(shown) < 20
     assert all(text.get_fontsize() >= POINTS for text in figure.axes[0].texts)
 

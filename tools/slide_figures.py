@@ -25,7 +25,7 @@ from bengelib.course.report import Study
 from bengelib.course.verdicts import Comparisons
 from bengelib.data.packed import PackedBENGE
 from bengelib.methods.geolocation import place_clusters
-from bengelib.plot.diagrams import draw_fusion
+from bengelib.plot.diagrams import COLUMN, FIRST, draw_fusion
 from bengelib.recipes.pretraining import strong_views
 from tools.slide_facts import FUSED, SHORT
 
@@ -40,7 +40,7 @@ IN_BOXES = {  # words of `draw_fusion` that are too long for their boxes in 24 p
     "stack channels": "stack",
     "small MLP": "MLP",
     "$(1 + \\gamma) \\cdot \\mathrm{map} + \\beta$": "scale, shift",
-    "scale $\\gamma$\nshift $\\beta$": "",
+    "$\\gamma, \\beta$": "",
     "each value\nat all pixels": "",
 }
 Draw = Callable[[Study], Figure | None]
@@ -97,8 +97,9 @@ def part_of_fusion(columns: slice, lower: bool = False) -> Figure:
     """
     figure = draw_fusion()
     axis = figure.axes[0]
-    bottom, top = (0.37, 4.6) if lower else (5.02, 9.25)
-    left, right = 2.05 + 2.25 * columns.start - 1.12, 2.05 + 2.25 * (columns.stop - 1) + 1.12
+    bottom = 0.42 if lower else 5.32
+    top = bottom + 4.2
+    left, right = FIRST + COLUMN * (columns.start - 0.5), FIRST + COLUMN * (columns.stop - 0.5)
     axis.set(xlim=(left, right), ylim=(bottom, top))
     for box in axis.findobj(FancyBboxPatch):
         box.set_bounds(box.get_x(), box.get_y() - 0.2 * box.get_height(), box.get_width(), 1.4 * box.get_height())
