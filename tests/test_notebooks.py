@@ -27,7 +27,6 @@ ARITHMETICS: dict[str, dict[str, str]] = {"default": DEFAULT, "AVX2 on one threa
 LABS = sorted(ROOT.glob(run_labs.LAB_PATTERN)) + sorted(ROOT.glob(run_labs.STUDY_PATTERN))
 SOLUTIONS = [path.parent / "solutions" / path.name for path in LABS]
 CHECK = re.compile(r"\b(exercises|reading)\.check_")
-each_lab = pytest.mark.parametrize("path", LABS, ids=lambda path: path.relative_to(ROOT).as_posix())
 each_solution = pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.relative_to(ROOT).as_posix())
 each_notebook = pytest.mark.parametrize("path", LABS + SOLUTIONS, ids=lambda path: path.relative_to(ROOT).as_posix())
 
@@ -100,7 +99,11 @@ def needed(cells: list[nbformat.NotebookNode], first: int, exercises: list[int])
     return sorted(chosen)
 
 
-@each_lab
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] if path.name == "study.ipynb" else []) for path in LABS],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
 @pytest.mark.parametrize("arithmetic", cases(ARITHMETICS))
 def test_lab_runs_on_reduced_knobs_with_every_exercise_untouched(path, arithmetic, reduced_data, tmp_path, monkeypatch):
     for name, value in arithmetic.items():
