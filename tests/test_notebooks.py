@@ -131,7 +131,7 @@ def test_solutions_pass_strictly(path):
         text=True,
     )
     assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.count("[ok] Exercise ") == len(exercises) / 2 >= 3
+    assert shown.stdout.count("[ok] Exercise ") == len(exercises) / 2 >= 2
 
 
 @pytest.mark.slow
