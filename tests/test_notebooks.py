@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -84,17 +85,25 @@ def reduced_data(tmp_path_factory):
 def needed(cells: list[nbformat.NotebookNode], first: int, exercises: list[int]) -> list[int]:
     """Places of the cells that exercises need: setup and imports, and those that make the names that they read."""
 
-    def names(place: int, context: type[ast.expr_context]) -> set[str]:
-        body = ast.parse(cells[place].source).body  # but for functions, whose names are mostly their own
-        nodes = [node for part in body if not isinstance(part, ast.FunctionDef) for node in ast.walk(part)]
-        return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+    def body(place: int) -> list[ast.stmt]:
+        """Statements of a cell but for functions, whose names are mostly their own."""
+        return [part for part in ast.parse(cells[place].source).body if not isinstance(part, ast.FunctionDef)]
+
+    def named(nodes: Iterable[ast.AST], context: type[ast.expr_context]) -> set[str]:
+        found = [node for each in nodes for node in ast.walk(each)]
+        return {node.id for node in found if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+
+    def made(place: int) -> set[str]:
+        """Names that a cell assigns, not those of its comprehensions and loops."""
+        targets = [target for part in body(place) if isinstance(part, ast.Assign) for target in part.targets]
+        return named(targets, ast.Store)
 
     chosen, ready = set(range(first)), list(exercises)
     while ready:
         place = ready.pop()
         chosen.add(place)
-        for name in names(place, ast.Load):
-            makers = [other for other in range(first, place) if name in names(other, ast.Store)]
+        for name in named(body(place), ast.Load) - named(body(place), ast.Store):
+            makers = [other for other in range(first, place) if name in made(other)]
             if makers and not chosen.intersection(makers):
                 ready.append(makers[-1])
     return sorted(chosen)
