@@ -1,4 +1,7 @@
-"""Processes for tests, started at once: forked from a server that has imported all they need and computed nothing."""
+"""Processes for tests, started at once: forked from a server that has imported all they need and computed nothing.
+
+Where the system cannot fork, they are new ones, which takes longer.
+"""
 
 import multiprocessing
 import os
@@ -7,7 +10,7 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-PRELOADED = ["tests.joined_steps", "tests.resumed_runs", "accelerate", "torch._dynamo"]
+PRELOADED = ["tests.joined_steps", "tests.resumed_runs", "accelerate", "torch._dynamo", "pytest"]
 
 
 def start(target: Callable[..., Any], *args: Any, processes: int = 1) -> list[BaseProcess]:
@@ -15,7 +18,8 @@ def start(target: Callable[..., Any], *args: Any, processes: int = 1) -> list[Ba
 
     Several of them find each other as after `torchrun`, which would also end all when one has died.
     """
-    context = multiprocessing.get_context("forkserver")
+    can_fork = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if can_fork else "spawn")
     context.set_forkserver_preload(PRELOADED)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
