@@ -2,11 +2,11 @@
 
     python -m tests.kernel_gradients [WIDTH ...]
 
-prints, for each model (with ResNets of these widths) and memory layout, the largest relative error of the gradient of any of its weights. Rounding
-alone gives 1e-6 to 1e-4, and on a rare batch several per cent (0.12 was seen), where a rectifier changes sides in a
-channel that few pixels decide. A wrong kernel writes where it should not, so its error may be of any size and differ
-from batch to batch. Hence a model has to be right on two of three batches, and an error that no rectifier explains is
-wrong at once.
+prints, for each model (with ResNets of these widths) and memory layout, the largest relative error of the gradient of
+any of its weights. Rounding alone gives 1e-6 to 1e-4, and on a rare batch several per cent (0.12 was seen), where a
+rectifier changes sides in a channel that few pixels decide. A wrong kernel writes where it should not, so its error
+may be of any size and differ from batch to batch. Hence a model has to be right on two of three batches, and an error
+that no rectifier explains is wrong at once.
 """
 
 import copy
@@ -120,7 +120,8 @@ def models(widths: Sequence[float]) -> Iterator[tuple[str, nn.Module, Loss]]:
     again = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 16, 1, stride=2), nn.ReLU(), nn.Conv2d(16, 16, 3))
     with channels_last(again):
         pass
-    yield "such layers after the block", _FirstBand(nn.Sequential(again, nn.AdaptiveAvgPool2d(1), nn.Flatten())), described
+    pooled = nn.Sequential(again, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    yield "such layers after the block", _FirstBand(pooled), described
 
 
 class _FirstBand(nn.Module):

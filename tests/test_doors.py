@@ -14,7 +14,6 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 import bengelib
 from bengelib.cores import usable_cores
-from tests.test_wheel import built  # noqa: F401 (the fixture that builds a wheel)
 from tools import browser, clean_outputs, doors, fresh, run_labs
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +55,7 @@ def test_colab_is_asked_for_a_gpu(path):
 
 
 @needs_links
-def test_on_colab_the_setup_cell_installs_the_package_and_moves_nothing(built, tmp_path):  # noqa: F811
+def test_on_colab_the_setup_cell_installs_the_package_and_moves_nothing(built, tmp_path):
     (wheel,) = built.glob("*.whl")
     python = fresh.fresh_environment(tmp_path / "colab", colab=True)
     content = tmp_path / "content"

@@ -2,7 +2,6 @@
 
 import email
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,20 +14,6 @@ from tests.fake_tree import write_fake_tree
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "bengelib").rglob("*.py"))
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
-    """The folder of a wheel and a source distribution, of a copy of the tree, since building leaves files behind."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    for name in ("bengelib", "tests", "tools"):  # the last two are not for the wheel
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    code = "import sys; from setuptools import build_meta as b; to = sys.argv[1]; b.build_wheel(to); b.build_sdist(to)"
-    done = subprocess.run([sys.executable, "-c", code, str(target)], cwd=source, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0 and len([*target.iterdir()]) == 2, done.stdout + done.stderr
-    return target
 
 
 def pip_install(built: Path, pattern: str, target: Path) -> Path:
