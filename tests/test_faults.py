@@ -364,7 +364,8 @@ def expected_of(fake_tree):
 def test_a_tree_that_only_looks_different_is_read_all_the_same(tree, expected_of, name):
     ACCEPTED[name](tree)
     pack(tree, progress=False)
-    for split, expected in expected_of.items():
+    for split in (None, "train", "val") if "split" in name else (None, "train"):
+        expected = expected_of[split]
         for data in (BENGE(tree, split, **ALL), PackedBENGE(tree, split, **ALL)):
             assert data.patch_ids == expected.patch_ids
             for index in (0, -1) if split else (0, BAD):
