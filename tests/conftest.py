@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,16 @@ def built(tmp_path_factory) -> Path:
     done = subprocess.run([sys.executable, "-c", code, str(target)], cwd=source, capture_output=True, encoding="utf-8")
     assert done.returncode == 0 and len([*target.iterdir()]) == 2, done.stdout + done.stderr
     return target
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path) -> None:
+    """A network in which no name can be looked up; torch's downloads go to `tmp_path`."""
+
+    def no_such_host(*_, **__):
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for variable in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", no_such_host)
