@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint-every", type=_seconds, default=600.0, help="time between checkpoints, beside --out (default: 10m)"
     )
     command.add_argument("--resume", action="store_true", help="continue from the last checkpoint, if there is one")
-    command.add_argument("--log-folder", type=_path, help="folder for figures by step, as log.jsonl and for TensorBoard")
+    command.add_argument("--log-folder", type=_path, help="folder for figures by step, as log.jsonl and TensorBoard")
     command.add_argument("--lr", type=float, default=2e-3, help="highest learning rate (default: 0.002)")
     for name, kind, text in (
         ("temperature", float, "of the loss (default: 0.2)"),
@@ -324,7 +324,8 @@ def _of_benge(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    from bengelib.cli.commands import Pretraining, checkpoint_folder, pretrain_dataset, pretrain_images
+    from bengelib.cli.commands import Pretraining, pretrain_dataset, pretrain_images
+    from bengelib.cli.outputs import checkpoint_folder
     from bengelib.cores import limit_threads
     from bengelib.devices import make_accelerator
     from bengelib.files import discard
@@ -351,15 +352,8 @@ def _pretrain(options: argparse.Namespace) -> None:
 
 
 def _probe(options: argparse.Namespace) -> None:
-    from bengelib.cli.commands import (
-        check_figure,
-        check_writable,
-        draw_rows,
-        probe_dataset,
-        probe_images,
-        probe_options,
-        write_rows,
-    )
+    from bengelib.cli.commands import probe_dataset, probe_images, probe_options
+    from bengelib.cli.outputs import check_figure, check_writable, draw_rows, write_rows
     from bengelib.cores import limit_threads
 
     limit_threads()

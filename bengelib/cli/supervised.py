@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bengelib.checkpoint import read_checkpoint, saved_inputs
-from bengelib.cli.commands import check_writable
+from bengelib.cli.outputs import check_writable
 from bengelib.data.describe import describe
 from bengelib.data.description import FILE_NAME, is_described, read_description
 from bengelib.data.loading import load, prepare

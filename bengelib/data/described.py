@@ -279,14 +279,9 @@ class DescribedDataset(StoredDataset):
         return found
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
-        """Several stored samples as a batch, for `decode`.
-
-        Args:
-            indices: indices into this dataset, (B,), from 0.
+        """Several stored samples as a batch, for `decode`; see `PatchDataset.read_batch` for the indices.
 
         Raises:
-            ArgumentError: a boolean mask, or anything else that is not indices.
-            IndexError: an index beyond the end.
             RasterError: a file is damaged, or differs from the others.
         """
         places = as_indices(indices, len(self))
