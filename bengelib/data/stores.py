@@ -147,15 +147,28 @@ class FileStore:
         return [sample for sample, row in rows if not all(path.is_file() for path in paths_of(source, row))]
 
     def strangers(self, key: str) -> list[str]:
-        """Files on disk, relative to the folder, that match the pattern of an image or map but belong to no sample."""
+        """Files on disk, relative to the folder, that match the pattern of an image or map but belong to no sample.
+
+        A pattern that ends in a whole name from the table, such as `"images/{file}"`, matches any file: those of other
+        kinds, and those of other images and maps, do not count.
+        """
         source = self.description.source(key)
         if source.files is None or "table" not in self.description.samples:
             return []
-        band = source.bands[:1] if source.per_band else ()  # one file stands for those of all bands
         root = self.description.root
-        known = {os.fspath(source.files.path(row, *band)) for row in self._records}
-        known |= {os.path.join(root, name) for name in (FILE_NAME, CACHE, self.description.samples["table"])}
-        return [path for path in source.files.files(band) if os.path.join(root, *path.split("/")) not in known]
+        own = {os.fspath(source.files.path(row, *source.bands[: source.per_band])) for row in self._records}
+        known = own | {os.path.join(root, name) for name in (FILE_NAME, CACHE, self.description.samples["table"])}
+        suffixes = None
+        if source.files.is_named:
+            suffixes = {os.path.splitext(path)[1] for path in own}
+            for other in with_files(self.description).values():
+                known |= {os.fspath(path) for row in self._records for path in paths_of(other, row)}
+        return [
+            path
+            for path in source.files.files(source.bands[: source.per_band])  # one file stands for those of all bands
+            if os.path.join(root, *path.split("/")) not in known
+            and (suffixes is None or os.path.splitext(path)[1] in suffixes)
+        ]
 
     def statistics(self, key: str, *, on_error: str = "raise", progress: bool = True) -> Statistics:
         """Statistics of a modality over all samples, measured in one pass or from the cache beside `dataset.toml`.

@@ -476,3 +476,32 @@ def test_a_column_that_is_read_and_to_be_predicted_is_told(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         DescribedDataset(root, None, ("s2",), ("harvest",), progress=False)
+
+
+def test_the_table_may_name_the_files_by_their_paths(tmp_path):
+    """Two folders, names that follow no pattern, and no id; what lies beside is of no sample only if it could be one."""
+    root = write_crops(tmp_path / "crops", 10)
+    rewrite(root, '"images/{id}.tif"', '"{image}"')
+    rewrite(root, '"cover/{id}.png"', '"{mask}"')
+    rows = (root / "samples.csv").read_text().splitlines()
+    lines = [rows[0].replace("id,", "image,mask,")]
+    for number, row in enumerate(rows[1:]):
+        image = root / "by farm" / f"farm {number % 3}" / f"nr-{number}.tif"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        (root / "images" / f"p{number}.tif").rename(image)
+        lines.append(f"{image.relative_to(root).as_posix()},cover/p{number}.png,{row.partition(',')[2]}")
+    (root / "samples.csv").write_text("\n".join(lines))
+    (root / "README.md").touch()
+    data = DescribedDataset(root, progress=False)
+    assert data.patch_ids == [str(number) for number in range(1, 11)] and "belong to no sample" not in str(data.account)
+    for number in (0, 7):
+        np.testing.assert_allclose(data[number]["s2"], s2_pixels(number) * 1e-4, rtol=1e-6)
+    write_tif(root / "more.tif", s2_pixels(0))
+    assert data.store.strangers("s2") == ["more.tif"] and data.store.strangers("cover") == []
+    pack(root)
+    packed = DescribedDataset(root, progress=False)
+    assert type(packed.store) is PackStore
+    equal(packed[3], data[3])
+    rewrite(root, "farm 1/nr-4.tif", "farm 1/../nr-4.tif", "samples.csv")
+    with pytest.raises(DescriptionError, match=r"takes image = .*nr-4\.tif.*without '\.\.'"):
+        DescribedDataset(root, progress=False)
