@@ -145,7 +145,7 @@ class DescribedDataset(StoredDataset):
             raise SplitError(f"unknown split {split!r}; choose one of {SPLITS}, or None for all samples")
         if split is None:
             return np.arange(len(whole))
-        rows = np.flatnonzero(sides_of(self.description, whole, scheme, fold) == split)
+        rows = np.flatnonzero(sides_of(self.description, whole, scheme, fold, self.targets) == split)
         if not len(rows):
             raise SplitError(f"no sample of {self.root} is in split {split!r}; use a larger dataset or another scheme")
         return rows
