@@ -200,9 +200,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, help="of weights, order and crops (default: 0)")
     command.set_defaults(run=_train)
 
-    command = commands.add_parser("evaluate", help="score a trained model on the test split, with intervals")
+    command = commands.add_parser("evaluate", help="score a trained model on test samples, with intervals")
     _add_root(command)
     command.add_argument("--checkpoint", type=_path, required=True, help="model written by train")
+    command.add_argument(
+        "--split",
+        choices=("test", "val", "train", "all"),
+        default="test",
+        help="samples to score; all for a dataset that is there for testing only (default: test, as train does)",
+    )
     command.set_defaults(run=_evaluate)
 
     add_predict(commands, _path)

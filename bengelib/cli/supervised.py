@@ -66,10 +66,21 @@ def run_train(options: argparse.Namespace) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
-    """Print the scores of a trained model on the test split."""
+    """Print the scores of a trained model on the test split, another one, or a whole dataset."""
     network, config = load_model(options.checkpoint)
-    test = _open(options.root, "test", config, "skip" if options.skip else "raise")
+    split = None if options.split == "all" else options.split
+    try:
+        test = _open(options.root, split, config, "skip" if options.skip else "raise")
+    except SplitError as error:
+        raise SplitError(f"{error}. Give --split all to score every sample of a dataset for testing alone") from error
     check_data(network, config, test)
+    if split != "test" and test.root.name == config.get("dataset"):
+        warnings.warn(
+            f"{options.checkpoint} was trained on {test.root.name} too: scores of --split {options.split} include "
+            "samples that training or the choice of the epoch has seen, and are no test",
+            DataWarning,
+            stacklevel=2,
+        )
     found = scores(network, test, precision=options.precision, batch_size=options.batch_size)
     print_scores(found, test.outputs)
 
@@ -151,8 +162,8 @@ def inputs_of(root: Path, start: str | Path | None = None) -> tuple[str, ...] | 
     return tuple(key for key in keys if key != "lonlat") or keys
 
 
-def _open(root: str | Path, split: str, config: dict[str, Any], on_error: str, progress: bool = True) -> Any:
-    """One part of the split of a model."""
+def _open(root: str | Path, split: str | None, config: dict[str, Any], on_error: str, progress: bool = True) -> Any:
+    """One part of the split of a model; None for all samples."""
     given = {name: config[name] for name in ("scheme", "fold") if config[name] is not None}
     keys = config["modalities"], config["targets"]
     return load(root, split, *keys, on_error=on_error, progress=progress, **given)

@@ -19,6 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from bengelib.bands import IGNORE_INDEX
 from bengelib.data.description import Source
+from bengelib.data.ground import Ground, check_together, ground_of
 from bengelib.data.value_tags import changing_tags, no_data_tags
 from bengelib.errors import MissingModalityError, RasterError
 
@@ -44,7 +45,7 @@ _STRICT = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "YES", "GDAL_PNG_WHOLE_IMAGE_OPTIM":
 
 @dataclass(frozen=True)
 class Layer:
-    """The part of a sample in one file: pixels (k, h, w) of the bands at `places`, and their tags."""
+    """The part of a sample in one file: pixels (k, h, w) of the bands at `places`, their tags, and their ground."""
 
     path: Path
     places: tuple[int, ...]
@@ -52,6 +53,7 @@ class Layer:
     no_data: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     offset: tuple[float, ...] = ()
+    ground: Ground | None = None
 
 
 @dataclass(frozen=True)
@@ -137,15 +139,29 @@ def find_layout(source: Source, row: Mapping[str, str]) -> Layout:
     )
 
 
-def read_stored(source: Source, layout: Layout, row: Mapping[str, str]) -> dict[str, np.ndarray]:
+def read_stored(
+    source: Source, layout: Layout, row: Mapping[str, str], grounds: list[Ground] | None = None
+) -> dict[str, np.ndarray]:
     """The stored arrays of one sample.
+
+    Args:
+        source: description of an image or map.
+        layout: of its samples.
+        row: of the sample in the table.
+        grounds: where the files of the sample lie that were read before, the first of them; it is added if there is
+            none.
 
     Raises:
         MissingModalityError: a file is missing.
-        RasterError: a file cannot be read, differs from the layout without a rule, has no measurement at all, or is a
-            map with an unknown code.
+        RasterError: a file cannot be read, differs from the layout without a rule, lies elsewhere than another file of
+            the sample, has no measurement at all, or is a map with an unknown code.
     """
     layers = _read_files(source, row, layout)
+    grounds = [] if grounds is None else grounds
+    for ground in (layer.ground for layer in layers if layer.ground is not None):
+        if not grounds:
+            grounds.append(ground)
+        check_together(grounds[0], ground, source.where)
     if source.kind == "map":
         (name,) = layout.arrays
         return {name: _as_indices(source, layers[0])}
@@ -277,7 +293,7 @@ def _read_raster(source: Source, path: Path, places: tuple[int, ...], shape: Seq
                 )
             no_data = [file.nodatavals[chosen[0] - 1], *no_data_tags(str(path), tags)]
             finite = dict.fromkeys(float(value) for value in no_data if value is not None and math.isfinite(value))
-            return Layer(path, places, pixels, tuple(finite), scale, offset)
+            return Layer(path, places, pixels, tuple(finite), scale, offset, ground_of(path, file))
 
 
 def _check_meaning(source: Source, path: Path, file: Any, layer: int) -> None:

@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from bengelib.data.description import FILE_NAME, Description, Source
 from bengelib.data.file_patterns import PACK
+from bengelib.data.ground import Ground
 from bengelib.data.layers import Layout, find_layout, read_stored
 from bengelib.data.manifest import digest, map_array
 from bengelib.data.samples import read_column
@@ -63,6 +65,7 @@ class FileStore:
         self.description, self.samples = description, table
         sources = with_files(description)
         self.layouts = {key: self._layout(sources[key]) for key in sources if keys is None or key in keys}
+        self._grounds: defaultdict[int, list[Ground]] = defaultdict(list)  # by row, of the first file that was read
 
     @cached_property
     def _records(self) -> list[dict[str, str]]:
@@ -101,7 +104,7 @@ class FileStore:
     def _sample(self, key: str, row: int) -> dict[str, np.ndarray]:
         source, layout = self.description.source(key), self.layouts[key]
         try:
-            return read_stored(source, layout, self._records[row])
+            return read_stored(source, layout, self._records[row], self._grounds[row])
         except MissingModalityError:
             if key not in self.description.targets:
                 raise

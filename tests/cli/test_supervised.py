@@ -11,6 +11,7 @@ from bengelib.__main__ import FUSIONS, main
 from bengelib.checkpoint import read_checkpoint
 from bengelib.cli.supervised import inputs_of, print_scores
 from bengelib.data.dataset import BENGE
+from bengelib.errors import DataWarning
 from bengelib.intervals import Interval
 from bengelib.modalities import Target
 from bengelib.recipes import supervised
@@ -261,6 +262,23 @@ def test_a_wrong_description_is_found_before_the_training(tmp_path, capsys, old,
     rewrite(root, old, new)
     fails(capsys, "train", "--root", root, "--target", "crop", "cover", "harvest", "--out", tmp_path / "m", *SMALL,
           words=words)  # fmt: skip
+
+
+def test_a_dataset_for_testing_is_scored_whole(fields, tmp_path, capsys):
+    """All samples of another folder, although it has too few groups for a split; each side of the same one."""
+    model = tmp_path / "model"
+    run(capsys, "train", "--root", fields, "--target", "harvest", "--out", model, *SMALL)
+    other = write_fields(tmp_path / "other", 8)
+    command = ["evaluate", "--checkpoint", model, "--precision", "no"]
+    whole = run(capsys, *command, "--root", other, "--split", "all")
+    assert whole.startswith("harvest mae")
+    fails(capsys, *command, "--root", other, words=("SplitError", "4 groups", "--split all"))
+    sides = {}
+    for split in ("train", "val", "all"):
+        with pytest.warns(DataWarning, match=rf"--split {split} include samples that training"):
+            sides[split] = run(capsys, *command, "--root", fields, "--split", split)
+    sides["test"] = run(capsys, *command, "--root", fields, "--split", "test")
+    assert sides["test"] == run(capsys, *command, "--root", fields) and len(set(sides.values())) == 4
 
 
 def test_a_damaged_sample_is_left_out_on_request(tmp_path, capsys):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from torch.utils.data import DataLoader, Subset
 
@@ -25,6 +26,7 @@ from bengelib.errors import (
 from bengelib.modalities import Target
 from tests.described_folders import (
     BANDS,
+    CROPS,
     SIDE,
     cover_pixels,
     rewrite,
@@ -505,3 +507,30 @@ def test_the_table_may_name_the_files_by_their_paths(tmp_path):
     rewrite(root, "farm 1/nr-4.tif", "farm 1/../nr-4.tif", "samples.csv")
     with pytest.raises(DescriptionError, match=r"takes image = .*nr-4\.tif.*without '\.\.'"):
         DescribedDataset(root, progress=False)
+
+
+def test_images_of_a_sample_that_lie_elsewhere_are_refused(tmp_path):
+    """GeoTIFFs of two modalities, and a map; pictures cannot say where they lie."""
+    s1 = '[modalities.s1]\nkind = "image"\nfiles = "s1/{id}.tif"\nbands = ["VV"]\n\n'
+    toml = CROPS.replace("[targets.crop]", f"{s1}[targets.crop]")
+    root = write_crops(tmp_path / "crops", 10, toml)
+    for sample in range(10):
+        write_tif(root / "s1" / f"p{sample}.tif", s2_pixels(sample)[:1])
+    elsewhere = {"transform": rasterio.transform.from_origin(410_000, 5_000_000, 10, 10)}
+    write_tif(root / "s1" / "p6.tif", s2_pixels(6)[:1], **elsewhere)
+    words = r"s1/p6\.tif lies elsewhere than .*images/p6\.tif.*\[modalities\.s1\]"
+    with pytest.raises(RasterError, match=words):
+        pack(root)
+    data = DescribedDataset(root, progress=False)
+    data[5]
+    with pytest.raises(RasterError, match=words):
+        data[6]
+    DescribedDataset(root, modalities=("s1",), progress=False)[6]
+    with pytest.warns(DataWarning, match="p6"):
+        assert "p6" not in DescribedDataset(root, on_error="skip", progress=False).patch_ids
+    rewrite(root, "cover/{id}.png", "cover/{id}.tif")
+    write_tif(root / "s1" / "p6.tif", s2_pixels(6)[:1])
+    for sample in range(10):
+        write_tif(root / "cover" / f"p{sample}.tif", cover_pixels(sample), **(elsewhere if sample == 2 else {}))
+    with pytest.raises(RasterError, match=r"cover/p2\.tif lies elsewhere than .*/p2\.tif.*\[targets\.cover\]"):
+        pack(root)
