@@ -31,6 +31,8 @@ class Modality:
         columns: names of all values of a vector in a batch, from which `bands` are selected; `bands` if empty.
         size: pixels along a side of an image of the dataset; 0 if unknown.
         wavelengths: centre of each band in nanometres; empty if a band has none.
+        codes: of a class map, whose bands are 1 where it has a class and 0 elsewhere, the number of each class in
+            files; empty for anything else.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Modality:
     columns: tuple[str, ...] = ()
     size: int = field(default=0, compare=False)
     wavelengths: tuple[float, ...] = field(default=(), compare=False)
+    codes: tuple[int, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         """Refuse facts that contradict each other.
@@ -50,7 +53,7 @@ class Modality:
             BandError: an unknown kind, no band, a repeated band, or a band without finite mean, positive deviation or
                 unit.
         """
-        for name in ("bands", "mean", "std", "unit", "columns", "wavelengths"):
+        for name in ("bands", "mean", "std", "unit", "columns", "wavelengths", "codes"):
             if isinstance(getattr(self, name), str):
                 raise BandError(f"{name} of {self.name!r} is a sequence; got {getattr(self, name)!r}")
             object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -91,7 +94,7 @@ class Modality:
         indices = [self.bands.index(band) for band in bands]
         picked: dict[str, Any] = {
             name: tuple(getattr(self, name)[place] for place in indices)
-            for name in ("bands", "mean", "std", "unit", "wavelengths")
+            for name in ("bands", "mean", "std", "unit", "wavelengths", "codes")
             if getattr(self, name)
         }
         if self.kind == "vector":

@@ -229,18 +229,17 @@ class DescribedDataset(StoredDataset):
 
     @property
     def stored(self) -> dict[str, dict[str, list[float]]]:
-        """Conversion of stored values of each image to its unit: `scale` and `offset` by band, and `no_data`."""
-        found = {}
+        """Conversion of stored values to units: `scale` and `offset` of each image by band, and `no_data` of all."""
+        found: dict[str, dict[str, list[float]]] = {}
         for key, layout in self.store.layouts.items():
-            source = self.description.source(key)
-            if key in self.modalities and source.kind == "image":
+            if key not in self.modalities:
+                continue
+            source, found[key] = self.description.source(key), {"no_data": list(layout.no_data)}
+            if source.kind == "image":
                 scale, offset = (each or (1.0 - n,) * len(source.bands) for n, each in enumerate(layout.scales(source)))
                 indices = [source.bands.index(band) for band in self.bands[key]]
-                found[key] = {
-                    "scale": [scale[place] for place in indices],
-                    "offset": [offset[place] for place in indices],
-                    "no_data": list(layout.no_data),
-                }
+                found[key]["scale"] = [scale[place] for place in indices]
+                found[key]["offset"] = [offset[place] for place in indices]
         return found
 
     @property

@@ -1,4 +1,4 @@
-"""The ground that a georeferenced file covers, to refuse samples whose files lie in different places. Needs no torch."""
+"""The ground that a georeferenced file covers, to refuse samples whose files lie apart. Needs no torch."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -122,7 +122,7 @@ def find_bands(
     images = [key for key, modality in inputs.items() if modality.kind == "image"]
     found = {}
     for key in images:
-        bands = inputs[key].bands
+        bands = (key,) if inputs[key].codes else inputs[key].bands  # a map of classes is one band of a file
         hits = [_hits(key, band, len(bands) == 1, keys, names) for band in bands]
         if not any(hits):
             possible = [

@@ -52,8 +52,9 @@ class Tiling:
     """The division of a scene into tiles.
 
     Attributes:
-        tile: pixels along a side of a tile. By default at most 384 for segmentation, because larger tiles are not
-            faster, and the size of the training images (120 in ben-ge) for one prediction per image.
+        tile: pixels along a side of a tile. By default at most 384 for segmentation, whatever the crops of the
+            training, because smaller tiles have more border and larger ones are not faster (`docs/maps.md` has the
+            accuracy by tile); and the size of the training images (120 in ben-ge) for one prediction per image.
         overlap: minimum number of pixels that neighbouring tiles share in segmentation; by default 32, or a quarter of
             a smaller tile, which is the maximum.
         stride: pixels along a side of a cell, with one prediction per image; by default a tile.

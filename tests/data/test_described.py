@@ -481,7 +481,7 @@ def test_a_column_that_is_read_and_to_be_predicted_is_told(tmp_path):
 
 
 def test_the_table_may_name_the_files_by_their_paths(tmp_path):
-    """Two folders, names that follow no pattern, and no id; what lies beside is of no sample only if it could be one."""
+    """Two folders, names that follow no pattern, and no id; files beside them count only if they could be samples."""
     root = write_crops(tmp_path / "crops", 10)
     rewrite(root, '"images/{id}.tif"', '"{image}"')
     rewrite(root, '"cover/{id}.png"', '"{mask}"')

@@ -22,9 +22,10 @@ def test_the_ground_is_that_of_the_georeference(tmp_path):
     assert ground(tmp_path / "c.tif", 0, 0, transform=rasterio.Affine.identity()) is None
     upward = ground(tmp_path / "d.tif", 0, 0, transform=rasterio.Affine(10, 0, 400_000, 0, 10, 4_999_840))
     assert upward.bounds == found.bounds
-    with pytest.warns(rasterio.errors.NotGeoreferencedWarning), rasterio.open(
-        write_picture(tmp_path / "e.png", np.zeros((4, 4), np.uint8))
-    ) as file:
+    with (
+        pytest.warns(rasterio.errors.NotGeoreferencedWarning),
+        rasterio.open(write_picture(tmp_path / "e.png", np.zeros((4, 4), np.uint8))) as file,
+    ):
         assert ground_of(tmp_path / "e.png", file) is None
 
 
@@ -46,5 +47,7 @@ def test_files_over_the_same_ground_may_differ_in_grid_and_projection(tmp_path):
 )
 def test_files_elsewhere_are_refused_with_both_named(tmp_path, other):
     one, there = ground(tmp_path / "one.tif", 400_000, 5_000_000), ground(tmp_path / "other.tif", *other)
-    with pytest.raises(RasterError, match=r"other\.tif lies elsewhere than .*one\.tif.* in EPSG:32632.*the pattern of x"):
+    with pytest.raises(
+        RasterError, match=r"other\.tif lies elsewhere than .*one\.tif.* in EPSG:32632.*the pattern of x"
+    ):
         check_together(one, there, "x")

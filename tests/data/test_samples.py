@@ -315,7 +315,9 @@ def test_a_class_within_one_group_is_refused_in_every_fold(tmp_path, fold):
     table = read_samples(description)
     table["crop"] = "maize"
     table.loc[table["site"] == "site3", "crop"] = "wheat"
-    words = r"dataset.toml: \[targets.crop\] all 4 samples of class 'wheat' lie in one group, 'site3'.* column crop empty"
+    words = (
+        r"dataset.toml: \[targets.crop\] all 4 samples of class 'wheat' lie in one group, 'site3'.* column crop empty"
+    )
     with pytest.raises(SplitError, match=words):
         sides_of(description, table, fold=fold)
     sides_of(description, table, fold=fold, targets=("harvest",))  # it is not asked for
