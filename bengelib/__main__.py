@@ -175,7 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_root(command)
     command.add_argument("--target", nargs="+", required=True, help="target to predict; several are learned jointly")
     command.add_argument(
-        "--modalities", nargs="+", help="inputs of the network (default: all but lonlat; for ben-ge: s2 s1)"
+        "--modalities", nargs="+", help="inputs of the network (default: all but the place; for ben-ge: s2 s1)"
     )
     command.add_argument("--out", type=_path, required=True, help="model to write, such as model.safetensors")
     command.add_argument(

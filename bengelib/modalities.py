@@ -75,6 +75,11 @@ class Modality:
             raise BandError(f"the bands {self.bands} of {self.name!r} are not all among its columns {self.columns}")
 
     @property
+    def is_place(self) -> bool:
+        """True for longitude and latitude, which say where a sample lies, not what is there."""
+        return self.kind == "vector" and is_place(self.all_columns)
+
+    @property
     def all_columns(self) -> tuple[str, ...]:
         """Names of all values in a batch."""
         return self.columns or self.bands
@@ -142,6 +147,11 @@ class Target:
             )
         if self.colours and len(self.colours) != len(self.classes):
             raise BandError(f"target {self.name!r} has {len(self.classes)} classes and {len(self.colours)} colours")
+
+
+def is_place(bands: Sequence[str]) -> bool:
+    """True if the bands of a vector are longitude and latitude by their names, in this order."""
+    return [band[:3].lower() for band in bands] == ["lon", "lat"]
 
 
 InputSpec = Mapping[str, Modality | Sequence[str]]

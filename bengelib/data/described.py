@@ -257,6 +257,11 @@ class DescribedDataset(StoredDataset):
         layout = self.store.layouts.get(key)
         return layout.shape if layout else (0, 0)
 
+    def extent(self, key: str) -> tuple[float, ...]:
+        """Width and height in metres of an image or map, from its first sample; empty if unknown, or of a column."""
+        layout = self.store.layouts.get(key)
+        return layout.extent if layout else ()
+
     def table(self, key: str) -> np.ndarray:
         """Values of all samples, (N, ...), of a modality or target in the table.
 

@@ -1,5 +1,6 @@
 """The ground that a georeferenced file covers, to refuse samples whose files lie apart. Needs no torch."""
 
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ from rasterio.warp import transform_bounds
 from bengelib.errors import RasterError
 
 Bounds = tuple[float, float, float, float]
+_DEGREE = 111_195.0
+"""Metres of a degree on a sphere of 6371 km."""
 
 
 class Ground(NamedTuple):
@@ -32,6 +35,15 @@ def ground_of(path: Path, file: Any) -> Ground | None:
         return None
     left, bottom, right, top = file.bounds
     return Ground(path, file.crs, (min(left, right), min(bottom, top), max(left, right), max(bottom, top)))
+
+
+def extent_of(ground: Ground) -> tuple[float, float]:
+    """Width and height of a ground in metres; of degrees, on a sphere at its middle."""
+    left, bottom, right, top = ground.bounds
+    if not ground.crs.is_geographic:
+        metres = ground.crs.linear_units_factor[1]
+        return (right - left) * metres, (top - bottom) * metres
+    return (right - left) * _DEGREE * math.cos(math.radians((bottom + top) / 2)), (top - bottom) * _DEGREE
 
 
 def check_together(one: Ground, other: Ground, where: str) -> None:

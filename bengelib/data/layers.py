@@ -19,7 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from bengelib.bands import IGNORE_INDEX
 from bengelib.data.description import Source
-from bengelib.data.ground import Ground, check_together, ground_of
+from bengelib.data.ground import Ground, check_together, extent_of, ground_of
 from bengelib.data.value_tags import changing_tags, no_data_tags
 from bengelib.errors import MissingModalityError, RasterError
 
@@ -68,6 +68,7 @@ class Layout:
         offset: of each band; empty for 0.
         no_data: stored values that are not measurements, from the description or the tags.
         shape: pixels of a sample, rows and columns.
+        extent: metres of a sample, width and height; empty if its files do not say where they lie.
     """
 
     arrays: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
@@ -76,6 +77,7 @@ class Layout:
     offset: tuple[float, ...]
     no_data: tuple[float, ...]
     shape: tuple[int, int]
+    extent: tuple[float, ...] = ()
 
     def array_of(self, place: int) -> tuple[int, ...]:
         """Shape of the array that holds the band of an index."""
@@ -117,8 +119,9 @@ def find_layout(source: Source, row: Mapping[str, str]) -> Layout:
         )
     names = {each: f"{source.key}.{each[0]}x{each[1]}" for each in by_shape}  # with a full stop, which keys cannot have
     no_data = source.no_data or layers[0].no_data
+    extent = extent_of(layers[0].ground) if layers[0].ground else ()
     if source.kind == "map":
-        return Layout({names[shape]: ((0,), shape)}, "uint8", (), (), no_data, shape)
+        return Layout({names[shape]: ((0,), shape)}, "uint8", (), (), no_data, shape, extent)
     types = {_TYPES[layer.pixels.dtype.name] for layer in layers}
     if len(types) > 1:
         raise RasterError(
@@ -136,6 +139,7 @@ def find_layout(source: Source, row: Mapping[str, str]) -> Layout:
         offset if any(offset) else (),
         no_data,
         shape,
+        extent,
     )
 
 

@@ -60,7 +60,8 @@ class Scene:
         shape: rows and columns of the finest file.
         crs: coordinate system, of `rasterio`.
         transform: from columns and rows to coordinates.
-        vectors: modalities that are not images, (k,) float32 by key, except `lonlat`, which is a method.
+        vectors: modalities that are not images, (k,) float32 by key, as far as they were given.
+        places: keys of longitude and latitude, which `lonlat` computes.
         paths: the files.
     """
 
@@ -106,6 +107,7 @@ class Scene:
         if not any(each.kind == "image" for each in self.inputs.values()):
             raise BandError(f"the model reads {list(self.inputs)}, and none of them is an image to make a map of")
         named, self.vectors = sort_files(files, self.inputs)
+        self.places = [key for key, each in self.inputs.items() if each.is_place and key not in self.vectors]
         self.paths = [path for _, path in named]
         try:
             self._files = [open_raster(path) for path in self.paths]

@@ -332,7 +332,7 @@ def file_marks(source: Source, records: Sequence[Mapping[str, str]]) -> np.ndarr
 def _layout_from(entry: dict[str, Any]) -> Layout:
     arrays = {name: (tuple(indices), tuple(shape)) for name, (indices, shape) in entry["arrays"].items()}
     rest = {name: tuple(entry[name]) for name in ("scale", "offset", "no_data", "shape")}
-    return Layout(arrays, entry["dtype"], **rest)
+    return Layout(arrays, entry["dtype"], **rest, extent=tuple(entry.get("extent", ())))
 
 
 def pack_identity(description: Description, table: pd.DataFrame) -> dict[str, Any]:

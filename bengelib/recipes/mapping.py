@@ -305,9 +305,9 @@ class _Job:
         for key, value in self.scene.vectors.items():
             repeated = torch.from_numpy(value).to(self.device).expand(len(tiles), -1)
             batch[key] = repeated[:, 0] if len(value) == 1 else repeated
-        if "lonlat" in self.scene.inputs and "lonlat" not in batch:
+        for key in self.scene.places:
             rows, columns = zip(*(tile.middle for tile in tiles), strict=True)
-            batch["lonlat"] = torch.from_numpy(self.scene.lonlat(rows, columns)).to(self.device)
+            batch[key] = torch.from_numpy(self.scene.lonlat(rows, columns)).to(self.device)
         with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
             logits = self.model(batch)[self.target].float()
         if not self.probable:

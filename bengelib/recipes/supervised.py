@@ -1,7 +1,7 @@
 """Supervised training on a dataset and evaluation with intervals, as in the commands `train` and `evaluate`."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,10 @@ FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "film": FiLMFusion,
 }
 """Fusion encoders by name; `"decision"` fuses independent networks instead."""
+
+
+_SAME_GROUND = 1.1
+"""Factor between the extents of two images from which their pixels do not match."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,7 @@ def check_sizes(data: Any, fusion: str, crop: int | None = None) -> None:
         crop: as in `Training`.
 
     Raises:
-        DescriptionError: naming the keys, their sizes and the fix.
+        DescriptionError: naming the keys, their sizes or extents on the ground, and the fix.
     """
     for part in getattr(data, "datasets", ()):
         check_sizes(part, fusion, crop)
@@ -212,17 +216,37 @@ def check_sizes(data: Any, fusion: str, crop: int | None = None) -> None:
     maps = [key for key, target in data.outputs.items() if target.kind == "map"]
     joined = [*images, *maps] if maps or crop or fusion in ("early", "feature", "film") else []
     shapes = {key: data.shape(key) for key in joined}
+    late = "" if maps or crop else ", or choose late fusion"
     if len(set(shapes.values())) < 2:
+        _check_extents(data, joined, late)
         return
     largest = max(shapes, key=lambda key: shapes[key])
     other = next(key for key in shapes if shapes[key] != shapes[largest])
     sizes = {key: f"{shapes[key][0]} x {shapes[key][1]} pixels" for key in (other, largest)}
     part = "targets" if other in maps else "modalities"
-    late = "" if maps or crop else ", or choose late fusion"
     raise DescriptionError(
         f"{other} has {sizes[other]} and {largest} {sizes[largest]}, and the network takes them pixel by pixel; state "
         f"size = {shapes[largest][0]} in [{part}.{other}] of dataset.toml{late}"
     )
+
+
+def _check_extents(data: Any, joined: Sequence[str], late: str) -> None:
+    """Refuse images and maps that are combined pixel by pixel, and whose pixels are of different size on the ground.
+
+    Raises:
+        DescriptionError: naming the keys, their extents and the fix.
+    """
+    extents = {key: data.extent(key) for key in joined} if hasattr(data, "extent") else {}
+    extents = {key: extent for key, extent in extents.items() if extent}
+    for key, extent in extents.items():
+        first, other = next(iter(extents.items()))
+        if any(not 1 / _SAME_GROUND < one / two < _SAME_GROUND for one, two in zip(extent, other, strict=True)):
+            sizes = ["{:.0f} x {:.0f} m".format(*each) for each in (other, extent)]
+            raise DescriptionError(
+                f"a sample of {first} shows {sizes[0]} of ground and one of {key} {sizes[1]}, in as many pixels, and a "
+                f"network takes them pixel by pixel; cut and resample the files to the same ground (gdalwarp -te -tr)"
+                f"{late}"
+            )
 
 
 def train(

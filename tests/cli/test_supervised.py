@@ -204,11 +204,11 @@ def test_a_split_without_a_validation_side(tmp_path, capsys):
 
 
 def test_places_are_read_only_where_they_are_named_or_alone(tmp_path):
-    root = write_crops(tmp_path / "crops", 4, CROPS.replace("modalities.weather", "modalities.lonlat"))
-    assert inputs_of(root) == ("s2",)
-    (root / "dataset.toml").write_text(CROPS.partition("[modalities.s2]")[0] + CROPS[CROPS.index("[modalities.w") :]
-                                       .replace("weather", "lonlat"))  # fmt: skip
-    assert inputs_of(root) == ("lonlat",)
+    toml = CROPS.replace('columns = ["rain", "heat"]', 'columns = ["rain", "heat"]\nbands = ["longitude", "latitude"]')
+    root = write_crops(tmp_path / "crops", 4, toml)
+    assert inputs_of(root) == ("s2",)  # whatever its name
+    (root / "dataset.toml").write_text(toml.partition("[modalities.s2]")[0] + toml[toml.index("[modalities.w") :])
+    assert inputs_of(root) == ("weather",)
     assert inputs_of(tmp_path) is None
 
 

@@ -3,7 +3,7 @@ import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from bengelib.data.ground import check_together, ground_of
+from bengelib.data.ground import check_together, extent_of, ground_of
 from bengelib.errors import RasterError
 from tests.described_folders import write_picture, write_tif
 
@@ -27,6 +27,14 @@ def test_the_ground_is_that_of_the_georeference(tmp_path):
         rasterio.open(write_picture(tmp_path / "e.png", np.zeros((4, 4), np.uint8))) as file,
     ):
         assert ground_of(tmp_path / "e.png", file) is None
+
+
+def test_the_extent_is_in_metres(tmp_path):
+    assert extent_of(ground(tmp_path / "a.tif", 400_000, 5_000_000)) == (160, 160)
+    feet = ground(tmp_path / "b.tif", 0, 0, "EPSG:2263")
+    assert extent_of(feet) == pytest.approx((48.768, 48.768), abs=0.001)
+    degrees = ground(tmp_path / "c.tif", 8, 60 + 8e-4, "EPSG:4326", 1e-4)
+    assert extent_of(degrees) == pytest.approx((88.96, 177.91), abs=0.02)  # cos 60 degrees is a half
 
 
 def test_files_over_the_same_ground_may_differ_in_grid_and_projection(tmp_path):
