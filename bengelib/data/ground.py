@@ -70,7 +70,7 @@ def check_together(one: Ground, other: Ground, where: str) -> None:
         raise RasterError(
             f"{other.path} lies elsewhere than {one.path}, a file of the same sample: {_shown(other)}, against "
             f"{_shown(one)}. Correct the table or the pattern of {where}, so that the files of a sample show the same "
-            "ground, or leave the sample out"
+            'ground, or give on_error="skip" to leave the sample out'
         )
 
 

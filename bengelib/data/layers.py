@@ -173,7 +173,7 @@ def read_stored(
     if not any(measured(band, layout.no_data).any() for band in bands):
         raise RasterError(
             f"{layers[0].path} has no data at any pixel of {source.key} (no data: {list(layout.no_data) or 'NaN'}); "
-            f"leave the sample out, or correct no_data of {source.where}"
+            f'correct no_data of {source.where}, or give on_error="skip" to leave the sample out'
         )
     return {
         name: np.stack([bands[place] for place in places]).astype(layout.dtype, copy=False)
@@ -222,7 +222,7 @@ def _read(source: Source, path: Path, places: tuple[int, ...], layout: Layout | 
     if not path.is_file():
         raise MissingModalityError(
             f"no {path}, which {source.files.where if source.files else source.where} asks for; correct the pattern or "
-            "the table, or leave the sample out"
+            'the table, or give on_error="skip" to leave the sample out'
         )
     shape = layout.array_of(places[0])[-2:] if layout else None
     try:
@@ -231,7 +231,10 @@ def _read(source: Source, path: Path, places: tuple[int, ...], layout: Layout | 
     except RasterError:
         raise
     except (RasterioError, OSError, ValueError, MemoryError) as error:
-        raise RasterError(f"{path} cannot be read ({error})") from error
+        raise RasterError(
+            f'{path} cannot be read ({error}); get it again for {source.where}, or give on_error="skip" to leave the '
+            "sample out"
+        ) from error
     if layer.pixels.dtype.name not in _TYPES:
         raise RasterError(f"{path} holds {layer.pixels.dtype}, not real numbers; store the parts of complex ones apart")
     if layout is not None and shape is not None:

@@ -250,7 +250,8 @@ def groups_of(description: Description, table: pd.DataFrame) -> np.ndarray | Non
         groups = table[samples["group"]]
         if (groups == "").any():
             raise TableError(
-                f"sample {groups.index[groups == ''][0]} has no {samples['group']}, the column of the groups"
+                f"{description.path}: [samples] group = {samples['group']!r}, which is empty for sample "
+                f"{groups.index[groups == ''][0]}; fill it in, or leave the row out"
             )
         return groups.to_numpy(str)
     if "longitude" not in samples:

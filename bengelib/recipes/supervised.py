@@ -176,7 +176,10 @@ def check_labels(data: Any, side: str) -> None:
                 "leave that target out"
             )
         if side == "train" and found < 2:
-            raise SplitError(f"the training {what} of {name} are all the same; there is nothing to learn")
+            raise SplitError(
+                f"the training {what} of {name} are all the same; there is nothing to learn. Give another split, or "
+                "leave that target out"
+            )
 
 
 def warn_of_classes(data: Any, test: Any) -> None:

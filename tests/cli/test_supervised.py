@@ -233,6 +233,8 @@ def test_what_cannot_be_trained_is_one_line(fields, tmp_path, capsys):
     fails(capsys, "train", "--root", fields, "--target", "cover", "--fusion", "film", *out, words=("feature or late",))
     fails(capsys, "train", "--root", fields, "--target", "crop", "--scheme", "official", *out, words=("SplitError",))
     fails(capsys, "train", "--root", fields, "--target", "crop", "--fold", 5, *out, words=("fold 5",))
+    few = write_fields(tmp_path / "few", 8)
+    fails(capsys, "train", "--root", few, "--target", "crop", *out, words=("4 groups", "--scheme study"))
     fails(capsys, "train", "--root", fields, "--target", "crop", "--crop", 17, *out, words=("17", "16"))
     fails(capsys, "train", "--root", fields, "--target", "crop", "--lr", 0, *out, words=("lr=0",))
     fails(capsys, "train", "--root", tmp_path / "none", "--target", "crop", *out, words=("none",))
@@ -285,7 +287,7 @@ def test_a_damaged_sample_is_left_out_on_request(tmp_path, capsys):
     root = write_fields(tmp_path / "crops", 20)
     (root / "images" / "p7.tif").write_bytes(b"damaged")
     command = ["train", "--root", root, "--target", "crop", "--out", tmp_path / "model", *SMALL]
-    fails(capsys, *command, words=("p7", "cannot be read"))
+    fails(capsys, *command, words=("p7", "cannot be read", "--skip"))
     with pytest.warns(UserWarning, match="p7"):
         run(capsys, *command, "--skip")
 
