@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint-every", type=_seconds, default=600.0, help="time between checkpoints, beside --out (default: 10m)"
     )
     command.add_argument("--resume", action="store_true", help="continue from the last checkpoint, if there is one")
-    command.add_argument("--log", type=_path, help="folder for figures by step, as log.jsonl and for TensorBoard")
+    command.add_argument("--log-folder", type=_path, help="folder for figures by step, as log.jsonl and for TensorBoard")
     command.add_argument("--lr", type=float, default=2e-3, help="highest learning rate (default: 0.002)")
     for name, kind, text in (
         ("temperature", float, "of the loss (default: 0.2)"),
@@ -349,7 +349,7 @@ def _pretrain(options: argparse.Namespace) -> None:
         raise ValueError("--view is for --images; views of --root have --size pixels, fewer where images are small")
     make_accelerator(options.precision)  # join the other processes, if there are any
     checkpoints = checkpoint_folder(options.out, options.resume)
-    others |= {"checkpoint": checkpoints, "checkpoint_every": options.checkpoint_every, "log": options.log}
+    others |= {"checkpoint": checkpoints, "checkpoint_every": options.checkpoint_every, "log": options.log_folder}
     if options.images is not None:
         pretrain_images(options.images, options.out, settings, **others)
     else:

@@ -704,7 +704,7 @@ def test_a_pretraining_that_is_cut_off_goes_on(pretrained, tmp_path, monkeypatch
 def test_large_batches_in_parts_and_a_log(pretrained, tmp_path):
     images, _ = pretrained
     out, log = tmp_path / "encoder.safetensors", tmp_path / "log"
-    command = ["pretrain", "--images", str(images), "--out", str(out), "--log", str(log), *SMALL]
+    command = ["pretrain", "--images", str(images), "--out", str(out), "--log-folder", str(log), *SMALL]
     assert main([*command, "--micro-batch", "4", "--checkpoint-every", "0"]) == 0
     assert read_checkpoint(out)[0]["config"]["settings"]["micro_batch"] == 4
     lines = [json.loads(line) for line in (log / "log.jsonl").read_text().splitlines()]
