@@ -235,9 +235,7 @@ def test_groups_are_a_column_or_blocks_of_degrees(tmp_path):
     large = points(tmp_path, TABLE, 'longitude = "lon"\nlatitude = "lat"\nblock = 90')
     assert groups_of(large, read_samples(large)).tolist() == ["0 0", "0 0", "-1 0"]
     grouped = points(tmp_path, TABLE, 'group = "cover"\nlongitude = "lon"\nlatitude = "lat"')
-    with pytest.raises(
-        TableError, match=r"dataset.toml: \[samples\] group = 'cover', which is empty for sample p3; fill it in"
-    ):
+    with pytest.raises(TableError, match=r"\[samples\] group = 'cover', which is empty for sample p3; fill it in"):
         groups_of(grouped, read_samples(grouped))
 
 
