@@ -128,7 +128,9 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint-every", type=_seconds, default=600.0, help="time between checkpoints, beside --out (default: 10m)"
     )
     command.add_argument("--resume", action="store_true", help="continue from the last checkpoint, if there is one")
-    command.add_argument("--log-folder", type=_path, help="folder for figures by step, as log.jsonl and for TensorBoard")
+    command.add_argument(
+        "--log-folder", type=_path, help="folder for figures by step, as log.jsonl and for TensorBoard"
+    )
     command.add_argument("--lr", type=float, default=2e-3, help="highest learning rate (default: 0.002)")
     for name, kind, text in (
         ("temperature", float, "of the loss (default: 0.2)"),

@@ -118,6 +118,11 @@ def check_start(start: str | Path, fusion: str) -> None:
             "one with labels"
         )
     made = ("late" if TABLE[method].two_sensors else "early") if method in TABLE else settings.get("fusion", fusion)
+    if made == "decision":
+        raise CheckpointError(
+            f"{start} holds a network for each modality, of decision fusion, and training starts from one encoder; give "
+            "a model of another fusion, or an encoder of pretrain"
+        )
     if made != fusion:
         raise CheckpointError(
             f"{start} holds an encoder of {made} fusion, and the network is to be one of {fusion} fusion; give "

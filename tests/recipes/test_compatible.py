@@ -54,6 +54,7 @@ def test_other_numbers_with_another_scale_are_the_same_reflectance():
         ),
         ({"method": "simclr"}, "film", r"an encoder of early fusion.*give --fusion early"),
         ({"fusion": "late"}, "early", r"give --fusion late"),
+        ({"fusion": "decision"}, "early", r"of decision fusion, and training starts from one encoder"),
         ({"method": "simclr"}, "early", ""),
         ({"method": "cross-modal"}, "late", ""),
         ({"fusion": "film"}, "film", ""),
