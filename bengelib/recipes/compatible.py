@@ -1,4 +1,4 @@
-"""What a trained encoder can be applied to, or trained further on: data of the same bands, order, units and scale."""
+"""Compatibility of a trained encoder with data, by bands, order, units and scale, and with further training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -85,7 +85,7 @@ def _alike(ratio: float) -> bool:
 
 
 def inputs_of_encoder(start: str | Path, data: Any) -> dict[str, Modality]:
-    """What the encoder of a checkpoint reads, with its own statistics, for data of the same bands, units and scale.
+    """Inputs of the encoder of a checkpoint, with its own statistics, for data of the same bands, units and scale.
 
     Raises:
         CheckpointError: no checkpoint, or an encoder of other modalities.
@@ -120,8 +120,8 @@ def check_start(start: str | Path, fusion: str) -> None:
     made = ("late" if TABLE[method].two_sensors else "early") if method in TABLE else settings.get("fusion", fusion)
     if made == "decision":
         raise CheckpointError(
-            f"{start} holds a network for each modality, of decision fusion, and training starts from one encoder; give "
-            "a model of another fusion, or an encoder of pretrain"
+            f"{start} holds a network for each modality, of decision fusion, and training starts from one encoder; "
+            "give a model of another fusion, or an encoder of pretrain"
         )
     if made != fusion:
         raise CheckpointError(
