@@ -35,6 +35,7 @@ from bengelib.methods import MASKED, TABLE
 from bengelib.methods.multi_pretext import PRETEXTS
 from bengelib.modalities import TARGETS, Modality, Target
 from bengelib.processes import is_first_process
+from bengelib.recipes.compatible import check_inputs
 from bengelib.recipes.finetuning import FINE_TUNING, FROM_SCRATCH
 from bengelib.recipes.label_efficiency import label_efficiency
 from bengelib.recipes.pretraining import (
@@ -47,7 +48,7 @@ from bengelib.recipes.pretraining import (
     side_by_side,
     strong_views,
 )
-from bengelib.recipes.supervised import check_inputs, check_sizes
+from bengelib.recipes.supervised import check_sizes
 
 HELD_OUT = 0.2
 
@@ -178,6 +179,7 @@ def pretrain_dataset(
         "target": target,
         "fold": settings.fold,
         "holdout": list(held.patch_ids),
+        "stored": getattr(data, "stored", {}),
     }
     _save(out, encoder, config, settings, history)
     return history
@@ -312,7 +314,7 @@ def probe_dataset(
     chosen = check_target(roots[0], target or config["target"])
     open_ = partial(_open, roots, reads, (chosen.name,), config["fold"], on_error, progress)
     train, test = open_("train"), open_("test")
-    check_inputs(encoder.inputs, train.inputs)  # type: ignore[arg-type]
+    check_inputs(encoder.inputs, train.inputs, config.get("stored"), getattr(train, "stored", None))  # type: ignore[arg-type]
     index_of = {patch_id: place for place, patch_id in enumerate(test.patch_ids)}
     if gone := [patch_id for patch_id in config["holdout"] if patch_id not in index_of]:
         raise CheckpointError(
