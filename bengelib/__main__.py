@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--size", type=int, default=64, help="pixels along a side of an image, with --root of a view (default: 64)"
     )
-    command.add_argument("--view", type=int, help="with --images: pixels of a view (default: three quarters of --size)")
+    command.add_argument("--view", type=int, help="with --images: pixels of a view (default: half of --size)")
     command.add_argument("--batch-size", type=int, default=256, help="images per step and process (default: 256)")
     command.add_argument(
         "--micro-batch", type=int, help="images per forward pass, for a --batch-size that exceeds the memory"

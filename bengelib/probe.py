@@ -64,20 +64,26 @@ class MultiStageEncoder(nn.Module):
         feature_dim: length of all features together.
     """
 
-    def __init__(self, encoder: nn.Module, stages: Sequence[int] = (2, 3), texture: bool = False) -> None:
+    def __init__(
+        self, encoder: nn.Module, stages: Sequence[int] = (2, 3), texture: bool = False, enlarge: int = 1
+    ) -> None:
         """Wrap `encoder`, which takes a dict batch and returns (B, feature_dim); it is not changed.
 
         Args:
             encoder: any encoder of `bengelib.fusion`.
             stages: 1 to 4, and 0 for the first layer; without effect for an encoder without a ResNet.
             texture: whether to add standard deviations over the image, after the averages of each stage.
+            enlarge: factor by which images are enlarged first, bilinearly. The first layers of a ResNet halve an image
+                twice, which leaves 16 cells of one of 64 pixels; of one twice as large they leave 32, and the crops of
+                pretraining had shown things larger as well (Touvron et al. 2019, arXiv:1906.06423).
 
         Raises:
-            ValueError: a stage that does not exist.
+            ValueError: a stage that does not exist, or a factor below 1.
         """
         super().__init__()
         check_stages(stages)
         self.encoder, self.stages, self.texture = encoder, tuple(stages), texture
+        self.enlarge = whole_number("enlarge", enlarge)
         self.inputs: dict[str, Any] = dict(getattr(encoder, "inputs", {}))
         added = sum(resnet.channels[stage] for resnet, stage in self._watched()) * (1 + texture)
         self.feature_dim = int(encoder.feature_dim) + added  # type: ignore[arg-type]
@@ -91,6 +97,9 @@ class MultiStageEncoder(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Features (B, feature_dim)."""
         pooled: list[Tensor] = []
+        if self.enlarge > 1:
+            images = {key: batch[key] for key in self.inputs if key in batch and batch[key].ndim == 4}
+            batch = {**batch, **{key: enlarged(image, self.enlarge) for key, image in images.items()}}
         with ExitStack() as stack:
             for resnet, stage in self._watched():
                 hook = _layer(resnet, stage).register_forward_hook(
@@ -107,6 +116,16 @@ class MultiStageEncoder(nn.Module):
             return [mean]
         variance = maps.var(dim=(2, 3), correction=0)
         return [mean, (variance + _EVEN).sqrt()]
+
+
+def with_stages(encoder: nn.Module, stages: Sequence[int], texture: bool, enlarge: int) -> nn.Module:
+    """The encoder as a `MultiStageEncoder`, or as it is where nothing is asked for."""
+    return MultiStageEncoder(encoder, stages, texture, enlarge) if stages or enlarge > 1 else encoder
+
+
+def enlarged(images: Tensor, factor: int) -> Tensor:
+    """Images (B, C, H, W) with so many times the pixels along each side, bilinearly."""
+    return nn.functional.interpolate(images.float(), scale_factor=factor, mode="bilinear")
 
 
 def _layer(resnet: ResNetEncoder, stage: int) -> nn.Module:
@@ -143,6 +162,7 @@ def extract_features(
     *,
     stages: Sequence[int] = (),
     texture: bool = False,
+    enlarge: int = 1,
     tta: int = 1,
     batch_size: int = 256,
     precision: str = "auto",
@@ -159,6 +179,7 @@ def extract_features(
             features; `(2, 3)` adds information that the last stage discards. Without effect for an encoder without a
             ResNet.
         texture: whether to add standard deviations of these stages over the image, see `MultiStageEncoder`.
+        enlarge: factor by which images are enlarged first, likewise.
         tta: test-time augmentation: average over so many of the eight flips and rotations of each image; 1 is none.
         batch_size: samples per batch.
         precision: see `bengelib.devices.choose_precision`.
@@ -169,7 +190,7 @@ def extract_features(
         ValueError: no samples, a stage or a `tta` that does not exist, or features that are not finite.
     """
     copy = deepcopy(encoder)
-    model = Network(MultiStageEncoder(copy, stages, texture) if stages else copy, {"features": nn.Identity()})
+    model = Network(with_stages(copy, stages, texture, enlarge), {"features": nn.Identity()})
     with channels_last(model):
         answers = predict(
             DihedralAverage(model, tta), data, batch_size=batch_size, precision=precision, workers=workers

@@ -64,7 +64,15 @@ from bengelib.modalities import Modality  # noqa: E402
 from bengelib.probe import extract_features, fit_logistic  # noqa: E402
 from bengelib.recipes.finetuning import FINE_TUNING, FROM_SCRATCH, finetune, logits_of, with_chosen_lr  # noqa: E402
 from bengelib.recipes.label_efficiency import STAGES  # noqa: E402
-from bengelib.recipes.pretraining import Pretraining, build_encoder, mild_views, pretrain_encoder, strong_views  # noqa: E402
+from bengelib.recipes.pretraining import (  # noqa: E402
+    Pretraining,
+    as_measured,
+    build_encoder,
+    in_shared_light,
+    mild_views,
+    pretrain_encoder,
+    strong_views,
+)
 from bengelib.tasks import Regression, Segmentation, Task  # noqa: E402
 from bengelib.transforms import Augment, Batch  # noqa: E402
 from bengelib.weighting import EqualWeights, GradNorm, PCGrad, UncertaintyWeights  # noqa: E402
@@ -97,7 +105,7 @@ class Run(BaseRun):
     mode: str = ""
     start: str = ""
     method: str = ""
-    views: str = "all changes"
+    views: str = "shared light"
     fusion: str = "early"
     modality_dropout: float = 0.0
     targets: tuple[str, ...] = ()
@@ -117,10 +125,13 @@ class Run(BaseRun):
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
 """Shares of the training tiles that have labels; 0.03 of them are about 216."""
 FEW = 0.03
+TRAINED = (0.01, FEW, 0.1, 1.0)
+"""Shares at which networks are trained, from random weights and from SimCLR's; probes take a moment at any share."""
+STEPS = 250
 LABEL_DRAWS = 3
 METHODS = {"SimCLR": "simclr", "Barlow Twins": "barlow", "VICReg": "vicreg", "BYOL": "byol"}
 METHODS |= {"MoCo v2": "moco-v2", "MoCo v3": "moco-v3", "MAE": "mae"}
-VIEWS = ("no gain and offset", "crop and turns only", "no crop")
+VIEWS = ("light of each band", "no light", "no crop")
 ALIKE = 15.0
 """Grey levels between median colours at which groups of chips are no longer joined."""
 FOLDS = range(5)
@@ -136,16 +147,18 @@ OPTICAL = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
 def configurations() -> list[Run]:
     """Every run of the three studies."""
     tile = Run("eurosat", "SimCLR", dataset="eurosat", inputs=("image",), mode="pretrain", method="simclr")
-    tile = replace(tile, epochs=15, batch_size=128, lr=2e-3, crop=48)
-    runs = [replace(tile, model=name, method=method) for name, method in METHODS.items()]
-    runs.append(replace(tile, model="random weights", method="", epochs=0))
-    runs += [replace(tile, model=f"SimCLR, {views}", views=views) for views in VIEWS]
-    trained = replace(tile, epochs=0, batch_size=64, lr=0.0, steps=300)
+    tile = replace(tile, epochs=40, batch_size=128, lr=2e-3, crop=32)
+    short = replace(tile, epochs=10, width=0.25)
+    runs = [tile, replace(tile, model="random weights", method="", epochs=0)]
+    runs += [replace(short, model=f"{name}, short", method=method) for name, method in METHODS.items()]
+    runs += [replace(short, model=f"SimCLR, short, {views}", views=views) for views in VIEWS]
+    runs.append(replace(short, model="random weights, short", method="", epochs=0))
+    trained = replace(tile, epochs=0, batch_size=64, lr=0.0, steps=STEPS)
     scratch = replace(trained, model="from scratch", mode="scratch", method="")
     tuned = replace(trained, mode="finetune", start=run_path(Path(), runs[0]).stem)
-    runs += [replace(run, label_fraction=share) for share in SHARES for run in (scratch, tuned)]
+    runs += [replace(run, label_fraction=share) for share in TRAINED for run in (scratch, tuned)]
     both = ("s2", "s1")
-    flood = Run("ombria", "S1", dataset="ombria", inputs=("s1",), epochs=15, batch_size=16, crop=128, lr=2e-3)
+    flood = Run("ombria", "S1", dataset="ombria", inputs=("s1",), epochs=10, batch_size=16, crop=128, lr=2e-3)
     floods = [flood, replace(flood, model="S2", inputs=("s2",))]
     for fusion in ("early", "feature", "late"):
         joint = replace(flood, model=f"S2 + S1, {fusion}", inputs=both, fusion=fusion)
@@ -169,7 +182,7 @@ COMPARISONS = (
     ("eurosat", "SimCLR", "finetune", "from scratch", "scratch", FEW),
     ("eurosat", "SimCLR", "frozen", "from scratch", "scratch", 1.0),
     ("eurosat", "SimCLR", "frozen", "random weights", "frozen", FEW),
-    *(("eurosat", "SimCLR", "frozen", f"SimCLR, {views}", "frozen", FEW) for views in VIEWS),
+    *(("eurosat", "SimCLR, short", "frozen", f"SimCLR, short, {views}", "frozen", FEW) for views in VIEWS),
     *(("ombria", f"S2 + S1, {how}", "clear", "S2", "clear", 1.0) for how in ("early", "feature", "late", "decision")),
     ("ombria", "S2", "clear", "S1", "clear", 1.0),
     ("ombria", "S2 + S1, late", "clear", "S2 + S1, early", "clear", 1.0),
@@ -425,15 +438,12 @@ def tiles(side: str) -> Any:
 
 
 def make_views(run: Run) -> Any:
-    """The views of a pretraining: all changes, or without some of them."""
+    """The views of a pretraining: those of the command `pretrain`, or with one thing changed."""
     views = strong_views(run.crop, tiles("train").inputs)
-    changes: dict[str, dict[str, Any]] = {
-        "all changes": {},
-        "no gain and offset": {"gain": 0.0, "offset": 0.0},
-        "crop and turns only": {"gain": 0.0, "offset": 0.0, "blur": 0.0, "noise": 0.0},
-        "no crop": {"scale": (1.0, 1.0)},
-    }
-    return replace(views, **changes[run.views])
+    lit = in_shared_light(views)
+    changed = {"shared light": lit, "light of each band": views, "no light": as_measured(views)}
+    changed["no crop"] = replace(lit, scale=(1.0, 1.0))
+    return changed[run.views]
 
 
 def encoder_of(run: Run) -> nn.Module:
@@ -456,10 +466,12 @@ def drawn(share: float, draw: int) -> np.ndarray:
 def carry_out_pretraining(run: Run) -> dict[str, np.ndarray]:
     """Pretrain without labels, then probe at every share of labels: what is said of the test tiles."""
     train, test, encoder = tiles("train"), tiles("test"), encoder_of(run)
-    if run.method:
+    out = weights(run_path(Path(), run).stem)
+    if run.method and out.is_file():
+        load_checkpoint(out, Network(encoder, {}), heads=False)
+    elif run.method:
         settings = Pretraining(method=run.method, width=round(64 * run.width), epochs=run.epochs, view=run.crop,
                                batch_size=run.batch_size, lr=run.lr, seed=run.seed, precision="no")  # fmt: skip
-        out = weights(run_path(Path(), run).stem)
         kept = out.with_suffix(".checkpoints")
         out.parent.mkdir(parents=True, exist_ok=True)
         views = make_views(run)

@@ -1,7 +1,9 @@
-"""The tables of `docs/reality.md`, written into it from `docs/reality.csv` and from the results of the labs.
+"""The tables of `docs/reality.md` and the boxes of the labs, written from `docs/reality.csv` and the labs' results.
 
-python docs/reality_page.py           # write the tables between the marks of the page
+python docs/reality_page.py           # write the tables between the marks of the page and of the labs' sources
 python docs/reality_page.py --check   # only say whether they are those of the tables
+
+After a change of a box, `python -m tools.build_labs` brings it into the notebooks.
 """
 
 import argparse
@@ -34,7 +36,7 @@ def difference(experiment: str, model: str, metric: str, condition: str, share: 
     return found | {"label_fraction": share, "target": target}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Conclusion:
     """A main conclusion of a lab, and the comparison on real images that is nearest to it.
 
@@ -154,22 +156,49 @@ def verdict(simulated: Interval, real: Interval) -> str:
     return "same" if (simulated.value > 0) == (real.value > 0) else "opposite"
 
 
-def conclusions(real: pd.DataFrame, dataset: str = "ben-ge-800") -> str:
-    """The table of conclusions as Markdown."""
-    lines = [f"| lab | conclusion | simulator | real images | verdict | measured on | {dataset} |", "|---" * 7 + "|"]
+def answers(real: pd.DataFrame) -> dict[Conclusion, tuple[str, str, str]]:
+    """What the simulator says of each conclusion, what real images say, and the verdict, in words.
+
+    Raises:
+        ValueError: the results of a lab lack a comparison.
+    """
     labs = {lab: read_results(ROOT / folder / "results.csv") for lab, folder in LABS.items()}
-    own = {lab: read_results(ROOT / folder / f"results-{dataset}.csv") for lab, folder in LABS.items()}
+    found = {}
     for each in CONCLUSIONS:
         metric = str(each.simulated["metric"])
         of = lookup(labs[each.lab], each.simulated)
         if of is None:
             raise ValueError(f"the results of lab {each.lab} have no {each.simulated}; run its study again")
         there = None if each.real is None else lookup(real, each.real)
+        if each.real is None:
+            found[each] = shown(of, metric), "-", "not testable here"
+        elif there is None:
+            found[each] = shown(of, metric), NOT_RUN, NOT_RUN
+        else:
+            found[each] = shown(of, metric), shown(there, str(each.real["metric"])), verdict(of, there)
+    return found
+
+
+def conclusions(real: pd.DataFrame, dataset: str = "ben-ge-800") -> str:
+    """The table of conclusions as Markdown."""
+    lines = [f"| lab | conclusion | simulator | real images | verdict | measured on | {dataset} |", "|---" * 7 + "|"]
+    own = {lab: read_results(ROOT / folder / f"results-{dataset}.csv") for lab, folder in LABS.items()}
+    for each, words in answers(real).items():
         course = lookup(own[each.lab], each.simulated)
-        found = "-" if each.real is None else NOT_RUN if there is None else shown(there, str(each.real["metric"]))
-        said = "not testable here" if each.real is None else NOT_RUN if there is None else verdict(of, there)
-        cells = (each.lab, each.text, shown(of, metric), found, said, each.why)
-        lines.append("| " + " | ".join(map(str, (*cells, NOT_HAD if course is None else shown(course, metric)))) + " |")
+        last = NOT_HAD if course is None else shown(course, str(each.simulated["metric"]))
+        lines.append("| " + " | ".join((str(each.lab), each.text, *words, each.why, last)) + " |")
+    return "\n".join(lines)
+
+
+def box(real: pd.DataFrame, lab: int) -> str:
+    """The conclusions of one lab that real images can test, as a short table for its notebook."""
+    lines = [
+        "| conclusion, gain in points or in the unit of an error | simulator | real images | verdict |",
+        "|---" * 4 + "|",
+    ]
+    for each, words in answers(real).items():
+        if each.lab == lab and each.real is not None:
+            lines.append("| " + " | ".join((each.text, *words)) + " |")
     return "\n".join(lines)
 
 
@@ -224,13 +253,24 @@ def tables() -> dict[str, str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if the page is not current")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if a page is not current")
     given = parser.parse_args(arguments)
-    page = PAGE.read_text(encoding="utf-8")
-    new = written(page, tables())
-    if given.check:
-        raise SystemExit(page != new)
-    PAGE.write_text(new, encoding="utf-8")
+    real = read_results(RESULTS)
+    pages = {PAGE: tables()}
+    for lab, folder in LABS.items():
+        (source,) = (ROOT / folder).glob("lab_*.src.md")
+        pages[source] = {"reality": box(real, lab)}
+    stale = []
+    for path, inside in pages.items():
+        page = path.read_text(encoding="utf-8")
+        new = written(page, inside)
+        if page != new:
+            stale.append(path)
+            if not given.check:
+                path.write_text(new, encoding="utf-8", newline="\n")
+    if stale and given.check:
+        names = ", ".join(path.relative_to(ROOT).as_posix() for path in stale)
+        raise SystemExit(f"not what the tables say: {names}; run docs/reality_page.py, then tools.build_labs")
 
 
 if __name__ == "__main__":

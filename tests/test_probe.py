@@ -9,7 +9,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from bengelib.data.images import image_modality
 from bengelib.data.labelled import label_subsets
@@ -29,7 +29,7 @@ from bengelib.recipes.finetuning import (
     repeat_to,
     with_chosen_lr,
 )
-from bengelib.recipes.label_efficiency import curves, label_efficiency
+from bengelib.recipes.label_efficiency import curves, enlargement, label_efficiency
 
 CLASSES = ("red", "green", "blue")
 QUICK = FineTuning(steps=12, epochs=0, batch_size=8, lrs=(3e-3,), average=0.5)
@@ -134,6 +134,15 @@ def test_a_staged_encoder_knows_how_long_its_features_are(encoder):
             assert not any(module._forward_hooks for module in encoder.modules())
     with pytest.raises(ValueError, match="stages=5"):
         MultiStageEncoder(encoder, (0, 5))
+
+
+def test_enlarged_images_give_the_features_of_larger_images(data, encoder):
+    larger = torch.nn.functional.interpolate(data.images[:4].float(), scale_factor=2, mode="bilinear")
+    for stages in ((), (0, 2)):
+        wanted = MultiStageEncoder(encoder, stages).eval()({"image": larger})
+        found = extract_features(encoder, Subset(data, range(4)), stages=stages, enlarge=2, precision="no")
+        np.testing.assert_allclose(found, wanted.detach().numpy(), rtol=1e-3, atol=1e-4)
+    assert [enlargement(size) for size in (32, 64, 65, 120)] == [2, 2, 1, 1]
 
 
 def test_texture_is_the_deviation_over_the_image_and_even_maps_can_be_learned_from(data, encoder):
@@ -460,6 +469,7 @@ def test_the_head_keeps_small_differences_of_large_features_under_mixed_precisio
         {"average": 1.0},
         {"smoothing": 1.0},
         {"stages": (5,)},
+        {"enlarge": 0},
     ],
 )
 def test_settings_that_train_nothing_are_refused(wrong):

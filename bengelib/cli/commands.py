@@ -37,12 +37,13 @@ from bengelib.modalities import TARGETS, Modality, Target
 from bengelib.processes import is_first_process
 from bengelib.recipes.compatible import check_inputs
 from bengelib.recipes.finetuning import FINE_TUNING, FROM_SCRATCH
-from bengelib.recipes.label_efficiency import label_efficiency
+from bengelib.recipes.label_efficiency import enlargement, label_efficiency
 from bengelib.recipes.pretraining import (
     FULL_WIDTH,
     Pretraining,
     as_measured,
     build_encoder,
+    in_shared_light,
     mild_views,
     pretrain_encoder,
     side_by_side,
@@ -96,7 +97,7 @@ def pretrain_images(
     data = ImageFolder(images, learn, size=settings.size, on_error=on_error, progress=progress)
     seed_everything(settings.seed)
     encoder = build_encoder(data.inputs, settings.method, settings.depth, settings.width)
-    views = strong_views(settings.view_size, encoder.inputs)  # type: ignore[arg-type]
+    views = in_shared_light(strong_views(settings.view_size, encoder.inputs))  # type: ignore[arg-type]
     history = pretrain_encoder(encoder, data, views, settings, progress=progress, **kept)
     config = {
         "made_from": "images",
@@ -165,7 +166,7 @@ def pretrain_dataset(
     inputs = {key: data.inputs[key] for key in modalities}
     encoder = build_encoder(inputs, settings.method, settings.depth, settings.width)
     views = strong_views(view_size(settings, encoder), inputs)
-    views = as_measured(views) if settings.method == "cross-modal" else views
+    views = as_measured(views) if settings.method == "cross-modal" else in_shared_light(views)
     if TABLE[settings.method].two_sensors:
         width = settings.width / FULL_WIDTH
         first, second = (EarlyFusion({key: modality}, settings.depth, width) for key, modality in inputs.items())
@@ -196,13 +197,13 @@ def _besides(root: Path, method: str, modalities: Sequence[str]) -> tuple[str, .
 
 
 def view_size(settings: Pretraining, encoder: nn.Module) -> int:
-    """Pixels along a side of a view: `size`, or three quarters of smaller images, in whole squares of the encoder."""
+    """Pixels along a side of a view: `size`, or half of smaller images, in whole squares of the encoder."""
     if settings.view is not None:
         return settings.view
     inputs: Mapping[str, Modality] = encoder.inputs  # type: ignore[assignment]
     sizes = [modality.size for modality in inputs.values() if modality.size]
     most = min(sizes, default=settings.size)
-    share = 0.75 if sizes and settings.method not in MASKED else 1
+    share = 0.5 if sizes and settings.method not in MASKED else 1
     square = int(getattr(encoder, "stride", getattr(encoder, "patch", 1)))
     wanted = min(settings.size, round(share * most))
     return max(1, min(round(wanted / square), most // square)) * square
@@ -267,10 +268,19 @@ def probe_images(
         progress=progress,
     )
     train, test = read(learn), read(held)
-    options.setdefault("augment", mild_views(config["settings"]["size"], encoder.inputs))  # type: ignore[arg-type]
+    _fill_in(options, config, config["settings"]["size"], encoder)
     return label_efficiency(
         encoder, build, train, train.labels, test, test.labels, train.classes, progress=progress, **options
     )
+
+
+def _fill_in(options: dict[str, Any], config: dict[str, Any], size: int, encoder: nn.Module) -> None:
+    """Options of `label_efficiency` for images of `size` pixels along a side, where the caller gave none."""
+    settings = Pretraining(**{name: config["settings"][name] for name in ("method", "size")})
+    factor = 1 if settings.method in MASKED else enlargement(size)
+    options.setdefault("enlarge", factor)
+    view = size // factor if factor > 1 else view_size(settings, encoder)
+    options.setdefault("augment", as_measured(mild_views(view, encoder.inputs)))  # type: ignore[arg-type]
 
 
 def probe_dataset(
@@ -329,9 +339,8 @@ def probe_dataset(
         known = (labels != IGNORE_INDEX) if labels.ndim == 1 else np.isfinite(labels).all(axis=1)
         sides[name] = Subset(data, rows[known].tolist()), labels[known], rows[known]
     groups = None if test.groups is None else test.groups[sides["test"][2]].tolist()
-    kind = {name: config["settings"][name] for name in ("method", "size")}
-    size = view_size(Pretraining(**kind), encoder)
-    options.setdefault("augment", as_measured(mild_views(size, encoder.inputs)))  # type: ignore[arg-type]
+    sizes = [modality.size for modality in train.inputs.values() if modality.size]
+    _fill_in(options, config, min(sizes, default=config["settings"]["size"]), encoder)
     return label_efficiency(
         encoder,
         build,

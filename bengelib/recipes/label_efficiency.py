@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
+from bengelib.arguments import whole_number
 from bengelib.course.results import POOLED
 from bengelib.data.batches import contents_of
 from bengelib.data.labelled import label_subsets
@@ -40,6 +41,17 @@ STAGES = (0, 1, 2, 3)
 On validation tiles of EuroSAT (216 labels, three draws), all stages this way in place of the means of 2 and 3 raised
 accuracy from .52 to .57 with random weights, and from .54 to .57 after a pretraining of two minutes."""
 
+ENLARGED = 128
+"""Pixels along a side up to which small images are enlarged, at most twice.
+
+On validation tiles of EuroSAT, of 64 pixels (216 labels, three draws, SimCLR for eight minutes), this raised the
+accuracy of a probe from .68 to .72."""
+
+
+def enlargement(size: int) -> int:
+    """The factor by which probes and heads of ResNets enlarge images of so many pixels along a side, 1 or 2."""
+    return 2 if 2 * whole_number("size", size) <= ENLARGED else 1
+
 
 def label_efficiency(
     encoder: nn.Module,
@@ -57,6 +69,7 @@ def label_efficiency(
     augment: Augmentation | None = None,
     stages: Sequence[int] = STAGES,
     texture: bool = True,
+    enlarge: int = 1,
     tta: int = 8,
     finetune_settings: FineTuning = FINE_TUNING,
     scratch_settings: FineTuning = FROM_SCRATCH,
@@ -90,8 +103,9 @@ def label_efficiency(
         augment: views of a training batch in `finetune` and `scratch`.
         stages: stages whose features probes and heads read beside the last, in all modes, see `extract_features`.
         texture: likewise, whether they read standard deviations over the image as well.
+        enlarge: likewise, the factor by which images are enlarged first; see `enlargement`.
         tta: see `extract_features`.
-        finetune_settings: see `FineTuning`; `stages` and `texture` above hold.
+        finetune_settings: see `FineTuning`; `stages`, `texture` and `enlarge` above hold.
         scratch_settings: likewise, taken `for_random_weights`.
         groups: of the test samples, such as tiles, drawn as wholes for the intervals.
         precision: see `bengelib.devices.choose_precision`.
@@ -122,13 +136,13 @@ def label_efficiency(
         Classification(target, classes)  # refuses too many classes now, and not after the first mode
     contents = contents_of(train)
     subsets = {seed: label_subsets(train_labels, fractions, seed, contents=contents) for seed in seeds}
-    reads = {"stages": tuple(stages), "texture": texture, "tta": tta}
+    reads = {"stages": tuple(stages), "texture": texture, "enlarge": enlarge, "tta": tta}
     features = _Frozen(encoder, train, test, subsets, reads, precision) if "frozen" in modes else None
     rows: list[dict[str, Any]] = []
     for fraction in sorted(set.intersection(*(set(by_fraction) for by_fraction in subsets.values()))):
         for mode in modes:
             settings = finetune_settings if mode == "finetune" else for_random_weights(scratch_settings)
-            settings = replace(settings, stages=tuple(stages), texture=texture)
+            settings = replace(settings, stages=tuple(stages), texture=texture, enlarge=enlarge)
             runs = []
             for seed in seeds:
                 chosen = subsets[seed][fraction]

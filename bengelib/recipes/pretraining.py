@@ -63,10 +63,9 @@ class Pretraining:
             arXiv:2002.05709, figure 9); 40 of 7,000 images at `width` 32 take about half an hour on two cores.
         depth: layers of the ResNet, 18, 34 or 50; the transformer has four blocks, the ConvNeXt those of its size.
         size: pixels along a side: of the images of a folder as they are read, or of the views of ben-ge patches.
-        view: pixels along a side of the views of a folder's images; None takes three quarters of `size` (all of it for
-            `"mae"` and `"multi-pretext"`, which need whole squares). A crop shows things larger than the whole image
-            does, from which features are taken later, and fewer pixels undo that (Touvron et al. 2019,
-            arXiv:1906.06423); an epoch takes little more than half the time.
+        view: pixels along a side of the views of a folder's images; None takes half of `size` (all of it for `"mae"`
+            and `"multi-pretext"`, which need whole squares), and an epoch a quarter of the time. Probes then enlarge
+            small images, see `bengelib.recipes.label_efficiency.enlargement`.
         batch_size: images a step and a process; contrast is against all others of a step.
         micro_batch: images that go through the network at a time, for batches larger than the memory; see `Trainer`.
         sync_batchnorm: in several processes, whether BatchNorm sees the batches of all of them.
@@ -135,7 +134,7 @@ class Pretraining:
     @property
     def view_size(self) -> int:
         """Pixels along a side of the views of a folder's images."""
-        return self.view or (self.size if self.method in MASKED else max(1, round(0.75 * self.size)))
+        return self.view or (self.size if self.method in MASKED else max(1, self.size // 2))
 
 
 def strong_views(size: int, inputs: InputSpec | None = None) -> Views:
@@ -172,7 +171,7 @@ def as_measured(views: Views) -> Views:
     return replace(views, light=0.0, gain=0.0, offset=0.0)
 
 
-LIGHT = 0.4
+LIGHT = 0.3
 """Strength of the changes of light that all bands share, in `in_shared_light`."""
 
 

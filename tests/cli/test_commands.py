@@ -592,7 +592,7 @@ def test_fractions_without_a_label_for_every_class(pretrained, tmp_path, capsys)
 
 
 def test_views_are_smaller_than_the_images_of_a_folder(pretrained, monkeypatch, tmp_path, capsys):
-    assert [Pretraining(size=size).view_size for size in (64, 33, 1)] == [48, 25, 1]
+    assert [Pretraining(size=size).view_size for size in (64, 33, 1)] == [32, 16, 1]
     assert Pretraining(method="mae").view_size == 64 and Pretraining(view=40).view_size == 40
     images, _ = pretrained
     made = []
