@@ -207,7 +207,7 @@ def _link(folder: Path, name: str) -> Path:
 def _write(folder: Path, samples: dict[str, Sequence[Any]], text: str) -> None:
     """The table of the samples, then the description, which stands for both."""
     pd.DataFrame(samples).to_csv(folder / "samples.csv", index=False)
-    (folder / "dataset.toml").write_text(text)
+    (folder / "dataset.toml").write_text(text, encoding="utf-8")
 
 
 def _describe_eurosat(folder: Path) -> None:

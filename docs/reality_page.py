@@ -226,11 +226,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit status 1 if the page is not current")
     given = parser.parse_args(arguments)
-    page = PAGE.read_text()
+    page = PAGE.read_text(encoding="utf-8")
     new = written(page, tables())
     if given.check:
         raise SystemExit(page != new)
-    PAGE.write_text(new)
+    PAGE.write_text(new, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")),
     *sorted(ROOT.glob("docs/*.md")),
     *sorted(ROOT.glob("[0-9][0-9]-*/*.md")),
+    *sorted(ROOT.glob("[0-9][0-9]-*/study/*.src.md")),
 ]
 BLOCK = re.compile(
     r"^```(?:bash|sh|shell)\n(.*?)^```|(?:^    (?:\.venv/bin/)?python -m .*\n(?:^        .*\n)*)",
@@ -116,8 +117,8 @@ def test_the_commands_that_make_data_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     fake.write_fake_tree(tmp_path / "data" / "ben-ge-800", 6)
     ran = [command for _, command in EVERY if re.match(r"python -m bengelib (?:simulate|pack) ", command)]
-    for command in ran:
-        words = shlex.split(command.replace("ROOT", "data/ben-ge-800").replace("DIR", "data/dir"))[3:]
+    for number, command in enumerate(ran):
+        words = shlex.split(command.replace("ROOT", "data/ben-ge-800").replace("DIR", f"data/dir{number}"))[3:]
         small = ["--patches", "1", "--sampling", "natural", "--seed", "0"] if words[0] == "simulate" else []
         assert main([*words, *small]) == 0, capsys.readouterr().err
     assert len(ran) >= 4

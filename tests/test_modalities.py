@@ -42,7 +42,7 @@ def test_bands_are_taken_by_name_in_the_order_asked_for():
         ({"kind": "scalar"}, "expected one"),
         ({"mean": (1.0,)}, "4 bands, but as mean"),
         ({"unit": ("m",)}, "4 bands, but as unit"),
-        ({"std": (0.1, 0.1, 0.0, 0.1)}, "band red .* never varies"),
+        ({"std": (0.1, 0.1, 0.0, 0.1)}, "band red .* A constant band"),
         ({"mean": (0.1, float("nan"), 0.3, 0.4)}, "band green"),
         ({"columns": ("blue", "green")}, "not all among its columns"),
     ],

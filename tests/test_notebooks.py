@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -27,7 +28,6 @@ ARITHMETICS: dict[str, dict[str, str]] = {"default": DEFAULT, "AVX2 on one threa
 LABS = sorted(ROOT.glob(run_labs.LAB_PATTERN)) + sorted(ROOT.glob(run_labs.STUDY_PATTERN))
 SOLUTIONS = [path.parent / "solutions" / path.name for path in LABS]
 CHECK = re.compile(r"\b(exercises|reading)\.check_")
-each_lab = pytest.mark.parametrize("path", LABS, ids=lambda path: path.relative_to(ROOT).as_posix())
 each_solution = pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.relative_to(ROOT).as_posix())
 each_notebook = pytest.mark.parametrize("path", LABS + SOLUTIONS, ids=lambda path: path.relative_to(ROOT).as_posix())
 
@@ -85,22 +85,35 @@ def reduced_data(tmp_path_factory):
 def needed(cells: list[nbformat.NotebookNode], first: int, exercises: list[int]) -> list[int]:
     """Places of the cells that exercises need: setup and imports, and those that make the names that they read."""
 
-    def names(place: int, context: type[ast.expr_context]) -> set[str]:
-        nodes = ast.walk(ast.parse(cells[place].source))
-        return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+    def body(place: int) -> list[ast.stmt]:
+        """Statements of a cell but for functions, whose names are mostly their own."""
+        return [part for part in ast.parse(cells[place].source).body if not isinstance(part, ast.FunctionDef)]
+
+    def named(nodes: Iterable[ast.AST], context: type[ast.expr_context]) -> set[str]:
+        found = [node for each in nodes for node in ast.walk(each)]
+        return {node.id for node in found if isinstance(node, ast.Name) and isinstance(node.ctx, context)}
+
+    def made(place: int) -> set[str]:
+        """Names that a cell assigns, not those of its comprehensions and loops."""
+        targets = [target for part in body(place) if isinstance(part, ast.Assign) for target in part.targets]
+        return named(targets, ast.Store)
 
     chosen, ready = set(range(first)), list(exercises)
     while ready:
         place = ready.pop()
         chosen.add(place)
-        for name in names(place, ast.Load):
-            makers = [other for other in range(first, place) if name in names(other, ast.Store)]
+        for name in named(body(place), ast.Load) - named(body(place), ast.Store):
+            makers = [other for other in range(first, place) if name in made(other)]
             if makers and not chosen.intersection(makers):
                 ready.append(makers[-1])
     return sorted(chosen)
 
 
-@each_lab
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[pytest.mark.slow] if path.name == "study.ipynb" else []) for path in LABS],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
 @pytest.mark.parametrize("arithmetic", cases(ARITHMETICS))
 def test_lab_runs_on_reduced_knobs_with_every_exercise_untouched(path, arithmetic, reduced_data, tmp_path, monkeypatch):
     for name, value in arithmetic.items():
@@ -118,8 +131,10 @@ def test_solutions_pass_strictly(path):
     exercises = [
         place for place, cell in enumerate(student) if "# your code here" in cell.source or CHECK.search(cell.source)
     ]
+    live = [place for place in exercises if "share_needed" in student[place].source]  # reads what the lab has trained
+    exercises = [place for place in exercises if place not in live]
     other = [place for place, cell in enumerate(student) if cell.source != solved[place].source]
-    assert set(other) <= set(exercises)
+    assert set(other) <= {*exercises, *live}
     shown = subprocess.run(
         [sys.executable, "-c", "\n".join(solved[place].source for place in needed(solved, knobs, exercises))],
         cwd=path.parent,
@@ -128,7 +143,7 @@ def test_solutions_pass_strictly(path):
         text=True,
     )
     assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.count("[ok] Exercise ") == len(exercises) / 2 >= 3
+    assert shown.stdout.count("[ok] Exercise ") == len(exercises) / 2 >= 2
 
 
 @pytest.mark.slow

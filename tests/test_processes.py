@@ -55,7 +55,7 @@ def test_what_is_wrong_in_one_process_is_named_in_all(shared_out):
 
 def test_fewer_samples_than_processes_are_refused(shared_out):
     for each in shared_out:
-        assert each["few"] == "ArgumentError: 2 processes cannot share 1 samples out; start 1 or fewer"
+        assert each["few"] == "ArgumentError: 2 processes cannot share 1 samples; start 1 or fewer"
 
 
 def test_gradients_are_gathered_only_where_there_are_any():

@@ -8,7 +8,7 @@ from scipy import stats
 from bengelib.bands import S2_BANDS
 from bengelib.errors import BandError, MissingModalityError
 from bengelib.modalities import MODALITIES
-from bengelib.transforms import _turn, statistics
+from bengelib.transforms import dihedral, statistics
 from bengelib.views import (
     TwoViews,
     Views,
@@ -77,7 +77,7 @@ def test_turns_are_those_of_the_training_augmentation(turn):
     expected = torch.rot90(images.flip(-1) if turn >= MIRRORED else images, turn % 4, dims=(-2, -1))
     turned = resample(images, boxes, torch.full((3,), turn), 16)
     torch.testing.assert_close(turned, expected, atol=1e-5, rtol=0)
-    assert torch.equal(resample(classes, boxes, torch.full((3,), turn), 16), _turn(classes, turn))
+    assert torch.equal(resample(classes, boxes, torch.full((3,), turn), 16), dihedral(classes, turn))
 
 
 @pytest.mark.parametrize("turn", range(8))
@@ -89,7 +89,7 @@ def test_a_crop_that_is_turned_is_the_turn_of_the_crop(turn):
     torch.testing.assert_close(straight[0], 0.1 + 0.4 * centres[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(straight[1], 0.3 + 0.5 * centres[1], atol=1e-5, rtol=0)
     turned = resample(place, box, torch.tensor([turn]), 12)[0]
-    torch.testing.assert_close(turned, _turn(straight, turn), atol=1e-5, rtol=0)
+    torch.testing.assert_close(turned, dihedral(straight, turn), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -311,7 +311,7 @@ def _cosines(study: Study) -> Figure | None:
 
 def _efficiency(study: Study) -> Figure | None:
     asked: dict[str, Any] = dict(along="label_fraction", experiment="methods", target="land_cover_top")
-    curves = study.curves(only=("cross-modal", "random weights", "band statistics"), condition="frozen", **asked)
+    curves = study.curves(only=("cross-modal", "band statistics"), condition="frozen", **asked)
     curves |= study.curves(only=("from scratch",), condition="scratch", **asked)
     figure = plot.plot_curves(curves, "share of the labels, %", "accuracy, band: 95 %", note=study.note, log=True)
     if figure is not None:

@@ -118,7 +118,7 @@ def write_folder(root: Path, images: int) -> Path:
     for number in range(images):
         coarse = Image.fromarray(random.integers(0, 256, (12, 12, 3), np.uint8))
         coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC).save(
-            root / "images" / "all" / f"{number}.jpg", quality=90
+            root / "images" / "all" / f"{number}.jpg", quality=90, subsampling=0
         )
     (root / "dataset.toml").write_text(_TOML, encoding="utf-8")
     pack(root, progress=False)

@@ -13,8 +13,10 @@ A pack stores them in its folder `index/`, from which they are mapped into memor
 They all follow from `meta.csv` and `splits/`. Missing arrays are computed from these, which takes as long as reading.
 """
 
+import errno
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,7 +36,7 @@ from bengelib.data.splits import (
     tile_fold,
 )
 from bengelib.data.tables import META_COLUMNS, read_csv
-from bengelib.errors import SplitError
+from bengelib.errors import DataWarning, SplitError
 
 FOLDER = "index"
 _NO_FOLD = 255
@@ -68,7 +70,7 @@ class PatchIndex:
         """One of the arrays, computed or mapped when first accessed."""
         if name not in self._arrays:
             path = self.root / FOLDER / f"{name}.npy"
-            self._arrays[name] = np.load(path, mmap_mode="r").view(np.ndarray) if self._mapped else self._made(name)
+            self._arrays[name] = map_array(path) if self._mapped else self._made(name)
         return self._arrays[name]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -220,3 +222,19 @@ def _fold(patch_id_s1: str) -> int:
         return tile_fold(mgrs_tile(patch_id_s1))
     except SplitError:
         return _NO_FOLD
+
+
+def map_array(path: Path) -> np.ndarray:
+    """The array of a `.npy` file, mapped into memory or, on a disk that cannot do that, read whole, with a warning.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no such file, or truncated.
+    """
+    try:
+        return np.load(path, mmap_mode="r").view(np.ndarray)
+    except OSError as error:
+        if error.errno not in (errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        warnings.warn(f"{path} cannot be mapped ({error.strerror}); it is read whole", DataWarning, stacklevel=3)
+        return np.asarray(np.load(path))

@@ -19,11 +19,9 @@ The order of the bands in the arrays is that of `bands.S2` and `bands.S1`.
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,12 +31,12 @@ import pandas as pd
 
 from bengelib.data.index import FOLDER as INDEX
 from bengelib.data.index import PatchIndex
+from bengelib.data.index import map_array as map_array
 from bengelib.data.rasters import RASTER_KEYS, off_table, patch_files, read_patch, tree_folders
 from bengelib.data.tables import TABLE_KEYS, corine_multi_hot, find_meta, read_meta
 from bengelib.errors import (
     ChecksumError,
     DatasetNotFoundError,
-    DataWarning,
     MissingModalityError,
     RasterError,
     TableError,
@@ -335,22 +333,6 @@ def verify(folder: str | Path, root: str | Path | None = None) -> None:
         reason = reason_stale(root, folder, manifest, thorough=True)
         if reason is not None:
             raise ChecksumError(f"{folder} is out of date: {reason}. Call bengelib.pack to bring it up to date.")
-
-
-def map_array(path: Path) -> np.ndarray:
-    """The array of a `.npy` file, mapped into memory or, on a disk that cannot do that, read whole, with a warning.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no such file, or truncated.
-    """
-    try:
-        return np.load(path, mmap_mode="r").view(np.ndarray)
-    except OSError as error:
-        if error.errno not in (errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
-            raise
-        warnings.warn(f"{path} cannot be mapped ({error.strerror}); it is read whole", DataWarning, stacklevel=3)
-        return np.asarray(np.load(path))
 
 
 def write_rows(path: Path, start: int, part: np.ndarray) -> None:

@@ -40,8 +40,8 @@ FUSIONS: dict[str, Callable[..., nn.Module]] = {
 }
 """Fusion encoders by name; `"decision"` fuses independent networks instead."""
 
-_FAR = 8
-"""Distance in standard deviations, or factor between these, from which values have another scale."""
+_FAR, _WIDER = 50, 8
+"""Distance in standard deviations, and factor between these, from which values have another scale."""
 
 
 @dataclass(frozen=True)
@@ -326,7 +326,7 @@ def check_inputs(trained: InputSpec, given: Mapping[str, Modality]) -> None:
         for band, mean, std, other_mean, other_std in zip(
             known.bands, known.mean, known.std, data.mean, data.std, strict=True
         ):
-            if not 1 / _FAR < other_std / std < _FAR or abs(other_mean - mean) > _FAR * std:
+            if not 1 / _WIDER < other_std / std < _WIDER or abs(other_mean - mean) > _FAR * std:
                 raise BandError(
                     f"the model was trained with {key} {band} of {mean:.3g} +- {std:.3g}, and the dataset has "
                     f"{other_mean:.3g} +- {other_std:.3g}; state the scale and the offset as they were in the training"

@@ -163,7 +163,7 @@ def test_ids_of_any_form_come_back_as_they_were(tmp_path):
     import pandas as pd
 
     names = ["ä1", "b", "\ud800c"]
-    meta = pd.DataFrame({"patch_id_s1": ["x", "yy", "z"]}, index=names)
+    meta = pd.DataFrame({"patch_id_s1": ["x", "yy", "z"]}, index=pd.Index(names, dtype=object))
     found = PatchIndex(tmp_path, "x", meta)
     assert found.names() == names and found.pairs([2, 1]) == [("\ud800c", "z"), ("b", "yy")]
     with pytest.raises(SplitError, match="no MGRS tile in patch_id_s1 'x'"):

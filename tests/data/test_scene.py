@@ -140,7 +140,9 @@ def test_files_that_are_none(tmp_path, pixels):
 
 
 def test_a_scene_without_a_projection_or_a_grid(tmp_path, pixels):
-    refused(write_scene(tmp_path / "a.tif", pixels, crs=None), r"a\.tif does not say.*no coordinate system.*gdal_edit")
+    refused(
+        write_scene(tmp_path / "a.tif", pixels, crs=None), r"a\.tif has no location.*coordinate system.*gdal_edit"
+    )
     refused(write_scene(tmp_path / "b.tif", pixels, crs=None, transform=Affine.identity()), r"b\.tif .* it has no grid")
 
 
