@@ -18,7 +18,9 @@ each_training = pytest.mark.parametrize("name", TRAININGS)
 def networks(name):
     training = TRAININGS[name]
     folder = ROOT / training.lab / "encoders"
-    return {folder / f"{file}.safetensors": each for file, each in training.files(training.make(training.width)).items()}
+    return {
+        folder / f"{file}.safetensors": each for file, each in training.files(training.make(training.width)).items()
+    }
 
 
 def test_every_file_is_made_by_the_script():

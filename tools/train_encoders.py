@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bengelib.bands import LAND_COVER_NAMES, S1_BANDS, S2_BANDS
-from bengelib.checkpoint import save_checkpoint
+from bengelib.checkpoint import read_checkpoint, save_checkpoint
 from bengelib.course.shipped import fingerprint_of
 from bengelib.data.loading import load
 from bengelib.engine import Trainer, seed_everything
@@ -105,10 +103,12 @@ def train(name: str, again: bool) -> None:
         shutil.rmtree(WORK / name, ignore_errors=True)
     elif all(path.is_file() for path in files):
         print(f"{name}: there already")
+        for path, network in files.items():
+            write_card(name, path, network, read_checkpoint(path)[0]["config"])
         return
     data: Any = load("ben-ge-sim", "train", training.modalities, (training.target,), patches=1000,
                      scheme=training.scheme, progress=False)  # fmt: skip
-    settings = {"epochs": training.epochs, "batch_size": training.batch_size, "lr": training.lr, "seed": 0}
+    settings: Any = {"epochs": training.epochs, "batch_size": training.batch_size, "lr": training.lr, "seed": 0}
     history = Trainer(precision="no").fit(model, [training.task], data, augment=training.augment,
                                           checkpoint=WORK / name, checkpoint_every=60, **settings)  # fmt: skip
     loss = history.rows[-1]["train/loss"]
@@ -116,17 +116,23 @@ def train(name: str, again: bool) -> None:
                         "patches": fingerprint_of(data), "width": training.width, "loss": round(loss, 4)}  # fmt: skip
     for path, network in files.items():
         save_checkpoint(path, network, facts, half=True)
-        path.with_suffix(".md").write_text(card(name, path, network, facts), encoding="utf-8", newline="\n")
+        write_card(name, path, network, facts)
         print(f"wrote {path.relative_to(ROOT)}, {path.stat().st_size / 1e6:.2f} MB")
+
+
+def write_card(name: str, path: Path, network: Network, facts: Mapping[str, Any]) -> None:
+    """Write the card of a file beside it."""
+    path.with_suffix(".md").write_text(card(name, path, network, facts), encoding="utf-8", newline="\n")
 
 
 def card(name: str, path: Path, network: Network, facts: Mapping[str, Any]) -> str:
     """What a file holds, where it comes from and how it is made again, as Markdown."""
     training = TRAININGS[name]
-    weights = sum(int(np.prod(value.shape)) for value in network.state_dict().values())
+    weights = sum(value.numel() for value in network.state_dict().values())
+    passes = f"{facts['epochs']} epochs, batches of {facts['batch_size']}, learning rate {facts['lr']:g}"
     return f"""# {path.name}
 
-{training.title[0].upper()}{training.title[1:]}, trained for longer than Lab {training.lab[1]} does. The lab loads it where it fits the data.
+From {training.title}, trained for longer than Lab {training.lab[1]} does. The lab loads it where it fits the data.
 
 | | |
 |---|---|
@@ -136,7 +142,7 @@ def card(name: str, path: Path, network: Network, facts: Mapping[str, Any]) -> s
 | data | `ben-ge-sim`, 1000 simulated patches, seed 0; nothing is measured |
 | side | {facts["samples"]} training patches of `scheme="{facts["scheme"]}"`, and no others |
 | fingerprint of their ids | `{facts["patches"]}` |
-| settings | {facts["epochs"]} epochs, batches of {facts["batch_size"]}, learning rate {facts["lr"]:g}, seed {facts["seed"]}, float32 |
+| settings | {passes}, seed {facts["seed"]}, float32 |
 | loss at the end | {facts["loss"]} |
 | licence | that of the course |
 

@@ -27,7 +27,9 @@ def first(model):
 def lab(tmp_path, monkeypatch):
     """The current folder is that of a lab with one network, trained on the patches of `TRAIN`."""
     monkeypatch.chdir(tmp_path)
-    save_checkpoint("encoders/radar.safetensors", network(0), {"patches": fingerprint_of(TRAIN), "epochs": 9}, half=True)
+    save_checkpoint(
+        "encoders/radar.safetensors", network(0), {"patches": fingerprint_of(TRAIN), "epochs": 9}, half=True
+    )
     return "no-such-lab"
 
 
