@@ -8,7 +8,7 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # A dependency of accelerate warns about missing notebook widgets, which no progress bar here uses.
 warnings.filterwarnings("ignore", message="IProgress not found")

@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0; `FAILED` after an error, which is printed as one line on standard error; 130 if interrupted.
     """
     options = _parser().parse_args(arguments)
+    say = partial(_say, has_scheme=hasattr(options, "scheme"))
     for stream in (sys.stdout, sys.stderr):  # a file name may hold characters that the terminal cannot show
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -39,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (the interpreter flushes it on exit)
         return 0
     except (BengeError, ValueError, OSError) as error:
-        return _say(error)
+        return say(error)
     except Exception as error:
         if sys.flags.dev_mode:
             raise
-        return _say(error, " (unexpected; `python -X dev -m bengelib ...` shows the traceback)")
+        return say(error, " (unexpected; `python -X dev -m bengelib ...` shows the traceback)")
     except KeyboardInterrupt:
         print(
             "Interrupted. The same command continues (fetch, pack, predict; pretrain with --resume) or starts again "
@@ -56,9 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _say(error: Exception, more: str = "") -> int:
+def _say(error: Exception, more: str = "", *, has_scheme: bool = False) -> int:
     """Print an error as one line, with options as they are typed here, and return the exit status."""
     text = " ".join(str(error).splitlines()).replace('on_error="skip"', "--skip")
+    if has_scheme:
+        text = re.sub(r'scheme="(\w+)"', r"--scheme \1", text)
     print(f"{type(error).__name__}: {text}{more}", file=sys.stderr)
     return FAILED
 
@@ -125,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint-every", type=_seconds, default=600.0, help="time between checkpoints, beside --out (default: 10m)"
     )
     command.add_argument("--resume", action="store_true", help="continue from the last checkpoint, if there is one")
-    command.add_argument("--log", type=_path, help="folder for figures by step, as log.jsonl and for TensorBoard")
+    command.add_argument("--log-folder", type=_path, help="folder for figures by step, as log.jsonl and TensorBoard")
     command.add_argument("--lr", type=float, default=2e-3, help="highest learning rate (default: 0.002)")
     for name, kind, text in (
         ("temperature", float, "of the loss (default: 0.2)"),
@@ -175,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_root(command)
     command.add_argument("--target", nargs="+", required=True, help="target to predict; several are learned jointly")
     command.add_argument(
-        "--modalities", nargs="+", help="inputs of the network (default: all but lonlat; for ben-ge: s2 s1)"
+        "--modalities", nargs="+", help="inputs of the network (default: all but the place; for ben-ge: s2 s1)"
     )
     command.add_argument("--out", type=_path, required=True, help="model to write, such as model.safetensors")
     command.add_argument(
@@ -200,9 +203,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, help="of weights, order and crops (default: 0)")
     command.set_defaults(run=_train)
 
-    command = commands.add_parser("evaluate", help="score a trained model on the test split, with intervals")
+    command = commands.add_parser("evaluate", help="score a trained model on test samples, with intervals")
     _add_root(command)
     command.add_argument("--checkpoint", type=_path, required=True, help="model written by train")
+    command.add_argument(
+        "--split",
+        choices=("test", "val", "train", "all"),
+        default="test",
+        help="samples to score; all for a dataset that is there for testing only (default: test, as train does)",
+    )
     command.set_defaults(run=_evaluate)
 
     add_predict(commands, _path)
@@ -324,7 +333,8 @@ def _of_benge(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    from bengelib.cli.commands import Pretraining, checkpoint_folder, pretrain_dataset, pretrain_images
+    from bengelib.cli.commands import Pretraining, pretrain_dataset, pretrain_images
+    from bengelib.cli.outputs import checkpoint_folder
     from bengelib.cores import limit_threads
     from bengelib.devices import make_accelerator
     from bengelib.files import discard
@@ -340,7 +350,7 @@ def _pretrain(options: argparse.Namespace) -> None:
         raise ValueError("--view is for --images; views of --root have --size pixels, fewer where images are small")
     make_accelerator(options.precision)  # join the other processes, if there are any
     checkpoints = checkpoint_folder(options.out, options.resume)
-    others |= {"checkpoint": checkpoints, "checkpoint_every": options.checkpoint_every, "log": options.log}
+    others |= {"checkpoint": checkpoints, "checkpoint_every": options.checkpoint_every, "log": options.log_folder}
     if options.images is not None:
         pretrain_images(options.images, options.out, settings, **others)
     else:
@@ -351,15 +361,8 @@ def _pretrain(options: argparse.Namespace) -> None:
 
 
 def _probe(options: argparse.Namespace) -> None:
-    from bengelib.cli.commands import (
-        check_figure,
-        check_writable,
-        draw_rows,
-        probe_dataset,
-        probe_images,
-        probe_options,
-        write_rows,
-    )
+    from bengelib.cli.commands import probe_dataset, probe_images, probe_options
+    from bengelib.cli.outputs import check_figure, check_writable, draw_rows, write_rows
     from bengelib.cores import limit_threads
 
     limit_threads()

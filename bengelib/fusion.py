@@ -17,21 +17,13 @@ from torch.nn import functional as F
 
 from bengelib.arguments import whole_number
 from bengelib.errors import BandError, MissingModalityError
-from bengelib.inputs import InputNorm, Missing, only_where
+from bengelib.inputs import InputNorm, Missing, only_where, stack_channels
 from bengelib.modalities import InputSpec, Modality
 from bengelib.resnet import ResNetEncoder
 from bengelib.transforms import Batch
 
 VECTOR_FEATURES = 32
 """Number of features of a vector modality."""
-
-
-def stack_channels(values: Mapping[str, Tensor], extra: Tensor | None = None) -> Tensor:
-    """Stack images (B, k, H, W) and vectors (B, k) as channels of one image; each scalar becomes a constant channel."""
-    height, width = next(value.shape[2:] for value in values.values() if value.ndim == 4)
-    parts = [*values.values(), *([] if extra is None else [extra])]
-    even = [part if part.ndim == 4 else part[:, :, None, None].expand(-1, -1, height, width) for part in parts]
-    return torch.cat(even, dim=1)  # (B, C, H, W)
 
 
 def _perceptron(inputs: int, outputs: int) -> nn.Sequential:
@@ -58,29 +50,23 @@ class EarlyFusion(nn.Module):
         super().__init__()
         self.read = InputNorm(inputs, modality_dropout, missing)
         self.inputs = self.read.modalities
-        self.read.require_images()
-        channels = sum(self.read.channels(key) for key in self.inputs) + self.read.mask_size
+        channels = self.read.stacked_channels()
         self.resnet = ResNetEncoder(channels, depth, width)
         self.feature_dim = self.resnet.feature_dim
         self.channels = (channels, *self.resnet.channels)
-
-    def stack(self, batch: Batch) -> Tensor:
-        """All modalities as channels of one image, (B, C, H, W), in the order of `inputs`, then any mask."""
-        values, available = self.read(batch)
-        return stack_channels(values, available.float() if self.read.mask_size else None)
 
     def pyramid(self, batch: Batch) -> tuple[list[Tensor], Tensor]:
         """Feature maps for a U-Net, and the pooled features (B, feature_dim) of the same forward pass.
 
         The maps are the stacked image and those of `ResNetEncoder.pyramid`, finest first, with `channels` channels.
         """
-        image = self.stack(batch)
+        image = self.read.stack(batch)
         maps = self.resnet.pyramid(image)
         return [image, *maps], maps[-1].mean(dim=(2, 3))
 
     def forward(self, batch: Batch) -> Tensor:
         """Features (B, feature_dim)."""
-        return self.resnet(self.stack(batch))
+        return self.resnet(self.read.stack(batch))
 
 
 class FeatureFusion(nn.Module):

@@ -3,6 +3,7 @@
 `InputNorm` explains what happens when a modality is missing.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -83,6 +84,20 @@ class InputNorm(nn.Module):
         """Number of channels or values of modality `key`."""
         return len(self.modalities[key].bands)
 
+    def stacked_channels(self) -> int:
+        """Number of channels of `stack`.
+
+        Raises:
+            BandError: the images cannot be stacked, see `require_images`.
+        """
+        self.require_images()
+        return sum(map(self.channels, self.modalities)) + self.mask_size
+
+    def stack(self, batch: Batch) -> Tensor:
+        """All modalities as channels of one image, (B, C, H, W), in the order of `modalities`, then any mask."""
+        values, available = self(batch)
+        return stack_channels(values, available.float() if self.mask_size else None)
+
     def forward(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """Normalised images (B, k, H, W), vectors and scalars (B, k), and availability (B, modalities) bool.
 
@@ -140,6 +155,14 @@ class InputNorm(nn.Module):
         nothing_left = ~(kept & available).any(dim=1)
         kept[nothing_left] = True
         return kept
+
+
+def stack_channels(values: Mapping[str, Tensor], extra: Tensor | None = None) -> Tensor:
+    """Stack images (B, k, H, W) and vectors (B, k) as channels of one image; each scalar becomes a constant channel."""
+    height, width = next(value.shape[2:] for value in values.values() if value.ndim == 4)
+    parts = [*values.values(), *([] if extra is None else [extra])]
+    even = [part if part.ndim == 4 else part[:, :, None, None].expand(-1, -1, height, width) for part in parts]
+    return torch.cat(even, dim=1)  # (B, C, H, W)
 
 
 def only_where(values: Tensor, where: Tensor) -> Tensor:

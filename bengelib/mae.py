@@ -108,20 +108,10 @@ class ViTEncoder(nn.Module):
         self.inputs = self.read.modalities
         if self.read.vectors:
             raise BandError(f"{self.read.vectors} are not images; a vision transformer reads only images")
-        self.read.require_images()
         self.bands = [len(modality.bands) for modality in self.inputs.values()]
-        self.patch, self.channels, self.feature_dim = patch, sum(self.bands), dim
+        self.patch, self.channels, self.feature_dim = patch, self.read.stacked_channels(), dim
         self.embed = nn.Linear(patch * patch * self.channels, dim)
         self.blocks = _transformer(dim, depth, heads)
-
-    def image(self, batch: Batch) -> Tensor:
-        """All modalities, normalised, as the channels of one image, (B, C, H, W).
-
-        Raises:
-            MissingModalityError: the batch lacks one of them.
-            BandError: a modality has other channels than `inputs`.
-        """
-        return torch.cat(list(self.read(batch)[0].values()), dim=1)
 
     def split(self, image: Tensor) -> dict[str, Tensor]:
         """The modalities, (B, k, H, W) each, of a stacked image (B, C, H, W), in their physical units."""
@@ -139,7 +129,7 @@ class ViTEncoder(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Features (B, feature_dim) of the whole images, nothing hidden."""
-        return self.blocks(self.tokens(self.image(batch))).mean(dim=1)
+        return self.blocks(self.tokens(self.read.stack(batch))).mean(dim=1)
 
 
 def random_mask(
@@ -221,7 +211,7 @@ class MaskedAutoencoder(nn.Module):
             `reconstruction` and `pixels`, prediction and truth of all patches, (B, N, patch * patch * C), `mask`
             (B, N), 1 where a patch is hidden and 0 elsewhere, and `features` (B, feature_dim) of the visible patches.
         """
-        image = self.encoder.image(batch)
+        image = self.encoder.read.stack(batch)
         generator = None if self.training else torch.Generator().manual_seed(0)
         pixels = patchify(image, self.encoder.patch)  # (B, N, P)
         visible, restore = random_mask(len(pixels), pixels.shape[1], self.ratio, generator)  # (B, V), (B, N)

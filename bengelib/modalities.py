@@ -31,6 +31,8 @@ class Modality:
         columns: names of all values of a vector in a batch, from which `bands` are selected; `bands` if empty.
         size: pixels along a side of an image of the dataset; 0 if unknown.
         wavelengths: centre of each band in nanometres; empty if a band has none.
+        codes: of a class map, whose bands are 1 where it has a class and 0 elsewhere, the number of each class in
+            files; empty for anything else.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Modality:
     columns: tuple[str, ...] = ()
     size: int = field(default=0, compare=False)
     wavelengths: tuple[float, ...] = field(default=(), compare=False)
+    codes: tuple[int, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         """Refuse facts that contradict each other.
@@ -50,7 +53,7 @@ class Modality:
             BandError: an unknown kind, no band, a repeated band, or a band without finite mean, positive deviation or
                 unit.
         """
-        for name in ("bands", "mean", "std", "unit", "columns", "wavelengths"):
+        for name in ("bands", "mean", "std", "unit", "columns", "wavelengths", "codes"):
             if isinstance(getattr(self, name), str):
                 raise BandError(f"{name} of {self.name!r} is a sequence; got {getattr(self, name)!r}")
             object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -72,6 +75,11 @@ class Modality:
             raise BandError(f"the bands {self.bands} of {self.name!r} are not all among its columns {self.columns}")
 
     @property
+    def is_place(self) -> bool:
+        """True for longitude and latitude, which say where a sample lies, not what is there."""
+        return self.kind == "vector" and is_place(self.all_columns)
+
+    @property
     def all_columns(self) -> tuple[str, ...]:
         """Names of all values in a batch."""
         return self.columns or self.bands
@@ -91,7 +99,7 @@ class Modality:
         indices = [self.bands.index(band) for band in bands]
         picked: dict[str, Any] = {
             name: tuple(getattr(self, name)[place] for place in indices)
-            for name in ("bands", "mean", "std", "unit", "wavelengths")
+            for name in ("bands", "mean", "std", "unit", "wavelengths", "codes")
             if getattr(self, name)
         }
         if self.kind == "vector":
@@ -139,6 +147,11 @@ class Target:
             )
         if self.colours and len(self.colours) != len(self.classes):
             raise BandError(f"target {self.name!r} has {len(self.classes)} classes and {len(self.colours)} colours")
+
+
+def is_place(bands: Sequence[str]) -> bool:
+    """True if the bands of a vector are longitude and latitude by their names, in this order."""
+    return [band[:3].lower() for band in bands] == ["lon", "lat"]
 
 
 InputSpec = Mapping[str, Modality | Sequence[str]]

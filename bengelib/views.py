@@ -37,6 +37,8 @@ class Views:
         turn: whether to apply one of the eight flips and 90-degree rotations.
         gain: the contrast of each band around its mean is multiplied by a number from 1 - gain to 1 + gain.
         offset: each band is shifted by a number from -offset to offset standard deviations.
+        light: as `gain` and `offset`, with one number of each for all bands of an image, so that the ratios of bands
+            hardly change: sun and haze do not turn a forest into a field.
         band_dropout: probability that a band is set to its mean, in [0, 1). One band per modality is always kept.
         blur: largest sigma of a Gaussian blur, in pixels of the view; a random half of the samples is blurred.
         noise: largest standard deviation of Gaussian noise, in standard deviations of the band.
@@ -52,6 +54,7 @@ class Views:
     turn: bool = True
     gain: float = 0.2
     offset: float = 0.2
+    light: float = 0.0
     band_dropout: float = 0.0
     blur: float = 1.0
     noise: float = 0.05
@@ -75,6 +78,7 @@ class Views:
             raise ArgumentError(f"scale={self.scale!r}; expected the lower share first")
         real_number("ratio", self.ratio, least=1)
         check_share("gain", self.gain, zero=True)
+        check_share("light", self.light, zero=True)
         check_share("band_dropout", self.band_dropout, zero=True, one=False)
         for name in ("offset", "blur", "noise"):
             real_number(name, getattr(self, name), least=0)
@@ -105,7 +109,8 @@ class Views:
     def _change(self, key: str, values: Tensor, before: Tensor, generator: torch.Generator) -> Tensor:
         """Blur, gain and offset, noise, speckle and band dropout of one modality (B, C, H, W)."""
         count, channels = values.shape[:2]
-        if values is before and (self.gain or self.offset or self.noise or self.speckle or self.band_dropout):
+        changes = (self.light, self.gain, self.offset, self.noise, self.speckle, self.band_dropout)
+        if values is before and any(changes):
             values = values.clone()  # changed in place below, which must not change the given batch
         device = values.device
         pixels = pixel_generator(generator, device)
@@ -113,10 +118,12 @@ class Views:
         if self.blur:
             sigmas = self.blur * torch.rand(count, generator=generator)
             values = blur(values, torch.where(torch.rand(count, generator=generator) < 0.5, sigmas, 0.0))
-        if self.gain or self.offset:
-            shape = (count, channels, 1, 1)
-            gains = 1 + self.gain * (2 * torch.rand(shape, generator=generator) - 1).to(device)
-            offsets = self.offset * (2 * torch.rand(shape, generator=generator) - 1).to(device)
+        for gain, offset, bands in ((self.light, self.light, 1), (self.gain, self.offset, channels)):
+            if not gain and not offset:
+                continue
+            shape = (count, bands, 1, 1)
+            gains = 1 + gain * (2 * torch.rand(shape, generator=generator) - 1).to(device)
+            offsets = offset * (2 * torch.rand(shape, generator=generator) - 1).to(device)
             values.mul_(gains).add_(mean * (1 - gains) + std * offsets)  # mean + gain (x - mean) + offset std
         if self.speckle and key in self.decibels:
             values.add_(

@@ -3,6 +3,7 @@
 `python docs/map_figure.py`; what it makes on the way stands in build/map/, with the commands that go on from there.
 """
 
+import argparse
 import shlex
 import tempfile
 import time
@@ -119,6 +120,7 @@ def draw(scene: Path, truth: Path, predicted: Path, out: Path) -> None:
 
 def main() -> None:
     """Make everything, and say how long it took."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
     model, predicted = BUILD / "unet.safetensors", BUILD / "map.tif"
     with timed(f"simulating {SIDE * SIDE} patches of the scene"):

@@ -1,7 +1,11 @@
 """What the tests share: a small fake tree, the real patches where they are at hand, and quiet, repeatable tools."""
 
 import os
+import shutil
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports pyplot
@@ -17,7 +21,8 @@ from tests.fake_tree import write_fake_tree
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as shells start what runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-REAL_TREE = Path(__file__).parents[2] / "shared" / "real" / "ben-ge-real"
+ROOT = Path(__file__).parents[1]
+REAL_TREE = ROOT.parent / "shared" / "real" / "ben-ge-real"
 
 
 def pytest_collection_modifyitems(items):
@@ -46,3 +51,30 @@ def real_tree() -> Path:
     if not REAL_TREE.is_dir():
         pytest.skip("the real patches are not beside this checkout")
     return REAL_TREE
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory) -> Path:
+    """The folder of a wheel and a source distribution, of a copy of the tree, since building leaves files behind."""
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for name in ("bengelib", "tests", "tools"):  # the last two are not for the wheel
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "import sys; from setuptools import build_meta as b; to = sys.argv[1]; b.build_wheel(to); b.build_sdist(to)"
+    done = subprocess.run([sys.executable, "-c", code, str(target)], cwd=source, capture_output=True, encoding="utf-8")
+    assert done.returncode == 0 and len([*target.iterdir()]) == 2, done.stdout + done.stderr
+    return target
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path) -> None:
+    """A network in which no name can be looked up; torch's downloads go to `tmp_path`."""
+
+    def no_such_host(*_, **__):
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for variable in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", no_such_host)

@@ -1,13 +1,25 @@
-"""Processes for tests, started at once: forked from a server that has imported all they need and computed nothing."""
+"""Processes for tests, started at once: forked from a server that has imported all they need and computed nothing.
+
+Where the system cannot fork, they are new ones, which takes longer.
+"""
 
 import multiprocessing
 import os
 import socket
 from collections.abc import Callable
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-PRELOADED = ["tests.joined_steps", "tests.resumed_runs", "accelerate", "torch._dynamo"]
+PRELOADED = ["tests.joined_steps", "tests.resumed_runs", "accelerate", "torch._dynamo", "pytest"]
+
+
+def fresh() -> BaseContext:
+    """How processes start that inherit nothing but what they are sent."""
+    can_fork = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if can_fork else "spawn")
+    context.set_forkserver_preload(PRELOADED)
+    return context
 
 
 def start(target: Callable[..., Any], *args: Any, processes: int = 1) -> list[BaseProcess]:
@@ -15,8 +27,7 @@ def start(target: Callable[..., Any], *args: Any, processes: int = 1) -> list[Ba
 
     Several of them find each other as after `torchrun`, which would also end all when one has died.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
+    context = fresh()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}

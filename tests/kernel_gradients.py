@@ -1,18 +1,18 @@
 """Compares the gradients of the package's models with those in 64 bits; `test_convolution.py` runs it.
 
-    python -m tests.kernel_gradients
+    python -m tests.kernel_gradients [WIDTH ...]
 
-prints, for each model and memory layout, the largest relative error of the gradient of any of its weights. Rounding
-alone gives 1e-6 to 1e-4, and on a rare batch several per cent (0.12 was seen), where a rectifier changes sides in a
-channel that few pixels decide. A wrong kernel writes where it should not, so its error may be of any size and differ
-from batch to batch. Hence a model has to be right on two of three batches, and an error that no rectifier explains is
-wrong at once.
+prints, for each model (with ResNets of these widths) and memory layout, the largest relative error of the gradient of
+any of its weights. Rounding alone gives 1e-6 to 1e-4, and on a rare batch several per cent (0.12 was seen), where a
+rectifier changes sides in a channel that few pixels decide. A wrong kernel writes where it should not, so its error
+may be of any size and differ from batch to batch. Hence a model has to be right on two of three batches, and an error
+that no rectifier explains is wrong at once.
 """
 
 import copy
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -64,8 +64,12 @@ def with_views(batch: Batch) -> Batch:
     return {"view_1": batch, "view_2": mirrored}  # type: ignore[dict-item]
 
 
-def models() -> Iterator[tuple[str, nn.Module, Loss]]:
-    """Each encoder, decoder and method of the package, by name, and how its loss is computed."""
+def models(widths: Sequence[float]) -> Iterator[tuple[str, nn.Module, Loss]]:
+    """Each encoder, decoder and method of the package, by name, and how its loss is computed.
+
+    Args:
+        widths: of the ResNets; other kernels compute narrow layers than wide ones.
+    """
 
     def classified(model: nn.Module, batch: Batch) -> Tensor:
         return ZONE.loss(model(batch), batch)
@@ -83,9 +87,9 @@ def models() -> Iterator[tuple[str, nn.Module, Loss]]:
     def network(encoder: nn.Module) -> nn.Module:
         return Network(encoder, {"climate_zone": ClassificationHead(encoder.feature_dim, CLIMATE_ZONE_SYMBOLS)})
 
-    for width in (SMALL, 0.125, 0.25, USUAL):
+    for width in dict.fromkeys((*widths, 0.125, 0.25, USUAL)):
         yield f"early fusion, width {width:g}", network(EarlyFusion(PAIR, width=width)), classified
-    for width in (SMALL, USUAL):
+    for width in widths:
         inputs = {**PAIR, "season": ()}
         yield f"late fusion, width {width:g}", network(LateFusion(PAIR, width=width)), classified
         yield f"FiLM, width {width:g}", network(FiLMFusion(inputs, width=width)), classified
@@ -113,6 +117,11 @@ def models() -> Iterator[tuple[str, nn.Module, Loss]]:
     yield "masked autoencoder", autoencoder, lambda model, batch: Reconstruction().loss(model(batch), batch)
     plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 16, 1, stride=2), nn.ReLU(), nn.Conv2d(16, 16, 1, stride=2))
     yield "somebody else's layers", _FirstBand(nn.Sequential(plain, nn.AdaptiveAvgPool2d(1), nn.Flatten())), described
+    again = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 16, 1, stride=2), nn.ReLU(), nn.Conv2d(16, 16, 3))
+    with channels_last(again):
+        pass
+    pooled = nn.Sequential(again, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    yield "such layers after the block", _FirstBand(pooled), described
 
 
 class _FirstBand(nn.Module):
@@ -177,8 +186,8 @@ def is_right(errors: Iterable[float]) -> bool:
     return False
 
 
-def main() -> int:
-    """Print a line for each model; returns 1 if one of them is wrong."""
+def main(widths: Sequence[float]) -> int:
+    """Print a line for each model of these widths; returns 1 if one of them is wrong."""
     wrong, batches = [], [make_batch(seed) for seed in range(3)]
 
     def shown(name: str, errors: dict[str, float]) -> float:
@@ -186,7 +195,7 @@ def main() -> int:
         return _largest(errors.values())
 
     torch.manual_seed(0)
-    for name, model, loss in models():
+    for name, model, loss in models(widths):
         if not is_right(shown(name, errors_of(model, loss, batch)) for batch in batches):
             wrong.append(name)
     print("wrong:", ", ".join(wrong) or "none")
@@ -194,4 +203,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main([float(word) for word in sys.argv[1:]] or [SMALL, USUAL]))

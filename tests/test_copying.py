@@ -1,5 +1,6 @@
 """A module that is worth copying runs in an empty folder, with the companions that stand here and no others."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -40,20 +41,46 @@ USE = {
 }
 
 
-@pytest.mark.parametrize("module", USE)
-def test_a_module_runs_where_it_is_copied_to(module, tmp_path):
-    companions, use, shown = USE[module]
-    (tmp_path / "bengelib").mkdir()
-    for name in (module, *companions):
-        shutil.copy(PACKAGE / f"{name}.py", tmp_path / "bengelib")
-    code = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "sys.meta_path = [finder for finder in sys.meta_path if '__editable__' not in str(finder)]\n"
-        f"import numpy as np, torch\nfrom bengelib.{module} import *\n{use}\n"
-        "print(*sorted(name for name in sys.modules if name.startswith('bengelib.')))"
+CODE = """
+import contextlib, io, json, sys, traceback
+import numpy as np, torch
+
+sys.meta_path = [finder for finder in sys.meta_path if "__editable__" not in str(finder)]
+for folder, module, use in json.loads(sys.argv[1]):
+    sys.path.insert(0, folder)
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        try:
+            exec(f"from bengelib.{module} import *\\n{use}", {"np": np, "torch": torch})
+        except Exception:
+            traceback.print_exc(file=shown)
+    loaded = sorted(name for name in sys.modules if name.startswith("bengelib."))
+    print(json.dumps([shown.getvalue(), loaded]))
+    sys.path.remove(folder)
+    for name in (*loaded, "bengelib"):
+        del sys.modules[name]
+"""
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """What each use shows, and the modules of the package that it loads: each from a folder of its own."""
+    jobs = []
+    for module, (companions, use, _) in USE.items():
+        folder = tmp_path_factory.mktemp(module)
+        (folder / "bengelib").mkdir()
+        for name in (module, *companions):
+            shutil.copy(PACKAGE / f"{name}.py", folder / "bengelib")
+        jobs.append([str(folder), module, use])
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, json.dumps(jobs)], cwd=jobs[0][0], capture_output=True, text=True, timeout=300
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    first, loaded = done.stdout.splitlines()
-    assert first.startswith(shown)
-    assert loaded.split() == sorted(f"bengelib.{name}" for name in (module, *companions))
+    return dict(zip(USE, map(json.loads, done.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("module", USE)
+def test_a_module_runs_where_it_is_copied_to(module, ran):
+    companions, _, expected = USE[module]
+    shown, loaded = ran[module]
+    assert shown.startswith(expected), shown
+    assert loaded == sorted(f"bengelib.{name}" for name in (module, *companions))

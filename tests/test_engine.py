@@ -18,13 +18,15 @@ from bengelib.data.batches import check_bands
 from bengelib.data.dataset import BENGE
 from bengelib.data.decode import decode
 from bengelib.devices import choose_precision
-from bengelib.engine import _score, evaluate, predict, seed_everything
+from bengelib.engine import Trainer, _score, evaluate, predict, seed_everything
 from bengelib.errors import BandError, NonFiniteLossError
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import ClassificationHead, Network
 from bengelib.modalities import as_modality
+from bengelib.running import Samples
 from bengelib.tasks import Classification
 from bengelib.transforms import Augment
+from tests.forked import finish, start
 from tests.training import fit_with
 
 CLASSES = ("dark", "bright", "striped")
@@ -477,45 +479,58 @@ def test_bands_of_the_dataset_are_checked(fake_tree):
 
 # ------------------------------------------------------------------------------------------------------ two processes
 
-SCRIPT = """
-import sys, torch, json
-import numpy as np
-from bengelib.engine import Trainer, evaluate, predict
-from bengelib.running import Samples
-from tests.test_engine import TASKS, Patches, make_model, weights_of
 
-torch.set_num_threads(1)
-rank, folder = int(__import__("os").environ["RANK"]), sys.argv[1]
-model, val = make_model(), Patches(25, seed=1)
-seen = []
-history = Trainer(precision="no", progress=False).fit(model, TASKS, Patches(37), val, epochs=2, batch_size=4,
-              augment=lambda batch, _: seen.extend(batch["patch_id"]) or batch)
-figures = evaluate(model, TASKS, val, batch_size=4, precision="no")
-predictions = predict(model, val, batch_size=4, precision="no")
-samples, none = Samples(("x",)), Samples(("x",))
-for number in range(2 + rank):
-    samples.update({"x": torch.tensor([10 * rank + number])})
-if rank:
-    none.update({"x": torch.tensor([7])})
-torch.save({"weights": weights_of(model), "rows": history.rows, "best": history.best_epoch, "figures": figures,
-            "ids": predictions.patch_ids, "outputs": predictions.outputs["kind"].tolist(), "seen": seen,
-            "samples": samples.compute()["x"].tolist(), "none": none.compute()["x"].tolist()},
-           f"{folder}/{rank}.pt")
-"""
+def train_and_save(folder):
+    """Train as one of several processes, and write what this one has found."""
+    torch.set_num_threads(1)
+    rank, model, val = int(os.environ["RANK"]), make_model(), Patches(25, seed=1)
+    seen = []
+    history = Trainer(precision="no", progress=False).fit(
+        model, TASKS, Patches(37), val, epochs=2, batch_size=4,
+        augment=lambda batch, _: seen.extend(batch["patch_id"]) or batch,
+    )  # fmt: skip
+    predictions = predict(model, val, batch_size=4, precision="no")
+    samples, none = Samples(("x",)), Samples(("x",))
+    for number in range(2 + rank):
+        samples.update({"x": torch.tensor([10 * rank + number])})
+    if rank:
+        none.update({"x": torch.tensor([7])})
+    found = {
+        "weights": weights_of(model),
+        "rows": history.rows,
+        "best": history.best_epoch,
+        "figures": evaluate(model, TASKS, val, batch_size=4, precision="no"),
+        "ids": predictions.patch_ids,
+        "outputs": predictions.outputs["kind"].tolist(),
+        "seen": seen,
+        "samples": samples.compute()["x"].tolist(),
+        "none": none.compute()["x"].tolist(),
+    }
+    torch.save(found, Path(folder) / f"{rank}.pt")
 
 
-def test_two_processes_give_exact_figures_on_ragged_data(tmp_path):
-    """25 validation samples in batches of 4 are four batches for one process and three for the other."""
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+def by_torchrun(folder):
+    """As a user starts two processes."""
+    script = folder / "script.py"
+    script.write_text("import sys\nfrom tests.test_engine import train_and_save\ntrain_and_save(sys.argv[1])\n")
     environment = os.environ | {
         "CUDA_VISIBLE_DEVICES": "",
         "PYTHONPATH": str(Path(__file__).parents[1]),
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run([*command, script, tmp_path], env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([*command, script, folder], env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def forked(folder):
+    finish(start(train_and_save, folder, processes=2))
+
+
+@pytest.mark.parametrize("run", [forked, pytest.param(by_torchrun, marks=pytest.mark.slow)])
+def test_two_processes_give_exact_figures_on_ragged_data(tmp_path, run):
+    """25 validation samples in batches of 4 are four batches for one process and three for the other."""
+    run(tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
 
     assert same_weights(first["weights"], second["weights"])  # the running statistics of BatchNorm too

@@ -54,14 +54,14 @@ def test_weather_is_picked_by_name():
 
 def test_early_fusion_stacks_in_the_order_of_the_inputs():
     model = EarlyFusion({"s1": ("VV", "VH"), "season": (), "s2": S2_BANDS}, width=NARROW)
-    stack = model.stack(make_batch())
+    stack = model.read.stack(make_batch())
     assert stack.shape == (2, 15, 32, 32) and model.resnet.in_channels == 15
     torch.testing.assert_close(stack[:, 1], Normalize("s1", ("VV", "VH"))(make_batch()["s1"])[:, 1])
     torch.testing.assert_close(stack[:, 3:], Normalize("s2", S2_BANDS)(make_batch()["s2"]))
 
 
 def test_early_fusion_blows_scalars_up_to_planes():
-    stack = EarlyFusion({"s1": ("VV", "VH"), "season": (), "lonlat": ()}, width=NARROW).stack(make_batch())
+    stack = EarlyFusion({"s1": ("VV", "VH"), "season": (), "lonlat": ()}, width=NARROW).read.stack(make_batch())
     planes = stack[:, 2:]
     assert planes.shape == (2, 3, 32, 32)
     assert torch.equal(planes, planes[:, :, :1, :1].expand_as(planes))

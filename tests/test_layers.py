@@ -64,21 +64,29 @@ def test_every_module_imports_only_what_stands_below_it():
 
 
 @pytest.mark.parametrize(
-    ("module", "statement", "said"),
+    "added",
     [
-        ("tasks", "from bengelib.recipes import finetuning", "recipes"),
-        ("data/tables", "def late():\n    from bengelib.engine import fit\n    return fit", "engine"),
-        ("sim/patch", "import bengelib.data.tables", "data.tables"),
-        ("newcomer", "x = 1", "newcomer"),  # nobody said where it belongs
+        {
+            ("tasks", "from bengelib.recipes import finetuning"): "bengelib.tasks -> bengelib.recipes.finetuning",
+            ("data/tables", "def late():\n    from bengelib.engine import fit\n    return fit"): (
+                "bengelib.data.tables -> bengelib.engine"
+            ),
+            ("sim/patch", "import bengelib.data.tables"): "bengelib.sim.patch -> bengelib.data.tables",
+        },
+        {("newcomer", "x = 1"): "newcomer"},  # nobody said where it belongs
     ],
+    ids=["imports", "newcomer"],
 )
-def test_an_import_of_something_above_is_found(module, statement, said, tmp_path):
+def test_an_import_of_something_above_is_found(added, tmp_path):
     shutil.copytree(PACKAGE, tmp_path / "bengelib", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    with (tmp_path / "bengelib" / f"{module}.py").open("a") as file:
-        file.write(f"\n{statement}\n")
+    for module, statement in added:
+        with (tmp_path / "bengelib" / f"{module}.py").open("a") as file:
+            file.write(f"\n{statement}\n")
     done = lint(tmp_path)
-    assert done.returncode == 1 and said in done.stdout
+    assert done.returncode == 1
+    for said in added.values():
+        assert said in done.stdout
 
 
 def test_no_two_modules_import_each_other():

@@ -185,7 +185,7 @@ def test_network_answers_for_every_patch():
     assert outputs["reconstruction"].shape == outputs["pixels"].shape == (4, 16, 8 * 8 * 3)
     assert outputs["mask"].shape == (4, 16) and (outputs["mask"].sum(dim=1) == 12).all()
     assert outputs["features"].shape == (4, 16)
-    assert torch.equal(outputs["pixels"], patchify(model.encoder.image(batch_of()), 8))
+    assert torch.equal(outputs["pixels"], patchify(model.encoder.read.stack(batch_of()), 8))
     assert model.inputs == as_modalities(INPUTS) and model.feature_dim == 16
 
 

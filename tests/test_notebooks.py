@@ -29,7 +29,6 @@ LABS = sorted(ROOT.glob(run_labs.LAB_PATTERN)) + sorted(ROOT.glob(run_labs.STUDY
 SOLUTIONS = [path.parent / "solutions" / path.name for path in LABS]
 CHECK = re.compile(r"\b(exercises|reading)\.check_")
 each_solution = pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.relative_to(ROOT).as_posix())
-each_notebook = pytest.mark.parametrize("path", LABS + SOLUTIONS, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 # A Colab without the package, and a pip that only says what it was asked for.
 COLAB = """
@@ -53,6 +52,12 @@ def setup_cell(path: Path) -> str:
     cells = json.loads(path.read_text())["cells"]
     (source,) = ["".join(cell["source"]) for cell in cells if "setup" in cell["metadata"].get("tags", [])]
     return source
+
+
+def unlike(*others) -> pytest.MarkDecorator:
+    """The notebooks whose setup cells differ, or what the functions `others` say of their paths: one of each kind."""
+    kinds = {(setup_cell(path), *(other(path) for other in others)): path for path in reversed(LABS + SOLUTIONS)}
+    return pytest.mark.parametrize("path", kinds.values(), ids=lambda path: path.relative_to(ROOT).as_posix())
 
 
 def run(path: Path, output: Path, strict: bool) -> nbformat.NotebookNode:
@@ -153,7 +158,7 @@ def test_solutions_run_strictly_on_reduced_knobs(path, tmp_path, monkeypatch):
     assert set(answers(run(path, tmp_path, strict=True))) == {"[ok]"}
 
 
-@each_notebook
+@unlike()
 def test_setup_cell_installs_on_colab_and_holds_torch(path, tmp_path):
     shown = subprocess.run(
         [sys.executable, "-c", COLAB + setup_cell(path)], cwd=tmp_path, capture_output=True, text=True, check=True
@@ -164,7 +169,7 @@ def test_setup_cell_installs_on_colab_and_holds_torch(path, tmp_path):
     assert f"torch=={version('torch')}" in asked[0]
 
 
-@each_notebook
+@unlike(lambda path: len(path.relative_to(ROOT).parts))
 def test_setup_cell_finds_the_clone_without_installing(path):
     forgotten = f"""
 import subprocess, sys

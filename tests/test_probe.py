@@ -93,7 +93,7 @@ def test_features_are_those_of_the_encoder_in_evaluation_mode(data, encoder):
     features = extract_features(encoder, data, stages=(3,), batch_size=7, precision="no")
     encoder.eval()
     with torch.no_grad():
-        maps = encoder.resnet.pyramid(encoder.stack({"image": data.images}))
+        maps = encoder.resnet.pyramid(encoder.read.stack({"image": data.images}))
     assert np.allclose(features[:, :32], maps[3].mean(dim=(2, 3)), atol=1e-4)
     assert np.allclose(features[:, 32:], maps[4].mean(dim=(2, 3)), atol=1e-4)
 
@@ -139,7 +139,7 @@ def test_a_staged_encoder_knows_how_long_its_features_are(encoder):
 def test_texture_is_the_deviation_over_the_image_and_even_maps_can_be_learned_from(data, encoder):
     features = extract_features(encoder, data, stages=(0, 2), texture=True, precision="no")
     with torch.no_grad():
-        maps = encoder.eval().resnet.pyramid(encoder.stack({"image": data.images}))
+        maps = encoder.eval().resnet.pyramid(encoder.read.stack({"image": data.images}))
     for level, start, channels in ((0, 0, 8), (2, 16, 16)):
         both = features[:, start : start + channels], features[:, start + channels : start + 2 * channels]
         assert np.allclose(both[0], maps[level].mean(dim=(2, 3)), atol=1e-4)

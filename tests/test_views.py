@@ -178,6 +178,7 @@ def test_the_same_seed_gives_the_same_views_and_the_batch_stays_as_it_was():
     [
         ({"gain": 0.3}, {"s2", "s1", "dem", "image"}),
         ({"offset": 0.3}, {"s2", "s1", "dem", "image"}),
+        ({"light": 0.3}, {"s2", "s1", "dem", "image"}),
         ({"noise": 0.3}, {"s2", "s1", "dem", "image"}),
         ({"blur": 1.5}, {"s2", "s1", "dem", "image"}),
         ({"band_dropout": 0.5}, {"s2", "s1", "image"}),  # the only band of the elevation stays
@@ -205,6 +206,19 @@ def test_gain_and_offset_are_those_of_each_band():
         offset.min() > -0.501 and offset.max() < 0.501 and float(offset.std()) == pytest.approx(1 / 12**0.5, rel=0.05)
     )
     assert gain.std(dim=0).min() > 0.08 and gain.std(dim=1).min() > 0.03  # another one for each sample and band
+
+
+def test_light_is_the_same_for_all_bands_of_an_image():
+    batch = ben_ge_batch(400)
+    view = Views(None, **STILL, **{**OFF, "light": 0.3}, moments=MOMENTS)(batch, seeded())
+    mean, std = (moment.view(1, -1, 1, 1) for moment in statistics("s2", S2_BANDS))
+    before, after = (((values["s2"] - mean) / std).flatten(2) for values in (batch, view))
+    gain = after.std(dim=2) / before.std(dim=2)  # (B, C)
+    offset = after.mean(dim=2) - gain * before.mean(dim=2)
+    for found, centre in ((gain, 1.0), (offset, 0.0)):
+        torch.testing.assert_close(found, found[:, :1].expand_as(found), rtol=1e-3, atol=1e-3)
+        assert found.min() > centre - 0.301 and found.max() < centre + 0.301
+        assert float(found[:, 0].std()) == pytest.approx(0.6 / 12**0.5, rel=0.1)
 
 
 def test_noise_is_in_standard_deviations_of_the_band():

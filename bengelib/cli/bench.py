@@ -9,7 +9,7 @@ import gc
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -352,3 +352,39 @@ def noise_patches(count: int) -> torch.Tensor:
     torch.manual_seed(0)
     mean, std = (moment.view(-1, 1, 1) for moment in statistics_of("s2", S2_BANDS))
     return mean + std * torch.randn(count, len(S2_BANDS), 120, 120)
+
+
+def time_in_turn(
+    jobs: Mapping[str, Callable[[], object]], rounds: int, device: torch.device, progress: bool
+) -> dict[str, list[float]]:
+    """Seconds that each job takes on `device` in each round, after a round that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    with one_thread():
+        for turn in tqdm(range(rounds + 1), desc="measuring", unit="round", disable=not progress):
+            for name, job in jobs.items():
+                start = time.perf_counter()
+                job()
+                if device.type == "cuda":
+                    torch.cuda.synchronize()
+                if turn:
+                    seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def compare(seconds: Mapping[str, Sequence[float]], base: str) -> dict[str, list[float]]:
+    """The time of each job over that of the job `base` in the same round."""
+    return {name: [a / b for a, b in zip(each, seconds[base], strict=True)] for name, each in seconds.items()}
+
+
+def tabulate(
+    seconds: Mapping[str, Sequence[float]], unit: str, ratios: Mapping[str, Sequence[float]], ratio: str, title: str
+) -> pd.DataFrame:
+    """A row a job: its median time, in a column `unit` of milliseconds, the range, and the median of its ratios."""
+    return pd.DataFrame(
+        {
+            unit: {name: 1000 * statistics.median(each) for name, each in seconds.items()},
+            "lowest": {name: 1000 * min(each) for name, each in seconds.items()},
+            "highest": {name: 1000 * max(each) for name, each in seconds.items()},
+            ratio: {name: statistics.median(each) for name, each in ratios.items()},
+        }
+    ).rename_axis(title)

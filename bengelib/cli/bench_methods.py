@@ -5,8 +5,6 @@ command `pretrain`. A step consists of forward and backward pass and the method'
 target. Making views, which is the same for most methods, is not included; see `bench views`.
 """
 
-import statistics
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -15,14 +13,13 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from bengelib.arguments import whole_number
 from bengelib.bands import PATCH_SIZE, S1_BANDS, S2_BANDS
+from bengelib.cli.bench import compare, tabulate, time_in_turn
 from bengelib.cli.commands import view_size
 from bengelib.convolution import channels_last
 from bengelib.data.batches import read_samples
-from bengelib.data.decode import one_thread
 from bengelib.devices import make_accelerator
 from bengelib.engine import seed_everything
 from bengelib.fusion import EarlyFusion
@@ -72,30 +69,11 @@ def bench_methods(
     """
     rounds, batch_size = whole_number("rounds", rounds), whole_number("batch_size", batch_size, 2)
     accelerator = make_accelerator(precision)
-    seconds: dict[str, list[float]] = {name: [] for name in TABLE}
-    with one_thread(), ExitStack() as stack:
+    with ExitStack() as stack:
         steps = {name: _step(name, batch_size, accelerator, stack) for name in TABLE}
-        for turn in tqdm(range(rounds + 1), desc="measuring", unit="round", disable=not progress):
-            for name, step in steps.items():
-                start = time.perf_counter()
-                step()
-                if accelerator.device.type == "cuda":
-                    torch.cuda.synchronize()
-                if turn:
-                    seconds[name].append(time.perf_counter() - start)
-    base = seconds["simclr"]
-    return pd.DataFrame(
-        {
-            "ms/step": {name: 1000 * statistics.median(each) for name, each in seconds.items()},
-            "lowest": {name: 1000 * min(each) for name, each in seconds.items()},
-            "highest": {name: 1000 * max(each) for name, each in seconds.items()},
-            "x SimCLR": {
-                name: statistics.median(a / b for a, b in zip(each, base, strict=True))
-                for name, each in seconds.items()
-            },
-            "multiply-adds": {name: facts.cost for name, facts in TABLE.items()},
-        }
-    ).rename_axis("method")
+        seconds = time_in_turn(steps, rounds, accelerator.device, progress)
+    table = tabulate(seconds, "ms/step", compare(seconds, "simclr"), "x SimCLR", "method")
+    return table.assign(**{"multiply-adds": [TABLE[name].cost for name in table.index]})
 
 
 def _step(method: str, batch_size: int, accelerator: Any, stack: ExitStack) -> Callable[[], None]:

@@ -4,7 +4,6 @@ Both train the same network on the same images in one process, in turn: `fit` ca
 of each step, and there the clock stops for a step of the plain loop. So whatever else the machine does falls on both.
 """
 
-import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from bengelib.arguments import whole_number
 from bengelib.bands import S2_BANDS
-from bengelib.cli.bench import noise_patches
+from bengelib.cli.bench import noise_patches, tabulate
 from bengelib.data.batches import steps_per_epoch
 from bengelib.data.decode import decode, one_thread
 from bengelib.data.packed import PackedBENGE
@@ -87,14 +86,7 @@ def bench_train(
         ours, theirs = turns.seconds[_WARM_UP:], turns.of_plain[_WARM_UP:]
         loops |= {name: ours, "plain loop": loops["plain loop"] + theirs}
         ratios[name] = [one / other for one, other in zip(ours, theirs, strict=False)]
-    return pd.DataFrame(
-        {
-            "ms/step": {name: 1000 * statistics.median(each) for name, each in loops.items()},
-            "lowest": {name: 1000 * min(each) for name, each in loops.items()},
-            "highest": {name: 1000 * max(each) for name, each in loops.items()},
-            "of the plain loop": {name: statistics.median(each) for name, each in ratios.items()},
-        }
-    ).rename_axis("loop")
+    return tabulate(loops, "ms/step", ratios, "of the plain loop", "loop")
 
 
 def plain_steps(model: SiameseNetwork, patches: Tensor, views: Augmentation, batch_size: int) -> Iterator[Tensor]:

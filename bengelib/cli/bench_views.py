@@ -5,19 +5,15 @@
 Both run in turn on the same device, on images made of noise, so no dataset is needed.
 """
 
-import statistics
-import time
 from collections.abc import Callable
 
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from bengelib.arguments import whole_number
 from bengelib.bands import S2_BANDS
-from bengelib.cli.bench import noise_patches
+from bengelib.cli.bench import compare, noise_patches, tabulate, time_in_turn
 from bengelib.convolution import channels_last
-from bengelib.data.decode import one_thread
 from bengelib.devices import make_accelerator
 from bengelib.fusion import EarlyFusion
 from bengelib.recipes.pretraining import strong_views
@@ -71,27 +67,6 @@ def bench_views(
         model.zero_grad()
 
     jobs: dict[str, Callable[[], object]] = {"two views": lambda: make(batch, generator), _STEP: step}
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    bar = tqdm(total=rounds + 1, desc="measuring", unit="round", disable=not progress)
-    with one_thread(), channels_last(model), bar:
-        for turn in range(rounds + 1):
-            for name, job in jobs.items():
-                start = time.perf_counter()
-                job()
-                if device.type == "cuda":
-                    torch.cuda.synchronize()
-                if turn:
-                    seconds[name].append(time.perf_counter() - start)
-            bar.update()
-    steps = seconds[_STEP]
-    return pd.DataFrame(
-        {
-            "ms/batch": {name: 1000 * statistics.median(each) for name, each in seconds.items()},
-            "lowest": {name: 1000 * min(each) for name, each in seconds.items()},
-            "highest": {name: 1000 * max(each) for name, each in seconds.items()},
-            "of the step": {
-                name: statistics.median(a / b for a, b in zip(each, steps, strict=True))
-                for name, each in seconds.items()
-            },
-        }
-    ).rename_axis("work")
+    with channels_last(model):
+        seconds = time_in_turn(jobs, rounds, device, progress)
+    return tabulate(seconds, "ms/batch", compare(seconds, _STEP), "of the step", "work")

@@ -4,9 +4,6 @@ Both take a folder of class folders (`images`), or a dataset (`root`): of ben-ge
 samples of the probe are chosen before pretraining, recorded in the checkpoint, and not read until the probe.
 """
 
-import json
-import math
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +17,7 @@ from torch.utils.data import Subset
 
 from bengelib.bands import IGNORE_INDEX
 from bengelib.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, saved_inputs
+from bengelib.cli.outputs import check_writable
 from bengelib.data.account import shown
 from bengelib.data.description import is_described, read_description
 from bengelib.data.image_files import file_hash, read_bytes
@@ -29,16 +27,17 @@ from bengelib.data.loading import load, prepare
 from bengelib.data.rasters import RASTER_KEYS, tree_folders
 from bengelib.data.several import SeveralDatasets
 from bengelib.engine import History, seed_everything
-from bengelib.errors import ArgumentError, BandError, CheckpointError, DataWarning
-from bengelib.files import absolute, put_in_place
+from bengelib.errors import BandError, CheckpointError, DataWarning
+from bengelib.files import absolute
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network
 from bengelib.methods import MASKED, TABLE
 from bengelib.methods.multi_pretext import PRETEXTS
 from bengelib.modalities import TARGETS, Modality, Target
 from bengelib.processes import is_first_process
+from bengelib.recipes.compatible import check_inputs
 from bengelib.recipes.finetuning import FINE_TUNING, FROM_SCRATCH
-from bengelib.recipes.label_efficiency import curves, label_efficiency
+from bengelib.recipes.label_efficiency import label_efficiency
 from bengelib.recipes.pretraining import (
     FULL_WIDTH,
     Pretraining,
@@ -49,7 +48,7 @@ from bengelib.recipes.pretraining import (
     side_by_side,
     strong_views,
 )
-from bengelib.recipes.supervised import check_inputs, check_sizes
+from bengelib.recipes.supervised import check_sizes
 
 HELD_OUT = 0.2
 
@@ -180,6 +179,7 @@ def pretrain_dataset(
         "target": target,
         "fold": settings.fold,
         "holdout": list(held.patch_ids),
+        "stored": getattr(data, "stored", {}),
     }
     _save(out, encoder, config, settings, history)
     return history
@@ -314,7 +314,7 @@ def probe_dataset(
     chosen = check_target(roots[0], target or config["target"])
     open_ = partial(_open, roots, reads, (chosen.name,), config["fold"], on_error, progress)
     train, test = open_("train"), open_("test")
-    check_inputs(encoder.inputs, train.inputs)  # type: ignore[arg-type]
+    check_inputs(encoder.inputs, train.inputs, config.get("stored"), getattr(train, "stored", None))  # type: ignore[arg-type]
     index_of = {patch_id: place for place, patch_id in enumerate(test.patch_ids)}
     if gone := [patch_id for patch_id in config["holdout"] if patch_id not in index_of]:
         raise CheckpointError(
@@ -351,69 +351,6 @@ def probe_options(steps: int | None = None, seeds: Sequence[int] = (0,), tta: in
     if steps is not None:
         settings = {name: replace(value, steps=steps, epochs=0) for name, value in settings.items()}
     return {"seeds": tuple(seeds), "tta": tta, **settings, **others}
-
-
-def write_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows of `label_efficiency` as JSON, a list of objects, one per line; null for missing values."""
-    path = Path(path)
-    beside = path.with_name(path.name + ".part")
-    lines = [json.dumps({key: _finite(value) for key, value in row.items()}) for row in rows]
-    beside.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
-    put_in_place(beside, path)
-
-
-def draw_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Plot rows of `label_efficiency`: the score against the fraction of labelled samples, one line per mode."""
-    from bengelib.plot.results import plot_curves
-
-    path, score = Path(path), "accuracy" if "accuracy" in rows[0] else "mean average precision"
-    figure = plot_curves(
-        curves(rows), "share of the training samples with a label", f"{score} on held-out samples, band: 95 %", log=True
-    )
-    if figure is None:
-        return
-    beside = path.with_name(f".{path.name}.part")
-    figure.savefig(beside, format=path.suffix[1:])
-    put_in_place(beside, path)
-
-
-def check_figure(path: str | Path) -> None:
-    """Check in advance that a figure can be written.
-
-    Raises:
-        CheckpointError: see `check_writable`.
-        ArgumentError: the suffix is not that of an image format.
-    """
-    from matplotlib.figure import Figure
-
-    known = Figure().canvas.get_supported_filetypes()
-    if Path(path).suffix[1:].lower() not in known:
-        raise ArgumentError(f"{path} is not the name of an image file; end it in one of .{', .'.join(known)}")
-    check_writable(path)
-
-
-def _finite(value: Any) -> Any:
-    """The value, with None in place of NaN, which JSON lacks."""
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def check_writable(path: str | Path) -> None:
-    """Create the folder of an output file, and check in advance that it can be written.
-
-    Raises:
-        CheckpointError: the path is a folder, or its folder cannot be made or written to.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder; give the name of a file to write, such as {path / 'result'}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"the folder of {path} cannot be made ({error})") from error
-    if not os.access(path.parent, os.W_OK):
-        raise CheckpointError(f"the folder {path.parent} cannot be written to; give another --out")
 
 
 def images_of(root: Path) -> tuple[str, ...]:
@@ -469,24 +406,6 @@ def _open(
         options = {"fold": fold, "on_error": on_error, "progress": progress, **scheme}
         parts.append(load(root, split, modalities, targets, **options))
     return parts[0] if len(parts) == 1 else SeveralDatasets(parts)
-
-
-def checkpoint_folder(out: str | Path, resume: bool) -> Path:
-    """The folder beside `out` for the checkpoints of its training.
-
-    Raises:
-        CheckpointError: checkpoints exist, and `resume` is False.
-    """
-    folder = absolute(out)
-    folder = folder.with_name(f"{folder.name}.checkpoints")
-    exists = any(folder.glob("step-*.pt"))
-    if exists and not resume:
-        raise CheckpointError(
-            f"{folder} has checkpoints of an interrupted training; give --resume to continue, or delete it"
-        )
-    if resume and not exists:
-        warnings.warn(f"there is no checkpoint in {folder}; the training starts again", DataWarning, stacklevel=2)
-    return folder
 
 
 def _save(out: str | Path, encoder: nn.Module, config: dict[str, Any], settings: Pretraining, history: History) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from bengelib.checkpoint import read_checkpoint, saved_inputs
-from bengelib.cli.commands import check_writable
+from bengelib.cli.outputs import check_writable
 from bengelib.data.describe import describe
 from bengelib.data.description import FILE_NAME, is_described, read_description
 from bengelib.data.loading import load, prepare
 from bengelib.errors import BandError, DataWarning, SplitError
 from bengelib.intervals import Interval
-from bengelib.modalities import Target
+from bengelib.modalities import Target, is_place
 from bengelib.recipes.pretraining import FULL_WIDTH
 from bengelib.recipes.supervised import (
     Training,
@@ -66,10 +66,21 @@ def run_train(options: argparse.Namespace) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> None:
-    """Print the scores of a trained model on the test split."""
+    """Print the scores of a trained model on the test split, another one, or a whole dataset."""
     network, config = load_model(options.checkpoint)
-    test = _open(options.root, "test", config, "skip" if options.skip else "raise")
+    split = None if options.split == "all" else options.split
+    try:
+        test = _open(options.root, split, config, "skip" if options.skip else "raise")
+    except SplitError as error:
+        raise SplitError(f"{error}. Give --split all to score every sample of a dataset for testing alone") from error
     check_data(network, config, test)
+    if split != "test" and test.root.name == config.get("dataset"):
+        warnings.warn(
+            f"{options.checkpoint} was trained on {test.root.name} too: scores of --split {options.split} include "
+            "samples that training or the choice of the epoch has seen, and are no test",
+            DataWarning,
+            stacklevel=2,
+        )
     found = scores(network, test, precision=options.precision, batch_size=options.batch_size)
     print_scores(found, test.outputs)
 
@@ -140,19 +151,19 @@ def train_on(
 def inputs_of(root: Path, start: str | Path | None = None) -> tuple[str, ...] | None:
     """Default inputs of a network for a dataset; None for the default of `load`.
 
-    These are the inputs of the encoder that it starts from, otherwise all modalities but `lonlat`, from which a network
-    memorises the map of the training data, unless there is no other modality.
+    These are the inputs of the encoder that it starts from, otherwise all modalities but longitude and latitude, from
+    which a network memorises the map of the training data, unless there is no other modality.
     """
     if start is not None:
         return tuple(saved_inputs(read_checkpoint(start)[0]))
     if not is_described(root):
         return None
-    keys = tuple(read_description(root).modalities)
-    return tuple(key for key in keys if key != "lonlat") or keys
+    known = read_description(root).modalities
+    return tuple(key for key, source in known.items() if not is_place(source.bands)) or tuple(known)
 
 
-def _open(root: str | Path, split: str, config: dict[str, Any], on_error: str, progress: bool = True) -> Any:
-    """One part of the split of a model."""
+def _open(root: str | Path, split: str | None, config: dict[str, Any], on_error: str, progress: bool = True) -> Any:
+    """One part of the split of a model; None for all samples."""
     given = {name: config[name] for name in ("scheme", "fold") if config[name] is not None}
     keys = config["modalities"], config["targets"]
     return load(root, split, *keys, on_error=on_error, progress=progress, **given)

@@ -131,7 +131,8 @@ def _guess(root: Path) -> Guess:
             examples = [part.ids[0] for part in found]
             raise DescriptionError(
                 f"no column of {root / name}, which has {list(tables[name])}, names the image files, such as "
-                f"{examples[0]}; add one with their names, without folders"
+                f"{examples[0]}; add one with their names, without folders, or write dataset.toml by hand, where "
+                "files = '{column}' takes a column of paths"
             )
         if name:
             guess.decide(f"no column of {name} names the files, and it is not used; add one if they belong together")

@@ -145,7 +145,7 @@ class DescribedDataset(StoredDataset):
             raise SplitError(f"unknown split {split!r}; choose one of {SPLITS}, or None for all samples")
         if split is None:
             return np.arange(len(whole))
-        rows = np.flatnonzero(sides_of(self.description, whole, scheme, fold) == split)
+        rows = np.flatnonzero(sides_of(self.description, whole, scheme, fold, self.targets) == split)
         if not len(rows):
             raise SplitError(f"no sample of {self.root} is in split {split!r}; use a larger dataset or another scheme")
         return rows
@@ -229,18 +229,17 @@ class DescribedDataset(StoredDataset):
 
     @property
     def stored(self) -> dict[str, dict[str, list[float]]]:
-        """Conversion of stored values of each image to its unit: `scale` and `offset` by band, and `no_data`."""
-        found = {}
+        """Conversion of stored values to units: `scale` and `offset` of each image by band, and `no_data` of all."""
+        found: dict[str, dict[str, list[float]]] = {}
         for key, layout in self.store.layouts.items():
-            source = self.description.source(key)
-            if key in self.modalities and source.kind == "image":
+            if key not in self.modalities:
+                continue
+            source, found[key] = self.description.source(key), {"no_data": list(layout.no_data)}
+            if source.kind == "image":
                 scale, offset = (each or (1.0 - n,) * len(source.bands) for n, each in enumerate(layout.scales(source)))
                 indices = [source.bands.index(band) for band in self.bands[key]]
-                found[key] = {
-                    "scale": [scale[place] for place in indices],
-                    "offset": [offset[place] for place in indices],
-                    "no_data": list(layout.no_data),
-                }
+                found[key]["scale"] = [scale[place] for place in indices]
+                found[key]["offset"] = [offset[place] for place in indices]
         return found
 
     @property
@@ -257,6 +256,11 @@ class DescribedDataset(StoredDataset):
         """Rows and columns of an image or map; (0, 0) for anything else."""
         layout = self.store.layouts.get(key)
         return layout.shape if layout else (0, 0)
+
+    def extent(self, key: str) -> tuple[float, ...]:
+        """Width and height in metres of an image or map, from its first sample; empty if unknown, or of a column."""
+        layout = self.store.layouts.get(key)
+        return layout.extent if layout else ()
 
     def table(self, key: str) -> np.ndarray:
         """Values of all samples, (N, ...), of a modality or target in the table.
@@ -279,14 +283,9 @@ class DescribedDataset(StoredDataset):
         return found
 
     def read_batch(self, indices: Sequence[int] | np.ndarray | Tensor) -> dict[str, Any]:
-        """Several stored samples as a batch, for `decode`.
-
-        Args:
-            indices: indices into this dataset, (B,), from 0.
+        """Several stored samples as a batch, for `decode`; see `PatchDataset.read_batch` for the indices.
 
         Raises:
-            ArgumentError: a boolean mask, or anything else that is not indices.
-            IndexError: an index beyond the end.
             RasterError: a file is damaged, or differs from the others.
         """
         places = as_indices(indices, len(self))

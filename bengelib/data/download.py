@@ -144,7 +144,7 @@ def fetch(
         with locked(into / ".fetch.lock", waiting):
             for source in wanted:
                 if not _has(folder, source):
-                    _fetch_source(name, source, folder, downloads, mirror, transfer)
+                    _fetch_source(source, folder, downloads, mirror, transfer)
             if known and not meta.is_file():
                 _fetch_meta(folder, downloads, f"{mirror or GITHUB}/{FULL_META}", transfer)
     return folder
@@ -155,9 +155,7 @@ def _has(folder: Path, source: Source) -> bool:
     return (folder / (f".fetched-{source.part}" if source.part else f"{folder.name}_meta.csv")).is_file()
 
 
-def _fetch_source(
-    name: str, source: Source, folder: Path, downloads: Path, mirror: str | None, transfer: Transfer
-) -> None:
+def _fetch_source(source: Source, folder: Path, downloads: Path, mirror: str | None, transfer: Transfer) -> None:
     """Download one archive and move its content to its destination."""
     page = f"{mirror or ZENODO}/records/{source.record}"
     try:

@@ -21,7 +21,8 @@ class FilePattern:
     """A path relative to the folder of a dataset, with the names of columns in braces.
 
     `{id}` is the id of the sample, `{band}` the name of a band where each has a file of its own. `*` stands for one
-    folder of any name, as in `"*/{id}/{id}_{band}.tif"`.
+    folder of any name, as in `"*/{id}/{id}_{band}.tif"`. The value of a column may be a path itself, as in
+    `"{file}"` or `"images/{file}.tif"`.
     """
 
     def __init__(self, root: Path, text: str, where: str) -> None:
@@ -56,6 +57,11 @@ class FilePattern:
         """Distinct names in braces, in order."""
         return list(dict.fromkeys(_FIELD.findall(self.text)))
 
+    @property
+    def is_named(self) -> bool:
+        """True if one column gives the whole name of the file, with its suffix, or its path."""
+        return _FIELD.fullmatch(self.parts[-1]) is not None
+
     def path(self, row: Mapping[str, str], band: str = "") -> Path:
         """The file of one sample.
 
@@ -71,17 +77,19 @@ class FilePattern:
             part = pieces[0]
             for field, text in zip(pieces[1::2], pieces[2::2], strict=True):
                 value = band if field == "band" else row[field]
-                if NO_NAME.search(value):
+                if any(NO_NAME.search(name) for name in value.split("/")):
                     raise DescriptionError(
                         f"{self.where} = {self.text!r} takes {field} = {value!r} of sample {row.get('id')!r}, which is "
-                        "no name of a file or folder; a path must stay within the folder of the dataset"
+                        f"no name or path of a file or folder within {self.root}; give it relative to that folder, "
+                        "with / between folders and without '..'"
                     )
                 part += value + text
             parts.append(part)
         if "*" not in self.parts:
             return self.root.joinpath(*parts)
         star = self.parts.index("*")
-        folders = self._folders.get(("/".join(parts[:star]), parts[star + 1]), ["*"])
+        below = parts[star + 1].partition("/")[0]
+        folders = self._folders.get(("/".join(parts[:star]), below), ["*"])
         paths = [self.root.joinpath(*parts[:star], folder, *parts[star + 1 :]) for folder in folders]
         if len(paths) > 1:
             paths = [path for path in paths if path.is_file()] or paths[:1]

@@ -90,7 +90,7 @@ def guess_columns(guess: Guess, name: str, table: pd.DataFrame, id_column: str, 
             guess.key("lonlat"),
             {"kind": "vector", "columns": locations, "bands": ["lon", "lat"], "unit": "degree"},
         )
-    inputs = _inputs(guess, table, numeric, bool(labels), bool(locations)) if alone else {}
+    inputs = _inputs(guess, numeric, bool(labels), bool(locations)) if alone else {}
     for group, members in inputs.items():
         key = guess.key(group, f"{group}_columns", "columns")
         guess.add("modalities", key, {"kind": "vector", "columns": members, **_unit(group, members, table)})
@@ -191,9 +191,7 @@ def _guess_classes(guess: Guess, table: pd.DataFrame, columns: Sequence[str], nu
     return [*found, *same]
 
 
-def _inputs(
-    guess: Guess, table: pd.DataFrame, numeric: Sequence[str], has_classes: bool, has_places: bool
-) -> dict[str, list[str]]:
+def _inputs(guess: Guess, numeric: Sequence[str], has_classes: bool, has_places: bool) -> dict[str, list[str]]:
     """Columns that are inputs, grouped by sensor; other numbers are targets."""
     groups = _sensors(numeric)
     if has_classes:

@@ -19,6 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from bengelib.bands import IGNORE_INDEX
 from bengelib.data.description import Source
+from bengelib.data.ground import Ground, check_together, extent_of, ground_of
 from bengelib.data.value_tags import changing_tags, no_data_tags
 from bengelib.errors import MissingModalityError, RasterError
 
@@ -44,7 +45,7 @@ _STRICT = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "YES", "GDAL_PNG_WHOLE_IMAGE_OPTIM":
 
 @dataclass(frozen=True)
 class Layer:
-    """The part of a sample in one file: pixels (k, h, w) of the bands at `places`, and their tags."""
+    """The part of a sample in one file: pixels (k, h, w) of the bands at `places`, their tags, and their ground."""
 
     path: Path
     places: tuple[int, ...]
@@ -52,6 +53,7 @@ class Layer:
     no_data: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     offset: tuple[float, ...] = ()
+    ground: Ground | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Layout:
         offset: of each band; empty for 0.
         no_data: stored values that are not measurements, from the description or the tags.
         shape: pixels of a sample, rows and columns.
+        extent: metres of a sample, width and height; empty if its files do not say where they lie.
     """
 
     arrays: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
@@ -74,6 +77,7 @@ class Layout:
     offset: tuple[float, ...]
     no_data: tuple[float, ...]
     shape: tuple[int, int]
+    extent: tuple[float, ...] = ()
 
     def array_of(self, place: int) -> tuple[int, ...]:
         """Shape of the array that holds the band of an index."""
@@ -115,8 +119,9 @@ def find_layout(source: Source, row: Mapping[str, str]) -> Layout:
         )
     names = {each: f"{source.key}.{each[0]}x{each[1]}" for each in by_shape}  # with a full stop, which keys cannot have
     no_data = source.no_data or layers[0].no_data
+    extent = extent_of(layers[0].ground) if layers[0].ground else ()
     if source.kind == "map":
-        return Layout({names[shape]: ((0,), shape)}, "uint8", (), (), no_data, shape)
+        return Layout({names[shape]: ((0,), shape)}, "uint8", (), (), no_data, shape, extent)
     types = {_TYPES[layer.pixels.dtype.name] for layer in layers}
     if len(types) > 1:
         raise RasterError(
@@ -134,18 +139,33 @@ def find_layout(source: Source, row: Mapping[str, str]) -> Layout:
         offset if any(offset) else (),
         no_data,
         shape,
+        extent,
     )
 
 
-def read_stored(source: Source, layout: Layout, row: Mapping[str, str]) -> dict[str, np.ndarray]:
+def read_stored(
+    source: Source, layout: Layout, row: Mapping[str, str], grounds: list[Ground] | None = None
+) -> dict[str, np.ndarray]:
     """The stored arrays of one sample.
+
+    Args:
+        source: description of an image or map.
+        layout: of its samples.
+        row: of the sample in the table.
+        grounds: where the files of the sample lie that were read before, the first of them; it is added if there is
+            none.
 
     Raises:
         MissingModalityError: a file is missing.
-        RasterError: a file cannot be read, differs from the layout without a rule, has no measurement at all, or is a
-            map with an unknown code.
+        RasterError: a file cannot be read, differs from the layout without a rule, lies elsewhere than another file of
+            the sample, has no measurement at all, or is a map with an unknown code.
     """
     layers = _read_files(source, row, layout)
+    grounds = [] if grounds is None else grounds
+    for ground in (layer.ground for layer in layers if layer.ground is not None):
+        if not grounds:
+            grounds.append(ground)
+        check_together(grounds[0], ground, source.where)
     if source.kind == "map":
         (name,) = layout.arrays
         return {name: _as_indices(source, layers[0])}
@@ -153,7 +173,7 @@ def read_stored(source: Source, layout: Layout, row: Mapping[str, str]) -> dict[
     if not any(measured(band, layout.no_data).any() for band in bands):
         raise RasterError(
             f"{layers[0].path} has no data at any pixel of {source.key} (no data: {list(layout.no_data) or 'NaN'}); "
-            f"leave the sample out, or correct no_data of {source.where}"
+            f'correct no_data of {source.where}, or give on_error="skip" to leave the sample out'
         )
     return {
         name: np.stack([bands[place] for place in places]).astype(layout.dtype, copy=False)
@@ -202,7 +222,7 @@ def _read(source: Source, path: Path, places: tuple[int, ...], layout: Layout | 
     if not path.is_file():
         raise MissingModalityError(
             f"no {path}, which {source.files.where if source.files else source.where} asks for; correct the pattern or "
-            "the table, or leave the sample out"
+            'the table, or give on_error="skip" to leave the sample out'
         )
     shape = layout.array_of(places[0])[-2:] if layout else None
     try:
@@ -211,7 +231,10 @@ def _read(source: Source, path: Path, places: tuple[int, ...], layout: Layout | 
     except RasterError:
         raise
     except (RasterioError, OSError, ValueError, MemoryError) as error:
-        raise RasterError(f"{path} cannot be read ({error})") from error
+        raise RasterError(
+            f'{path} cannot be read ({error}); get it again for {source.where}, or give on_error="skip" to leave the '
+            "sample out"
+        ) from error
     if layer.pixels.dtype.name not in _TYPES:
         raise RasterError(f"{path} holds {layer.pixels.dtype}, not real numbers; store the parts of complex ones apart")
     if layout is not None and shape is not None:
@@ -277,7 +300,7 @@ def _read_raster(source: Source, path: Path, places: tuple[int, ...], shape: Seq
                 )
             no_data = [file.nodatavals[chosen[0] - 1], *no_data_tags(str(path), tags)]
             finite = dict.fromkeys(float(value) for value in no_data if value is not None and math.isfinite(value))
-            return Layer(path, places, pixels, tuple(finite), scale, offset)
+            return Layer(path, places, pixels, tuple(finite), scale, offset, ground_of(path, file))
 
 
 def _check_meaning(source: Source, path: Path, file: Any, layer: int) -> None:

@@ -3,7 +3,7 @@
 import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +250,8 @@ def groups_of(description: Description, table: pd.DataFrame) -> np.ndarray | Non
         groups = table[samples["group"]]
         if (groups == "").any():
             raise TableError(
-                f"sample {groups.index[groups == ''][0]} has no {samples['group']}, the column of the groups"
+                f"{description.path}: [samples] group = {samples['group']!r}, which is empty for sample "
+                f"{groups.index[groups == ''][0]}; fill it in, or leave the row out"
             )
         return groups.to_numpy(str)
     if "longitude" not in samples:
@@ -270,7 +271,13 @@ def groups_of(description: Description, table: pd.DataFrame) -> np.ndarray | Non
     return np.array([f"{x} {y}" for x, y in corners.tolist()])
 
 
-def sides_of(description: Description, table: pd.DataFrame, scheme: str | None = None, fold: int = 0) -> np.ndarray:
+def sides_of(
+    description: Description,
+    table: pd.DataFrame,
+    scheme: str | None = None,
+    fold: int = 0,
+    targets: Collection[str] | None = None,
+) -> np.ndarray:
     """The split of each sample, (N,) of `"train"`, `"val"`, `"test"` or `""`.
 
     Args:
@@ -279,10 +286,11 @@ def sides_of(description: Description, table: pd.DataFrame, scheme: str | None =
         scheme: `"official"` (its column), `"study"` (60/15/25 by hash of the id), `"blocked"` (five folds of whole
             groups or blocks), or None for `description.scheme`.
         fold: the test fold, of five, under `"blocked"`; the next one is for validation.
+        targets: those to predict; by default all.
 
     Raises:
-        SplitError: an unknown scheme or fold, no column or groups for it, fewer groups than folds, or a class without
-            training samples.
+        SplitError: an unknown scheme or fold, no column or groups for it, fewer groups than folds, a class within a
+            single group, in any fold, or one without training samples in this fold.
 
     Warns:
         DataWarning: the dataset's own split has samples of one group in several splits.
@@ -324,7 +332,8 @@ def sides_of(description: Description, table: pd.DataFrame, scheme: str | None =
         )
     of_sample = np.array([folds[group] for group in groups])
     sides = np.where(of_sample == fold, "test", np.where(of_sample == (fold + 1) % FOLDS, "val", "train"))
-    _check_classes(description, table, groups, sides, fold)
+    wanted = [source for key, source in description.targets.items() if targets is None or key in targets]
+    _check_classes([source for source in wanted if source.kind == "class"], table, groups, sides, fold)
     return sides
 
 
@@ -355,19 +364,25 @@ def _balanced_folds(groups: np.ndarray) -> dict[str, int]:
 
 
 def _check_classes(
-    description: Description, table: pd.DataFrame, groups: np.ndarray, sides: np.ndarray, fold: int
+    sources: Sequence[Source], table: pd.DataFrame, groups: np.ndarray, sides: np.ndarray, fold: int
 ) -> None:
-    """Refuse a split without training samples of a class, such as a class within a single group."""
-    for source in description.targets.values():
-        if source.kind != "class":
-            continue
+    """Refuse a blocked split that cannot train on a class and test it too, or that has no training samples of one."""
+    for source in sources:
         labels = read_column(source, table)
         for place, name in enumerate(source.classes):
             mine = labels == place
-            if mine.any() and not (mine & (sides == "train")).any():
-                homes = sorted(set(groups[mine].tolist()))
+            if not mine.any():
+                continue
+            homes, count = sorted(set(groups[mine].tolist())), int(mine.sum())
+            if len(homes) == 1:
                 raise SplitError(
-                    f"{source.where} fold {fold} trains on no sample of class {name!r}: its {int(mine.sum())} samples "
-                    f"lie in {len(homes)} groups, the first being {homes[0]!r}. Give another fold, name a finer group, "
-                    'or give scheme="study", which keeps neighbours together less well'
+                    f"{source.where} all {count} samples of class {name!r} lie in one group, {homes[0]!r}, so no "
+                    "blocked split trains on some and tests others. Name a finer group, leave their cells in column "
+                    f'{source.columns[0]} empty, or give scheme="study", which keeps neighbours together less well'
+                )
+            if not (mine & (sides == "train")).any():
+                raise SplitError(
+                    f"{source.where} fold {fold} trains on no sample of class {name!r}: its {count} samples lie in "
+                    f"{len(homes)} groups, the first being {homes[0]!r}. Give another fold, name a finer group, or "
+                    'give scheme="study", which keeps neighbours together less well'
                 )

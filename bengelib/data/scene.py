@@ -41,6 +41,7 @@ class _Layer(NamedTuple):
     scale: np.ndarray  # (k, 1, 1) float32
     offset: np.ndarray
     no_data: tuple[tuple[Any, ...], ...]  # of each band, in the type of the file
+    codes: tuple[int, ...] = ()  # of the classes, if the layer is a map of them: a band for each
 
 
 class _Part(NamedTuple):
@@ -48,7 +49,7 @@ class _Part(NamedTuple):
 
     values: np.ndarray  # (k, H, W) float32, in the unit of the model
     there: np.ndarray  # (H, W) bool, where all bands have data
-    lit: np.ndarray  # (H, W) bool, where any band is not 0
+    lit: np.ndarray  # (H, W) bool, where any band is not 0; of a map of classes everywhere
 
 
 class Scene:
@@ -59,7 +60,8 @@ class Scene:
         shape: rows and columns of the finest file.
         crs: coordinate system, of `rasterio`.
         transform: from columns and rows to coordinates.
-        vectors: modalities that are not images, (k,) float32 by key, except `lonlat`, which is a method.
+        vectors: modalities that are not images, (k,) float32 by key, as far as they were given.
+        places: keys of longitude and latitude, which `lonlat` computes.
         paths: the files.
     """
 
@@ -100,9 +102,12 @@ class Scene:
         self._stated = {**(scale or {}), **(offset or {})}.keys()
         if unknown := [key for key in self._stated if key not in self.inputs]:
             raise ArgumentError(f"scale or offset for {unknown}, but the model reads {list(self.inputs)}")
+        if maps := [key for key in self._stated if self.inputs[key].codes]:
+            raise ArgumentError(f"scale or offset for {maps}, but the numbers of a map of classes have neither")
         if not any(each.kind == "image" for each in self.inputs.values()):
             raise BandError(f"the model reads {list(self.inputs)}, and none of them is an image to make a map of")
         named, self.vectors = sort_files(files, self.inputs)
+        self.places = [key for key, each in self.inputs.items() if each.is_place and key not in self.vectors]
         self.paths = [path for _, path in named]
         try:
             self._files = [open_raster(path) for path in self.paths]
@@ -140,7 +145,8 @@ class Scene:
 
         Pixels without data get the mean of the training data, which is 0 after normalisation. A pixel has no data if
         the file says so (value, mask, alpha), if a value is not finite, or if all of several bands of a modality are 0,
-        as in the empty corners of Sentinel tiles. Coarser bands are interpolated bilinearly.
+        as in the empty corners of Sentinel tiles, or if a map has none of the model's classes. Coarser bands are
+        interpolated bilinearly, maps of classes by the nearest pixel.
 
         Args:
             row: of the upper left pixel; the window must be inside the scene.
@@ -255,12 +261,15 @@ class Scene:
                 [_in_type(value, each) for value in (fill, *known)] for fill, each in zip(fills, types, strict=True)
             ]
             no_data = tuple(tuple(value for value in each if value is not None) for each in marks)
-            layers.append(_Layer(number, tuple(indices), tuple(place for place, _ in chosen), factors, terms, no_data))
+            places_of, codes = tuple(place for place, _ in chosen), self.inputs[key].codes
+            if codes:
+                places_of = tuple(range(len(codes)))
+            layers.append(_Layer(number, tuple(indices), places_of, factors, terms, no_data, codes))
         return layers
 
     def _usual(self, key: str, place: int, dtype: np.dtype[Any]) -> tuple[float, float]:
         """Default scale and offset of a band without tags: those of the training data, else the usual ones."""
-        if key in self._stored:
+        if "scale" in self._stored.get(key, {}):
             return self._stored[key]["scale"][place], self._stored[key]["offset"][place]
         is_digital = self.inputs[key].unit[place] == "reflectance" and dtype.kind in "iu"
         return 1 / REFLECTANCE_SCALE if is_digital else 1.0, 0.0
@@ -292,6 +301,8 @@ class Scene:
         columns = slice(column - left * factor, column - left * factor + width)
 
         def enlarge(values: np.ndarray) -> np.ndarray:
+            if layer.codes:
+                return values.repeat(factor, axis=-2)[..., rows, :].repeat(factor, axis=-1)[..., columns]
             return _interpolate(_interpolate(values, factor, -2)[..., rows, :], factor, -1)[..., columns]
 
         full = part.there.all()
@@ -318,6 +329,9 @@ class Scene:
                 there &= band != fill
             if band.dtype.kind == "f":
                 there &= np.isfinite(band)
+        if layer.codes:
+            classes = np.stack([stored[0] == code for code in layer.codes])
+            return _Part(classes.astype(np.float32), there & classes.any(axis=0), np.ones_like(there))
         lit = np.ones_like(there) if stored[0].all() else stored.any(axis=0)
         values = stored.astype(np.float32)
         if (layer.scale != 1).any():
@@ -342,6 +356,8 @@ class Scene:
             windows = [self._first_data()]
         for key, layers in self._layers.items():
             modality, layer = self.inputs[key], layers[0]
+            if layer.codes:
+                continue
             files = ", ".join(dict.fromkeys(self.paths[each.file] for each in layers))
             sample = np.concatenate([images[key][:, valid] for images, valid in windows], axis=1)  # (k, pixels)
             _check_unit(modality, sample, files, layer)

@@ -51,7 +51,7 @@ def sort_files(
             named += [(key, os.fspath(path)) for path in given]
     if not named:
         raise ArgumentError("no file was given; expected one or more GeoTIFFs of the scene")
-    if missing := [key for key in vectors if key not in values and key != "lonlat"]:
+    if missing := [key for key in vectors if key not in values and not vectors[key].is_place]:
         example = ",".join(["0.5"] * len(vectors[missing[0]].bands))
         raise MissingModalityError(
             f"the model reads {missing}, which no image holds; give the values for the scene, such as "
@@ -122,7 +122,7 @@ def find_bands(
     images = [key for key, modality in inputs.items() if modality.kind == "image"]
     found = {}
     for key in images:
-        bands = inputs[key].bands
+        bands = (key,) if inputs[key].codes else inputs[key].bands  # a map of classes is one band of a file
         hits = [_hits(key, band, len(bands) == 1, keys, names) for band in bands]
         if not any(hits):
             possible = [

@@ -87,17 +87,12 @@ def study_split(patch_ids: Sequence[str]) -> np.ndarray:
     return np.where(hashes < test_below, "test", np.where(hashes < val_below, "val", "train"))
 
 
-def blocked_split(patch_ids_s1: Sequence[str], fold: int = 0) -> np.ndarray:
-    """Blocked split of each patch, (N,) of str, which holds out whole MGRS tiles.
+def sides_of_folds(folds: np.ndarray, fold: int) -> np.ndarray:
+    """Blocked split of each patch, (N,) of str, by the folds of their tiles, (N,).
 
     Fold `fold` is for testing, the next one for validation, the other three for training. Each tile is a test tile in
     exactly one of the five folds.
     """
-    return sides_of_folds(np.array([tile_fold(mgrs_tile(patch_id)) for patch_id in patch_ids_s1]), fold)
-
-
-def sides_of_folds(folds: np.ndarray, fold: int) -> np.ndarray:
-    """Blocked split of each patch, (N,) of str, by the folds of their tiles, (N,)."""
     return np.where(folds == fold, "test", np.where(folds == (fold + 1) % FOLDS, "val", "train"))
 
 

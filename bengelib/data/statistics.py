@@ -142,6 +142,7 @@ def as_modality(source: Source, found: Statistics, bands: Sequence[str], shape: 
         source.unit,
         size=shape[0] if shape[0] == shape[1] else 0,
         wavelengths=source.wavelengths,
+        codes=source.codes,
     ).take(bands)
 
 

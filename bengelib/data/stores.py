@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from bengelib.data.description import FILE_NAME, Description, Source
 from bengelib.data.file_patterns import PACK
+from bengelib.data.ground import Ground
 from bengelib.data.layers import Layout, find_layout, read_stored
 from bengelib.data.manifest import digest, map_array
 from bengelib.data.samples import read_column
@@ -63,6 +65,7 @@ class FileStore:
         self.description, self.samples = description, table
         sources = with_files(description)
         self.layouts = {key: self._layout(sources[key]) for key in sources if keys is None or key in keys}
+        self._grounds: defaultdict[int, list[Ground]] = defaultdict(list)  # by row, of the first file that was read
 
     @cached_property
     def _records(self) -> list[dict[str, str]]:
@@ -101,7 +104,7 @@ class FileStore:
     def _sample(self, key: str, row: int) -> dict[str, np.ndarray]:
         source, layout = self.description.source(key), self.layouts[key]
         try:
-            return read_stored(source, layout, self._records[row])
+            return read_stored(source, layout, self._records[row], self._grounds[row])
         except MissingModalityError:
             if key not in self.description.targets:
                 raise
@@ -147,15 +150,28 @@ class FileStore:
         return [sample for sample, row in rows if not all(path.is_file() for path in paths_of(source, row))]
 
     def strangers(self, key: str) -> list[str]:
-        """Files on disk, relative to the folder, that match the pattern of an image or map but belong to no sample."""
+        """Files on disk, relative to the folder, that match the pattern of an image or map but belong to no sample.
+
+        A pattern that ends in a whole name from the table, such as `"images/{file}"`, matches any file: those of other
+        kinds, and those of other images and maps, do not count.
+        """
         source = self.description.source(key)
         if source.files is None or "table" not in self.description.samples:
             return []
-        band = source.bands[:1] if source.per_band else ()  # one file stands for those of all bands
         root = self.description.root
-        known = {os.fspath(source.files.path(row, *band)) for row in self._records}
-        known |= {os.path.join(root, name) for name in (FILE_NAME, CACHE, self.description.samples["table"])}
-        return [path for path in source.files.files(band) if os.path.join(root, *path.split("/")) not in known]
+        own = {os.fspath(source.files.path(row, *source.bands[: source.per_band])) for row in self._records}
+        known = own | {os.path.join(root, name) for name in (FILE_NAME, CACHE, self.description.samples["table"])}
+        suffixes = None
+        if source.files.is_named:
+            suffixes = {os.path.splitext(path)[1] for path in own}
+            for other in with_files(self.description).values():
+                known |= {os.fspath(path) for row in self._records for path in paths_of(other, row)}
+        return [
+            path
+            for path in source.files.files(source.bands[: source.per_band])  # one file stands for those of all bands
+            if os.path.join(root, *path.split("/")) not in known
+            and (suffixes is None or os.path.splitext(path)[1] in suffixes)
+        ]
 
     def statistics(self, key: str, *, on_error: str = "raise", progress: bool = True) -> Statistics:
         """Statistics of a modality over all samples, measured in one pass or from the cache beside `dataset.toml`.
@@ -316,7 +332,7 @@ def file_marks(source: Source, records: Sequence[Mapping[str, str]]) -> np.ndarr
 def _layout_from(entry: dict[str, Any]) -> Layout:
     arrays = {name: (tuple(indices), tuple(shape)) for name, (indices, shape) in entry["arrays"].items()}
     rest = {name: tuple(entry[name]) for name in ("scale", "offset", "no_data", "shape")}
-    return Layout(arrays, entry["dtype"], **rest)
+    return Layout(arrays, entry["dtype"], **rest, extent=tuple(entry.get("extent", ())))
 
 
 def pack_identity(description: Description, table: pd.DataFrame) -> dict[str, Any]:

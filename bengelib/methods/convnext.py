@@ -22,7 +22,6 @@ from torch.nn import functional as F
 
 from bengelib.arguments import whole_number
 from bengelib.errors import ArgumentError
-from bengelib.fusion import stack_channels
 from bengelib.inputs import InputNorm, Missing
 from bengelib.modalities import InputSpec
 from bengelib.transforms import Batch
@@ -344,8 +343,7 @@ class ConvNeXtEncoder(nn.Module):
         super().__init__()
         self.read = InputNorm(inputs, modality_dropout, missing)
         self.inputs = self.read.modalities
-        self.read.require_images()
-        channels = sum(self.read.channels(key) for key in self.inputs) + self.read.mask_size
+        channels = self.read.stacked_channels()
         self.net = ConvNeXt(channels, size, stem) if net is None else net
         self.feature_dim, self.stride = self.net.feature_dim, self.net.stride
         self.channels = (channels, *self.net.channels)
@@ -354,11 +352,6 @@ class ConvNeXtEncoder(nn.Module):
         """Filters of the first layer if they are not its parameters; see `ConvNeXt.pyramid`."""
         return None
 
-    def stack(self, batch: Batch) -> Tensor:
-        """All modalities as channels of one image, (B, C, H, W), in the order of `inputs`, then any mask."""
-        values, available = self.read(batch)
-        return stack_channels(values, available.float() if self.read.mask_size else None)
-
     def pyramid(self, batch: Batch, visible: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
         """The stacked image and the maps of the network, finest first, and the features of the same forward pass.
 
@@ -366,7 +359,7 @@ class ConvNeXtEncoder(nn.Module):
             batch: in physical units.
             visible: see `ConvNeXt.pyramid`; the stacked image is not masked.
         """
-        image = self.stack(batch)
+        image = self.read.stack(batch)
         maps = self.net.pyramid(image, visible, self.filters())
         return [image, *maps], self.net.pool(maps[-1], visible)
 

@@ -17,7 +17,6 @@ from bengelib.plot.style import OKABE_ITO, Picture
 
 S2_COLOUR, S1_COLOUR, BOTH_COLOUR, VECTOR_COLOUR = OKABE_ITO[4], OKABE_ITO[1], OKABE_ITO[2], OKABE_ITO[3]
 MEET_COLOUR, LINE_COLOUR, BAND_COLOUR, GREY = "#333333", "#444444", "#f1f1f1", "#c4c4c4"
-STOP_COLOUR = OKABE_ITO[5]
 WIDTH, DPI = 7.0, 100
 TEXT, HEADING = 10.2, 12.0  # points; 10.2 at 100 dpi are the 14 pixels of a notebook's text
 
@@ -92,13 +91,10 @@ def stages(axis: Axes, x: float, y: float, colour: str, widths: tuple[float, flo
         axis.add_patch(Polygon(corners, facecolor=colour, edgecolor="white", linewidth=0.8, zorder=3))
 
 
-def funnel(
-    axis: Axes, x: float, y: float, colour: str, words: str, length: float = 1.0, tall: float = 0.8, opens: bool = False
-) -> None:
-    """A network from left to right: an encoder narrows, a decoder opens."""
-    first, last = (tall / 4, tall / 2) if opens else (tall / 2, tall / 4)
+def funnel(axis: Axes, x: float, y: float, colour: str, words: str, length: float = 1.0, tall: float = 0.8) -> None:
+    """A network from left to right, which narrows."""
     left, right = x - length / 2, x + length / 2
-    corners = [(left, y - first), (left, y + first), (right, y + last), (right, y - last)]
+    corners = [(left, y - tall / 2), (left, y + tall / 2), (right, y + tall / 4), (right, y - tall / 4)]
     axis.add_patch(Polygon(corners, facecolor=colour, edgecolor="white", linewidth=0.8, zorder=3))
     text(axis, x, y, words)
 
@@ -110,12 +106,6 @@ def cells(axis: Axes, x: float, y: float, colours: Sequence[str], upright: bool 
         place = (x - 0.07, y + along) if upright else (x + along, y - 0.06)
         size = (0.14, 0.14) if upright else (0.14, 0.12)
         axis.add_patch(Rectangle(place, *size, facecolor=colour, edgecolor="white", linewidth=0.8, zorder=3))
-
-
-def stop(axis: Axes, x: float, y: float) -> None:
-    """A stop sign: no gradient passes here."""
-    shape = {"boxstyle": "round,pad=0.22", "facecolor": STOP_COLOUR, "edgecolor": "white"}
-    text(axis, x, y, "stop", color="white", fontweight="bold", bbox=shape)
 
 
 def satellite(axis: Axes, x: float, y: float, colour: str, beam: float = 0.0, wide: float = 0.5) -> None:

@@ -1,14 +1,11 @@
-"""Drawings of self-supervised learning: two views, the matrix of NT-Xent, two sensors, masking, and slow targets."""
-
-from collections.abc import Sequence
+"""Drawings of self-supervised learning: two views, the matrix of NT-Xent, and two sensors."""
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from bengelib.plot import drawing
-from bengelib.plot.drawing import BOTH_COLOUR, GREY, LINE_COLOUR, MEET_COLOUR, S1_COLOUR, S2_COLOUR
+from bengelib.plot.drawing import BOTH_COLOUR, GREY, LINE_COLOUR, S1_COLOUR, S2_COLOUR
 from bengelib.plot.style import OKABE_ITO, noted
 
 POSITIVE, NEGATIVE = OKABE_ITO[2], "#e3e8ee"
@@ -152,97 +149,3 @@ def draw_sensor_contrast() -> Figure:
         "and pulled together; all other pairs are pushed apart."
     )
     return noted(figure, "", alt)
-
-
-def draw_masked_autoencoder() -> Figure:
-    """Masked autoencoding: the encoder sees a quarter of the squares, and the decoder reconstructs the others.
-
-    Returns:
-        A figure of 7 by 2.5 inches, meant for 100 dpi.
-    """
-    figure, axis = drawing.canvas(2.5)
-    picture = drawing.as_light(drawing.ground(4, 48))
-    visible = np.random.default_rng(3).permutation(36).reshape(6, 6) < 9  # nine of 36 squares
-    seen = np.kron(visible, np.ones((8, 8), dtype=bool))[..., None]
-    coarse = picture.reshape(6, 8, 6, 8, 3).mean(axis=(1, 3))
-    smooth = np.kron(coarse, np.ones((8, 8, 1)))
-    for x, image, words in (
-        (0.68, picture, "image"),
-        (2.06, np.where(seen, picture, 0.8), "hide three\nquarters"),
-        (6.3, np.where(seen, picture, 0.65 * smooth + 0.35 * picture), "reconstruct"),
-    ):
-        drawing.patch(axis, x, 1.12, 1.14, image, LINE_COLOUR)
-        drawing.text(axis, x, 0.46, words, va="top")
-        if words != "hide three\nquarters":
-            drawing.arrow(axis, (x, 2.1), (x, 1.74), POSITIVE, linewidth=2.2)
-    axis.plot([0.68, 6.3], [2.1, 2.1], color=POSITIVE, linewidth=2.2, solid_capstyle="butt", zorder=2)
-    drawing.arrow(axis, (1.28, 1.12), (1.46, 1.12), linewidth=1.8)
-    drawing.arrow(axis, (2.66, 1.12), (2.86, 1.12), linewidth=1.8)
-    drawing.funnel(axis, 3.42, 1.12, BOTH_COLOUR, "encoder", 1.08, 1.1)
-    drawing.cells(axis, 4.1, 1.12, [BOTH_COLOUR] * 5, upright=True)
-    drawing.funnel(axis, 4.84, 1.12, GREY, "decoder", 1.08, 1.1, opens=True)
-    drawing.arrow(axis, (5.44, 1.12), (5.7, 1.12), linewidth=1.8)
-    drawing.text(axis, 3.42, 0.46, "sees only\nthese squares", va="top")
-    drawing.text(axis, 4.84, 0.46, "thrown away\nafterwards", va="top")
-    drawing.text(axis, 3.5, 2.29, "loss: how far the hidden squares are off", color="#00694c", fontweight="bold")
-    alt = (
-        "Drawing: of an image three quarters of the squares are hidden. The encoder sees only the others, a decoder "
-        "reconstructs the image, and the loss says how far the hidden squares are off. The decoder is thrown away."
-    )
-    return noted(figure, "", alt)
-
-
-def draw_momentum() -> Figure:
-    """BYOL and MoCo: a second encoder follows the first slowly, and no gradient flows back through it.
-
-    Returns:
-        A figure of 7 by 5.6 inches, meant for 100 dpi.
-    """
-    figure, axis = drawing.canvas(5.6)
-    for bottom, title, names in (
-        (2.9, "BYOL: predict a slow copy of yourself", ("online", "target")),
-        (0.1, "MoCo: find your partner among remembered keys", ("query", "key")),
-    ):
-        drawing.panel(axis, 0.05, bottom, 6.9, 2.62)
-        drawing.heading(axis, 0.2, bottom + 2.42, title, ha="left")
-        _slow_pair(axis, bottom, names)
-    drawing.arrow(axis, (3.98, 4.65), (4.2, 4.65), linewidth=1.8)
-    drawing.funnel(axis, 4.76, 4.65, BOTH_COLOUR, "predictor", 1.06, 0.66)
-    drawing.cells(axis, 5.5, 4.65, [BOTH_COLOUR] * 4, upright=True)
-    drawing.stop(axis, 4.6, 3.5)
-    drawing.arrow(axis, (3.98, 3.5), (5.36, 3.5), linewidth=1.8)
-    drawing.cells(axis, 5.5, 3.5, [GREY] * 4, upright=True)
-    drawing.arrow(axis, (5.5, 3.86), (5.5, 4.3), POSITIVE, arrowstyle="<|-|>", linewidth=2.2)
-    drawing.text(axis, 5.66, 4.08, "should agree", ha="left", color="#00694c", fontweight="bold")
-
-    drawing.stop(axis, 4.36, 0.7)
-    drawing.arrow(axis, (3.98, 0.7), (4.74, 0.7), linewidth=1.8)
-    drawing.cells(axis, 4.86, 0.7, [POSITIVE] * 4, upright=True)
-    for place in range(5):
-        drawing.cells(axis, 5.2 + 0.22 * place, 0.7, [GREY] * 4, upright=True)
-    drawing.arrow(axis, (6.2, 0.7), (6.52, 0.7), linewidth=1.8)
-    drawing.text(axis, 5.62, 0.26, "a queue of older keys")
-    drawing.arrow(axis, (3.98, 1.85), (4.84, 1.06), POSITIVE, linewidth=2.2)
-    for place in range(5):
-        drawing.arrow(axis, (4.02, 1.87), (5.2 + 0.22 * place, 1.04), "#8a8a8a", linewidth=0.9, linestyle="--")
-    drawing.text(axis, 4.62, 1.98, "its own key: together;\nall others: apart", ha="left")
-    alt = (
-        "Two drawings. BYOL: view 1 goes through an online encoder and a predictor, view 2 through a target encoder; "
-        "the outputs should agree. MoCo: a query is to find its own key in a queue of older ones. In both, the other "
-        "encoder follows the first slowly, as a moving average of its weights, and a stop sign shows that no gradient "
-        "flows back through it."
-    )
-    return noted(figure, "", alt)
-
-
-def _slow_pair(axis: Axes, bottom: float, names: Sequence[str]) -> None:
-    """Two views, an encoder that learns above one that follows it, and their vectors."""
-    above, below = bottom + 1.75, bottom + 0.6
-    for which, (y, colour) in enumerate(((above, BOTH_COLOUR), (below, GREY))):
-        drawing.patch(axis, 0.62, y, 0.8, _view(4, which), LINE_COLOUR)
-        drawing.arrow(axis, (1.06, y), (1.32, y), linewidth=1.8)
-        drawing.funnel(axis, 2.35, y, colour, f"{names[which]} encoder\nand projector", 2.0, 1.0)
-        drawing.arrow(axis, (3.38, y), (3.7, y), linewidth=1.8)
-        drawing.cells(axis, 3.86, y, [colour] * 4, upright=True)
-    drawing.arrow(axis, (1.75, above - 0.44), (1.75, below + 0.44), MEET_COLOUR, linestyle=":", linewidth=2.0)
-    drawing.text(axis, 1.86, (above + below) / 2, "follows slowly", ha="left")

@@ -52,8 +52,9 @@ class Tiling:
     """The division of a scene into tiles.
 
     Attributes:
-        tile: pixels along a side of a tile. By default at most 384 for segmentation, because larger tiles are not
-            faster, and the size of the training images (120 in ben-ge) for one prediction per image.
+        tile: pixels along a side of a tile. By default at most 384 for segmentation, whatever the crops of the
+            training, because smaller tiles have more border and larger ones are not faster (`docs/maps.md` has the
+            accuracy by tile); and the size of the training images (120 in ben-ge) for one prediction per image.
         overlap: minimum number of pixels that neighbouring tiles share in segmentation; by default 32, or a quarter of
             a smaller tile, which is the maximum.
         stride: pixels along a side of a cell, with one prediction per image; by default a tile.
@@ -304,9 +305,9 @@ class _Job:
         for key, value in self.scene.vectors.items():
             repeated = torch.from_numpy(value).to(self.device).expand(len(tiles), -1)
             batch[key] = repeated[:, 0] if len(value) == 1 else repeated
-        if "lonlat" in self.scene.inputs and "lonlat" not in batch:
+        for key in self.scene.places:
             rows, columns = zip(*(tile.middle for tile in tiles), strict=True)
-            batch["lonlat"] = torch.from_numpy(self.scene.lonlat(rows, columns)).to(self.device)
+            batch[key] = torch.from_numpy(self.scene.lonlat(rows, columns)).to(self.device)
         with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
             logits = self.model(batch)[self.target].float()
         if not self.probable:

@@ -1,7 +1,7 @@
 """Supervised training on a dataset and evaluation with intervals, as in the commands `train` and `evaluate`."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from bengelib.metrics import (
     mean_absolute_error,
     mean_average_precision,
 )
-from bengelib.modalities import InputSpec, Modality, Target, as_modalities, require_same
+from bengelib.modalities import InputSpec, Target, as_modalities
+from bengelib.recipes.compatible import check_inputs, check_start, inputs_of_encoder
 from bengelib.tasks import Classification, MultiLabel, Regression, Segmentation, Task
 from bengelib.transforms import Augment
 
@@ -40,8 +41,9 @@ FUSIONS: dict[str, Callable[..., nn.Module]] = {
 }
 """Fusion encoders by name; `"decision"` fuses independent networks instead."""
 
-_FAR, _WIDER = 50, 8
-"""Distance in standard deviations, and factor between these, from which values have another scale."""
+
+_SAME_GROUND = 1.1
+"""Factor between the extents of two images from which their pixels do not match."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,10 @@ def check_labels(data: Any, side: str) -> None:
                 "leave that target out"
             )
         if side == "train" and found < 2:
-            raise SplitError(f"the training {what} of {name} are all the same; there is nothing to learn")
+            raise SplitError(
+                f"the training {what} of {name} are all the same; there is nothing to learn. Give another split, or "
+                "leave that target out"
+            )
 
 
 def warn_of_classes(data: Any, test: Any) -> None:
@@ -204,7 +209,7 @@ def check_sizes(data: Any, fusion: str, crop: int | None = None) -> None:
         crop: as in `Training`.
 
     Raises:
-        DescriptionError: naming the keys, their sizes and the fix.
+        DescriptionError: naming the keys, their sizes or extents on the ground, and the fix.
     """
     for part in getattr(data, "datasets", ()):
         check_sizes(part, fusion, crop)
@@ -214,17 +219,37 @@ def check_sizes(data: Any, fusion: str, crop: int | None = None) -> None:
     maps = [key for key, target in data.outputs.items() if target.kind == "map"]
     joined = [*images, *maps] if maps or crop or fusion in ("early", "feature", "film") else []
     shapes = {key: data.shape(key) for key in joined}
+    late = "" if maps or crop else ", or choose late fusion"
     if len(set(shapes.values())) < 2:
+        _check_extents(data, joined, late)
         return
     largest = max(shapes, key=lambda key: shapes[key])
     other = next(key for key in shapes if shapes[key] != shapes[largest])
     sizes = {key: f"{shapes[key][0]} x {shapes[key][1]} pixels" for key in (other, largest)}
     part = "targets" if other in maps else "modalities"
-    late = "" if maps or crop else ", or choose late fusion"
     raise DescriptionError(
         f"{other} has {sizes[other]} and {largest} {sizes[largest]}, and the network takes them pixel by pixel; state "
         f"size = {shapes[largest][0]} in [{part}.{other}] of dataset.toml{late}"
     )
+
+
+def _check_extents(data: Any, joined: Sequence[str], late: str) -> None:
+    """Refuse images and maps that are combined pixel by pixel, and whose pixels are of different size on the ground.
+
+    Raises:
+        DescriptionError: naming the keys, their extents and the fix.
+    """
+    extents = {key: data.extent(key) for key in joined} if hasattr(data, "extent") else {}
+    extents = {key: extent for key, extent in extents.items() if extent}
+    for key, extent in extents.items():
+        first, other = next(iter(extents.items()))
+        if any(not 1 / _SAME_GROUND < one / two < _SAME_GROUND for one, two in zip(extent, other, strict=True)):
+            sizes = ["{:.0f} x {:.0f} m".format(*each) for each in (other, extent)]
+            raise DescriptionError(
+                f"a sample of {first} shows {sizes[0]} of ground and one of {key} {sizes[1]}, in as many pixels, and a "
+                f"network takes them pixel by pixel; cut and resample the files to the same ground (gdalwarp -te -tr)"
+                f"{late}"
+            )
 
 
 def train(
@@ -241,21 +266,23 @@ def train(
         progress: show progress bars.
 
     Raises:
-        CheckpointError: `start` has another encoder.
+        CheckpointError: `start` has another encoder, or none that can be trained here, see `check_start`.
         BandError: `start` was trained with other bands, units or scales.
         SplitError: a split has no labels, or nothing to learn.
         DescriptionError: images of different sizes are to be combined pixel by pixel.
         BengeError: any fault that `build_network` and `fit` find.
     """
+    if start is not None and settings.fusion == "decision":
+        raise CheckpointError("decision fusion has no single encoder to start from a checkpoint")
+    if start is not None:
+        check_start(start, settings.fusion)
     for side, each in (("train", data), ("val", val)):
         if each is not None:
             check_labels(each, side)
     check_sizes(data, settings.fusion, settings.crop)
     moments = label_moments(data, data.outputs)
     seed_everything(settings.seed)
-    if start is not None and settings.fusion == "decision":
-        raise CheckpointError("decision fusion has no single encoder to start from a checkpoint")
-    inputs = data.inputs if start is None else inputs_of_encoder(start, data.inputs)
+    inputs = data.inputs if start is None else inputs_of_encoder(start, data)
     network = build_network(inputs, data.outputs, settings, moments)
     if start is not None:
         load_checkpoint(start, network, heads=False)  # type: ignore[arg-type]
@@ -314,42 +341,6 @@ def saved_targets(config: Mapping[str, Any]) -> dict[str, Target]:
     return {target.name: target for target in targets}
 
 
-def check_inputs(trained: InputSpec, given: Mapping[str, Modality]) -> None:
-    """Refuse data whose bands, order, units or scale are not those that an encoder was trained with.
-
-    Raises:
-        BandError: naming both.
-    """
-    require_same(trained, given)
-    for key, known in as_modalities(trained).items():
-        data = given[key].take(known.bands)
-        for band, mean, std, other_mean, other_std in zip(
-            known.bands, known.mean, known.std, data.mean, data.std, strict=True
-        ):
-            if not 1 / _WIDER < other_std / std < _WIDER or abs(other_mean - mean) > _FAR * std:
-                raise BandError(
-                    f"the model was trained with {key} {band} of {mean:.3g} +- {std:.3g}, and the dataset has "
-                    f"{other_mean:.3g} +- {other_std:.3g}; state the scale and the offset as they were in the training"
-                )
-
-
-def inputs_of_encoder(start: str | Path, given: Mapping[str, Modality]) -> dict[str, Modality]:
-    """What the encoder of a checkpoint reads, with its own statistics, for data of the same bands, units and scale.
-
-    Raises:
-        CheckpointError: no checkpoint, or an encoder of other modalities.
-        BandError: other bands, another order, unit or scale.
-    """
-    saved = saved_inputs(read_checkpoint(start)[0])
-    if list(saved) != list(given):
-        raise CheckpointError(
-            f"{start} does not fit the data: its encoder reads {list(saved)}, and the inputs are {list(given)}; name "
-            f"those of the encoder (--modalities {' '.join(saved)})"
-        )
-    check_inputs(saved, given)
-    return {key: replace(each, size=given[key].size) for key, each in saved.items()}
-
-
 def check_data(network: Any, config: Mapping[str, Any], data: Any) -> None:
     """Refuse data that differ from the training data of a model in spite of equal names.
 
@@ -362,7 +353,7 @@ def check_data(network: Any, config: Mapping[str, Any], data: Any) -> None:
         BandError: bands, their order or unit differ; values have another scale; or a target has another kind, unit,
             classes or order of classes. Naming both.
     """
-    check_inputs(network.inputs, data.inputs)
+    check_inputs(network.inputs, data.inputs, config.get("stored"), getattr(data, "stored", None))
     for name, saved in saved_targets(config).items():
         target = data.outputs[name]
         for what in ("kind", "classes", "unit"):

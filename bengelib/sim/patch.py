@@ -1,7 +1,6 @@
 """One patch of a simulated ben-ge: scene, sensors and weather combined, and the files written."""
 
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,6 @@ from bengelib.sim.geotiff import geotiff, projection, write_json
 from bengelib.sim.labels import corine_labels, fractions
 from bengelib.sim.optical import MARGIN, Conditions, green_cover, sentinel2
 from bengelib.sim.places import (
-    Acquisition,
     Place,
     acquisition_noise,
     climate_zone,
@@ -41,11 +39,6 @@ class Job(NamedTuple):
     lat: float
 
 
-@lru_cache(maxsize=2)
-def _passes(seed: int) -> dict[tuple[int, int], Acquisition]:
-    return sentinel2_acquisitions(seed)
-
-
 def _text(time: datetime) -> str:
     return f"{time:%Y-%m-%d %H:%M:%S}"
 
@@ -63,7 +56,7 @@ def write_patch(root: Path, seed: int, job: Job) -> dict[str, Any]:
     """
     place = job.place
     tile = TILES[place.tile]
-    optical_pass = _passes(seed)[place.tile, place.date]
+    optical_pass = sentinel2_acquisitions()[place.tile, place.date]
     radar_pass = sentinel1_acquisition(seed, place)
     patch_id = f"{optical_pass.prefix}_{place.column}_{place.row}"
     patch_id_s1 = f"{radar_pass.prefix}_{tile.name}_{place.column}_{place.row}"

@@ -105,7 +105,8 @@ def _draw(seed: int, *parts: int) -> float:
     return float(uniform(np.array([key_of(seed, *parts)], np.uint32))[0])
 
 
-def sentinel2_acquisitions(seed: int) -> dict[tuple[int, int], Acquisition]:
+@cache
+def sentinel2_acquisitions() -> dict[tuple[int, int], Acquisition]:
     """The Sentinel-2 pass of every (tile, date).
 
     As in ben-ge, two tiles of one pass would have equal ids, so the second has an irregular time field, and passes

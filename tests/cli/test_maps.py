@@ -9,6 +9,7 @@ from bengelib.__main__ import FAILED, main
 from bengelib.modalities import Target
 from bengelib.recipes.mapping import predict_map
 from bengelib.recipes.supervised import Training, build_network, save_model
+from tests.described_folders import CROPS, write_crops
 from tests.scenes import BANDS, CLASSES, S2, read, reflectances, write_scene
 
 QUIET = dict(progress=False, precision="no")
@@ -72,6 +73,26 @@ def test_what_the_files_of_the_training_held_is_known_from_the_checkpoint(tmp_pa
     stated = dict(scale={"s2": 2e-4}, offset={"s2": -0.01})
     predict_map(model(tmp_path / "b.safetensors"), scene, tmp_path / "b.tif", **stated, **QUIET)
     np.testing.assert_array_equal(read(tmp_path / "a.tif"), read(tmp_path / "b.tif"))
+
+
+def test_a_model_that_reads_a_map_of_classes(tmp_path, capsys):
+    """From a dataset with a map among its modalities, by train, to the map of a scene."""
+    toml = CROPS.replace("scale = 0.0001", "scale = 0.00002\noffset = 0.0")
+    toml = toml.replace("[targets.cover]", "[modalities.cover]").partition("[targets.harvest]")[0]
+    root = write_crops(tmp_path / "crops", 20, toml)
+    command = ["train", "--root", root, "--target", "crop", "--modalities", "s2", "cover", "--out", tmp_path / "model"]
+    assert main([*map(str, command), "--width", "8", "--epochs", "1", "--precision", "no"]) == 0
+    image = write_scene(tmp_path / "scene.tif", 5 * reflectances(48, 64, 4), ("B02", "B03", "B04", "B08"))
+    codes = np.full((1, 48, 64), 30, np.uint8)
+    codes[:, :, :40], codes[:, :20, :20] = 10, 0
+    cover = write_scene(tmp_path / "cover.tif", codes, None)
+    command = ["predict", "--checkpoint", tmp_path / "model", "--out", tmp_path / "map.tif", "--scene", image]
+    assert main([*map(str, command), f"cover={cover}", "--stride", "4", "--precision", "no"]) == 0
+    found = read(tmp_path / "map.tif")[0]
+    assert (found[:5, :5] == 255).all() and (found[5:] < 2).all() and (found[:, 5:] < 2).all()
+    capsys.readouterr()
+    assert main([*map(str, command)]) == FAILED
+    assert "the model reads band 'cover' of 'cover', and no file has it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

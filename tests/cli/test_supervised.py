@@ -11,6 +11,7 @@ from bengelib.__main__ import FUSIONS, main
 from bengelib.checkpoint import read_checkpoint
 from bengelib.cli.supervised import inputs_of, print_scores
 from bengelib.data.dataset import BENGE
+from bengelib.errors import DataWarning
 from bengelib.intervals import Interval
 from bengelib.modalities import Target
 from bengelib.recipes import supervised
@@ -203,11 +204,11 @@ def test_a_split_without_a_validation_side(tmp_path, capsys):
 
 
 def test_places_are_read_only_where_they_are_named_or_alone(tmp_path):
-    root = write_crops(tmp_path / "crops", 4, CROPS.replace("modalities.weather", "modalities.lonlat"))
-    assert inputs_of(root) == ("s2",)
-    (root / "dataset.toml").write_text(CROPS.partition("[modalities.s2]")[0] + CROPS[CROPS.index("[modalities.w") :]
-                                       .replace("weather", "lonlat"))  # fmt: skip
-    assert inputs_of(root) == ("lonlat",)
+    toml = CROPS.replace('columns = ["rain", "heat"]', 'columns = ["rain", "heat"]\nbands = ["longitude", "latitude"]')
+    root = write_crops(tmp_path / "crops", 4, toml)
+    assert inputs_of(root) == ("s2",)  # whatever its name
+    (root / "dataset.toml").write_text(toml.partition("[modalities.s2]")[0] + toml[toml.index("[modalities.w") :])
+    assert inputs_of(root) == ("weather",)
     assert inputs_of(tmp_path) is None
 
 
@@ -232,6 +233,8 @@ def test_what_cannot_be_trained_is_one_line(fields, tmp_path, capsys):
     fails(capsys, "train", "--root", fields, "--target", "cover", "--fusion", "film", *out, words=("feature or late",))
     fails(capsys, "train", "--root", fields, "--target", "crop", "--scheme", "official", *out, words=("SplitError",))
     fails(capsys, "train", "--root", fields, "--target", "crop", "--fold", 5, *out, words=("fold 5",))
+    few = write_fields(tmp_path / "few", 8)
+    fails(capsys, "train", "--root", few, "--target", "crop", *out, words=("4 groups", "--scheme study"))
     fails(capsys, "train", "--root", fields, "--target", "crop", "--crop", 17, *out, words=("17", "16"))
     fails(capsys, "train", "--root", fields, "--target", "crop", "--lr", 0, *out, words=("lr=0",))
     fails(capsys, "train", "--root", tmp_path / "none", "--target", "crop", *out, words=("none",))
@@ -263,11 +266,28 @@ def test_a_wrong_description_is_found_before_the_training(tmp_path, capsys, old,
           words=words)  # fmt: skip
 
 
+def test_a_dataset_for_testing_is_scored_whole(fields, tmp_path, capsys):
+    """All samples of another folder, although it has too few groups for a split; each side of the same one."""
+    model = tmp_path / "model"
+    run(capsys, "train", "--root", fields, "--target", "harvest", "--out", model, *SMALL)
+    other = write_fields(tmp_path / "other", 8)
+    command = ["evaluate", "--checkpoint", model, "--precision", "no"]
+    whole = run(capsys, *command, "--root", other, "--split", "all")
+    assert whole.startswith("harvest mae")
+    fails(capsys, *command, "--root", other, words=("SplitError", "4 groups", "--split all"))
+    sides = {}
+    for split in ("train", "val", "all"):
+        with pytest.warns(DataWarning, match=rf"--split {split} include samples that training"):
+            sides[split] = run(capsys, *command, "--root", fields, "--split", split)
+    sides["test"] = run(capsys, *command, "--root", fields, "--split", "test")
+    assert sides["test"] == run(capsys, *command, "--root", fields) and len(set(sides.values())) == 4
+
+
 def test_a_damaged_sample_is_left_out_on_request(tmp_path, capsys):
     root = write_fields(tmp_path / "crops", 20)
     (root / "images" / "p7.tif").write_bytes(b"damaged")
     command = ["train", "--root", root, "--target", "crop", "--out", tmp_path / "model", *SMALL]
-    fails(capsys, *command, words=("p7", "cannot be read"))
+    fails(capsys, *command, words=("p7", "cannot be read", "--skip"))
     with pytest.warns(UserWarning, match="p7"):
         run(capsys, *command, "--skip")
 

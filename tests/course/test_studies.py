@@ -1,6 +1,7 @@
 """Carrying out a study: runs are kept and never repeated, and a run that fails takes nothing with it."""
 
 import os
+import runpy
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from bengelib.course import studies
-from bengelib.course.results import COLUMNS, Run, fingerprint, read_results, run_path
+from bengelib.course.results import CHOSEN, COLUMNS, Run, fingerprint, read_results, run_path
 from bengelib.course.studies import carry_out_all, command_line, keep
 
 
@@ -138,7 +139,21 @@ def test_the_table_alone_trains_nothing(tmp_path, monkeypatch, capsys):
     assert "wrote" in capsys.readouterr().out
 
 
-def test_a_study_of_another_dataset_lists_its_runs_anew_and_has_a_table_of_its_own(tmp_path):
+def started_here(monkeypatch):
+    """A script that is started again in this process, which imports nothing anew."""
+
+    def run(command, env, check):
+        with pytest.MonkeyPatch.context() as change:
+            change.setattr(sys, "argv", command[1:])
+            change.setenv(CHOSEN, env[CHOSEN])
+            runpy.run_path(command[1], run_name="__main__")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(studies.subprocess, "run", run)
+
+
+@pytest.mark.parametrize("here", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_study_of_another_dataset_lists_its_runs_anew_and_has_a_table_of_its_own(tmp_path, monkeypatch, here):
     script = tmp_path / "study.py"
     script.write_text(
         "from pathlib import Path\n"
@@ -150,9 +165,15 @@ def test_a_study_of_another_dataset_lists_its_runs_anew_and_has_a_table_of_its_o
     )
     (tmp_path / "runs").mkdir()
     keep(run_path(tmp_path / "runs", Toy("first", "a", dataset="ben-ge-8k")), {"seed": np.array(0)})
-    given = [sys.executable, str(script), "--dataset", "ben-ge-8k", "--table"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    subprocess.run(given, check=True, env=environment, cwd=tmp_path)
+    given = [str(script), "--dataset", "ben-ge-8k", "--table"]
+    if here:
+        started_here(monkeypatch)
+        monkeypatch.setattr(sys, "argv", given)
+        with pytest.raises(SystemExit, match=r"^0$"):
+            runpy.run_path(given[0], run_name="__main__")
+    else:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        subprocess.run([sys.executable, *given], check=True, env=environment, cwd=tmp_path)
     (row,) = read_results(tmp_path / "results-ben-ge-8k.csv").to_dict("records")
     assert row["config"] == fingerprint(Toy("first", "a", dataset="ben-ge-8k")) != fingerprint(Toy("first", "a"))
     assert not (tmp_path / "results.csv").exists()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from torch.utils.data import DataLoader, Subset
 
@@ -25,6 +26,7 @@ from bengelib.errors import (
 from bengelib.modalities import Target
 from tests.described_folders import (
     BANDS,
+    CROPS,
     SIDE,
     cover_pixels,
     rewrite,
@@ -476,3 +478,59 @@ def test_a_column_that_is_read_and_to_be_predicted_is_told(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         DescribedDataset(root, None, ("s2",), ("harvest",), progress=False)
+
+
+def test_the_table_may_name_the_files_by_their_paths(tmp_path):
+    """Two folders, names that follow no pattern, and no id; files beside them count only if they could be samples."""
+    root = write_crops(tmp_path / "crops", 10)
+    rewrite(root, '"images/{id}.tif"', '"{image}"')
+    rewrite(root, '"cover/{id}.png"', '"{mask}"')
+    rows = (root / "samples.csv").read_text().splitlines()
+    lines = [rows[0].replace("id,", "image,mask,")]
+    for number, row in enumerate(rows[1:]):
+        image = root / "by farm" / f"farm {number % 3}" / f"nr-{number}.tif"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        (root / "images" / f"p{number}.tif").rename(image)
+        lines.append(f"{image.relative_to(root).as_posix()},cover/p{number}.png,{row.partition(',')[2]}")
+    (root / "samples.csv").write_text("\n".join(lines))
+    (root / "README.md").touch()
+    data = DescribedDataset(root, progress=False)
+    assert data.patch_ids == [str(number) for number in range(1, 11)] and "belong to no sample" not in str(data.account)
+    for number in (0, 7):
+        np.testing.assert_allclose(data[number]["s2"], s2_pixels(number) * 1e-4, rtol=1e-6)
+    write_tif(root / "more.tif", s2_pixels(0))
+    assert data.store.strangers("s2") == ["more.tif"] and data.store.strangers("cover") == []
+    pack(root)
+    packed = DescribedDataset(root, progress=False)
+    assert type(packed.store) is PackStore
+    equal(packed[3], data[3])
+    rewrite(root, "farm 1/nr-4.tif", "farm 1/../nr-4.tif", "samples.csv")
+    with pytest.raises(DescriptionError, match=r"takes image = .*nr-4\.tif.*without '\.\.'"):
+        DescribedDataset(root, progress=False)
+
+
+def test_images_of_a_sample_that_lie_elsewhere_are_refused(tmp_path):
+    """GeoTIFFs of two modalities, and a map; pictures cannot say where they lie."""
+    s1 = '[modalities.s1]\nkind = "image"\nfiles = "s1/{id}.tif"\nbands = ["VV"]\n\n'
+    toml = CROPS.replace("[targets.crop]", f"{s1}[targets.crop]")
+    root = write_crops(tmp_path / "crops", 10, toml)
+    for sample in range(10):
+        write_tif(root / "s1" / f"p{sample}.tif", s2_pixels(sample)[:1])
+    elsewhere = {"transform": rasterio.transform.from_origin(410_000, 5_000_000, 10, 10)}
+    write_tif(root / "s1" / "p6.tif", s2_pixels(6)[:1], **elsewhere)
+    words = r"s1/p6\.tif lies elsewhere than .*images/p6\.tif.*\[modalities\.s1\]"
+    with pytest.raises(RasterError, match=words):
+        pack(root)
+    data = DescribedDataset(root, progress=False)
+    data[5]
+    with pytest.raises(RasterError, match=words):
+        data[6]
+    DescribedDataset(root, modalities=("s1",), progress=False)[6]
+    with pytest.warns(DataWarning, match="p6"):
+        assert "p6" not in DescribedDataset(root, on_error="skip", progress=False).patch_ids
+    rewrite(root, "cover/{id}.png", "cover/{id}.tif")
+    write_tif(root / "s1" / "p6.tif", s2_pixels(6)[:1])
+    for sample in range(10):
+        write_tif(root / "cover" / f"p{sample}.tif", cover_pixels(sample), **(elsewhere if sample == 2 else {}))
+    with pytest.raises(RasterError, match=r"cover/p2\.tif lies elsewhere than .*/p2\.tif.*\[targets\.cover\]"):
+        pack(root)

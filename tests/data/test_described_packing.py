@@ -1,7 +1,5 @@
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from bengelib.data.samples import read_samples
 from bengelib.data.stores import PackStore, open_store
 from bengelib.errors import ChecksumError, DiskError, DiskSpaceError, MissingModalityError, RasterError
 from tests.described_folders import BANDS, rewrite, s2_pixels, write_crops, write_tif, write_toml
+from tests.forked import start
 
 
 def pack(root: Path, **options) -> Path:
@@ -49,22 +48,24 @@ def test_a_table_alone_needs_no_pack(tmp_path):
     assert not pack(tmp_path).exists()
 
 
-KILLED = """
-import os, signal, sys
-from bengelib.data import described_packing
-from bengelib.data.description import read_description
-from bengelib.data.samples import read_samples
-described_packing.BATCH = 2
-calls = []
-def write_json(path, content, write=described_packing.write_json):
-    write(path, content)
-    calls.append(path.name)
-    if len(calls) == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-described_packing.write_json = write_json
-description = read_description(sys.argv[1])
-described_packing.pack_described(description, read_samples(description), progress=False)
-"""
+def pack_and_die(root: Path, after: int) -> None:
+    """Pack batches of two, in a process that is killed once it has written `after` files of JSON."""
+    calls = []
+
+    def write_json(path, content, write=described_packing.write_json):
+        write(path, content)
+        calls.append(path.name)
+        if len(calls) == after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    described_packing.BATCH, described_packing.write_json = 2, write_json
+    pack(root)
+
+
+def pack_killed(root: Path, after: int) -> int | None:
+    (process,) = start(pack_and_die, root, after)
+    process.join(120)
+    return process.exitcode
 
 
 @pytest.mark.parametrize("after", [1, 3, 6])  # the plan is written, two samples, all and the manifest
@@ -74,8 +75,7 @@ def test_a_killed_call_is_taken_up_and_gives_the_same_bytes(tmp_path, monkeypatc
     for path in (root / "packed").iterdir():
         path.unlink()
     (root / "packed").rmdir()
-    done = subprocess.run([sys.executable, "-c", KILLED, str(root), str(after)], timeout=120, check=False)
-    assert done.returncode == -signal.SIGKILL and not (root / "packed").exists()
+    assert pack_killed(root, after) == -signal.SIGKILL and not (root / "packed").exists()
     read = []
     good = described_packing.FileStore.read_good
 
@@ -93,7 +93,7 @@ def test_a_killed_call_is_taken_up_and_gives_the_same_bytes(tmp_path, monkeypatc
 
 def test_a_call_whose_files_changed_meanwhile_begins_anew(tmp_path):
     root = write_crops(tmp_path, 7)
-    subprocess.run([sys.executable, "-c", KILLED, str(root), "4"], timeout=120, check=False)
+    assert pack_killed(root, 4) == -signal.SIGKILL
     assert (root / "packed.partial/done.json").is_file()
     write_tif(root / "images/p0.tif", s2_pixels(50), BANDS)
     pack(root)

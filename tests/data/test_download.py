@@ -30,6 +30,7 @@ from bengelib.errors import (
 from tests import fake_tree as fake
 from tests import file_server as faults
 from tests.file_server import FileServer
+from tests.forked import finish, start
 
 NAME = "ben-ge-800"
 ARCHIVE = f"{NAME}.tar.gz"
@@ -402,17 +403,10 @@ def test_a_disk_that_fills_up_while_unpacking_keeps_the_download(server, tree, t
 
 # ------------------------------------------------------------------------------------------ killed, and several at once
 
-SCRIPT = """
-import sys
-from bengelib.data.download import fetch
-from bengelib.data.transfer import Transfer
-quick = Transfer(attempts=3, wait=0.01, timeout=30, progress=False)
-fetch("ben-ge-800", sys.argv[1], mirror=sys.argv[2], transfer=quick, progress=False)
-"""
 
-
-def start(root, server):
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(root), server.url])
+def fetch_from(root, address):
+    quick = Transfer(attempts=3, wait=0.01, timeout=30, progress=False)
+    fetch("ben-ge-800", root, mirror=address, transfer=quick, progress=False)
 
 
 def wait_for(condition, seconds=30):
@@ -424,11 +418,11 @@ def wait_for(condition, seconds=30):
 
 def test_a_killed_download_goes_on_and_has_the_same_bytes(server, tree, archive, tmp_path):
     server.faults = [faults.stall(40_000)]
-    process = start(tmp_path, server)
+    (process,) = start(fetch_from, tmp_path, server.url)
     part = tmp_path / "downloads" / f"{ARCHIVE}.part"
     wait_for(lambda: part.exists() and part.stat().st_size == 40_000)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
     assert not (tmp_path / NAME).exists()
     assert contents(get(server, tmp_path)) == contents(tree)
     assert server.ranges(ARCHIVE) == [None, "bytes=40000-"]
@@ -444,8 +438,7 @@ def test_what_a_call_that_was_killed_while_unpacking_left_is_no_harm(server, tre
 
 
 def test_two_processes_that_fetch_the_same_do_it_once(server, tree, tmp_path):
-    processes = [start(tmp_path, server) for _ in range(2)]
-    assert [process.wait(timeout=600) for process in processes] == [0, 0]
+    finish([*start(fetch_from, tmp_path, server.url), *start(fetch_from, tmp_path, server.url)])
     assert contents(tmp_path / NAME) == contents(tree)
     assert server.ranges(ARCHIVE) == [None]
 

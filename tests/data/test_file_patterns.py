@@ -57,10 +57,24 @@ def test_columns_and_bands_take_the_place_of_the_braces(tmp_path):
     assert made.path({"class": "wheat field", "id": "é1"}, "B02") == tmp_path / "images/wheat field/é1_B02.tif"
 
 
-@pytest.mark.parametrize("value", ["../../etc/passwd", "/etc/passwd", "..", ".", "", "a/b", "a\\b", "C:x", "a\0b"])
-def test_a_value_that_would_lead_out_of_the_folder_is_refused(tmp_path, value):
-    with pytest.raises(DescriptionError, match=r"takes id = .* within the folder"):
-        pattern(tmp_path, "images/{id}.tif").path({"id": value})
+@pytest.mark.parametrize(
+    "value",
+    ["../../etc/passwd", "/etc/passwd", "..", ".", "", "a/../b", "a/./b", "a//b", "a/", "a\\b", "C:x", "a/C:x", "a\0b"],
+)
+@pytest.mark.parametrize("text", ["images/{id}.tif", "{id}"])
+def test_a_value_that_would_lead_out_of_the_folder_is_refused(tmp_path, text, value):
+    with pytest.raises(DescriptionError, match=r"takes id = .* within .*without '\.\.'"):
+        pattern(tmp_path, text).path({"id": value})
+
+
+def test_a_column_may_give_the_path_of_a_file(tmp_path):
+    row = {"file": "deep/a/1.tif", "stem": "a/1"}
+    assert pattern(tmp_path, "{file}").path(row) == tmp_path / "deep/a/1.tif"
+    assert pattern(tmp_path, "deep/{stem}_x.tif").path(row) == tmp_path / "deep/a/1_x.tif"
+    touch(tmp_path, "deep/a/1.tif")
+    assert pattern(tmp_path, "*/{stem}.tif").path(row) == tmp_path / "deep/a/1.tif"
+    named = [pattern(tmp_path, text).is_named for text in ("{file}", "images/{file}", "{file}.tif", "{a}{b}")]
+    assert named == [True, True, False, False]
 
 
 def test_files_make_samples_in_the_order_of_their_paths(tmp_path):

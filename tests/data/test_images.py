@@ -188,8 +188,8 @@ def test_encoder_normalises_with_its_statistics():
     mean, std = (0.2, 0.4, 0.6), (0.1, 0.2, 0.5)
     encoder = EarlyFusion({"image": image_modality(mean, std)}, width=0.125)
     flat = torch.tensor(mean).view(1, 3, 1, 1).expand(2, 3, 8, 8)
-    assert torch.allclose(encoder.stack({"image": flat}), torch.zeros(2, 3, 8, 8), atol=1e-6)
-    assert encoder.stack({"image": flat + 0.1})[0, :, 0, 0].tolist() == pytest.approx([1, 0.5, 0.2], abs=1e-5)
+    assert torch.allclose(encoder.read.stack({"image": flat}), torch.zeros(2, 3, 8, 8), atol=1e-6)
+    assert encoder.read.stack({"image": flat + 0.1})[0, :, 0, 0].tolist() == pytest.approx([1, 0.5, 0.2], abs=1e-5)
     assert encoder({"image": torch.rand(2, 3, 32, 32)}).shape == (2, encoder.feature_dim)
     assert encoder.inputs["image"].bands == ("R", "G", "B")
 

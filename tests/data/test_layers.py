@@ -231,7 +231,7 @@ def test_a_sample_without_any_data_is_refused(tmp_path, value):
     write_tif(tmp_path / "1.tif", ramp("float32"), nodata=value)
     write_tif(tmp_path / "2.tif", np.full((3, 32, 32), value, np.float32), nodata=value)
     with pytest.raises(
-        RasterError, match=r"2.tif has no data at any pixel of x .*leave the sample out, or correct no_data"
+        RasterError, match=r"2.tif has no data at any pixel of x .*correct no_data of .*leave the sample out"
     ):
         read(image(tmp_path, "{id}.tif", ("a", "b", "c")), "2")
 

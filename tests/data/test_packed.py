@@ -4,8 +4,6 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import tracemalloc
 
@@ -35,6 +33,7 @@ from bengelib.errors import (
 )
 from bengelib.transforms import Normalize
 from tests import fake_tree as fake
+from tests.forked import finish, fresh, start
 
 S1_TOLERANCE = 0.008  # dB, between -32 and 32
 ALL = dict(modalities=("s2", "s1", "dem", "weather", "season", "lonlat"), targets=KEYS[2:])
@@ -182,7 +181,7 @@ def test_loaders_give_the_same_batches_whichever_way(packed_tree):
             assert_same({key: batch[key] for key in expected}, expected)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", fresh()])
 def test_worker_processes(packed_tree, method):
     packed = PackedBENGE(packed_tree)
     packed[0]  # opened here already, and opened again in the workers
@@ -483,31 +482,27 @@ def test_what_an_interrupted_pack_left_is_not_trusted_blindly(tree, tmp_path, mo
     assert contents(pack(tree, progress=False)) == contents(pack(tree, tmp_path / "expected", progress=False))
 
 
-SCRIPT = """
-import sys, time
-from bengelib.data import packing
-packing.CHUNK = 2
-whole = packing._write_chunk
-def slow(*task):
-    time.sleep(float(sys.argv[3]))
-    print("chunk", task[1].number, flush=True)
-    return whole(*task)
-packing._write_chunk = slow
-packing.pack(sys.argv[1], sys.argv[2], progress=False)
-"""
+def pack_slowly(tree, log, pause):
+    """Pack two patches at a time, for another process: a pause before each chunk, whose number goes into `log`."""
+    whole = packing._write_chunk
 
+    def slow(*task):
+        time.sleep(pause)
+        with log.open("a") as file:
+            file.write(f"{task[1].number}\n")
+        return whole(*task)
 
-def start(tree, folder, pause):
-    command = [sys.executable, "-c", SCRIPT, str(tree), str(folder), str(pause)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    packing.CHUNK, packing._write_chunk = 2, slow
+    pack(tree, progress=False)
 
 
 def test_a_killed_pack_goes_on_and_has_the_same_bytes(tree, tmp_path, monkeypatch):
-    process = start(tree, tree / "packed", 0.3)
-    assert process.stdout.readline() == "chunk 0\n"
-    assert process.stdout.readline() == "chunk 1\n"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    log = tmp_path / "log"
+    (process,) = start(pack_slowly, tree, log, 0.3)
+    while process.is_alive() and (not log.exists() or log.read_text() != "0\n1\n"):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
     assert (tree / "packed.partial").is_dir()
     assert not (tree / "packed").exists()
     monkeypatch.setattr(packing, "CHUNK", 2)
@@ -516,11 +511,10 @@ def test_a_killed_pack_goes_on_and_has_the_same_bytes(tree, tmp_path, monkeypatc
     assert not (tree / "packed.partial").exists()
 
 
-def test_two_processes_that_pack_the_same_tree_do_it_once(tree):
-    processes = [start(tree, tree / "packed", 0.2) for _ in range(2)]
-    lines = [line for process in processes for line in process.communicate(timeout=600)[0].splitlines()]
-    assert [process.returncode for process in processes] == [0, 0]
-    assert sorted(lines) == ["chunk 0", "chunk 1", "chunk 2"]
+def test_two_processes_that_pack_the_same_tree_do_it_once(tree, tmp_path):
+    log = tmp_path / "log"
+    finish([*start(pack_slowly, tree, log, 0.2), *start(pack_slowly, tree, log, 0.2)])
+    assert sorted(log.read_text().split()) == ["0", "1", "2"]
     verify(tree / "packed")
 
 

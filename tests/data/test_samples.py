@@ -235,7 +235,7 @@ def test_groups_are_a_column_or_blocks_of_degrees(tmp_path):
     large = points(tmp_path, TABLE, 'longitude = "lon"\nlatitude = "lat"\nblock = 90')
     assert groups_of(large, read_samples(large)).tolist() == ["0 0", "0 0", "-1 0"]
     grouped = points(tmp_path, TABLE, 'group = "cover"\nlongitude = "lon"\nlatitude = "lat"')
-    with pytest.raises(TableError, match=r"sample p3 has no cover, the column of the groups"):
+    with pytest.raises(TableError, match=r"\[samples\] group = 'cover', which is empty for sample p3; fill it in"):
         groups_of(grouped, read_samples(grouped))
 
 
@@ -309,20 +309,32 @@ def test_splits_that_cannot_be_are_refused(tmp_path):
         sides_of(plain, read_samples(plain), "blocked")
 
 
-def test_a_class_that_lies_in_one_group_alone_cannot_be_tested(tmp_path):
+@pytest.mark.parametrize("fold", range(5))
+def test_a_class_within_one_group_is_refused_in_every_fold(tmp_path, fold):
     description = crops(tmp_path)
     table = read_samples(description)
     table["crop"] = "maize"
     table.loc[table["site"] == "site3", "crop"] = "wheat"
-    refused = []
-    for fold in range(5):
-        try:
-            sides_of(description, table, fold=fold)
-        except SplitError as error:
-            refused.append(fold)
-            assert "dataset.toml: [targets.crop]" in str(error) and "no sample of class 'wheat'" in str(error)
-            assert "its 4 samples lie in 1 groups, the first being 'site3'" in str(error)
-    assert len(refused) == 2  # where it is tested, and where it validates
+    words = (
+        r"dataset.toml: \[targets.crop\] all 4 samples of class 'wheat' lie in one group, 'site3'.* column crop empty"
+    )
+    with pytest.raises(SplitError, match=words):
+        sides_of(description, table, fold=fold)
+    sides_of(description, table, fold=fold, targets=("harvest",))  # it is not asked for
+    sides_of(description, table, "study")
+    table.loc[table["crop"] == "wheat", "crop"] = ""
+    sides_of(description, table, fold=fold)
+
+
+def test_a_class_of_two_groups_is_refused_where_neither_is_in_the_training(tmp_path):
+    description = crops(tmp_path)
+    table = read_samples(description)
+    sides = sides_of(description, table)
+    one, other = (table["site"][sides == side].iloc[0] for side in ("val", "test"))
+    table["crop"] = np.where(table["site"].isin([one, other]), "wheat", "maize")
+    with pytest.raises(SplitError, match=r"fold 0 trains on no sample of class 'wheat': its 8 samples lie in 2 groups"):
+        sides_of(description, table)
+    sides_of(description, table, fold=2)
 
 
 def test_numbers(tmp_path):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from bengelib.bands import S2_BANDS
 from bengelib.data.described import DescribedDataset
 from bengelib.data.scene import Scene
-from bengelib.errors import RasterError
+from bengelib.errors import ArgumentError, BandError, RasterError
 from bengelib.modalities import MODALITIES, Modality
 from tests.data.test_scene_files import DEM, RADAR, decibels
 from tests.scenes import BANDS, LEFT, S2, TOP, reflectances, write_scene
@@ -140,9 +140,7 @@ def test_files_that_are_none(tmp_path, pixels):
 
 
 def test_a_scene_without_a_projection_or_a_grid(tmp_path, pixels):
-    refused(
-        write_scene(tmp_path / "a.tif", pixels, crs=None), r"a\.tif has no location.*coordinate system.*gdal_edit"
-    )
+    refused(write_scene(tmp_path / "a.tif", pixels, crs=None), r"a\.tif has no location.*coordinate system.*gdal_edit")
     refused(write_scene(tmp_path / "b.tif", pixels, crs=None, transform=Affine.identity()), r"b\.tif .* it has no grid")
 
 
@@ -301,3 +299,38 @@ def test_a_described_dataset_says_how_its_files_are_stored(tmp_path):
     )
     data = DescribedDataset(tmp_path, bands={"s2": ("B04", "B02")}, progress=False)
     assert data.stored == {"s2": {"scale": [0.0003, 0.0002], "offset": [0.001, 0.001], "no_data": [0.0]}}
+
+
+# ------------------------------------------------------------------------------------------------------ maps of classes
+
+COVER = Modality("cover", "image", ("field", "wood"), (0.5, 0.2), (0.5, 0.4), ("1", "1"), codes=(10, 20))
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_a_map_of_classes_is_a_band_of_0_and_1_for_each(tmp_path, factor):
+    """Coarser ones by the nearest pixel; what the file, the training or the classes do not know is no data."""
+    image = write_scene(tmp_path / "scene.tif", reflectances(40, 60))
+    codes = np.full((1, 40 // factor, 60 // factor), 10, np.uint8)
+    codes[:, 4:8], codes[:, 0, 0], codes[:, 0, 1], codes[:, 0, 2] = 20, 0, 99, 7
+    cover = write_scene(tmp_path / "cover.tif", codes, None, 10 * factor, nodata=0)
+    stored = {"cover": {"no_data": [7]}}
+    for files in ([image, cover], [image, f"cover={cover}"], {"s2": image, "cover": cover}):
+        with Scene(files, {"s2": S2, "cover": COVER}, stored=stored) as scene:
+            images, valid = scene.read(0, 0, 40, 60)
+        full = codes[0].repeat(factor, axis=0).repeat(factor, axis=1)
+        known = np.isin(full, (10, 20))
+        np.testing.assert_array_equal(valid, known)
+        np.testing.assert_array_equal(images["cover"][:, known], np.stack([full == 10, full == 20])[:, known])
+        np.testing.assert_allclose(images["cover"][:, 0, 0], COVER.mean)
+
+
+def test_a_map_of_classes_that_is_missing_or_scaled_is_refused(tmp_path):
+    image = write_scene(tmp_path / "scene.tif", reflectances(40, 60))
+    cover = write_scene(tmp_path / "cover.tif", np.full((1, 40, 60), 10, np.uint8), None)
+    inputs = {"s2": S2, "cover": COVER}
+    with pytest.raises(BandError, match=r"'cover', and no file has it.*cover=FILE"):
+        Scene([image], inputs)
+    with pytest.raises(ArgumentError, match=r"scale or offset for \['cover'\], but the numbers of a map"):
+        Scene([image, cover], inputs, scale={"cover": 2})
+    with pytest.raises(RasterError, match=r"no pixel of .* has data"):
+        Scene([image, write_scene(tmp_path / "cover.tif", np.full((1, 40, 60), 30, np.uint8), None)], inputs)

@@ -4,10 +4,10 @@ import pytest
 from bengelib.data.splits import (
     FOLD_OF_TILE,
     FOLDS,
-    blocked_split,
     check_split,
     mgrs_tile,
     official_split,
+    sides_of_folds,
     study_split,
     tile_fold,
     unit_hash,
@@ -24,6 +24,10 @@ def ids(count, start=0):
 
 def s1_id(tile, number=0):
     return f"S1A_IW_GRDH_1SDV_20170613T165043_{tile}_{number // 91}_{number % 91}"
+
+
+def blocked(names, fold):
+    return sides_of_folds(np.array([tile_fold(mgrs_tile(name)) for name in names]), fold)
 
 
 def test_hash_is_the_same_on_every_machine():
@@ -47,13 +51,13 @@ def test_study_side_of_a_patch_does_not_depend_on_the_others():
 def test_blocked_split_keeps_tiles_whole():
     tiles = [tile for tile in SOME_TILES for _ in range(3)]
     for fold in range(FOLDS):
-        sides = blocked_split([s1_id(tile, number) for number, tile in enumerate(tiles)], fold)
+        sides = blocked([s1_id(tile, number) for number, tile in enumerate(tiles)], fold)
         assert all(len({side for side, of in zip(sides, tiles, strict=True) if of == tile}) == 1 for tile in SOME_TILES)
 
 
 def test_every_tile_is_tested_once_and_validated_once():
     names = [s1_id(tile) for tile in FOLD_OF_TILE]
-    sides = np.stack([blocked_split(names, fold) for fold in range(FOLDS)])  # (folds, tiles)
+    sides = np.stack([blocked(names, fold) for fold in range(FOLDS)])  # (folds, tiles)
     assert ((sides == "test").sum(axis=0) == 1).all()
     assert ((sides == "val").sum(axis=0) == 1).all()
     assert ((sides == "train").sum(axis=0) == FOLDS - 2).all()

@@ -257,7 +257,7 @@ def test_missing_modalities_are_as_in_every_fusion():
     assert encoder.channels[0] == 16
     assert encoder(without).isfinite().all()
     nothing = {**batch, "s2_available": torch.tensor([True, False]), "s1_available": torch.tensor([True, False])}
-    image = encoder.stack(nothing)
+    image = encoder.read.stack(nothing)
     assert (image[1] == 0).all() and (image[0, -2:] == 1).all()
     assert encoder(nothing).isfinite().all()
 

@@ -29,9 +29,3 @@ def test_the_partners_of_nt_xent_stand_half_a_matrix_apart():
 
 def test_the_partner_of_a_radar_patch_stands_on_the_diagonal():
     assert marked(pretexts.draw_sensor_contrast(), pretexts.POSITIVE) == {(row, row) for row in range(4)}
-
-
-def test_gradients_stop_at_both_slow_encoders():
-    words = [text.get_text() for text in pretexts.draw_momentum().axes[0].texts]
-    assert words.count("stop") == 2 and words.count("follows slowly") == 2
-    assert words.count("predictor") == 1  # BYOL's

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import sklearn.metrics
 import torch
+from rasterio.transform import from_origin
 
 from bengelib.checkpoint import save_checkpoint
 from bengelib.data.described import DescribedDataset
+from bengelib.data.loading import load
 from bengelib.engine import predict
 from bengelib.errors import ArgumentError, BandError, CheckpointError, DataWarning, DescriptionError, SplitError
 from bengelib.fusion import EarlyFusion
@@ -256,8 +258,9 @@ def test_a_class_that_no_training_sample_has_is_told(fields):
 
 def test_images_of_other_sizes(tmp_path):
     root = write_fields(tmp_path / "fields")
+    half = {"transform": from_origin(400_000, 5_000_000, 20, 20)}  # the resolution, on the same ground
     for sample in range(COUNT):
-        write_tif(root / "dem" / f"p{sample}.tif", np.arange(64, dtype=np.int16).reshape(8, 8) + sample)
+        write_tif(root / "dem" / f"p{sample}.tif", np.arange(64, dtype=np.int16).reshape(8, 8) + sample, **half)
     dem = '\n[modalities.dem]\nkind = "image"\nfiles = "dem/{id}.tif"\nbands = ["dem"]\nunit = "m"\n'
     (root / "dataset.toml").write_text((root / "dataset.toml").read_text() + dem)
     data = DescribedDataset(root, "train", progress=False, targets=("crop",))
@@ -365,3 +368,23 @@ def test_a_model_refuses_other_data(fields, tmp_path, old, new, words):
     with pytest.raises(BandError) as error:
         check_data(network, config, DescribedDataset(root, progress=False))
     assert words in str(error.value)
+
+
+def test_pixels_of_different_size_on_the_ground_are_not_joined_one_by_one(tmp_path):
+    """As many pixels of 10 m and of 30 m in one sample, read from files and from their pack."""
+    s1 = '[modalities.s1]\nkind = "image"\nfiles = "s1/{id}.tif"\nbands = ["slope"]\n\n'
+    root = write_crops(tmp_path / "crops", 10, CROPS.replace("[targets.crop]", f"{s1}[targets.crop]"))
+    for sample in range(10):
+        pixels = np.full((1, 16, 16), sample, np.uint8)
+        write_tif(root / "s1" / f"p{sample}.tif", pixels, transform=from_origin(399_900, 5_000_100, 30, 30))
+    for pack in (False, True):
+        if pack:
+            load(root, progress=False)
+        data = DescribedDataset(root, None, ("s2", "s1"), ("crop",), progress=False)
+        with pytest.raises(
+            DescriptionError, match=r"s2 shows 160 x 160 m .* one of s1 480 x 480 m.*choose late fusion"
+        ):
+            check_sizes(data, "early")
+        check_sizes(data, "late")
+        pictures = DescribedDataset(root, None, ("s2",), ("cover",), progress=False)  # PNG does not say
+        check_sizes(pictures, "early")

@@ -1,0 +1,84 @@
+"""The ground that a georeferenced file covers, to refuse samples whose files lie apart. Needs no torch."""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rasterio.coords import disjoint_bounds
+from rasterio.errors import RasterioError
+from rasterio.warp import transform_bounds
+
+from bengelib.errors import RasterError
+
+Bounds = tuple[float, float, float, float]
+_DEGREE = 111_195.0
+"""Metres of a degree on a sphere of 6371 km."""
+
+
+class Ground(NamedTuple):
+    """The extent of a file on the ground.
+
+    Attributes:
+        path: of the file.
+        crs: coordinate system, of `rasterio`.
+        bounds: left, bottom, right and top, in its unit.
+    """
+
+    path: Path
+    crs: Any
+    bounds: Bounds
+
+
+def ground_of(path: Path, file: Any) -> Ground | None:
+    """The ground of an open raster; None if it has no coordinate system or no transform, as PNG and JPEG."""
+    if not file.crs or file.transform.is_identity:
+        return None
+    left, bottom, right, top = file.bounds
+    return Ground(path, file.crs, (min(left, right), min(bottom, top), max(left, right), max(bottom, top)))
+
+
+def extent_of(ground: Ground) -> tuple[float, float]:
+    """Width and height of a ground in metres; of degrees, on a sphere at its middle."""
+    left, bottom, right, top = ground.bounds
+    if not ground.crs.is_geographic:
+        metres = ground.crs.linear_units_factor[1]
+        return (right - left) * metres, (top - bottom) * metres
+    return (right - left) * _DEGREE * math.cos(math.radians((bottom + top) / 2)), (top - bottom) * _DEGREE
+
+
+def check_together(one: Ground, other: Ground, where: str) -> None:
+    """Refuse two files of a sample whose grounds share nothing.
+
+    Args:
+        one: the file that was read first.
+        other: another file of the same sample.
+        where: the description of the other file, for the message.
+
+    Raises:
+        RasterError: naming both files and their grounds.
+    """
+    bounds = other.bounds
+    try:
+        if other.crs != one.crs:
+            bounds = transform_bounds(other.crs, one.crs, *other.bounds)
+    except RasterioError as error:
+        raise RasterError(
+            f"{other.path} is in {_name(other.crs)}, which cannot be compared with {one.path} of the same sample in "
+            f"{_name(one.crs)} ({error}); correct the coordinate system of one of them"
+        ) from error
+    if disjoint_bounds(one.bounds, bounds):
+        raise RasterError(
+            f"{other.path} lies elsewhere than {one.path}, a file of the same sample: {_shown(other)}, against "
+            f"{_shown(one)}. Correct the table or the pattern of {where}, so that the files of a sample show the same "
+            'ground, or give on_error="skip" to leave the sample out'
+        )
+
+
+def _shown(ground: Ground) -> str:
+    left, bottom, right, top = ground.bounds
+    return f"{left:.10g} to {right:.10g} east and {bottom:.10g} to {top:.10g} north in {_name(ground.crs)}"
+
+
+def _name(crs: Any) -> str:
+    epsg = crs.to_epsg()
+    return f"EPSG:{epsg}" if epsg else str(crs.to_wkt())[:60]
