@@ -22,13 +22,17 @@ FORMAT = "bengelib-checkpoint-3"
 """The only key of the file's metadata: safetensors writes several keys in random order, so bytes would differ."""
 
 
-def save_checkpoint(path: str | Path, model: Network, config: Mapping[str, Any] | None = None) -> None:
+def save_checkpoint(
+    path: str | Path, model: Network, config: Mapping[str, Any] | None = None, *, half: bool = False
+) -> None:
     """Write the weights of `model` with its input bands, their statistics and units, and its classes.
 
     Args:
         path: a file, by convention `.safetensors`; its folder is created.
         model: a network with `inputs` and `outputs`.
         config: anything that JSON can hold: dataset, seed, epochs, results.
+        half: whether to write weights of two or more dimensions as float16, which halves the file; biases and the
+            statistics of BatchNorm stay as they are. `load_checkpoint` brings them back to the precision of the model.
 
     Raises:
         TypeError: `config` holds something else; nothing is written in that case.
@@ -37,6 +41,8 @@ def save_checkpoint(path: str | Path, model: Network, config: Mapping[str, Any] 
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {**_identity(model), "config": dict(config or {})}
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if half:
+        state = {name: value.half() if value.ndim > 1 else value for name, value in state.items()}
     partial = path.with_name(path.name + ".part")
     save_file(state, partial, metadata={FORMAT: json.dumps(header, sort_keys=True)})
     put_in_place(partial, path)

@@ -54,6 +54,18 @@ def test_round_trip(path):
     assert same(*states(model, make_model()))
 
 
+def test_half_the_precision_is_half_the_file(path, tmp_path):
+    save_checkpoint(tmp_path / "half.safetensors", make_model(), half=True)
+    assert (tmp_path / "half.safetensors").stat().st_size < 0.6 * path.stat().st_size
+    weights = read_checkpoint(tmp_path / "half.safetensors")[1]
+    assert {value.dtype for value in weights.values() if value.ndim > 1} == {torch.float16}
+    assert {value.dtype for value in weights.values() if value.ndim == 1} == {torch.float32}  # also of BatchNorm
+    model = make_model(seed=1)
+    load_checkpoint(tmp_path / "half.safetensors", model)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(value, make_model().state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
 def test_loading_repeats_the_outputs(path):
     torch.manual_seed(2)
     batch = {"s2": torch.rand(2, 3, 32, 32), "s1": torch.randn(2, 2, 32, 32), "weather": torch.rand(2, 5)}
