@@ -81,6 +81,14 @@ def test_functions_that_a_class_has_from_elsewhere_are_left_out_of_the_reference
     assert site._leave_out(None, "module", "UNITS", ("m",), False, None) is None
 
 
+def test_parameters_of_a_signature_are_no_list_of_definitions():
+    one = '<dd><em class="sig-param"><span>a</span></em>,</dd>\n'
+    kept = "<dl>\n<dt>a</dt>\n<dd>b</dd>\n</dl>"
+    shown = site.with_lines(f"{kept}f(\n<dl>\n{one}{one}</dl>\n){kept}")
+    assert shown.count(kept) == 2 and shown.count("<dl>") == 2
+    assert shown.count('<div><em class="sig-param"><span>a</span></em>,</div>') == 2
+
+
 def test_a_drawing_becomes_a_table():
     rooms_drawn = '    cli["<b>cli</b><br/>2 modules<br/>a b"]\n    core["<b>core</b><br/>1 module<br/>c"]\n'
     drawing = f"flowchart TD\n{rooms_drawn}    cli -->|3| core\n"

@@ -40,6 +40,7 @@ ARROW = re.compile(r"^\s+(\w+) -\.?->\|(\d+)\| (\w+)$", re.MULTILINE)
 BIG = re.compile(r"\\(big|Big)(?=(\\?[)\]}|])|.)")
 CELL = re.compile(r"\|(?=(?:[^`]*`[^`]*`)*[^`]*$)")  # a bar that is not in backticks
 FORMULA = re.compile(r"(?<![\\$\w])\$([^$\n]+?)\$(?![\w$])")
+PARAMETERS = re.compile(r'<dl>\n((?:<dd><em class="sig-param">.*?</dd>\n)+)</dl>', re.DOTALL)
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:|#", re.IGNORECASE)
 
 
@@ -164,6 +165,15 @@ def study_table(rows: Iterable[Mapping[str, str]]) -> str:
     return "\n\n".join("\n".join([f"### {name}\n", head, *lines]) for name, lines in tables.items())
 
 
+def with_lines(body: str) -> str:
+    """A page on which the parameters of a long signature are lines: Sphinx has a list of definitions without terms."""
+
+    def lines(found: re.Match[str]) -> str:
+        return f'<div class="sig-lines">\n{found[1].replace("<dd>", "<div>").replace("</dd>", "</div>")}</div>'
+
+    return PARAMETERS.sub(lines, body)
+
+
 def address(page: str, target: str, folder: bool) -> str:
     """Where a file or folder of the repository, named relative to a page's, stands on GitHub."""
     path = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
@@ -214,6 +224,11 @@ def _rewrite(app: Sphinx, tree: Any) -> None:
     for raw in list(tree.findall(nodes.raw)):
         if raw.get("format") == "html" and "$" in raw.astext() and "<svg" not in raw.astext():
             raw.replace_self(nodes.raw("", with_formulas(raw.astext()), format="html"))
+
+
+def _set_lines(app: Sphinx, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    if "body" in context:
+        context["body"] = with_lines(context["body"])
 
 
 def _as_start_page(app: Sphinx, error: Exception | None) -> None:
@@ -267,5 +282,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", _restructure, priority=400)  # before that of napoleon
     app.connect("autodoc-skip-member", _leave_out)
     app.connect("doctree-read", _rewrite)
+    app.connect("html-page-context", _set_lines)
     app.connect("build-finished", _as_start_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
