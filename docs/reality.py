@@ -125,7 +125,7 @@ class Run(BaseRun):
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
 """Shares of the training tiles that have labels; 0.03 of them are about 216."""
 FEW = 0.03
-TRAINED = (0.01, FEW, 0.1, 1.0)
+TRAINED = (FEW, 0.1, 1.0)
 """Shares at which networks are trained, from random weights and from SimCLR's; probes take a moment at any share."""
 STEPS = 250
 LABEL_DRAWS = 3
@@ -158,13 +158,15 @@ def configurations() -> list[Run]:
     tuned = replace(trained, mode="finetune", start=run_path(Path(), runs[0]).stem)
     runs += [replace(run, label_fraction=share) for share in TRAINED for run in (scratch, tuned)]
     both = ("s2", "s1")
-    flood = Run("ombria", "S1", dataset="ombria", inputs=("s1",), epochs=10, batch_size=16, crop=128, lr=2e-3)
+    flood = Run(
+        "ombria", "S1", dataset="ombria", inputs=("s1",), epochs=10, batch_size=8, crop=128, lr=2e-3, width=0.25
+    )
     floods = [flood, replace(flood, model="S2", inputs=("s2",))]
     for fusion in ("early", "feature", "late"):
         joint = replace(flood, model=f"S2 + S1, {fusion}", inputs=both, fusion=fusion)
         floods += [joint, replace(joint, model=f"S2 + S1, {fusion}, dropout", modality_dropout=0.3)]
     chip = Run(
-        "chips", "", dataset="chips", inputs=("optical",), epochs=30, batch_size=16, crop=64, lr=2e-3, width=0.25
+        "chips", "", dataset="chips", inputs=("optical",), epochs=20, batch_size=16, crop=64, lr=2e-3, width=0.25
     )
     chips = [replace(chip, model=NAMES[target], targets=(target,)) for target in TARGETS]
     chips += [replace(chip, model=f"{NAMES[a]} + {NAMES[b]}", targets=(a, b)) for a, b in combinations(TARGETS, 2)]
