@@ -126,7 +126,7 @@ CLIMATE_ZONE_SYMBOLS: tuple[str, ...] = tuple(z.symbol for z in CLIMATE_ZONES)
 CLIMATE_ZONE_LABELS: tuple[str, ...] = tuple(
     f"{z.symbol}: {z.label.lower()}" if z.code else "water" for z in CLIMATE_ZONES
 )
-"""Symbol and meaning, such as `"Csa: temperate, dry and hot summer"`, for figures that have room for words."""
+"""Symbol and meaning with a colon between them, for figures that have room for words."""
 
 CORINE_43: tuple[str, ...] = (
     "Continuous urban fabric",

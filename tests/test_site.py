@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bengelib.plot.style import Picture
 from tools import check_site, site
 from tools.browser import browser, playwright_chromium
 from tools.house import rooms
@@ -72,6 +73,12 @@ def test_tables_and_code_of_a_docstring_are_taken_as_they_are_meant():
         "       * - ", "         - a", "       * - `x|y`", "         - b", "", "",
         ".. code-block:: toml", "", "   [a]", "", "End.",
     ]  # fmt: skip
+
+
+def test_functions_that_a_class_has_from_elsewhere_are_left_out_of_the_reference():
+    for name, left_out in (("set", True), ("savefig", True), ("_repr_mimebundle_", None)):
+        assert site._leave_out(None, "class", name, getattr(Picture, name), False, None) is left_out
+    assert site._leave_out(None, "module", "UNITS", ("m",), False, None) is None
 
 
 def test_a_drawing_becomes_a_table():

@@ -69,6 +69,39 @@ def test_a_plan_fills_its_time_and_says_what_to_skip(plan, minutes):
     assert "\nSkip: " in section
 
 
+def minutes_of(lab: Path) -> dict[str, int]:
+    """Minutes of reading by section and of each exercise, as a lab states them; sections of one row count once."""
+    source = lab.read_text(encoding="utf-8")
+    stated = re.findall(r"^\| (\d+) [^|]+ \| (\d+) \|", source, re.MULTILINE)
+    stated += re.findall(r"^#### (Exercise .+)\n\n\*About (\d+) minutes", source, re.MULTILINE)
+    return {name: int(minutes) for name, minutes in stated}
+
+
+def needed(place: str) -> int:
+    """Minutes that the sections and exercises in a cell of a plan need; `a to b` is all sections between them."""
+    total = 0
+    for part in place.split("), "):
+        named = [each for each in quoted(f"{part})") if each[2].startswith("../") and "/study/" not in each[2]]
+        if not named:
+            continue
+        minutes = minutes_of(LABS[named[0][0]])
+        if " to [" in part:
+            first, last = (int(title.split()[0]) for _, title, _ in named)
+            total += sum(minutes.get(str(section), 0) for section in range(first, last + 1))
+        else:
+            _, title, _ = named[0]
+            total += minutes.get(title if title.startswith("Exercise") else title.split()[0], 0)
+    return total
+
+
+def test_no_step_of_a_plan_is_shorter_than_the_lab_says():
+    steps = re.findall(r"^\| (\d+) \| (.+?) \| (.*) \|$", text("teaching.md"), re.MULTILINE)
+    short = [(what, int(given), needed(place)) for given, what, place in steps if needed(place) > int(given)]
+    assert not short, f"(step, minutes in the plan, minutes in the lab): {short}"
+    assert needed("[1.2 A](../01-data_fusion/lab_df.ipynb), [Exercise 1.2: A paired difference](../x)") > 20
+    assert needed("[2.2 A](../x) to [2.4 B](../x)") > needed("[2.2 A](../x)") > 0
+
+
 def test_half_days_are_as_long_as_they_say():
     (section,) = re.findall(r"^### Two days.*?\n(.*?)(?=^##)", text("teaching.md"), re.DOTALL | re.MULTILINE)
     rows = list(map(int, re.findall(r"^\| (\d+) \|", section, re.MULTILINE)))

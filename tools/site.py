@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
+from inspect import isfunction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -188,6 +189,11 @@ def _restructure(app: Sphinx, what: str, name: str, item: Any, options: Any, lin
     lines[:] = as_restructured(lines)
 
 
+def _leave_out(app: Sphinx, what: str, name: str, item: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out the functions that a class has from elsewhere, such as those that Matplotlib writes into a figure's."""
+    return True if isfunction(item) and not str(item.__module__).startswith("bengelib") else None
+
+
 def _rewrite(app: Sphinx, tree: Any) -> None:
     """Draw what only GitHub draws, typeset formulas in raw HTML, name badges, say where a figure is described."""
     from docutils import nodes
@@ -232,9 +238,14 @@ def setup(app: Sphinx) -> dict[str, Any]:
             for link in list(self.document.findall(addnodes.download_reference)):
                 self._lead(link, address(page, link["reftarget"], folder=False))
             for link in list(self.document.findall(addnodes.pending_xref)):
-                if link.get("reftype") != "myst" or link.get("refdomain") == "doc":
-                    continue  # a page
+                if link.get("reftype") != "myst":
+                    continue
                 target = unquote(link.get("reftarget", "")).partition("#")[0]
+                if link.get("refdomain") == "doc":  # a page, or a file that could be one: from the root, no suffix
+                    if target in self.env.found_docs:
+                        continue
+                    notebook = (ROOT / f"{target}.ipynb").exists()
+                    target = posixpath.relpath(target, posixpath.dirname(page)) + (".ipynb" if notebook else ".md")
                 path = ROOT / posixpath.dirname(page) / target
                 if target and not ADDRESS.match(target) and path.exists():
                     self._lead(link, address(page, target, folder=path.is_dir()))
@@ -254,6 +265,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_transform(ToGitHub)
     app.connect("source-read", _fill_in)
     app.connect("autodoc-process-docstring", _restructure, priority=400)  # before that of napoleon
+    app.connect("autodoc-skip-member", _leave_out)
     app.connect("doctree-read", _rewrite)
     app.connect("build-finished", _as_start_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bengelib.course.report import Study
-from bengelib.course.verdicts import Comparison, Comparisons
+from bengelib.course.verdicts import Comparison, Comparisons, false_decisions
 from tools.links import ROOT
 
 NO_BREAK = "\u00a0"
@@ -124,6 +124,37 @@ def _baseline(study: Study) -> str:
     return f"{score['majority class'].value:.2f}"
 
 
+def _by_chance(study: Study) -> str:
+    few, many = (false_decisions(3, ratio) for ratio in (0.0, 4.0))
+    return f"{few:.0%} where seeds hardly matter, {many:.0%} where they matter much"
+
+
+def _six_runs(study: Study) -> str:
+    def each_run(*models: str) -> list[float]:
+        asked: dict[str, Any] = dict(metric="map", target="corine", condition="clear")
+        rows = study.rows(model=models, seed=tuple("012345"), experiment=("strategies", "noise floor"), **asked)
+        return list(rows["value"])
+
+    six = each_run("S2", "S2 again")
+    said = [f"S2 alone, six runs: {min(six):.3f} to {max(six):.3f}"]
+    for name in ("S2 + S1, early", "S2 + S1, late"):
+        above = [value > max(six) for value in each_run(name)]
+        said.append(f"{name.removeprefix('S2 + S1, ')}: {sum(above)} of {len(above)} runs above the best of them")
+    return "; ".join(said)
+
+
+def _remedy(study: Study) -> str:
+    asked: dict[str, Any] = dict(target="corine", experiment=("strategies", "modality dropout"))
+    names = ("S2 + S1, early, dropout", "S2 + S1, late, dropout")
+    shown, missing = (study.scores(only=names, condition=told, **asked) for told in ("clouds 1.00", "s2 missing"))
+    alone = study.scores(only=("S1",), condition="clear", **asked)["S1"].value
+    lines = ["| trained with modality dropout | cover shown | declared missing |", "|---|---|---|"]
+    lines += [f"| {name.removesuffix(', dropout')} | {shown[name].value:.2f} | {missing[name].value:.2f} |"
+              for name in names]  # fmt: skip
+    lines.append(f"| *S1 alone, for comparison* | {alone:.2f} | {alone:.2f} |")
+    return "\n".join(lines) + f"\n\n{data(study)}"
+
+
 def _clouded(study: Study) -> str:
     asked: dict[str, Any] = dict(target="corine", experiment="strategies")
     curves = study.curves("clouds", only=("S2", "S2 + S1, early"), **asked)
@@ -152,6 +183,9 @@ FUSION: dict[str, Fact] = {
     ),
     "clouds": lambda study: f"Modality dropout, clouds: {chance(_clouds(study))}",
     "clouded": _clouded,
+    "remedy": _remedy,
+    "by_chance": _by_chance,
+    "six_runs": _six_runs,
     "main": lambda study: chance(_main_fusion(study)),
     "baseline": _baseline,
     "changed": _changed,
@@ -250,6 +284,12 @@ def _all_labels(study: Study) -> Comparisons:
     return found.counted(1, "runs")
 
 
+def _over_random(study: Study) -> str:
+    asked = {"condition": "frozen", "label_fraction": 0.05, **_asked()}
+    found = study.compare("random", model=MAIN, experiment="folds", **asked)
+    return "; ".join(sentence(each) for each in found.counted(5, "pretraining runs"))
+
+
 def _simclr(study: Study) -> Comparisons:
     asked = {"model": "SimCLR", "condition": "frozen", "experiment": "methods", "label_fraction": 0.05, **_asked()}
     return study.compare("geolocation", **asked).counted(2, "runs")
@@ -310,6 +350,7 @@ def _both_sensors(study: Study) -> str:
 SELF_SUPERVISED: dict[str, Fact] = {
     "saved": _saved,
     "with_all": _with_all,
+    "over_random": _over_random,
     "simclr": lambda study: "; ".join(map(sentence, _simclr(study))),
     "views": _views,
     "collapse": _collapse,

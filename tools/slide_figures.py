@@ -4,7 +4,7 @@
 study has none. Samples come from ben-ge-sim, which is simulated on first use, and every figure of data says so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any, cast
@@ -19,11 +19,15 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 
 from bengelib import load, plot
-from bengelib.bands import CLIMATE_ZONE_SYMBOLS, LAND_COVER_NAMES
+from bengelib.bands import CLIMATE_ZONE_SYMBOLS, LAND_COVER_NAMES, S2_BANDS
 from bengelib.clouds import paint_clouds
+from bengelib.course.pixels import PixelClassifier
 from bengelib.course.report import Study
+from bengelib.course.shipped import load_shipped
 from bengelib.course.verdicts import Comparisons
 from bengelib.data.packed import PackedBENGE
+from bengelib.fusion import EarlyFusion
+from bengelib.heads import Network, SegmentationHead
 from bengelib.methods.geolocation import place_clusters
 from bengelib.plot.diagrams import COLUMN, FIRST, draw_fusion
 from bengelib.recipes.pretraining import strong_views
@@ -34,14 +38,9 @@ WIDTH, HEIGHT = 12.0, 5.2
 """Inches that a slide leaves below its title."""
 NOTE = "ben-ge-sim: simulated data, not measurements"
 IN_BOXES = {  # words of `draw_fusion` that are too long for their boxes in 24 points
-    "concatenate, add or gate": "join maps",
-    "average probabilities": "average",
     "join end to end": "join",
     "stack channels": "stack",
-    "small MLP": "MLP",
-    "$(1 + \\gamma) \\cdot \\mathrm{map} + \\beta$": "scale, shift",
     "$\\gamma, \\beta$": "",
-    "each value\nat all pixels": "",
 }
 Draw = Callable[[Study], Figure | None]
 
@@ -152,7 +151,7 @@ def _zones(study: Study) -> Figure | None:
         f"{CLIMATE_ZONE_SYMBOLS[int(patch['climate_zone'])]}\n{_cover(LAND_COVER_NAMES[int(patch['land_cover_top'])])}"
         for patch in shown
     ]
-    return enlarge(plot.plot_patches(shown, titles, note=NOTE), WIDTH, 3.3)
+    return _in_a_row(shown, titles, 3.3)
 
 
 def _sides(study: Study) -> Figure | None:
@@ -166,7 +165,7 @@ def _sides(study: Study) -> Figure | None:
         axis.set_xlabel("longitude, degrees")
         axis.locator_params(nbins=4)
     figure.axes[0].set_ylabel("latitude, degrees")
-    _without_legend(figure.axes[0])
+    figure.legends.clear()
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, [label.split()[0] for label in labels], loc="outside right upper", markerscale=3)
     return enlarge(figure)
@@ -181,12 +180,37 @@ def _maps(study: Study) -> Figure | None:
     data = patches("train", ("s2",), ("land_cover", "climate_zone", "season"))
     shown = [data[index] for index in range(5)]
     labels = [f"{CLIMATE_ZONE_SYMBOLS[int(patch['climate_zone'])]}, {float(patch['season']):.2f}" for patch in shown]
-    figure = plot.plot_maps(shown, titles=labels, note=NOTE)
+    return _with_short_names(plot.plot_maps(shown, titles=labels, note=NOTE), ("image", "map"))
+
+
+def _predictions(study: Study) -> Figure | None:
+    """Maps of single pixels and, where it fits the data, of the U-Net that comes with Lab 2."""
+    train, test = (patches(side, ("s2",), ("land_cover", "climate_zone", "season")) for side in ("train", "test"))
+    random = np.random.default_rng(0)
+    some = [train[int(index)] for index in random.permutation(len(train))[:100]]
+    batch = {key: torch.stack([patch[key] for patch in some]) for key in ("s2", "land_cover")}
+    models: dict[str, torch.nn.Module] = {"pixels": PixelClassifier().fit(batch, 8000, random, max_iter=2000, tol=1e-3)}
+    encoder = EarlyFusion({"s2": S2_BANDS}, width=0.375)
+    longer = Network(encoder, {"land_cover": SegmentationHead(encoder.channels, LAND_COVER_NAMES)})
+    if load_shipped("02-mtl", train, land_cover=longer):
+        models["U-Net"] = longer
+    shown = [test[index] for index in range(5)]
+    with torch.no_grad():
+        images = {"s2": torch.stack([patch["s2"] for patch in shown])}
+        maps = {name: list(model.eval()(images)["land_cover"].argmax(dim=1).numpy()) for name, model in models.items()}
+    figure = plot.plot_maps(shown, maps, note=NOTE)
+    for axis in figure.axes:
+        axis.set_xlabel("")
+    return _with_short_names(figure, ("image", "truth", *maps))
+
+
+def _with_short_names(figure: Figure, rows: Sequence[str]) -> Figure | None:
+    """Maps of five patches with short names of rows, and of land covers in a legend beside them."""
     handles = [handle for handle in figure.legends.pop().legend_handles if handle is not None]
     names = [_cover(str(handle.get_label())) for handle in handles]
-    figure.legend(handles, names, loc="outside right upper", handlelength=0.8)
-    figure.axes[5].set_ylabel("map")
-    figure.axes[0].set_ylabel("image")
+    figure.legend(handles, names, loc="outside right upper", fontsize=POINTS, handlelength=0.8)
+    for axis, name in zip(figure.axes[::5], rows, strict=True):
+        axis.set_ylabel(name)
     return enlarge(figure)
 
 
@@ -195,7 +219,15 @@ def _clouds_painted(study: Study) -> Figure | None:
     batch = {"s2": patch["s2"][None]}
     covers = (0.0, 0.25, 0.5, 0.75)
     shown = [{"s2": paint_clouds(batch, cover, torch.Generator().manual_seed(1))["s2"][0].numpy()} for cover in covers]
-    return enlarge(plot.plot_patches(shown, [f"{cover:.0%}" for cover in covers], note=NOTE), WIDTH, 3.6)
+    return _in_a_row(shown, [f"{cover:.0%}" for cover in covers], 3.6)
+
+
+def _in_a_row(shown: Sequence[dict[str, Any]], titles: Sequence[str], height: float) -> Figure | None:
+    """Patches in a row, as wide as a slide and `height` inches high."""
+    figure = plot.plot_patches(shown, titles, note=NOTE, columns=len(shown))
+    for axis, title in zip(figure.axes, titles, strict=True):
+        axis.set_title(title)  # with its own line breaks
+    return enlarge(figure, WIDTH, height)
 
 
 def _views(study: Study) -> Figure | None:
@@ -204,7 +236,7 @@ def _views(study: Study) -> Figure | None:
     random, made = torch.Generator().manual_seed(3), [batch]
     made += [strong_views(48)(batch, random) for _ in range(2)]
     pictures = [{"s2": images["s2"][place].numpy()} for place in range(2) for images in made]
-    return enlarge(plot.plot_patches(pictures, ["patch", "view 1", "view 2"] * 2, note=NOTE), WIDTH, 2.9)
+    return _in_a_row(pictures, ["patch", "view 1", "view 2"] * 2, 2.9)
 
 
 def _light(study: Study) -> Figure | None:
@@ -213,7 +245,7 @@ def _light(study: Study) -> Figure | None:
     light = replace(strong_views(48), size=None, scale=(1.0, 1.0), turn=False, blur=0.0, noise=0.0)
     changed = light(batch, torch.Generator().manual_seed(5))
     pictures = [{"s2": images["s2"][place].numpy()} for place in range(3) for images in (batch, changed)]
-    return enlarge(plot.plot_patches(pictures, ["patch", "light, haze"] * 3, note=NOTE), WIDTH, 2.9)
+    return _in_a_row(pictures, ["patch", "light, haze"] * 3, 2.9)
 
 
 def _masked(study: Study) -> Figure | None:
@@ -245,7 +277,7 @@ def _strategies(study: Study) -> Figure | None:
 
 def _cloud_curves(study: Study) -> Figure | None:
     asked: dict[str, Any] = dict(target="corine", experiment=("strategies", "modality dropout"))
-    curves = study.curves("clouds", only=("S2", "S2 + S1, early", "S2 + S1, early, dropout"), **asked)
+    curves = study.curves("clouds", only=("S2", *FUSED[::2]), **asked)
     alone = study.scores(only=("S1",), condition="clear", **asked)
     reference = ("S1 alone", alone["S1"].value) if alone else None
     figure = plot.plot_curves(curves, "share under cloud", "mAP, band: 95 %", reference, note=study.note)
@@ -258,7 +290,7 @@ def _legend_right(figure: Figure | None) -> Figure | None:
         return None
     axis = figure.axes[0]
     _without_legend(axis)
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", handlelength=1.2)
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside right upper", fontsize=POINTS, handlelength=1.2)
     return enlarge(figure)
 
 
@@ -311,12 +343,11 @@ def _cosines(study: Study) -> Figure | None:
 
 def _efficiency(study: Study) -> Figure | None:
     asked: dict[str, Any] = dict(along="label_fraction", experiment="methods", target="land_cover_top")
-    curves = study.curves(only=("cross-modal", "band statistics"), condition="frozen", **asked)
-    curves |= study.curves(only=("from scratch",), condition="scratch", **asked)
-    figure = plot.plot_curves(curves, "share of the labels, %", "accuracy, band: 95 %", note=study.note, log=True)
-    if figure is not None:
-        figure.axes[0].set_xticks([0.05, 0.1, 0.2, 0.5, 1.0], ["5", "10", "20", "50", "100"])
-    return _legend_right(figure)
+    found = study.curves(only=("cross-modal", "SimCLR"), condition="frozen", **asked)
+    bases = study.curves(only=("from scratch",), condition="scratch", **asked)
+    bases |= study.curves(only=("random weights", "band statistics"), condition="frozen", **asked)
+    figure = plot.plot_curve_panels(found, "share of the labels", "accuracy, band: 95 %", bases, note=study.note)
+    return enlarge(figure)
 
 
 def _ablation(study: Study) -> Figure | None:
@@ -365,9 +396,14 @@ FIGURES: dict[str, dict[str, Draw]] = {
         "cloud_curves": _cloud_curves,
         "zone_by_split": partial(_by_split, target="climate_zone", label="climate zone: accuracy, 95 % interval"),
     },
-    "02-mtl": {"maps": _maps, "weightings": _weightings, "classes": _classes, "cosines": _cosines},
+    "02-mtl": {
+        "maps": _maps,
+        "predictions": _predictions,
+        "weightings": _weightings,
+        "classes": _classes,
+        "cosines": _cosines,
+    },
     "03-ssl": {
-        "zones": _zones,
         "regions": _regions,
         "views": _views,
         "light": _light,
