@@ -7,7 +7,7 @@ study without a table shows nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -237,7 +237,7 @@ def _curves_in_words(
 
 def _whole_epochs(axis: Axes) -> None:
     """Ticks at whole numbers of epochs."""
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    cast(MaxNLocator, axis.xaxis.get_major_locator()).set_params(integer=True)
 
 
 def _curve(axis: Axes, curve: Mapping[float, Interval], band: float = 0, **style: Any) -> None:

@@ -38,11 +38,13 @@ def test_a_census_names_every_comparison():
         "2 of 4 do better than scratch in climate zone, accuracy, all pairs. In points: pairs, frozen +3.0 [+1.0, "
         "+5.0]; pairs, tuned +4.0 [+2.0, +6.0].",
         "1 of 4 does worse than scratch in climate zone, accuracy. In points: alone, frozen -3.0 [-5.0, -1.0].",
-        "1 of 4 cannot be told apart from scratch in climate zone, accuracy. In points: alone, tuned +1.0 [-2.0, +4.0]; "
-        "up to 4.0 could hide.",
+        "1 of 4 cannot be told apart from scratch in climate zone, accuracy. In points: alone, tuned +1.0 [-2.0, "
+        "+4.0]; up to 4.0 could hide.",
     ]
     (short,) = census([one("a", 0.1, 0.05, 0.2, runs=1)], "b")
-    assert short == "1 of 1 has no verdict against b in climate zone, accuracy. In points: a +10.0 [+5.0, +20.0], one run."
+    assert (
+        short == "1 of 1 has no verdict against b in climate zone, accuracy. In points: a +10.0 [+5.0, +20.0], one run."
+    )
     mixed = census([family[0], one("maps", 0.1, 0.05, 0.2, target="land_cover")], "b")
     assert "maps (land cover, mean IoU) +10.0" in mixed[0]
     assert census([], "b") == []
