@@ -363,7 +363,7 @@ def plot_monitor(histories: Mapping[str, History], columns: Mapping[str, str], n
             axis.plot(table.index, table[column], **_style(place), ms=4, label=name)
     for axis, label in zip(axes.flat, columns.values(), strict=True):
         axis.set(xlabel="epoch", ylabel=label)
-        axis.set_ylim(0, axis.get_ylim()[1])
+        axis.set_ylim(0, 1.06 * axis.get_ylim()[1])  # room for the markers
         _whole_epochs(axis)
         axis.grid(alpha=0.3)
     axes.flat[0].legend(fontsize=8)
