@@ -59,11 +59,12 @@ from bengelib.engine import History, Trainer, predict, seed_everything  # noqa: 
 from bengelib.fusion import EarlyFusion, FeatureFusion, LateFusion  # noqa: E402
 from bengelib.heads import Network, RegressionHead, SegmentationHead, hard_maps  # noqa: E402
 from bengelib.intervals import draw_patches, pool, score_runs  # noqa: E402
+from bengelib.methods import MASKED  # noqa: E402
 from bengelib.metrics import accuracy, confusion_by_patch, drawn_mean_iou, mean_absolute_error  # noqa: E402
 from bengelib.modalities import Modality  # noqa: E402
 from bengelib.probe import extract_features, fit_logistic  # noqa: E402
 from bengelib.recipes.finetuning import FINE_TUNING, FROM_SCRATCH, finetune, logits_of, with_chosen_lr  # noqa: E402
-from bengelib.recipes.label_efficiency import STAGES  # noqa: E402
+from bengelib.recipes.label_efficiency import STAGES, enlargement  # noqa: E402
 from bengelib.recipes.pretraining import (  # noqa: E402
     Pretraining,
     as_measured,
@@ -480,7 +481,9 @@ def carry_out_pretraining(run: Run) -> dict[str, np.ndarray]:
         pretrain_encoder(encoder, train, views, settings, progress=False, checkpoint=kept, checkpoint_every=60)
         save_checkpoint(out, Network(encoder, {}))
     labels = train.table("label")
-    reads: dict[str, Any] = {"stages": STAGES, "texture": True, "turns": 2, "precision": "no"}
+    reads: dict[str, Any] = {"stages": STAGES, "texture": True, "tta": 2, "precision": "no"}
+    if run.method not in MASKED:
+        reads["enlarge"] = enlargement(64)
     features, asked = extract_features(encoder, train, **reads), extract_features(encoder, test, **reads)
     arrays = {}
     for share in SHARES:
@@ -505,7 +508,7 @@ def carry_out_labels(run: Run) -> dict[str, np.ndarray]:
         arguments = (encoder, train, "label", train.outputs["label"].classes, train.table("label"))
         common: dict[str, Any] = {
             "chosen": drawn(run.label_fraction, draw),
-            "augment": mild_views(run.crop, train.inputs),
+            "augment": as_measured(mild_views(48, train.inputs)),
             "precision": "no",
             "seed": draw,
             "progress": False,
