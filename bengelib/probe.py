@@ -118,7 +118,7 @@ class MultiStageEncoder(nn.Module):
         return [mean, (variance + _EVEN).sqrt()]
 
 
-def with_stages(encoder: nn.Module, stages: Sequence[int], texture: bool, enlarge: int) -> nn.Module:
+def with_stages(encoder: nn.Module, stages: Sequence[int], texture: bool, enlarge: int = 1) -> nn.Module:
     """The encoder as a `MultiStageEncoder`, or as it is where nothing is asked for."""
     return MultiStageEncoder(encoder, stages, texture, enlarge) if stages or enlarge > 1 else encoder
 

@@ -59,11 +59,12 @@ from bengelib.engine import History, Trainer, predict, seed_everything  # noqa: 
 from bengelib.fusion import EarlyFusion, FeatureFusion, LateFusion  # noqa: E402
 from bengelib.heads import Network, RegressionHead, SegmentationHead, hard_maps  # noqa: E402
 from bengelib.intervals import draw_patches, pool, score_runs  # noqa: E402
+from bengelib.methods import MASKED  # noqa: E402
 from bengelib.metrics import accuracy, confusion_by_patch, drawn_mean_iou, mean_absolute_error  # noqa: E402
 from bengelib.modalities import Modality  # noqa: E402
 from bengelib.probe import extract_features, fit_logistic  # noqa: E402
 from bengelib.recipes.finetuning import FINE_TUNING, FROM_SCRATCH, finetune, logits_of, with_chosen_lr  # noqa: E402
-from bengelib.recipes.label_efficiency import STAGES  # noqa: E402
+from bengelib.recipes.label_efficiency import STAGES, enlargement  # noqa: E402
 from bengelib.recipes.pretraining import (  # noqa: E402
     Pretraining,
     as_measured,
@@ -125,7 +126,7 @@ class Run(BaseRun):
 SHARES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
 """Shares of the training tiles that have labels; 0.03 of them are about 216."""
 FEW = 0.03
-TRAINED = (0.01, FEW, 0.1, 1.0)
+TRAINED = (FEW, 0.1, 1.0)
 """Shares at which networks are trained, from random weights and from SimCLR's; probes take a moment at any share."""
 STEPS = 250
 LABEL_DRAWS = 3
@@ -158,13 +159,15 @@ def configurations() -> list[Run]:
     tuned = replace(trained, mode="finetune", start=run_path(Path(), runs[0]).stem)
     runs += [replace(run, label_fraction=share) for share in TRAINED for run in (scratch, tuned)]
     both = ("s2", "s1")
-    flood = Run("ombria", "S1", dataset="ombria", inputs=("s1",), epochs=10, batch_size=16, crop=128, lr=2e-3)
+    flood = Run(
+        "ombria", "S1", dataset="ombria", inputs=("s1",), epochs=10, batch_size=8, crop=128, lr=2e-3, width=0.25
+    )
     floods = [flood, replace(flood, model="S2", inputs=("s2",))]
     for fusion in ("early", "feature", "late"):
         joint = replace(flood, model=f"S2 + S1, {fusion}", inputs=both, fusion=fusion)
         floods += [joint, replace(joint, model=f"S2 + S1, {fusion}, dropout", modality_dropout=0.3)]
     chip = Run(
-        "chips", "", dataset="chips", inputs=("optical",), epochs=30, batch_size=16, crop=64, lr=2e-3, width=0.25
+        "chips", "", dataset="chips", inputs=("optical",), epochs=20, batch_size=16, crop=64, lr=2e-3, width=0.25
     )
     chips = [replace(chip, model=NAMES[target], targets=(target,)) for target in TARGETS]
     chips += [replace(chip, model=f"{NAMES[a]} + {NAMES[b]}", targets=(a, b)) for a, b in combinations(TARGETS, 2)]
@@ -478,7 +481,9 @@ def carry_out_pretraining(run: Run) -> dict[str, np.ndarray]:
         pretrain_encoder(encoder, train, views, settings, progress=False, checkpoint=kept, checkpoint_every=60)
         save_checkpoint(out, Network(encoder, {}))
     labels = train.table("label")
-    reads: dict[str, Any] = {"stages": STAGES, "texture": True, "turns": 2, "precision": "no"}
+    reads: dict[str, Any] = {"stages": STAGES, "texture": True, "tta": 2, "precision": "no"}
+    if run.method not in MASKED:
+        reads["enlarge"] = enlargement(64)
     features, asked = extract_features(encoder, train, **reads), extract_features(encoder, test, **reads)
     arrays = {}
     for share in SHARES:
@@ -503,7 +508,7 @@ def carry_out_labels(run: Run) -> dict[str, np.ndarray]:
         arguments = (encoder, train, "label", train.outputs["label"].classes, train.table("label"))
         common: dict[str, Any] = {
             "chosen": drawn(run.label_fraction, draw),
-            "augment": mild_views(run.crop, train.inputs),
+            "augment": as_measured(mild_views(48, train.inputs)),
             "precision": "no",
             "seed": draw,
             "progress": False,

@@ -469,7 +469,6 @@ def test_the_head_keeps_small_differences_of_large_features_under_mixed_precisio
         {"average": 1.0},
         {"smoothing": 1.0},
         {"stages": (5,)},
-        {"enlarge": 0},
     ],
 )
 def test_settings_that_train_nothing_are_refused(wrong):

@@ -29,6 +29,13 @@ def test_the_figures_of_the_page_are_those_of_the_table():
     assert reality_page.written(page, reality_page.tables()) == page
 
 
+@pytest.mark.parametrize("lab", reality_page.LABS)
+def test_the_box_of_a_lab_says_what_the_table_says(lab):
+    (source,) = (reality_page.ROOT / reality_page.LABS[lab]).glob("lab_*.src.md")
+    text = source.read_text(encoding="utf-8")
+    assert reality_page.written(text, {"reality": reality_page.box(read_results(reality_page.RESULTS), lab)}) == text
+
+
 def test_every_run_and_comparison_stands_in_the_table():
     table = read_results(reality.RESULTS)
     there = set(table[["experiment", "model", "label_fraction"]].itertuples(index=False, name=None))

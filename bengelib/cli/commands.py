@@ -277,9 +277,9 @@ def probe_images(
 def _fill_in(options: dict[str, Any], config: dict[str, Any], size: int, encoder: nn.Module) -> None:
     """Options of `label_efficiency` for images of `size` pixels along a side, where the caller gave none."""
     settings = Pretraining(**{name: config["settings"][name] for name in ("method", "size")})
-    factor = 1 if settings.method in MASKED else enlargement(size)
-    options.setdefault("enlarge", factor)
-    view = size // factor if factor > 1 else view_size(settings, encoder)
+    masked = settings.method in MASKED
+    options.setdefault("enlarge", 1 if masked else enlargement(size))
+    view = view_size(settings, encoder) if masked else max(1, min(settings.size, round(0.75 * size)))
     options.setdefault("augment", as_measured(mild_views(view, encoder.inputs)))  # type: ignore[arg-type]
 
 

@@ -54,7 +54,7 @@ _COMMON_MISTAKES = {
 
 
 class Untouched(Exception):
-    """The submitted function returned nothing: it is not implemented yet."""
+    """The exercise has not been begun: the submitted function returned nothing, or an answer is still `...`."""
 
 
 class NotYet(Exception):
@@ -145,12 +145,13 @@ class Submission:
         return found
 
 
-def report(exercise: str, examine: Callable[[], str]) -> None:
+def report(exercise: str, examine: Callable[[], str], *, function: bool = True) -> None:
     """Run the check of one exercise and print its result.
 
     Args:
         exercise: its number, such as "1.1".
         examine: returns a summary of what is correct; raises `NotYet` with a hint, or `Untouched`.
+        function: whether the reader writes a function; otherwise it is a value, such as one read from a figure.
 
     Raises:
         ExerciseError: the result is not [ok], and BENGELIB_STRICT is 1.
@@ -160,11 +161,13 @@ def report(exercise: str, examine: Callable[[], str]) -> None:
         with _random_numbers_kept():
             mark, text = "ok", examine()
     except Untouched as error:
-        mark, text, cause = "todo", "the function returns nothing yet. Write its body, and end it with `return`.", error
+        text = "the function returns nothing yet. Write its body, and end it with `return`."
+        mark, text, cause = "todo", text if function else "no answer yet. Replace `...` by yours.", error
     except NotYet as error:
         mark, text, cause = "not yet", str(error), error
     except Exception as error:  # a result so odd that the check cannot read it
-        text = f"the check cannot read what your function returned ({type(error).__name__}: {_message(error)}). "
+        what = "what your function returned" if function else "your answer"
+        text = f"the check cannot read {what} ({type(error).__name__}: {_message(error)}). "
         mark, text, cause = "not yet", text + "Compare its type and shape with the outputs that are asked for.", error
     line = f"[{mark}] Exercise {exercise}: {text}"
     if cause is not None and os.environ.get(STRICT) == "1":
@@ -182,13 +185,14 @@ def expect(condition: Any, hint: str) -> None:
         raise NotYet(hint)
 
 
-def numbers(result: Any, shape: tuple[int, ...], meaning: str) -> np.ndarray:
+def numbers(result: Any, shape: tuple[int, ...], meaning: str, what: str = "your function returns") -> np.ndarray:
     """The result of the function, as an array of `shape` in float64.
 
     Args:
         result: a tensor, an array, or nested lists of numbers.
         shape: the required shape.
         meaning: of the shape, for the hint, such as "(H, W)".
+        what: beginning of the hint.
 
     Raises:
         NotYet: the result does not hold numbers, or has another shape.
@@ -197,10 +201,10 @@ def numbers(result: Any, shape: tuple[int, ...], meaning: str) -> np.ndarray:
         array = result.detach().cpu().numpy() if isinstance(result, Tensor) else np.asarray(result)
         array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise NotYet(f"your function returns {_describe(result)}; expected are numbers of shape {meaning}.") from error
+        raise NotYet(f"{what} {_describe(result)}; expected are numbers of shape {meaning}.") from error
     expect(
         array.shape == shape,
-        f"your function returns shape {array.shape}, where {meaning} = {shape} is asked for.",
+        f"{what} shape {array.shape}, where {meaning} = {shape} is asked for.",
     )
     return array
 

@@ -10,6 +10,8 @@ from bengelib.course.report import labels_saved
 from bengelib.intervals import Interval
 
 Answer = TypeVar("Answer")
+ON_THE_LINE = 0.01
+"""Distance of a marker from a line, in the unit of a score, at which a reader of the figure cannot see its side."""
 
 
 def written(function: Callable[..., Answer], *arguments: Any, instead: Callable[..., Answer], what: str) -> Answer:
@@ -48,21 +50,27 @@ def check_falls_below(
             raise Untouched
         for name, value in answer.items():
             expect(value is not ..., f"{name} has no answer yet.")
-            below = [cover for cover, score in curves[name].items() if score.value < line]
-            _examine_cover(name, value, min(below, default=None), curves[name], line)
+            _examine_cover(name, value, curves[name], line)
         return "where a line lies below radar alone, the second sensor has been no insurance."
 
-    report("1.3", examine)
+    report("1.3", examine, function=False)
 
 
-def _examine_cover(name: str, value: Any, right: float | None, curve: Mapping[float, Interval], line: float) -> None:
-    """Compare one cover with the correct one, and with those of common mistakes."""
-    if value is None or right is None:
-        expect(value is right, f"{name} " + ("never falls below." if right is None else "does fall below the line."))
+def _examine_cover(name: str, value: Any, curve: Mapping[float, Interval], line: float) -> None:
+    """Compare one cover with the correct ones, and with those of common mistakes.
+
+    A marker on the line, to within `ON_THE_LINE`, may be read as above or below it.
+    """
+    right = {
+        min((cover for cover, score in curve.items() if score.value < line + shift), default=None)
+        for shift in (-ON_THE_LINE, 0.0, ON_THE_LINE)
+    }
+    if value is None or right == {None}:
+        expect(value in right, f"{name} " + ("never falls below." if right == {None} else "does fall below the line."))
         return
-    cover = float(numbers(value, (), "one number"))
+    cover = float(numbers(value, (), "one number", f"{name} has"))
     expect(0 <= cover <= 1, f"{name}: {cover:g} is no share; read the horizontal axis, from 0 to 1.")
-    if cover == right:
+    if cover in right:
         return
     above = [each for each, score in curve.items() if score.value >= line]
     if above and cover == max(above):
@@ -141,7 +149,7 @@ def check_hardly_found(answer: Any, bars: Mapping[str, Mapping[str, Interval]], 
         expect(not missing, f"{len(missing)} more of these names have no bar that reaches {limit:g}.")
         return "a mean over classes hides them: each counts as much as a class that is found."
 
-    report("2.3", examine)
+    report("2.3", examine, function=False)
 
 
 def check_epochs_needed(function: Callable[..., Any]) -> None:
@@ -210,14 +218,14 @@ def check_share_needed(
             never = "training from scratch never gets so high within the figure: the answer is None."
             expect(answer is saved, never if saved is None else "the line of training from scratch does get so high.")
             return "pretraining saves more labels than the figure has."
-        right, given = share + saved, float(numbers(answer, (), "one number"))
+        right, given = share + saved, float(numbers(answer, (), "one number", "your answer is"))
         expect(0 < given <= 1, f"{given:g} is no share; read the horizontal axis, from 0 to 1.")
         expect(given >= share / 1.5, f"{given:g} lies left of {share:g}, where SimCLR was read; go to the right.")
         expect(given <= right * 1.5, f"at {given:g} training from scratch is better than that already; go to the left.")
         expect(given >= right / 1.5, f"at {given:g} training from scratch is not yet as good; go further to the right.")
         return f"from scratch needs about {right:.0%} of the labels, SimCLR {share:.0%}."
 
-    report("3.3", examine)
+    report("3.3", examine, function=False)
 
 
 def check_equal_epochs(function: Callable[..., Any]) -> None:

@@ -1,7 +1,7 @@
 """Findings: sentences computed from the numbers of a result, including undecided ones."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from bengelib.course.report import labels_saved
 from bengelib.course.verdicts import Comparison
@@ -28,6 +28,42 @@ def finding(comparison: Comparison, subject: str, reference: str) -> str:
         f"{subject} and {reference} cannot be told apart: {points}; "
         f"up to {comparison.could_hide:.1f} points could hide."
     )
+
+
+def census(comparisons: Collection[Comparison], reference: str) -> list[str]:
+    """Every comparison of a family in up to four sentences: better, worse, undecided, and without a verdict.
+
+    Args:
+        comparisons: with one reference.
+        reference: its name, within a sentence: `"training from scratch"`.
+    """
+    titles = {each.title for each in comparisons}
+    where = f" in {next(iter(titles))}" if len(titles) == 1 else ""
+    sorts: dict[tuple[str, str], list[Comparison]] = {
+        ("does better than", "do better than"): [each for each in comparisons if each.direction > 0],
+        ("does worse than", "do worse than"): [each for each in comparisons if each.direction < 0],
+        ("cannot be told apart from",) * 2: [each for each in comparisons if not (each.decided or each.lacks)],
+        ("has no verdict against", "have no verdict against"): [each for each in comparisons if each.lacks],
+    }
+    sentences = []
+    for (one, many), found in sorts.items():
+        if found:
+            parts = [
+                f"{each.name}{'' if where else f' ({each.title})'} {each.points.value:+.1f} "
+                f"[{each.points.low:+.1f}, {each.points.high:+.1f}]{f', {each.lacks}' * bool(each.lacks)}"
+                for each in found
+            ]
+            hidden = "" if found[0].decided or found[0].lacks else f"; up to {_most_hidden(found):.1f} could hide"
+            models = {each.name.split(",")[0] for each in found}
+            of_all = f", all {next(iter(models))}" if len(models) == 1 and len(found) > 1 else ""
+            verb = one if len(found) == 1 else many
+            count = f"{len(found)} of {len(comparisons)}"
+            sentences.append(f"{count} {verb} {reference}{where}{of_all}. In points: {'; '.join(parts)}{hidden}.")
+    return sentences
+
+
+def _most_hidden(comparisons: Collection[Comparison]) -> float:
+    return max(each.could_hide for each in comparisons)
 
 
 def saving(

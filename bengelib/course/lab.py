@@ -25,7 +25,7 @@ class LabSettings(NamedTuple):
 def lab_settings(
     dataset: str, full: bool, patches: int | None = None, seeds: Sequence[int] | None = None
 ) -> LabSettings:
-    """The settings for the knobs `DATASET`, `FULL`, `PATCHES` and `SEEDS`.
+    """The settings for the knobs `DATASET`, `FULL`, `PATCHES` and `SEEDS`; tables are shown with their cells whole.
 
     Args:
         dataset: a name or a path, as for `load`.
@@ -33,6 +33,7 @@ def lab_settings(
         patches: number to simulate; by default 1000, with `full` 4000.
         seeds: by default three, with `full` five.
     """
+    pd.set_option("display.max_colwidth", None)
     name, simulated = Path(dataset).name, is_simulated(dataset)  # by the data, not their name
     patches = (patches or (4000 if full else 1000)) if dataset == SIMULATED else None
     note = f"simulated data ({name}), not measurements" if simulated else name

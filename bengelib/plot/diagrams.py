@@ -156,7 +156,7 @@ def _early(axis: Axes, x: float, bottom: float) -> None:
 
 
 def _feature(axis: Axes, x: float, bottom: float) -> None:
-    _title(axis, x, bottom, "Feature (mid)", "compares place\nwith place")
+    _title(axis, x, bottom, "Feature", "compares place\nwith place")
     _branches(axis, x, bottom, ROWS.maps)
     for side in (-SIDE, SIDE):
         _down(axis, x + side, bottom, ROWS.early - 0.2, ROWS.maps + 0.11, x + side * 0.8)

@@ -39,17 +39,18 @@ def draw_fusion_idea() -> Figure:
         drawing.cells(axis, 3.72, y, [colour] * 5, upright=True)
         drawing.arrow(axis, (3.84, y), (4.6, y))
         drawing.box(axis, 4.92, y, "vote", "white", 0.6)
-    for x, name in ((1.5, "early"), (2.55, "halfway"), (3.72, "late"), (4.92, "last")):
+    for x, name in ((1.5, "early"), (2.55, "feature"), (3.72, "late"), (4.92, "decision")):
         axis.plot([x, x], [below, above], color=MEET_COLOUR, linewidth=1.8, linestyle=":", zorder=1)
         axis.add_patch(Circle((x, middle), 0.35, facecolor=MEET_COLOUR, edgecolor="white", linewidth=1.5, zorder=4))
         drawing.text(axis, x, middle - 0.01, name, color="white")
     drawing.arrow(axis, (5.32, middle), (5.72, middle), linewidth=2.2)
-    drawing.patch(axis, 6.3, middle, 1.0, drawing.as_map(ground), LINE_COLOUR)
+    _classes(axis, 6.3, middle)
     drawing.text(axis, 6.3, middle + 0.68, "one answer", fontweight="bold")
+    drawing.text(axis, 6.3, middle - 0.52, "a class")
     alt = (
         "Drawing: an optical satellite, its patch half hidden by clouds, and a radar satellite see the same ground. "
         "Each patch goes through an encoder to a vector and a vote. Dark dots between the lanes show where they can "
-        "meet: early, halfway, late or last. One answer, a map, comes out."
+        "meet: early, feature, late or decision fusion. One answer, a class, comes out."
     )
     return noted(figure, "", alt)
 
@@ -68,7 +69,7 @@ def draw_multitask_idea() -> Figure:
     drawing.arrow(axis, (1.36, 1.45), (1.66, 1.45), linewidth=2.2)
     drawing.funnel(axis, 2.5, 1.45, BOTH_COLOUR, "shared\nencoder", 1.6, 1.7)
     drawing.cells(axis, 3.5, 1.45, [BOTH_COLOUR] * 6, upright=True)
-    for y, name in ((2.5, "decoder"), (1.45, "head"), (0.4, "head")):
+    for y, name in ((2.5, "head"), (1.45, "head"), (0.4, "head")):
         drawing.arrow(axis, (3.6, 1.45 + (y - 1.45) * 0.25), (4.0, y), linewidth=1.6)
         drawing.box(axis, 4.4, y, name, "white", 0.76)
         drawing.arrow(axis, (4.8, y), (5.06, y), linewidth=1.6)
@@ -79,8 +80,8 @@ def draw_multitask_idea() -> Figure:
     _dial(axis, 5.5, 0.4)
     drawing.text(axis, 6.0, 0.4, "season:\na number", ha="left")
     alt = (
-        "Drawing: one satellite patch goes through one shared encoder. From its features a decoder draws a map of land "
-        "cover, one head picks a climate zone, and another gives the season as a number."
+        "Drawing: one satellite patch goes through one shared encoder. From its features one head draws a map of land "
+        "cover, another picks a climate zone, and a third gives the season as a number."
     )
     return noted(figure, "", alt)
 

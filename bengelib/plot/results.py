@@ -7,7 +7,7 @@ study without a table shows nothing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,8 @@ def plot_history(histories: Mapping[str, History], metric: str, label: str, note
     left.set(xlabel="epoch", ylabel="loss (cross-entropy, nats)")
     right.set(xlabel="epoch (dotted: weights kept)", ylabel=label, ylim=(0, 1))
     right.yaxis.set_major_formatter(PercentFormatter(1.0))
+    for axis in (left, right):
+        _whole_epochs(axis)
     left.legend(fontsize=8)
     if len(histories) > 1:
         right.legend(fontsize=8)
@@ -161,7 +163,8 @@ def plot_curve_panels(
         curves: `curves[model][fraction]`; each has a panel, in which all others are grey.
         xlabel: label of the fraction, below the panels; the axis is logarithmic, in per cent.
         ylabel: label of the values, on the same scale in all panels.
-        against: up to four curves to repeat in every panel, in black, such as training from scratch.
+        against: up to four curves to repeat in every panel, in black, such as training from scratch; the band of the
+            first is hatched.
         note: printed in the lower corner.
 
     Raises:
@@ -195,6 +198,9 @@ def _panels(
             _curve(axis, other, color="0.8", lw=1)
         for style, (title, base) in zip(("--", ":", "-.", "-"), against.items(), strict=False):
             _curve(axis, base, color="black", ls=style, marker="*" if len(base) < 3 else "", label=title)
+        if first := next(iter(against.values()), None):
+            low, high = ([getattr(first[at], end) for at in sorted(first)] for end in ("low", "high"))
+            axis.fill_between(sorted(first), low, high, fc="none", ec="0.45", hatch="///", lw=0.6, alpha=0.5)
         if reference:
             axis.axhline(reference[1], color="black", ls="--", lw=1, label=reference[0])
         colour = OKABE_ITO[place % 6]
@@ -214,7 +220,7 @@ def _panels(
     for axis in axes[:, 0]:
         axis.set_ylabel(ylabel, fontsize=9)
     words = _curves_in_words(curves, xlabel, ylabel, reference)
-    bases = f" Each panel also shows {listed(against)} in black." if against else ""
+    bases = f" Each panel also shows {listed(against)} in black, the first with a hatched band." if against else ""
     return noted(figure, note, f"{count_of(curves, 'panel')}, one a model. {words}{bases}")
 
 
@@ -227,6 +233,11 @@ def _curves_in_words(
     level = f" A dashed line marks {reference[0]}, {reference[1]:.3g}." if reference else ""
     low, high = ({f(curve) for curve in curves.values() if curve} for f in (min, max))
     return f"{ylabel}, against the {xlabel} from {min(low):g} to {max(high):g}: {runs}.{level}"
+
+
+def _whole_epochs(axis: Axes) -> None:
+    """Ticks at whole numbers of epochs."""
+    cast(MaxNLocator, axis.xaxis.get_major_locator()).set_params(integer=True)
 
 
 def _curve(axis: Axes, curve: Mapping[float, Interval], band: float = 0, **style: Any) -> None:
@@ -352,8 +363,8 @@ def plot_monitor(histories: Mapping[str, History], columns: Mapping[str, str], n
             axis.plot(table.index, table[column], **_style(place), ms=4, label=name)
     for axis, label in zip(axes.flat, columns.values(), strict=True):
         axis.set(xlabel="epoch", ylabel=label)
-        axis.set_ylim(bottom=0)
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_ylim(0, 1.06 * axis.get_ylim()[1])  # room for the markers
+        _whole_epochs(axis)
         axis.grid(alpha=0.3)
     axes.flat[0].legend(fontsize=8)
     ends = "; ".join(

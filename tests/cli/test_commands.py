@@ -373,8 +373,8 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
     for said, instead in (
         ('"images", 20, (0.01, 0.1, 1.0)', '"images", 1, (0.2, 1.0)'),
         ("size=64", "size=32"),
+        ("Views(32", "Views(16"),
         ("Views(48", "Views(24"),
-        ("Views(64", "Views(32"),
         ("width=0.5", "width=0.125"),
         ("seeds=(0, 1, 2)", "seeds=(0, 1), tta=1, finetune_settings=quick, scratch_settings=quick"),
     ):
@@ -598,8 +598,8 @@ def test_views_are_smaller_than_the_images_of_a_folder(pretrained, monkeypatch, 
     made = []
     monkeypatch.setattr("bengelib.cli.commands.strong_views", lambda size, _: made.append(size) or strong_views(size))
     command = ["pretrain", "--images", str(images), "--out", str(tmp_path / "encoder.safetensors"), *SMALL]
-    assert main(command) == 0 and main([*command, "--view", "16"]) == 0
-    assert made == [24, 16]
+    assert main(command) == 0 and main([*command, "--view", "24"]) == 0
+    assert made == [16, 24]
     assert main(["pretrain", "--root", "x", "--out", str(tmp_path / "x"), "--view", "16"]) == 2
     assert refused(capsys, "--view is for --images")[0]
 

@@ -40,6 +40,19 @@ def test_covers_read_from_a_figure(answer, words, capsys):
     assert words in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize(("cover", "words"), [(0.5, "[ok]"), (1.0, "[ok]"), (0.0, "above"), (None, "does fall below")])
+def test_a_marker_on_the_line_is_read_either_way(cover, words, capsys):
+    check_falls_below({"falls": cover}, CURVES, 0.495)
+    assert words in " ".join(capsys.readouterr().out.split())
+
+
+def test_an_answer_that_is_no_function_is_not_called_one(capsys):
+    check_falls_below(dict.fromkeys(RIGHT, ...), CURVES, 0.4)
+    check_falls_below({**RIGHT, "falls": "half"}, CURVES, 0.4)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "[todo] Exercise 1.3: no answer yet. Replace `...` by yours." in said and "function" not in said
+
+
 def test_without_a_study_there_is_nothing_to_read(capsys):
     check_falls_below(dict.fromkeys(RIGHT, ...), {}, None)
     assert "no results.csv" in capsys.readouterr().out

@@ -1,6 +1,6 @@
 import pytest
 
-from bengelib.course.findings import finding, saving, say
+from bengelib.course.findings import census, finding, saving, say
 from bengelib.course.verdicts import Comparison, lacking
 from bengelib.intervals import Interval
 
@@ -22,6 +22,32 @@ from bengelib.intervals import Interval
 def test_a_difference_as_a_sentence(gain, runs, words):
     comparison = Comparison("late", "climate_zone", Interval(*gain), runs, lacking(runs))
     assert words in finding(comparison, "Late fusion", "radar")
+
+
+def test_a_census_names_every_comparison():
+    def one(name, *gain, runs=3, target="climate_zone"):
+        return Comparison(name, target, Interval(*gain), runs, lacking(runs))
+
+    family = [
+        one("pairs, frozen", 0.03, 0.01, 0.05),
+        one("alone, frozen", -0.03, -0.05, -0.01),
+        one("pairs, tuned", 0.04, 0.02, 0.06),
+        one("alone, tuned", 0.01, -0.02, 0.04),
+    ]
+    assert census(family, "scratch") == [
+        "2 of 4 do better than scratch in climate zone, accuracy, all pairs. In points: pairs, frozen +3.0 [+1.0, "
+        "+5.0]; pairs, tuned +4.0 [+2.0, +6.0].",
+        "1 of 4 does worse than scratch in climate zone, accuracy. In points: alone, frozen -3.0 [-5.0, -1.0].",
+        "1 of 4 cannot be told apart from scratch in climate zone, accuracy. In points: alone, tuned +1.0 [-2.0, "
+        "+4.0]; up to 4.0 could hide.",
+    ]
+    (short,) = census([one("a", 0.1, 0.05, 0.2, runs=1)], "b")
+    assert (
+        short == "1 of 1 has no verdict against b in climate zone, accuracy. In points: a +10.0 [+5.0, +20.0], one run."
+    )
+    mixed = census([family[0], one("maps", 0.1, 0.05, 0.2, target="land_cover")], "b")
+    assert "maps (land cover, mean IoU) +10.0" in mixed[0]
+    assert census([], "b") == []
 
 
 def curve(*values):

@@ -12,7 +12,7 @@ def said(figure):
 
 
 def test_each_idea_names_its_parts():
-    assert {"early", "halfway", "late", "last", "one answer"} <= said(ideas.draw_fusion_idea())
+    assert {"early", "feature", "late", "decision", "one answer", "a class"} <= said(ideas.draw_fusion_idea())
     products = " ".join(said(ideas.draw_multitask_idea()))
     assert all(words in products for words in ("shared encoder", "land cover", "climate zone", "season"))
     assert {"First: many images, no labels", "Then: few labels", "the same encoder"} <= said(

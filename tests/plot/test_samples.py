@@ -279,6 +279,7 @@ def test_history_draws_training_and_validation_of_each_model():
     np.testing.assert_allclose(lines["Sentinel-2, training"].get_ydata(), [1, 1 / 2, 1 / 3])
     np.testing.assert_allclose(lines["Sentinel-2, validation"].get_ydata(), [1.1, 1.1 / 2, 1.1 / 3])
     assert [line.get_xdata()[0] for line in right.get_lines() if line.get_linestyle() == ":"] == [2, 3]
+    assert all(float(tick).is_integer() for axis in (left, right) for tick in axis.get_xticks())
 
 
 def test_history_without_the_metric_says_what_there_is():
@@ -338,7 +339,7 @@ def test_panels_show_each_curve_with_its_band_and_all_others_in_grey():
     assert [axis.get_title() for axis in shown] == list(curves)
     for axis in shown:
         assert len(axis.get_lines()) == len(curves) + 2  # all in grey, from scratch, and its own again
-        assert len(axis.collections) == 1  # one band
+        assert [collection.get_hatch() for collection in axis.collections] == ["///", None]  # from scratch, and its own
     assert figure.legends[0].get_texts()[0].get_text() == "from scratch"
     with pytest.raises(ValueError, match="against 5"):
         plot.plot_curve_panels(curves, "labels", "accuracy", {name: {0.05: interval} for name in "abcde"})
@@ -356,6 +357,7 @@ def test_monitor_draws_a_panel_a_column_and_says_what_is_missing():
     figure = plot.plot_monitor(histories(), {"train/loss": "loss", "val/zone/accuracy": "accuracy"})
     assert [axis.get_ylabel() for axis in figure.axes] == ["loss", "accuracy"]
     np.testing.assert_allclose(figure.axes[0].get_lines()[0].get_ydata(), [1, 1 / 2, 1 / 3])
+    assert figure.axes[0].get_ylim()[0] == 0 and figure.axes[0].get_ylim()[1] > 1.06  # no marker is cut
     with pytest.raises(ValueError, match=r"'Sentinel-2' has no columns \['rank'\]"):
         plot.plot_monitor(histories(), {"rank": "rank"})
 
