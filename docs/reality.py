@@ -49,7 +49,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bengelib.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from bengelib.course.results import COLUMNS, POOLED, interval_rows, run_path, write_results  # noqa: E402
+from bengelib.course.results import COLUMNS, POOLED, Arrays, interval_rows, run_path, write_results  # noqa: E402
 from bengelib.course.results import Run as BaseRun  # noqa: E402
 from bengelib.course.studies import carry_out_all  # noqa: E402
 from bengelib.data.image_listing import hold_out, list_images, picture_hashes  # noqa: E402
@@ -624,7 +624,7 @@ class Scores:
         """Open the runs that are done."""
         folder = Path(os.environ[WORK]) / "runs"
         self.runs = [run for run in runs if run_path(folder, run).is_file()]
-        self.stored = {run: np.load(run_path(folder, run)) for run in self.runs}
+        self.stored = {run: Arrays(run_path(folder, run)) for run in self.runs}
         self.of = cache(self._of)
 
     def _of(self, study: str, model: str, condition: str, share: float) -> np.ndarray | None:

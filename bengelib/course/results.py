@@ -96,6 +96,20 @@ class Run:
         return load(self.dataset, split, modalities, targets, patches=patches, **options)
 
 
+class Arrays(dict[str, np.ndarray]):
+    """All arrays of a run by name, read at once, so that no file stays open."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the `.npz` file of a run."""
+        with np.load(path) as stored:
+            super().__init__({name: stored[name] for name in stored.files})
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the arrays, as NumPy calls them."""
+        return list(self)
+
+
 class Table:
     """Rows of results.csv, collected from the runs of a study.
 
@@ -108,7 +122,7 @@ class Table:
     def __init__(self, runs: Sequence[Run], folder: Path) -> None:
         """Open the results of `runs` in `folder`."""
         self.runs = tuple(runs)
-        self.stored = {run: np.load(run_path(folder, run)) for run in runs}
+        self.stored = {run: Arrays(run_path(folder, run)) for run in runs}
         self.rows: list[dict[str, Any]] = []
 
     def of(self, experiment: str, model: str, **fields: Any) -> tuple[Any, ...]:
