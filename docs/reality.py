@@ -8,7 +8,7 @@
 
 `DIR` holds `eurosat_rgb`, `ombria` and `multitask_chips`; nothing is written into it. Descriptions (`dataset.toml`),
 tables of samples and packs lie in the folder of `--work`, beside links to the data. A run that is done is not repeated.
-What has not been run stands in the table with the seed "not run" and no value.
+What has not been run stands in the table with the seed "not run" and no value; what an earlier table has stays in it.
 
 EuroSAT: encoders are pretrained without labels on 80 % of the tiles of each class, then judged on the other 20 % at
 several shares of labels, three draws of each, which all methods share. The tiles come from few scenes and their places
@@ -49,7 +49,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bengelib.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from bengelib.course.results import COLUMNS, POOLED, Arrays, interval_rows, run_path, write_results  # noqa: E402
+from bengelib.course.results import COLUMNS, POOLED, Arrays, interval_rows, read_results, run_path, write_results  # noqa: E402
 from bengelib.course.results import Run as BaseRun  # noqa: E402
 from bengelib.course.studies import carry_out_all  # noqa: E402
 from bengelib.data.image_listing import hold_out, list_images, picture_hashes  # noqa: E402
@@ -731,6 +731,23 @@ def _rows(
     return interval_rows(row, pool(scores, against))
 
 
+def keep_known(rows: Sequence[dict[str, Any]], known: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows, with what an earlier table has in place of "not run": its runs may lie on another machine.
+
+    Args:
+        rows: of `tabulate`.
+        known: the earlier table; delete its file after a change of settings.
+    """
+    pooled, kept = known[known["seed"] == POOLED], []
+    for row in rows:
+        same = pd.Series(row["seed"] == NOT_RUN, index=pooled.index)
+        for column in ("experiment", "model", "target", "label_fraction", "condition"):
+            same &= pooled[column] == row[column]
+        same &= pooled["metric"].isin([row["metric"] + end for end in ("", "_low", "_high")])
+        kept += pooled[same].to_dict("records") or [row]
+    return kept
+
+
 # -------------------------------------------------------------------------------------------------------- command line
 
 
@@ -770,7 +787,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         carry_out_all(begun, carry_out, folder, given.workers)
         carry_out_all([run for run in wanted if run.mode == "finetune"], carry_out, folder, given.workers)
         print(f"{len(wanted)} runs after {(time.monotonic() - started) / 60:.1f} min")
-    write_results(RESULTS, tabulate(runs))
+    write_results(RESULTS, keep_known(tabulate(runs), read_results(RESULTS)))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,18 @@ def test_the_figures_of_the_page_are_those_of_the_table():
     assert reality_page.written(page, reality_page.tables()) == page
 
 
+def test_figures_whose_runs_lie_elsewhere_stay_in_the_table():
+    table = read_results(reality.RESULTS)
+    rows = table.to_dict("records")
+    known = table[table["seed"] == "all"]
+    plain = known[~known["metric"].str.endswith(("_low", "_high"))]
+    missing = [{**row, "seed": reality.NOT_RUN, "value": np.nan} for row in plain.to_dict("records")]
+    kept = pd.DataFrame(reality.keep_known(missing, table)).sort_values(list(table.columns[:-2]))
+    assert len(plain) > 10 and kept.to_dict("records") == known.sort_values(list(table.columns[:-2])).to_dict("records")
+    other = {**missing[0], "model": "another"}
+    assert reality.keep_known([other, rows[-1]], known) == [other, rows[-1]]
+
+
 @pytest.mark.parametrize("lab", reality_page.LABS)
 def test_the_box_of_a_lab_says_what_the_table_says(lab):
     (source,) = (reality_page.ROOT / reality_page.LABS[lab]).glob("lab_*.src.md")
