@@ -108,16 +108,23 @@ CONCLUSIONS = (
                difference("few labels", "with the other targets", "mean_iou_minus_alone", "clear", 0.1, "land_cover"),
                None, "a tenth of 165 chips of 33 sites leaves no sites to learn from"),
     *(
-        Conclusion(3, f"contrast of S1 and S2 against from scratch, few labels, {words}",
-                   difference("folds", "cross-modal", "accuracy_minus_scratch", condition, 0.05, "land_cover_top"),
-                   difference("eurosat", "SimCLR", "accuracy_minus_from scratch", condition, 0.03, "label"),
-                   "EuroSAT has no S1: SimCLR of its tiles, 3 % of the labels")
-        for words, condition in (("frozen", "frozen"), ("fine-tuned", "finetune"))
+        Conclusion(3, f"contrast of S1 and S2 against from scratch, {labels}, {words}",
+                   difference(experiment, "cross-modal", "accuracy_minus_scratch", condition, share, "land_cover_top"),
+                   None, "EuroSAT has no S1")
+        for labels, words, experiment, condition, share in (
+            ("few labels", "frozen", "folds", "frozen", 0.05),
+            ("few labels", "fine-tuned", "folds", "finetune", 0.05),
+            ("all labels", "frozen", "methods", "frozen", 1.0),
+        )
     ),
-    Conclusion(3, "contrast of S1 and S2 against from scratch, all labels, frozen",
-               difference("methods", "cross-modal", "accuracy_minus_scratch", "frozen", 1.0, "land_cover_top"),
-               difference("eurosat", "SimCLR", "accuracy_minus_from scratch", "frozen", 1.0, "label"),
-               "SimCLR of EuroSAT, all labels"),
+    *(
+        Conclusion(3, f"SimCLR against from scratch, {labels}, frozen",
+                   difference("methods", "SimCLR", "accuracy_minus_scratch", "frozen", share, "land_cover_top"),
+                   difference("eurosat", "SimCLR", "accuracy_minus_from scratch", "frozen", there, "label"), why)
+        for labels, share, there, why in (
+            ("few labels", 0.05, 0.03, "EuroSAT, 3 % of the labels"), ("all labels", 1.0, 1.0, "EuroSAT, all labels")
+        )
+    ),
     Conclusion(3, "SimCLR against random weights, few labels, frozen",
                difference("methods", "SimCLR", "accuracy_minus_random", "frozen", 0.05, "land_cover_top"),
                difference("eurosat", "SimCLR", "accuracy_minus_random weights", "frozen", 0.03, "label"),
@@ -191,15 +198,34 @@ def conclusions(real: pd.DataFrame, dataset: str = "ben-ge-800") -> str:
 
 
 def box(real: pd.DataFrame, lab: int) -> str:
-    """The conclusions of one lab that real images can test, as a short table for its notebook."""
-    lines = [
+    """The conclusions of one lab that were tried on real images, as a short table for its notebook.
+
+    Below it stands how many more were named and not run; without a row there is that sentence alone.
+    """
+    named = {each: words for each, words in answers(real).items() if each.lab == lab and each.real is not None}
+    rows = ["| " + " | ".join((each.text, *words)) + " |" for each, words in named.items() if NOT_RUN not in words]
+    head = [
         "| conclusion, gain in points or in the unit of an error | simulator | real images | verdict |",
         "|---" * 4 + "|",
     ]
-    for each, words in answers(real).items():
-        if each.lab == lab and each.real is not None:
-            lines.append("| " + " | ".join((each.text, *words)) + " |")
-    return "\n".join(lines)
+    missing = len(named) - len(rows)
+    if not rows:
+        return f"None of the {missing} comparisons named for this lab has been run on real images yet."
+    more = f"Named for this lab, and not run on real images: {missing} more."
+    below = [more] * bool(missing) + [_random_weights(real)] * (lab == 3)
+    return "\n".join([*head, *rows, *([""] if below else []), *([" ".join(below)] if below else [])])
+
+
+def _random_weights(real: pd.DataFrame) -> str:
+    """The sentence on random weights that a gain of pretraining asks for: their score, or that it is not known."""
+    scores = {
+        model: lookup(real, difference("eurosat", model, "accuracy", "frozen", 0.03, "label"))
+        for model in ("random weights", "SimCLR")
+    }
+    blind, trained = scores.values()
+    if blind is None or trained is None:
+        return "Random weights were not run there, so how much of the gain was learned in pretraining is not known."
+    return f"With the same few labels, frozen, random weights score {blind} there, and SimCLR {trained}."
 
 
 def study(real: pd.DataFrame, name: str) -> str:

@@ -1,6 +1,7 @@
 """`docs/reality.py` and its page: the figures are those of the table, and the studies run on small fakes."""
 
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +47,25 @@ def test_the_box_of_a_lab_says_what_the_table_says(lab):
     (source,) = (reality_page.ROOT / reality_page.LABS[lab]).glob("lab_*.src.md")
     text = source.read_text(encoding="utf-8")
     assert reality_page.written(text, {"reality": reality_page.box(read_results(reality_page.RESULTS), lab)}) == text
+
+
+def test_a_box_has_measured_rows_only_and_says_how_many_are_missing():
+    table = read_results(reality_page.RESULTS)
+    none = table.assign(seed=reality.NOT_RUN)
+    assert reality_page.box(none, 2) == "None of the 4 comparisons named for this lab has been run on real images yet."
+    known = reality_page.box(table, 3)
+    assert "| SimCLR against from scratch, few labels, frozen |" in known and "andom weights" in known
+    few = reality_page.difference("eurosat", "random weights", "accuracy", "frozen", 0.03, "label")
+    scores = {"": 0.6, "_low": 0.55, "_high": 0.65}
+    rows = [{**few, "seed": "all", "metric": f"accuracy{end}", "value": value} for end, value in scores.items()]
+    assert "random weights score 0.600 [0.550, 0.650]" in reality_page.box(pd.concat([table, pd.DataFrame(rows)]), 3)
+    for lab in reality_page.LABS:
+        text = reality_page.box(table, lab)
+        rows = [line for line in text.splitlines() if line.startswith("| ")]
+        assert all(reality_page.NOT_RUN not in row for row in rows)
+        named = [each for each in reality_page.CONCLUSIONS if each.lab == lab and each.real]
+        missing = len(named) - max(0, len(rows) - 1)
+        assert not missing or re.search(rf"\b{missing} (more\.|comparisons named)", text)
 
 
 def test_every_run_and_comparison_stands_in_the_table():

@@ -104,7 +104,7 @@ def _examine_masked_loss(submission: Submission, labels: Tensor) -> None:
 
 
 def check_mean_iou(function: Callable[..., Any]) -> None:
-    """Exercise 2.5: `mean_iou(confusion)`, the mean intersection over union of a segmentation.
+    """Exercise 2.6: `mean_iou(confusion)`, the mean intersection over union of a segmentation.
 
     Args:
         function: takes a confusion matrix (K, K) int64, rows the truth, columns the prediction; returns (), the mean
@@ -121,7 +121,7 @@ def check_mean_iou(function: Callable[..., Any]) -> None:
         _examine_mean_iou(submission, confusion[:3, :3] * 1_000_000)
         return "intersection over union, averaged over the classes of the truth alone."
 
-    report("2.5", examine)
+    report("2.6", examine)
 
 
 @np.errstate(divide="ignore", invalid="ignore")
@@ -177,8 +177,47 @@ def _examine_mean_iou(submission: Submission, confusion: np.ndarray) -> None:
         raise NotYet(hint if hint.endswith(".") else f"{hint}: divide the diagonal by row + column - diagonal.")
 
 
+def check_weights_ratio(function: Callable[..., Any]) -> None:
+    """Exercise 2.2: `weights_ratio(encoder, heads)`, the weights of separate networks over those of a shared one.
+
+    Args:
+        function: takes the number of weights of one encoder, and a dict of those of each head; returns one number.
+    """
+
+    def examine() -> str:
+        submission = Submission(function)
+        for encoder, heads in (
+            (2_800_000, {"map": 600_000, "zone": 3_000, "date": 300}),
+            (1_000, {"a": 500, "b": 250}),
+            (40, {"a": 10, "b": 20, "c": 30, "d": 40}),
+        ):
+            given = numbers(submission(encoder=encoder, heads=dict(heads)), (), "one number")
+            count, own = len(heads), sum(heads.values())
+            shared, separate = encoder + own, count * encoder + own
+            candidates = {
+                "heads are not shared: each separate network has one of them, so count every head once above the line "
+                "too.": float(count),
+                "the ratio is inverted: separate networks over the shared one.": shared / separate,
+                "the shared network has the heads as well: add them below the line.": separate / encoder,
+                "the separate networks have the heads as well: add them above the line.": count * encoder / shared,
+                "this is a difference: divide the one by the other.": float(separate - shared),
+                "this is the number of weights of separate networks: divide it by that of the shared one.": float(
+                    separate
+                ),
+            }
+            if not np.isclose(given, separate / shared, rtol=1e-4):
+                raise NotYet(
+                    pick(candidates, given)
+                    or f"for an encoder of {encoder} and heads of {', '.join(map(str, heads.values()))} weights you "
+                    f"give {float(given):.4g}; separate networks have {separate}, the shared one {shared}."
+                )
+        return "the larger the heads, the less is saved by sharing the encoder."
+
+    report("2.2", examine)
+
+
 def check_uncertainty_loss(function: Callable[..., Any]) -> None:
-    """Exercise 2.2: `uncertainty_loss(losses, log_variances, factors)`, losses weighted by noises that are learned.
+    """Exercise 2.3: `uncertainty_loss(losses, log_variances, factors)`, losses weighted by noises that are learned.
 
     Args:
         function: takes three dicts by target: losses (), log-variances s () and factors c; returns (), the sum of
@@ -194,7 +233,7 @@ def check_uncertainty_loss(function: Callable[..., Any]) -> None:
         _examine_uncertainty(submission, {"cover": 0.7}, {"cover": -0.4}, {"cover": 1.0})
         return "noisy tasks count less, the price of noise is s / 2, and both losses and noises are learned."
 
-    report("2.2", examine)
+    report("2.3", examine)
 
 
 def _examine_uncertainty(
@@ -267,7 +306,7 @@ def _examine_uncertainty(
 
 
 def check_gradient_cosine(function: Callable[..., Any]) -> None:
-    """Exercise 2.6: `gradient_cosine(loss_a, loss_b, parameters)`, whether two tasks pull the same way.
+    """Exercise 2.7: `gradient_cosine(loss_a, loss_b, parameters)`, whether two tasks pull the same way.
 
     Args:
         function: takes two losses () with a common graph and a list of shared parameters; returns the cosine of their
@@ -289,7 +328,7 @@ def check_gradient_cosine(function: Callable[..., Any]) -> None:
             _examine_cosine(submission, sign)
         return "all shared parameters as one vector; the graph and `.grad` stay as they were."
 
-    report("2.6", examine)
+    report("2.7", examine)
 
 
 def _examine_cosine(submission: Submission, sign: float) -> None:
@@ -370,7 +409,7 @@ def _cosine(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def check_project(function: Callable[..., Any]) -> None:
-    """Exercise 2.7: `project(gradient, other)`, the surgery of PCGrad on one gradient.
+    """Exercise 2.8: `project(gradient, other)`, the surgery of PCGrad on one gradient.
 
     Args:
         function: takes two gradients (P,); returns the first, without its component along the second where the two
@@ -397,7 +436,7 @@ def check_project(function: Callable[..., Any]) -> None:
         expect(np.allclose(empty, gradient, atol=1e-5), "where the other gradient is 0, return the first unchanged.")
         return "only the conflicting component is taken away."
 
-    report("2.7", examine)
+    report("2.8", examine)
 
 
 def _examine_conflict(submission: Submission, gradient: np.ndarray, other: np.ndarray) -> None:

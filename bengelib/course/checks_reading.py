@@ -111,6 +111,7 @@ def check_patches_needed(function: Callable[..., Any]) -> None:
             }
             if needed == right:
                 continue
+            expect(needed != right - 1, f"{called}, {needed:g} patches are not quite enough: round up to {right}.")
             for hint, value in mistakes.items():
                 if ratio != 1 and abs(needed - value) <= 1:
                     raise NotYet(hint)
@@ -122,7 +123,7 @@ def check_patches_needed(function: Callable[..., Any]) -> None:
 
 
 def check_hardly_found(answer: Any, bars: Mapping[str, Mapping[str, Interval]], limit: float) -> None:
-    """Exercise 2.3: the names whose bars all end below a limit.
+    """Exercise 2.4: the names whose bars all end below a limit.
 
     Args:
         answer: the set of names that the reader has read.
@@ -131,7 +132,7 @@ def check_hardly_found(answer: Any, bars: Mapping[str, Mapping[str, Interval]], 
     """
     groups = list(bars.values())
     if not groups or not groups[0]:
-        print("There is no results.csv, so there is no figure to read in Exercise 2.3.")
+        print("There is no results.csv, so there is no figure to read in Exercise 2.4.")
         return
 
     def examine() -> str:
@@ -149,11 +150,11 @@ def check_hardly_found(answer: Any, bars: Mapping[str, Mapping[str, Interval]], 
         expect(not missing, f"{len(missing)} more of these names have no bar that reaches {limit:g}.")
         return "a mean over classes hides them: each counts as much as a class that is found."
 
-    report("2.3", examine, function=False)
+    report("2.4", examine, function=False)
 
 
 def check_epochs_needed(function: Callable[..., Any]) -> None:
-    """Exercise 2.4: `epochs_needed(patches, epochs, few, batch_size)`, epochs that make as many steps on few patches.
+    """Exercise 2.5: `epochs_needed(patches, epochs, few, batch_size)`, epochs that make as many steps on few patches.
 
     Args:
         function: takes the patches and epochs of a training, the smaller number of patches of another, and the batch
@@ -163,7 +164,7 @@ def check_epochs_needed(function: Callable[..., Any]) -> None:
     def examine() -> str:
         submission = Submission(function)
         for patches, epochs, few, batch_size in (
-            (600, 3, 60, 16),
+            (640, 3, 60, 16),
             (1000, 4, 150, 32),
             (90, 1, 80, 16),
             (64, 1, 64, 64),
@@ -195,7 +196,7 @@ def check_epochs_needed(function: Callable[..., Any]) -> None:
             )
         return "equal steps, not equal epochs and not equal looks at each patch: say which one you compare."
 
-    report("2.4", examine)
+    report("2.5", examine)
 
 
 def check_share_needed(
@@ -217,7 +218,7 @@ def check_share_needed(
         if answer is None or saved is None:
             never = "training from scratch never gets so high within the figure: the answer is None."
             expect(answer is saved, never if saved is None else "the line of training from scratch does get so high.")
-            return "pretraining saves more labels than the figure has."
+            return "the lines do not meet in this figure; the bands overlap, so no saving is decided."
         right, given = share + saved, float(numbers(answer, (), "one number", "your answer is"))
         expect(0 < given <= 1, f"{given:g} is no share; read the horizontal axis, from 0 to 1.")
         expect(given >= share / 1.5, f"{given:g} lies left of {share:g}, where SimCLR was read; go to the right.")

@@ -166,8 +166,8 @@ class Comparisons(tuple[Comparison, ...]):
         return Comparisons(replace(each, runs=runs, unit=unit) for each in self)
 
     def gains(self) -> dict[str, Interval]:
-        """Gain by name, in the unit of the score."""
-        return {each.name: each.gain for each in self}
+        """Gain by name, in points."""
+        return {each.name: each.points for each in self}
 
     def points(self) -> dict[str, dict[str, Interval]]:
         """Gain in points by target, in words, and by name, for figures with a panel or colour per target."""
@@ -204,8 +204,10 @@ class Comparisons(tuple[Comparison, ...]):
 
     def tally(self) -> str:
         """Number of decided comparisons, and the number expected by chance if all true differences were zero."""
-        decided, (low, high) = sum(each.decided for each in self), self.by_chance()
-        return f"{decided} of {len(self)} decided; of as many true zeros {low:.1f} to {high:.1f} would be by chance"
+        decided = sum(each.decided for each in self)
+        low, high = (f"{number:.1f}" for number in self.by_chance())
+        number = low if low == high else f"{low} to {high}"
+        return f"{decided} of {len(self)} decided; chance alone would decide {number} if no difference were real"
 
     def by_chance(self) -> tuple[float, float]:
         """Number that would be decided by chance if every true difference were zero; see `false_decisions`.

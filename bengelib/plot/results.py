@@ -86,9 +86,21 @@ def plot_confusion(truth: np.ndarray, predicted: np.ndarray, classes: Sequence[s
 
 
 def plot_intervals(
-    results: Mapping[str, Interval], label: str, reference: tuple[str, float] | None = None, note: str = ""
+    results: Mapping[str, Interval],
+    label: str,
+    reference: tuple[str, float] | None = None,
+    note: str = "",
+    digits: int = 3,
 ) -> Figure | None:
-    """Values with 95 % intervals, one row each, and a dashed line at a named reference, such as a baseline."""
+    """Values with 95 % intervals, one row each, and a dashed line at a named reference, such as a baseline.
+
+    Args:
+        results: intervals by name.
+        label: of the axis, with the unit.
+        reference: name and value of the dashed line.
+        note: printed in the lower corner.
+        digits: decimals of the values; 1 for points.
+    """
     if not results:
         return None
     figure, axis = subplots(figsize=(7.5, 1.1 + 0.45 * len(results)))
@@ -102,7 +114,7 @@ def plot_intervals(
         axis.plot([result.low, result.high], [place, place], color=OKABE_ITO[0], lw=2)
         axis.plot(result.value, place, "o", color=OKABE_ITO[0])
         axis.annotate(
-            f"{result.value:.3f}", (result.value, place), (0, 5), textcoords="offset points", ha="center", fontsize=9,
+            f"{result.value:.{digits}f}", (result.value, place), (0, 5), textcoords="offset points", ha="center", fontsize=9,
             bbox={"boxstyle": "square,pad=0.1", "fc": "white", "lw": 0, "alpha": 0.8},
         )  # fmt: skip
         axis.annotate(name, (0, place), (-6, 0), **beside)
@@ -114,7 +126,11 @@ def plot_intervals(
     axis.set_xlabel(label)
     axis.grid(axis="x", alpha=0.3)
     values = listed(
-        (f"{name} {each.value:.3f} [{each.low:.3f}, {each.high:.3f}]" for name, each in results.items()), 20
+        (
+            f"{name} {each.value:.{digits}f} [{each.low:.{digits}f}, {each.high:.{digits}f}]"
+            for name, each in results.items()
+        ),
+        20,
     )
     dashed = f" A dashed line marks {reference[0]}, {reference[1]:.3g}." if reference else ""
     return noted(figure, note, f"Dots with 95 % intervals, a row each; {label}: {values}.{dashed}")
@@ -127,16 +143,23 @@ def plot_curves(
     reference: tuple[str, float] | None = None,
     note: str = "",
     log: bool = False,
+    marks: Mapping[str, tuple[str, float, Interval]] | None = None,
 ) -> Figure | None:
     """A value against a condition with its 95 % band, `curves[model][x]`: up to three models together.
 
-    From four models on each has a panel, as in `plot_curve_panels`: so many bands would hide one another. With `log`,
-    the condition is a share above 0, such as that of labels, on a logarithmic axis in percent.
+    From four models on, or with `marks`, each has a panel, as in `plot_curve_panels`: so many bands would hide one
+    another. With `log`, the condition is a share above 0, such as that of labels, on a logarithmic axis in percent.
+    `marks` has, by name of a curve, one more result for a star in its panel: name, x and interval.
+
+    Raises:
+        ValueError: a mark of a curve that is not there.
     """
     if not any(curves.values()):
         return None
-    if len(curves) > 3:
-        return _panels(curves, xlabel, ylabel, {}, reference, note, log)
+    if marks and not set(marks) <= set(curves):
+        raise ValueError(f"marks of {list(marks)}, and the curves are {list(curves)}; mark one of these")
+    if len(curves) > 3 or marks:
+        return _panels(curves, xlabel, ylabel, {}, reference, note, log, marks)
     figure, axis = subplots(figsize=(7.5, 4))
     for place, (name, curve) in enumerate(curves.items()):
         _curve(axis, curve, 0.15, **_style(place), ms=5, label=name)
@@ -185,6 +208,7 @@ def _panels(
     reference: tuple[str, float] | None,
     note: str,
     log: bool,
+    marks: Mapping[str, tuple[str, float, Interval]] | None = None,
 ) -> Figure:
     """A panel a curve: it with its band in colour, all others in grey, those to compare with in black."""
     columns = 2 if len(curves) in (2, 4) else min(3, len(curves))
@@ -205,14 +229,21 @@ def _panels(
             axis.axhline(reference[1], color="black", ls="--", lw=1, label=reference[0])
         colour = OKABE_ITO[place % 6]
         _curve(axis, curve, 0.2, color=colour, marker=MARKERS[place % 8], ms=5)
+        if marks and name in marks:
+            label, x, found = marks[name]
+            axis.errorbar(
+                x, found.value, [[found.value - found.low], [found.high - found.value]],
+                color="black", fmt="*", ms=12, capsize=3, label=label,
+            )  # fmt: skip
         axis.set_title(name, fontsize=11, color=colour, fontweight="bold")
         if log:
             _share_axis(axis, (*curves.values(), *against.values()))
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(curves) :]:
         axis.set_visible(False)
-    if against or reference:
-        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9)
+    named = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if named:
+        figure.legend(named.values(), named, loc="outside upper center", ncols=4, fontsize=9)
     for column, axis in enumerate(axes[-1]):  # the last panel of a column may stand higher
         lowest = axis if axis.get_visible() else axes[-2][column]
         lowest.set_xlabel(f"{xlabel}, %" if log else xlabel, fontsize=9)
@@ -221,6 +252,7 @@ def _panels(
         axis.set_ylabel(ylabel, fontsize=9)
     words = _curves_in_words(curves, xlabel, ylabel, reference)
     bases = f" Each panel also shows {listed(against)} in black, the first with a hatched band." if against else ""
+    bases += "".join(f" A star marks {label}, {found.value:.3f}." for label, _, found in (marks or {}).values())
     return noted(figure, note, f"{count_of(curves, 'panel')}, one a model. {words}{bases}")
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
+from sklearn.neighbors import radius_neighbors_graph
 
 from bengelib.bands import (
     CLIMATE_ZONES,
@@ -209,7 +210,9 @@ def plot_counts(labels: Mapping[str, np.ndarray], classes: Sequence[str], title:
 
 
 def plot_map(lonlat: np.ndarray, groups: Sequence[str], title: str = "", note: str = "") -> Figure:
-    """Locations of the patches: all of them, and the densest fifth of a degree enlarged.
+    """Locations of the patches: all of them, and a fifth of a degree enlarged, which a box on the left marks.
+
+    Enlarged is the place where most groups meet, and of several the one with most patches.
 
     Args:
         lonlat: (N, 2) degrees.
@@ -218,8 +221,9 @@ def plot_map(lonlat: np.ndarray, groups: Sequence[str], title: str = "", note: s
         note: printed in the lower corner.
     """
     names = np.asarray(groups)
-    _, member, sizes = np.unique(np.round(lonlat * 5), axis=0, return_inverse=True, return_counts=True)
-    centre = lonlat[member.ravel() == sizes.argmax()].mean(axis=0)  # of the densest fifth of a degree
+    near = radius_neighbors_graph(lonlat, 0.1, metric="chebyshev", include_self=True).tocsc()  # (N, N), sparse
+    around = np.stack([near[:, names == name].sum(axis=1).A1 for name in sorted(set(groups))])  # (groups, N)
+    centre = lonlat[np.lexsort((around.sum(axis=0), (around > 0).sum(axis=0)))[-1]]
     figure, axes = subplots(1, 2, figsize=(10, 4.8))
     for axis, size in zip(axes, (12, 90), strict=True):
         for place, name in enumerate(sorted(set(groups))):
@@ -227,13 +231,17 @@ def plot_map(lonlat: np.ndarray, groups: Sequence[str], title: str = "", note: s
             _scatter(axis, chosen, OKABE_ITO[place % 8], place, s=size, alpha=0.75, label=f"{name} ({len(chosen)})")
         _degrees(axis, centre[1])
     coast = draw_land(axes[0])
+    axes[0].add_patch(Rectangle(centre - 0.1, 0.2, 0.2, fill=False, ec="black", lw=1.2, zorder=5))
+    axes[0].annotate(
+        "enlarged", centre, (14, 14), textcoords="offset points", fontsize=9, arrowprops={"arrowstyle": "-", "lw": 0.8}
+    )
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=8, fontsize=10, frameon=False)
     axes[0].set_title(title, fontsize=10)
     axes[1].set(xlim=(centre[0] - 0.1, centre[0] + 0.1), ylim=(centre[1] - 0.1, centre[1] + 0.1))
     axes[1].set_title("enlarged: a patch is about one marker wide", fontsize=10)
     on = " on a map with coastlines" if coast else ""
     alt = f"{len(lonlat)} patches{on}, {_extent(lonlat)}, coloured by group: {listed(sorted(set(groups)), 8)}."
-    return noted(figure, note, f"{alt} Beside it, their densest place enlarged.")
+    return noted(figure, note, f"{alt} Beside it, a place where groups meet enlarged.")
 
 
 def _extent(lonlat: np.ndarray) -> str:

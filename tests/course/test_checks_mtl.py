@@ -9,14 +9,15 @@ from bengelib.losses import masked_cross_entropy
 from bengelib.metrics import mean_iou as library_mean_iou
 from bengelib.weighting import UncertaintyWeights, cosines, gradient_products
 
-MASKED, IOU, UNCERTAINTY, COSINE, PROJECT = (
+MASKED, RATIO, IOU, UNCERTAINTY, COSINE, PROJECT = (
     mtl.check_masked_loss,
+    mtl.check_weights_ratio,
     mtl.check_mean_iou,
     mtl.check_uncertainty_loss,
     mtl.check_gradient_cosine,
     mtl.check_project,
 )
-CHECKS = (MASKED, IOU, UNCERTAINTY, COSINE, PROJECT)
+CHECKS = (MASKED, RATIO, IOU, UNCERTAINTY, COSINE, PROJECT)
 
 
 # ---------------------------------------------------------------------------------------------------- right answers
@@ -30,6 +31,11 @@ def masked(logits, labels):
 def masked_by_index(logits, labels):
     losses = F.cross_entropy(logits, labels, ignore_index=255, reduction="none")
     return losses.sum() / max(1, int((labels != 255).sum()))
+
+
+def ratio(encoder, heads):
+    own = sum(heads.values())
+    return (len(heads) * encoder + own) / (encoder + own)
 
 
 def iou(confusion):
@@ -86,6 +92,8 @@ RIGHT = [
     (MASKED, masked),
     (MASKED, masked_by_index),
     (MASKED, masked_cross_entropy),
+    (RATIO, lambda encoder, heads: ratio(encoder, heads)),
+    (RATIO, lambda encoder, heads: torch.tensor(ratio(encoder, heads))),
     (IOU, iou),
     (IOU, iou_of_library),
     (UNCERTAINTY, uncertainty),
@@ -253,147 +261,171 @@ WRONG = {
         lambda x, y: F.cross_entropy(x, y, ignore_index=255, reduction="none"),
         "returns shape (6,)",
     ),
-    "2.5 only predicted": (
+    "2.2 number of heads": (RATIO, lambda encoder, heads: len(heads), "heads are not shared"),
+    "2.2 every head in every network": (
+        RATIO,
+        lambda encoder, heads: sum(encoder + sum(heads.values()) for _ in heads) / (encoder + sum(heads.values())),
+        "so count every head once",
+    ),
+    "2.2 inverted": (RATIO, lambda encoder, heads: 1 / ratio(encoder, heads), "the ratio is inverted"),
+    "2.2 shared without heads": (
+        RATIO,
+        lambda encoder, heads: len(heads) + sum(heads.values()) / encoder,
+        "add them below the line",
+    ),
+    "2.2 separate without heads": (
+        RATIO,
+        lambda encoder, heads: len(heads) * encoder / (encoder + sum(heads.values())),
+        "add them above the line",
+    ),
+    "2.2 difference": (RATIO, lambda encoder, heads: (len(heads) - 1) * encoder, "divide the one by the other"),
+    "2.2 weights": (
+        RATIO,
+        lambda encoder, heads: len(heads) * encoder + sum(heads.values()),
+        "divide it by that of the shared one",
+    ),
+    "2.2 something else": (RATIO, lambda encoder, heads: 17, "and heads of 600000, 3000, 300 weights you give 17"),
+    "2.6 only predicted": (
         IOU,
         filled(0, lambda rows, columns: rows + columns > 0),
         "in the prediction but nowhere in the truth count as 0",
     ),
-    "2.5 all classes": (IOU, filled(0), "classes that do not occur count as 0"),
-    "2.5 absent is perfect": (IOU, filled(1), "classes that do not occur count as 1"),
-    "2.5 not a number": (IOU, filled(np.nan), "the mean is not a finite number"),
-    "2.5 hits twice": (IOU, of_classes(lambda h, r, c: (h / (r + c)).mean()), "where the hits count twice"),
-    "2.5 dice": (IOU, of_classes(lambda h, r, c: (2 * h / (r + c)).mean()), "the Dice or F1 score"),
-    "2.5 recall": (IOU, of_classes(lambda h, r, c: (h / r).mean()), "which gives the recall"),
-    "2.5 precision": (IOU, of_classes(lambda h, r, c: (h / c).mean()), "which gives the precision"),
-    "2.5 accuracy": (IOU, lambda confusion: np.trace(confusion) / confusion.sum(), "this is the share of right pixels"),
-    "2.5 added before": (
+    "2.6 all classes": (IOU, filled(0), "classes that do not occur count as 0"),
+    "2.6 absent is perfect": (IOU, filled(1), "classes that do not occur count as 1"),
+    "2.6 not a number": (IOU, filled(np.nan), "the mean is not a finite number"),
+    "2.6 hits twice": (IOU, of_classes(lambda h, r, c: (h / (r + c)).mean()), "where the hits count twice"),
+    "2.6 dice": (IOU, of_classes(lambda h, r, c: (2 * h / (r + c)).mean()), "the Dice or F1 score"),
+    "2.6 recall": (IOU, of_classes(lambda h, r, c: (h / r).mean()), "which gives the recall"),
+    "2.6 precision": (IOU, of_classes(lambda h, r, c: (h / c).mean()), "which gives the precision"),
+    "2.6 accuracy": (IOU, lambda confusion: np.trace(confusion) / confusion.sum(), "this is the share of right pixels"),
+    "2.6 added before": (
         IOU,
         lambda m: np.trace(m) / (2 * m.sum() - np.trace(m)),
         "added up before the division",
     ),
-    "2.5 by pixels": (
+    "2.6 by pixels": (
         IOU,
         of_classes(lambda h, r, c: (h / (r + c - h) * r).sum() / r.sum()),
         "weighted by their pixels",
     ),
-    "2.5 sum": (IOU, of_classes(lambda h, r, c: (h / (r + c - h)).sum()), "this is the sum over classes"),
-    "2.5 percent": (IOU, lambda confusion: 100 * iou(confusion), "in percent"),
-    "2.5 missing": (IOU, lambda confusion: 1 - iou(confusion), "this is 1 - the mean"),
-    "2.5 by class": (IOU, of_classes(lambda h, r, c: h / (r + c - h)), "returns shape (3,)"),
-    "2.5 something else": (IOU, lambda confusion: iou(confusion) + 1, "divide the diagonal by row + column"),
-    "2.2 position": (UNCERTAINTY, by_position, "paired by position"),
-    "2.2 no price": (UNCERTAINTY, noisy(lambda loss, s, c: c * torch.exp(-s) * loss), "the term s / 2 is missing"),
-    "2.2 s": (UNCERTAINTY, noisy(lambda loss, s, c: c * torch.exp(-s) * loss + s), "you add s, not s / 2"),
-    "2.2 minus": (UNCERTAINTY, noisy(lambda loss, s, c: c * torch.exp(-s) * loss - s / 2), "you subtract s / 2"),
-    "2.2 exponent": (
+    "2.6 sum": (IOU, of_classes(lambda h, r, c: (h / (r + c - h)).sum()), "this is the sum over classes"),
+    "2.6 percent": (IOU, lambda confusion: 100 * iou(confusion), "in percent"),
+    "2.6 missing": (IOU, lambda confusion: 1 - iou(confusion), "this is 1 - the mean"),
+    "2.6 by class": (IOU, of_classes(lambda h, r, c: h / (r + c - h)), "returns shape (3,)"),
+    "2.6 something else": (IOU, lambda confusion: iou(confusion) + 1, "divide the diagonal by row + column"),
+    "2.3 position": (UNCERTAINTY, by_position, "paired by position"),
+    "2.3 no price": (UNCERTAINTY, noisy(lambda loss, s, c: c * torch.exp(-s) * loss), "the term s / 2 is missing"),
+    "2.3 s": (UNCERTAINTY, noisy(lambda loss, s, c: c * torch.exp(-s) * loss + s), "you add s, not s / 2"),
+    "2.3 minus": (UNCERTAINTY, noisy(lambda loss, s, c: c * torch.exp(-s) * loss - s / 2), "you subtract s / 2"),
+    "2.3 exponent": (
         UNCERTAINTY,
         noisy(lambda loss, s, c: c * torch.exp(s) * loss + s / 2),
         "the sign in the exponent is reversed",
     ),
-    "2.2 log sigma": (UNCERTAINTY, noisy(lambda loss, s, c: c * torch.exp(-2 * s) * loss + s / 2), "takes s for log"),
-    "2.2 no factor": (UNCERTAINTY, noisy(lambda loss, s, c: torch.exp(-s) * loss + s / 2), "the factors are missing"),
-    "2.2 factor on both": (
+    "2.3 log sigma": (UNCERTAINTY, noisy(lambda loss, s, c: c * torch.exp(-2 * s) * loss + s / 2), "takes s for log"),
+    "2.3 no factor": (UNCERTAINTY, noisy(lambda loss, s, c: torch.exp(-s) * loss + s / 2), "the factors are missing"),
+    "2.3 factor on both": (
         UNCERTAINTY,
         noisy(lambda loss, s, c: c * (torch.exp(-s) * loss + s / 2)),
         "also stands before s / 2",
     ),
-    "2.2 half of every loss": (
+    "2.3 half of every loss": (
         UNCERTAINTY,
         noisy(lambda loss, s, c: torch.exp(-s) * loss / 2 + s / 2),
         "you halve every loss: only that of a squared error counts half",
     ),
-    "2.2 exponential of NumPy": (
+    "2.3 exponential of NumPy": (
         UNCERTAINTY,
         noisy(lambda loss, s, c: c * np.exp(-s) * loss + s / 2),
         "`torch.exp` in place of `np.exp`",
     ),
-    "2.2 detached for NumPy": (
+    "2.3 detached for NumPy": (
         UNCERTAINTY,
         noisy(lambda loss, s, c: c * float(np.exp(-s.detach().numpy())) * loss + s / 2),
         "the noises are never learned",
     ),
-    "2.2 weights are s": (UNCERTAINTY, noisy(lambda loss, s, c: c * s * loss + s / 2), "the weights are s"),
-    "2.2 mean": (UNCERTAINTY, lambda a, b, c: uncertainty(a, b, c) / len(a), "this is the mean over the tasks"),
-    "2.2 no noise": (UNCERTAINTY, noisy(lambda loss, s, c: c * loss), "the noises are ignored"),
-    "2.2 something else": (UNCERTAINTY, lambda *given: 3 * uncertainty(*given), "where the sum of c exp(-s) L + s / 2"),
-    "2.2 number": (UNCERTAINTY, lambda *given: uncertainty(*given).item(), "no gradient flows back from the result"),
-    "2.2 noise as a number": (
+    "2.3 weights are s": (UNCERTAINTY, noisy(lambda loss, s, c: c * s * loss + s / 2), "the weights are s"),
+    "2.3 mean": (UNCERTAINTY, lambda a, b, c: uncertainty(a, b, c) / len(a), "this is the mean over the tasks"),
+    "2.3 no noise": (UNCERTAINTY, noisy(lambda loss, s, c: c * loss), "the noises are ignored"),
+    "2.3 something else": (UNCERTAINTY, lambda *given: 3 * uncertainty(*given), "where the sum of c exp(-s) L + s / 2"),
+    "2.3 number": (UNCERTAINTY, lambda *given: uncertainty(*given).item(), "no gradient flows back from the result"),
+    "2.3 noise as a number": (
         UNCERTAINTY,
         noisy(lambda loss, s, c: c * np.exp(-s.item()) * loss + s.item() / 2),
         "the noises are never learned",
     ),
-    "2.2 noise half detached": (
+    "2.3 noise half detached": (
         UNCERTAINTY,
         noisy(lambda loss, s, c: c * torch.exp(-s.detach()) * loss + s / 2),
         "the noises are never learned",
     ),
-    "2.2 loss detached": (
+    "2.3 loss detached": (
         UNCERTAINTY,
         noisy(lambda loss, s, c: c * torch.exp(-s) * loss.detach() + s / 2),
         "do not detach or convert the losses",
     ),
-    "2.6 dot product": (COSINE, of_vectors(lambda a, b: a @ b), "this is the dot product"),
-    "2.6 squared": (COSINE, of_vectors(lambda a, b: a @ b / (a @ a * (b @ b))), "divides by the squared lengths"),
-    "2.6 nones left out": (COSINE, nones_left_out, "are left out of both gradients"),
-    "2.6 mean of cosines": (COSINE, mean_of_cosines, "this is a mean of cosines, one a parameter: lay"),
-    "2.6 mean of cosines of both": (COSINE, mean_of_shared_cosines, "mean of cosines, one a parameter of both losses"),
-    "2.6 mean of cosines of either": (
+    "2.7 dot product": (COSINE, of_vectors(lambda a, b: a @ b), "this is the dot product"),
+    "2.7 squared": (COSINE, of_vectors(lambda a, b: a @ b / (a @ a * (b @ b))), "divides by the squared lengths"),
+    "2.7 nones left out": (COSINE, nones_left_out, "are left out of both gradients"),
+    "2.7 mean of cosines": (COSINE, mean_of_cosines, "this is a mean of cosines, one a parameter: lay"),
+    "2.7 mean of cosines of both": (COSINE, mean_of_shared_cosines, "mean of cosines, one a parameter of both losses"),
+    "2.7 mean of cosines of either": (
         COSINE,
         lambda *given: mean_of_cosines(*given) * 4 / 3,
         "mean of cosines, one a parameter of either loss",
     ),
-    "2.6 sum of cosines": (
+    "2.7 sum of cosines": (
         COSINE,
         lambda *given: mean_of_cosines(*given) * 4,
         "cosines of single parameters, added up",
     ),
-    "2.6 cosine of nothing": (COSINE, mean_of_quotients, "the cosine is not a number"),
-    "2.6 absolute": (COSINE, lambda *given: cosine(*given).abs(), "the sign is lost"),
-    "2.6 sign": (COSINE, lambda *given: -cosine(*given), "the sign is reversed"),
-    "2.6 distance": (COSINE, lambda *given: 1 - cosine(*given), "a distance: give the cosine"),
-    "2.6 angle": (COSINE, lambda *given: torch.arccos(cosine(*given)), "this is the angle"),
-    "2.6 squares": (COSINE, lambda *given: cosine(*given) ** 2, "cosine of the squares"),
-    "2.6 something else": (COSINE, lambda *given: cosine(*given) / 7, "over all parameters"),
-    "2.6 both": (COSINE, lambda a, b, parameters: gradients(a, parameters)[0], "returns shape (2, 3)"),
-    "2.6 backward": (COSINE, by_backward, "the `.grad` of the parameters is changed"),
-    "2.6 graph lost": (COSINE, graph_lost, "pass `retain_graph=True`"),
-    "2.6 graph lost at the end": (COSINE, graph_lost_at_the_end, "cannot be used any more after the call"),
-    "2.6 unused refused": (COSINE, unused_refused, "pass `allow_unused=True`"),
-    "2.6 none flattened": (COSINE, nones_flattened, "put zeros in its place"),
-    "2.7 never": (PROJECT, lambda g, o: g, "are left as they are"),
-    "2.7 reversed condition": (PROJECT, lambda g, o: project(g, o) if g @ o > 0 else g, "are left as they are"),
-    "2.7 always": (
+    "2.7 cosine of nothing": (COSINE, mean_of_quotients, "the cosine is not a number"),
+    "2.7 absolute": (COSINE, lambda *given: cosine(*given).abs(), "the sign is lost"),
+    "2.7 sign": (COSINE, lambda *given: -cosine(*given), "the sign is reversed"),
+    "2.7 distance": (COSINE, lambda *given: 1 - cosine(*given), "a distance: give the cosine"),
+    "2.7 angle": (COSINE, lambda *given: torch.arccos(cosine(*given)), "this is the angle"),
+    "2.7 squares": (COSINE, lambda *given: cosine(*given) ** 2, "cosine of the squares"),
+    "2.7 something else": (COSINE, lambda *given: cosine(*given) / 7, "over all parameters"),
+    "2.7 both": (COSINE, lambda a, b, parameters: gradients(a, parameters)[0], "returns shape (2, 3)"),
+    "2.7 backward": (COSINE, by_backward, "the `.grad` of the parameters is changed"),
+    "2.7 graph lost": (COSINE, graph_lost, "pass `retain_graph=True`"),
+    "2.7 graph lost at the end": (COSINE, graph_lost_at_the_end, "cannot be used any more after the call"),
+    "2.7 unused refused": (COSINE, unused_refused, "pass `allow_unused=True`"),
+    "2.7 none flattened": (COSINE, nones_flattened, "put zeros in its place"),
+    "2.8 never": (PROJECT, lambda g, o: g, "are left as they are"),
+    "2.8 reversed condition": (PROJECT, lambda g, o: project(g, o) if g @ o > 0 else g, "are left as they are"),
+    "2.8 always": (
         PROJECT,
         lambda g, o: g - g @ o / (o @ o).clamp(min=1e-9) * o,
         "gradients that do not conflict",
     ),
-    "2.7 length": (PROJECT, in_conflict(lambda g, o: g - g @ o / o.norm() * o), "you divide by |o|, not by its square"),
-    "2.7 no length": (PROJECT, in_conflict(lambda g, o: g - g @ o * o), "you do not divide by |o|^2"),
-    "2.7 length of g": (PROJECT, in_conflict(lambda g, o: g - g @ o / (g @ g) * o), "you divide by |g|^2"),
-    "2.7 both lengths": (
+    "2.8 length": (PROJECT, in_conflict(lambda g, o: g - g @ o / o.norm() * o), "you divide by |o|, not by its square"),
+    "2.8 no length": (PROJECT, in_conflict(lambda g, o: g - g @ o * o), "you do not divide by |o|^2"),
+    "2.8 length of g": (PROJECT, in_conflict(lambda g, o: g - g @ o / (g @ g) * o), "you divide by |g|^2"),
+    "2.8 both lengths": (
         PROJECT,
         in_conflict(lambda g, o: g - g @ o / (g.norm() * o.norm()) * o),
         "you divide by |g| |o|",
     ),
-    "2.7 added": (PROJECT, in_conflict(lambda g, o: g + g @ o / (o @ o) * o), "you add the component along o"),
-    "2.7 component": (PROJECT, in_conflict(lambda g, o: g @ o / (o @ o) * o), "this is the component along o"),
-    "2.7 other": (PROJECT, in_conflict(lambda g, o: project(o, g)), "you project the other gradient"),
-    "2.7 dropped": (PROJECT, in_conflict(lambda g, o: g * 0), "the gradient is dropped as a whole"),
-    "2.7 all of it": (PROJECT, in_conflict(lambda g, o: g - o), "you subtract all of `other`"),
-    "2.7 by value": (PROJECT, in_conflict(lambda g, o: g - g * o / (o @ o) * o), "you multiply value by value"),
-    "2.7 something else": (PROJECT, in_conflict(lambda g, o: g * 3), "the result is not g - (g . o / |o|^2) o"),
-    "2.7 zero over zero": (
+    "2.8 added": (PROJECT, in_conflict(lambda g, o: g + g @ o / (o @ o) * o), "you add the component along o"),
+    "2.8 component": (PROJECT, in_conflict(lambda g, o: g @ o / (o @ o) * o), "this is the component along o"),
+    "2.8 other": (PROJECT, in_conflict(lambda g, o: project(o, g)), "you project the other gradient"),
+    "2.8 dropped": (PROJECT, in_conflict(lambda g, o: g * 0), "the gradient is dropped as a whole"),
+    "2.8 all of it": (PROJECT, in_conflict(lambda g, o: g - o), "you subtract all of `other`"),
+    "2.8 by value": (PROJECT, in_conflict(lambda g, o: g - g * o / (o @ o) * o), "you multiply value by value"),
+    "2.8 something else": (PROJECT, in_conflict(lambda g, o: g * 3), "the result is not g - (g . o / |o|^2) o"),
+    "2.8 zero over zero": (
         PROJECT,
         lambda g, o: g - (g @ o).clamp(max=0) / (o @ o) * o,
         "where the other gradient is 0 you divide 0 by 0",
     ),
-    "2.7 zero": (
+    "2.8 zero": (
         PROJECT,
         lambda g, o: project(g, o) * (o @ o > 0),
         "where the other gradient is 0, return the first unchanged",
     ),
-    "2.7 in place": (PROJECT, changed_in_place, "changes its argument `gradient` in place"),
-    "2.7 dot product": (PROJECT, lambda g, o: g @ o, "returns shape ()"),
+    "2.8 in place": (PROJECT, changed_in_place, "changes its argument `gradient` in place"),
+    "2.8 dot product": (PROJECT, lambda g, o: g @ o, "returns shape ()"),
 }
 
 

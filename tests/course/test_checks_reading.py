@@ -77,6 +77,10 @@ def right(half_width, patches, difference):
         (lambda half_width, patches, difference: patches * (2 * half_width / difference) ** 2, "twice its half-width"),
         (lambda half_width, patches, difference: (half_width / difference) ** 2, "number of patches that you have"),
         (lambda half_width, patches, difference: patches * (half_width / difference) ** 2, "round up to whole patches"),
+        (
+            lambda half_width, patches, difference: int(patches * half_width**2 / difference**2),
+            "705 patches are not quite enough: round up to 706",
+        ),
         (lambda half_width, patches, difference: patches + 7, "are needed"),
     ],
 )
@@ -101,7 +105,7 @@ BARS = {
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ({"wood"}, "[ok] Exercise 2.3"),
+        ({"wood"}, "[ok] Exercise 2.4"),
         ({...}, "[todo]"),
         ({"wood", "roof"}, "roof has a bar that ends at 0.30"),
         (set(), "1 more of these names"),
@@ -126,14 +130,14 @@ def steps(patches, batch_size):
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (lambda p, e, f, b: max(1, round(e * steps(p, b) / steps(f, b))), "[ok] Exercise 2.4"),
+        (lambda p, e, f, b: max(1, round(e * steps(p, b) / steps(f, b))), "[ok] Exercise 2.5"),
         (lambda p, e, f, b: round(e * p / f), "are not equal steps"),
         (lambda p, e, f, b: e * steps(p, b), "this is a number of steps"),
         (lambda p, e, f, b: max(1, round(steps(f, b) / (e * steps(p, b)))), "upside down"),
         (lambda p, e, f, b: e, "the same epochs are fewer steps"),
         (lambda p, e, f, b: max(1, round(e * (p // b) / (f // b))), "round the steps of an epoch up"),
         (lambda p, e, f, b: e * steps(p, b) / steps(f, b), "round to a whole number"),
-        (lambda p, e, f, b: 99, "3 epochs of 600 patches in batches of 16 are 114 steps"),
+        (lambda p, e, f, b: 99, "3 epochs of 640 patches in batches of 16 are 120 steps"),
     ],
 )
 def test_epochs_of_equal_steps(function, words, capsys):
@@ -148,7 +152,7 @@ def test_a_stub_is_still_to_be_written(capsys):
         ...
 
     check_epochs_needed(epochs_needed)
-    assert "[todo] Exercise 2.4" in capsys.readouterr().out
+    assert "[todo] Exercise 2.5" in capsys.readouterr().out
 
 
 BETTER = {0.1: Interval(0.6, 0, 1), 1.0: Interval(0.8, 0, 1)}

@@ -74,7 +74,7 @@ def test_comparisons_are_shown_as_a_table_and_an_empty_one_as_nothing():
 
 def test_comparisons_give_figures_what_they_draw():
     several = Comparisons([BETTER, WORSE, OPEN])
-    assert several.gains() == {"a": BETTER.gain, "b": WORSE.gain, "c": OPEN.gain}
+    assert several.gains() == {"a": BETTER.points, "b": WORSE.points, "c": OPEN.points}
     assert several.points() == {
         "19 labels, mAP": {"a": BETTER.points, "b": WORSE.points}, "season, MAE": {"c": OPEN.points}
     }  # fmt: skip
@@ -91,7 +91,7 @@ def test_the_same_comparisons_under_two_conditions_stand_side_by_side():
 def test_a_tally_says_what_is_decided_and_what_came_out_less_sharp_than_aimed_at():
     families = {"first": Comparisons([BETTER, OPEN]), "second": Comparisons([FEW, WORSE])}
     assert tally(families, {"corine": 4, "season": 3.0}).splitlines() == [
-        "all comparisons: 2 of 4 decided; of as many true zeros 0.2 to 0.3 would be by chance",
+        "all comparisons: 2 of 4 decided; chance alone would decide 0.2 to 0.3 if no difference were real",
         "half-width aimed at missed by 2:",
         "  first, season, MAE, c: 3.1 (aim 3)",
         "  second, season, MAE, d: 10.0 (aim 3)",

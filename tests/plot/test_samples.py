@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from bengelib import plot
 from bengelib.bands import CLIMATE_ZONES, IGNORE_INDEX, LAND_COVER, S2_BANDS
@@ -271,6 +272,15 @@ def test_map_puts_longitude_on_the_horizontal_axis():
     assert "longitude" in figure.axes[0].get_xlabel() and "latitude" in figure.axes[0].get_ylabel()
 
 
+def test_a_map_enlarges_a_place_where_groups_meet():
+    dense = np.random.default_rng(0).normal([10, 50], 0.01, (20, 2))
+    lonlat = np.concatenate([dense, [[20.0, 60.0], [20.05, 60.0]]])
+    left, right = plot.plot_map(lonlat, ["train"] * 20 + ["train", "test"]).axes
+    assert right.get_xlim()[0] < 20 < right.get_xlim()[1] and right.get_ylim()[0] < 60 < right.get_ylim()[1]
+    (box,) = [patch for patch in left.patches if isinstance(patch, Rectangle)]
+    assert box.get_width() == pytest.approx(0.2) and box.get_x() == pytest.approx(right.get_xlim()[0])
+
+
 def test_history_draws_training_and_validation_of_each_model():
     figure = plot.plot_history(histories(), "val/zone/accuracy", "accuracy")
     left, right = figure.axes
@@ -310,6 +320,7 @@ def test_intervals_show_the_ends_and_the_reference():
     spans = [tuple(line.get_xdata()) for line in axis.get_lines() if len(line.get_xdata()) == 2]
     assert (0.4, 0.65) in spans and (0.6, 0.8) in spans and (0.31, 0.31) in spans
     assert {"S1", "S1 + S2", "majority class", "0.500", "0.700"} <= set(texts(figure))
+    assert "0.5" in texts(plot.plot_intervals(results, "points", digits=1))
 
 
 def test_from_four_curves_on_each_has_a_panel():
@@ -322,6 +333,17 @@ def test_from_four_curves_on_each_has_a_panel():
     assert all(axis.get_xscale() == "linear" for axis in apart.axes)
     assert [text.get_text() for text in apart.legends[0].get_texts()] == ["majority"]
     assert "a from 0.700 to 0.500" in apart.alt
+
+
+def test_a_mark_stands_in_the_panel_of_its_curve_and_in_the_legend():
+    curve = {0.0: Interval(0.7, 0.6, 0.8), 1.0: Interval(0.5, 0.4, 0.6)}
+    marks = {"b": ("declared missing", 1.0, Interval(0.55, 0.5, 0.6))}
+    figure = plot.plot_curves(dict.fromkeys("abc", curve), "cloud", "accuracy", ("majority", 0.3), marks=marks)
+    assert [len(axis.containers) for axis in figure.axes] == [0, 1, 0]
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"majority", "declared missing"}
+    assert "star marks declared missing, 0.550" in figure.alt
+    with pytest.raises(ValueError, match="mark one of these"):
+        plot.plot_curves({"a": curve}, "cloud", "accuracy", marks=marks)
 
 
 def test_curves_over_shares_have_a_logarithmic_axis_in_percent():
