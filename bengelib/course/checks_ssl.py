@@ -196,8 +196,8 @@ def _examine_gains(images: np.ndarray, changed: np.ndarray, strength: float) -> 
         expect(
             -1.02 * strength <= low and high <= 1.02 * strength,
             f"with strength {strength} the {name}s run from {values.min():.2f} to {values.max():.2f}, outside "
-            f"{centre - strength:.1f} to {centre + strength:.1f}. `torch.rand` is even in 0 to 1: 2 * rand - 1 is even "
-            "in -1 to 1.",
+            f"{centre - strength:.1f} to {centre + strength:.1f}. `torch.rand` is uniform between 0 and 1: "
+            "2 * rand - 1 is uniform between -1 and 1.",
         )
         expect(
             low < -0.8 * strength and high > 0.8 * strength,

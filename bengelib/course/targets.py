@@ -42,6 +42,9 @@ MAIN_SCORES = {
     "corine": MainScore("19 labels", "mAP", "map", mean_average_precision),
 }
 
+WEIGHTINGS = {"dwa": "DWA", "gradnorm": "GradNorm", "pcgrad": "PCGrad"}
+"""Weightings of losses by their names in tables of results, as their papers write them; the others are words."""
+
 
 def answers(model: nn.Module, data: Dataset[Any], *, batch_size: int, precision: str) -> dict[str, np.ndarray]:
     """Predictions for every sample of a dataset, in the form that the main score of each target needs.

@@ -165,6 +165,10 @@ class Comparisons(tuple[Comparison, ...]):
         """The same, with a count that the study does not know, such as that of pretraining runs."""
         return Comparisons(replace(each, runs=runs, unit=unit) for each in self)
 
+    def renamed(self, words: Mapping[str, str]) -> "Comparisons":
+        """The same comparisons, those with a name in `words` under its word."""
+        return Comparisons(replace(each, name=words.get(each.name, each.name)) for each in self)
+
     def gains(self) -> dict[str, Interval]:
         """Gain by name, in points."""
         return {each.name: each.points for each in self}

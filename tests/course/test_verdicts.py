@@ -80,6 +80,10 @@ def test_comparisons_give_figures_what_they_draw():
     }  # fmt: skip
 
 
+def test_comparisons_can_be_renamed():
+    assert [each.name for each in Comparisons([BETTER, WORSE]).renamed({"a": "A"})] == ["A", "b"]
+
+
 def test_the_same_comparisons_under_two_conditions_stand_side_by_side():
     first, second = Comparisons([BETTER, OPEN]), Comparisons([Comparison("a", "corine", Interval(0.01, -0.01, 0.02))])
     table = first.beside(second, ("random", "blocked"))

@@ -51,5 +51,5 @@ def test_no_coast_is_drawn_where_it_would_lie_in_the_wrong_place():
 def test_a_map_of_patches_has_a_coast_and_its_enlargement_has_none():
     figure = plot_map(np.array([[10.0, 50.0], [22.0, 61.0], [-8.0, 40.0]]), ["train", "train", "test"])
     wide, near = figure.axes
-    assert len(wide.patches) == 1 and not near.patches
+    assert len(wide.patches) == 2 and not near.patches  # the land, and the box of what is enlarged
     assert "coastlines" in figure.alt and "longitude -8 to 22" in figure.alt
