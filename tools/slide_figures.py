@@ -270,9 +270,9 @@ def _regions(study: Study) -> Figure | None:
 def _strategies(study: Study) -> Figure | None:
     tried = study.compare("s2", only=("S2 again",), targets=("corine",), experiment="noise floor")
     tried += study.compare("s2", only=FUSED, targets=("corine",), experiment="strategies")
-    tried = Comparisons(replace(each, name=SHORT.get(each.name, each.name)) for each in tried)
-    label = "mAP of 19 labels minus that of S2, 95 % interval"
-    return enlarge(plot.plot_intervals(tried.gains(), label, ("no difference", 0), note=study.note))
+    tried = tried.renamed(SHORT)
+    label = "mAP of 19 labels minus that of S2, points, 95 % interval"
+    return enlarge(plot.plot_intervals(tried.gains(), label, ("no difference", 0), note=study.note, digits=1))
 
 
 def _cloud_curves(study: Study) -> Figure | None:
@@ -355,7 +355,7 @@ def _ablation(study: Study) -> Figure | None:
     asked: dict[str, Any] = dict(targets=("land_cover_top",), condition="frozen", experiment="ablation", model=names)
     found = {f"{share:.0%} of labels": study.compare("all_changes", label_fraction=share, **asked).gains()
              for share in (0.05, 1.0)} if study else {}  # fmt: skip
-    return enlarge(plot.plot_bars(found, "accuracy minus that with all changes", note=study.note))
+    return enlarge(plot.plot_bars(found, "accuracy minus that with all changes, points", note=study.note))
 
 
 def _trained(study: Study) -> Figure | None:

@@ -35,6 +35,11 @@ SAFEGUARDS: dict[str, tuple[str, ...]] = {
     "the pixels": ("mae", "multi-pretext"),
 }
 """Safeguards against equal embeddings of all images, and the methods that rely on each."""
+WRITTEN = {
+    "simclr": "SimCLR", "moco-v2": "MoCo v2", "moco-v3": "MoCo v3", "gassl": "GASSL", "seco": "SeCo",
+    "barlow": "Barlow Twins", "vicreg": "VICReg", "decur": "DeCUR", "byol": "BYOL", "mae": "MAE",
+}  # fmt: skip
+"""Methods as their papers write them; the others are words."""
 _MIDDLE = 1.55
 """Height of the middle of the picture in each panel of `draw_collapse`, in inches."""
 
@@ -60,10 +65,13 @@ def draw_collapse() -> Picture:
         text(axis, x, 3.74, name, LARGE, fontweight="bold")
         draw(axis, x)
         text(axis, x, 0.76, remark, SMALL, style="italic", color=LINE_COLOUR)
-        methods = SAFEGUARDS[name] or ("agreement alone",)
+        methods = [WRITTEN.get(each, each) for each in SAFEGUARDS[name]] or ["agreement alone"]
         lines = [", ".join(methods[start : start + 3]) for start in range(0, len(methods), 3)]
         text(axis, x, 0.3, "\n".join(lines), 8)
-    named = "; ".join(f"{name}: {', '.join(methods) or 'agreement alone'}" for name, methods in SAFEGUARDS.items())
+    named = "; ".join(
+        f"{name}: {', '.join(WRITTEN.get(each, each) for each in methods) or 'agreement alone'}"
+        for name, methods in SAFEGUARDS.items()
+    )
     return noted(figure, "", f"Five panels, with two views or a half hidden image. What prevents a collapse, {named}.")
 
 

@@ -114,8 +114,8 @@ def plot_intervals(
         axis.plot([result.low, result.high], [place, place], color=OKABE_ITO[0], lw=2)
         axis.plot(result.value, place, "o", color=OKABE_ITO[0])
         axis.annotate(
-            f"{result.value:.{digits}f}", (result.value, place), (0, 5), textcoords="offset points", ha="center", fontsize=9,
-            bbox={"boxstyle": "square,pad=0.1", "fc": "white", "lw": 0, "alpha": 0.8},
+            f"{result.value:.{digits}f}", (result.value, place), (0, 5), textcoords="offset points", ha="center",
+            fontsize=9, bbox={"boxstyle": "square,pad=0.1", "fc": "white", "lw": 0, "alpha": 0.8},
         )  # fmt: skip
         axis.annotate(name, (0, place), (-6, 0), **beside)
     axis.set_yticks([])
@@ -241,7 +241,8 @@ def _panels(
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(curves) :]:
         axis.set_visible(False)
-    named = {label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    entries = (axis.get_legend_handles_labels() for axis in axes.flat)
+    named = {label: handle for handles, labels in entries for handle, label in zip(handles, labels, strict=True)}
     if named:
         figure.legend(named.values(), named, loc="outside upper center", ncols=4, fontsize=9)
     for column, axis in enumerate(axes[-1]):  # the last panel of a column may stand higher

@@ -346,14 +346,31 @@ def plot_regions(lonlat: np.ndarray, regions: np.ndarray, centres: np.ndarray, n
     figure, axis = subplots(figsize=(7, 5.4))
     for region in np.unique(regions):
         _scatter(axis, lonlat[regions == region], OKABE_ITO[region % 7], region, s=14, alpha=0.8)
-    for region, (lon, lat) in enumerate(centres):
-        box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "black", "lw": 0.5, "alpha": 0.85}
-        axis.text(lon, lat, str(region), fontsize=8, ha="center", va="center", bbox=box)
     _degrees(axis, lonlat[:, 1].mean())
     coast = " on a map with coastlines" if draw_land(axis) else ""
+    figure.draw_without_rendering()  # so that places on the page are known
+    _number(axis, centres)
     return noted(
         figure, note, f"{len(lonlat)} patches in {count_of(centres, 'numbered region')}{coast}, {_extent(lonlat)}."
     )
+
+
+def _number(axis: Axes, centres: np.ndarray) -> None:
+    """The index of each point (K, 2) at it, or beside it with a leader line where it would cover another one."""
+    box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "black", "lw": 0.5, "alpha": 0.85}
+    taken = np.full((0, 2), np.inf)  # places of the numbers that stand already, in pixels
+    sides = [(0, 0), *((x * step, y * step) for step in (22, 40) for x, y in ((1, 0), (-1, 0), (1, -1), (1, 1), (0, -1)))]
+    for index in np.argsort(-centres[:, 1], kind="stable"):
+        place = axis.transData.transform(centres[index])
+        free = [side for side in sides if (np.abs(taken - place - side) > (20, 16)).any(axis=1).all()]
+        side = free[0] if free else sides[-1]
+        taken = np.vstack([taken, place + side])
+        points = np.array(side) * 72 / axis.figure.dpi
+        line = {"arrowstyle": "-", "lw": 0.8} if any(side) else None
+        axis.annotate(
+            str(index), centres[index], points, textcoords="offset points", fontsize=8, ha="center", va="center",
+            bbox=box, arrowprops=line,
+        )  # fmt: skip
 
 
 def _scatter(axis: Axes, lonlat: np.ndarray, colour: str, place: int, **options: Any) -> None:
