@@ -296,7 +296,7 @@ def _simclr(study: Study) -> Comparisons:
 
 
 def _ways(found: Comparisons) -> tuple[str, ...]:
-    return tuple("fine-tuned" if "finetune" in each.name else "frozen" for each in found)
+    return tuple("fine-tuned" if "fine-tuned" in each.name else "frozen" for each in found)
 
 
 def _saved(study: Study) -> str:

@@ -24,7 +24,6 @@ from bengelib.clouds import paint_clouds
 from bengelib.course.pixels import PixelClassifier
 from bengelib.course.report import Study
 from bengelib.course.shipped import load_shipped
-from bengelib.course.verdicts import Comparisons
 from bengelib.data.packed import PackedBENGE
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network, SegmentationHead
@@ -359,14 +358,12 @@ def _ablation(study: Study) -> Figure | None:
 
 
 def _trained(study: Study) -> Figure | None:
-    names = ("from scratch, scratch", "cross-modal, frozen", "cross-modal, finetune")
+    names = ("from scratch, scratch", "cross-modal, frozen", "cross-modal, fine-tuned")
     asked: dict[str, Any] = dict(by=("model", "condition"), only=names, experiment="methods", target="land_cover_top")
     found = {}
     for share in (0.05, 1.0) if study else ():
         scores = study.scores(label_fraction=share, **asked)
-        found[f"{share:.0%} of labels"] = {
-            name.removesuffix(", scratch").replace("finetune", "fine-tuned"): score for name, score in scores.items()
-        }
+        found[f"{share:.0%} of labels"] = {name.removesuffix(", scratch"): score for name, score in scores.items()}
     return enlarge(plot.plot_bars(found, "land cover: accuracy, 95 % interval", note=study.note), WIDTH, 4.8)
 
 

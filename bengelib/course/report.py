@@ -259,10 +259,11 @@ class Study:
         """
         rows = {}
         for model, condition in asked:
+            name = _name(("model", "condition"), {"model": model, "condition": condition})
             for interval in self.scores(only=(model,), condition=condition, **where).values():
                 folds = self.folds(model, condition=condition, **where).items()
                 shown = {fold: f"{value:.3f}" for fold, value in folds}
-                rows[f"{model}, {condition}"] = {**shown, "all, 95 % interval": str(interval)}
+                rows[name] = {**shown, "all, 95 % interval": str(interval)}
         return pd.DataFrame(rows).T if rows else None
 
     def ends(self, metrics: Sequence[str], **where: Any) -> pd.DataFrame | None:
@@ -422,9 +423,12 @@ def _ambiguous(metric: object, name: str, where: Mapping[str, Any]) -> TableErro
 
 
 def _name(columns: Sequence[str], key: Mapping[Any, Any]) -> str:
-    """The columns of a row in words; a fraction of labels is in per cent."""
+    """The columns of a row in words; a fraction of labels is in per cent, and the condition `finetune` fine-tuned."""
     words = []
     for name in columns:
+        if name == "condition" and key[name] == "finetune":
+            words.append("fine-tuned")
+            continue
         if name == "label_fraction" and len(columns) > 1:
             words.append(f"{key[name]:.0%} of the labels")
         else:

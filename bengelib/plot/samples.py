@@ -359,7 +359,8 @@ def _number(axis: Axes, centres: np.ndarray) -> None:
     """The index of each point (K, 2) at it, or beside it with a leader line where it would cover another one."""
     box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "black", "lw": 0.5, "alpha": 0.85}
     taken = np.full((0, 2), np.inf)  # places of the numbers that stand already, in pixels
-    sides = [(0, 0), *((x * step, y * step) for step in (22, 40) for x, y in ((1, 0), (-1, 0), (1, -1), (1, 1), (0, -1)))]
+    ways = ((1, 0), (-1, 0), (1, -1), (1, 1), (0, -1))
+    sides = [(0, 0), *((x * step, y * step) for step in (22, 40) for x, y in ways)]
     for index in np.argsort(-centres[:, 1], kind="stable"):
         place = axis.transData.transform(centres[index])
         free = [side for side in sides if (np.abs(taken - place - side) > (20, 16)).any(axis=1).all()]

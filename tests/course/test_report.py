@@ -119,6 +119,11 @@ def test_names_of_several_columns_are_joined_and_shares_are_in_percent():
     assert [each.name for each in found] == ["m, 5% of the labels", "m, 100% of the labels"]
 
 
+def test_a_name_has_the_condition_in_words():
+    rows = interval(0.1, model="m", target="corine", metric="map", condition="finetune")
+    assert list(study_of(rows).scores(("model", "condition"), target="corine")) == ["m, fine-tuned"]
+
+
 def test_curves_run_along_a_share_or_a_condition(study):
     curves = study.curves("clouds", target="corine")
     assert {name: {at: score.value for at, score in curve.items()} for name, curve in curves.items()} == {

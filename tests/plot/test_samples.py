@@ -394,8 +394,17 @@ def test_a_patch_without_light_is_shown_as_radar(sample):
 def test_regions_are_numbered_at_their_centres():
     centres = np.array([[10.0, 50.0], [12.0, 51.0]])
     axis = plot.plot_regions(centres + 0.1, np.array([1, 0]), centres).axes[0]
-    assert {text.get_text(): text.get_position() for text in axis.texts} == {"0": (10.0, 50.0), "1": (12.0, 51.0)}
+    assert {text.get_text(): tuple(text.xy) for text in axis.texts} == {"0": (10.0, 50.0), "1": (12.0, 51.0)}
     assert sum(len(points.get_offsets()) for points in axis.collections) == 2
+
+
+def test_numbers_of_regions_that_are_close_stand_apart():
+    centres = np.array([[10.0, 50.0], [10.1, 50.0], [10.0, 50.1], [30.0, 60.0]])
+    figure = plot.plot_regions(centres, np.arange(4), centres)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
+    assert sum(text.arrow_patch is not None for text in figure.axes[0].texts) == 2
 
 
 def test_reconstructions_share_brightness_and_show_what_is_hidden():
