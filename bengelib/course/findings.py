@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Collection, Mapping
 
 from bengelib.course.report import labels_saved
-from bengelib.course.verdicts import Comparison
+from bengelib.course.verdicts import Comparison, Comparisons
 from bengelib.intervals import Interval
 
 
@@ -30,12 +30,13 @@ def finding(comparison: Comparison, subject: str, reference: str) -> str:
     )
 
 
-def census(comparisons: Collection[Comparison], reference: str) -> list[str]:
+def census(comparisons: Collection[Comparison], reference: str, *, chance: bool = False) -> list[str]:
     """Every comparison of a family in up to four sentences: better, worse, undecided, and without a verdict.
 
     Args:
         comparisons: with one reference.
         reference: its name, within a sentence: `"training from scratch"`.
+        chance: whether a last sentence says how many chance alone would decide.
     """
     titles = {each.title for each in comparisons}
     where = f" in {next(iter(titles))}" if len(titles) == 1 else ""
@@ -59,7 +60,7 @@ def census(comparisons: Collection[Comparison], reference: str) -> list[str]:
             verb = one if len(found) == 1 else many
             count = f"{len(found)} of {len(comparisons)}"
             sentences.append(f"{count} {verb} {reference}{where}{of_all}. In points: {'; '.join(parts)}{hidden}.")
-    return sentences
+    return [*sentences, f"{Comparisons(comparisons).tally()}."] if chance and comparisons else sentences
 
 
 def _most_hidden(comparisons: Collection[Comparison]) -> float:

@@ -47,7 +47,8 @@ def test_a_census_names_every_comparison():
     )
     mixed = census([family[0], one("maps", 0.1, 0.05, 0.2, target="land_cover")], "b")
     assert "maps (land cover, mean IoU) +10.0" in mixed[0]
-    assert census([], "b") == []
+    assert census([], "b") == census([], "b", chance=True) == []
+    assert census(family, "scratch", chance=True)[-1].startswith("3 of 4 decided; chance alone would decide 0.")
 
 
 def curve(*values):
