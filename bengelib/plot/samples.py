@@ -366,7 +366,7 @@ def _number(axis: Axes, centres: np.ndarray) -> None:
         free = [side for side in sides if (np.abs(taken - place - side) > (20, 16)).any(axis=1).all()]
         side = free[0] if free else sides[-1]
         taken = np.vstack([taken, place + side])
-        points = np.array(side) * 72 / axis.figure.dpi
+        points = side[0] * 72 / axis.figure.dpi, side[1] * 72 / axis.figure.dpi
         line = {"arrowstyle": "-", "lw": 0.8} if any(side) else None
         axis.annotate(
             str(index), centres[index], points, textcoords="offset points", fontsize=8, ha="center", va="center",
