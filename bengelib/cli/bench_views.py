@@ -1,4 +1,4 @@
-"""Measures what the views of self-supervised learning cost beside the step that they are made for.
+"""Measures what the views of self-supervised learning cost beside the step that they are made for::
 
     python -m bengelib bench views
 

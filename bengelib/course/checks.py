@@ -1,4 +1,4 @@
-"""Checks of the exercises in the labs: every check prints one line of text, never a traceback.
+"""Checks of the exercises in the labs: every check prints one line of text, never a traceback::
 
     [ok] Exercise 1.1: ...       correct for all inputs tried
     [todo] Exercise 1.1: ...     not implemented yet
