@@ -345,12 +345,12 @@ def test_a_warm_head_begins_with_what_the_probe_says(data, encoder):
     chosen = np.arange(12)
     settings = FineTuning(steps=1, epochs=0, batch_size=8, lrs=(1e-12,), weight_decay=0, average=0.0)
     options = dict(chosen=chosen, precision="no", progress=False)
-    for stages in ((), (2, 3)):
-        settings = replace(settings, stages=stages)
+    for stages, enlarge in (((), 1), ((2, 3), 1), ((2, 3), 2)):
+        settings = replace(settings, stages=stages, enlarge=enlarge)
         network = finetune(encoder, data, "label", CLASSES, data.labels, settings=settings, **options)
         inner = network.encoder.encoder if stages else network.encoder
         inner.load_state_dict(inner.state_dict() | dict(encoder.named_buffers()))  # the step has moved statistics
-        features = extract_features(encoder, data, stages=stages, precision="no")
+        features = extract_features(encoder, data, stages=stages, enlarge=enlarge, precision="no")
         known = fit_logistic(features[chosen], data.labels[chosen], 3).scores(features)
         logits = logits_of(network, data, "label", precision="no")
         assert np.allclose(logits, known, atol=0.01 * np.abs(known).max())
