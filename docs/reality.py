@@ -170,11 +170,11 @@ def configurations() -> list[Run]:
         "chips", "", dataset="chips", inputs=("optical",), epochs=20, batch_size=16, crop=64, lr=2e-3, width=0.25
     )
     chips = [replace(chip, model=NAMES[target], targets=(target,)) for target in TARGETS]
-    chips += [replace(chip, model=f"{NAMES[a]} + {NAMES[b]}", targets=(a, b)) for a, b in combinations(TARGETS, 2)]
     chips += [
         replace(chip, model=weighting, targets=TARGETS, weighting=weighting)
         for weighting in ("equal", "pcgrad", "uncertainty", "gradnorm")
     ]
+    chips += [replace(chip, model=f"{NAMES[a]} + {NAMES[b]}", targets=(a, b)) for a, b in combinations(TARGETS, 2)]
     runs += [replace(run, fold=fold, seed=fold) for run in (*floods, *chips) for fold in FOLDS]
     return runs
 
