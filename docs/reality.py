@@ -500,9 +500,8 @@ def carry_out_labels(run: Run) -> dict[str, np.ndarray]:
     settings = FINE_TUNING if run.mode == "finetune" else FROM_SCRATCH
     if run.mode == "finetune":
         load_checkpoint(weights(run.start), Network(encoder, {}), heads=False)
-    factor = enlargement(64) if run.mode == "finetune" else 1
     settings = replace(settings, steps=run.steps, tuning_steps=run.steps // 2, epochs=3, batch_size=run.batch_size,
-                       stages=STAGES, texture=True, enlarge=factor)  # fmt: skip
+                       stages=STAGES, texture=True, enlarge=enlargement(64))  # fmt: skip
     arrays = {}
     for draw in range(LABEL_DRAWS if run.label_fraction < 1 else 1):
         seed_everything(draw)
