@@ -1,13 +1,16 @@
 """The ground that a georeferenced file covers, to refuse samples whose files lie apart. Needs no torch."""
 
 import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rasterio.coords import disjoint_bounds
+from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform_bounds
 
+from bengelib.data.geotiff import Place
 from bengelib.errors import RasterError
 
 Bounds = tuple[float, float, float, float]
@@ -37,6 +40,19 @@ def ground_of(path: Path, file: Any) -> Ground | None:
     return Ground(path, file.crs, (min(left, right), min(bottom, top), max(left, right), max(bottom, top)))
 
 
+def ground_at(path: Path, place: Place | None) -> Ground | None:
+    """The ground of a file by its header; None if it has no coordinate system."""
+    if place is None or not place.crs:
+        return None
+    return Ground(path, _crs(place.crs), (place.left, place.bottom, place.right, place.top))
+
+
+@lru_cache(maxsize=64)
+def _crs(name: str) -> CRS:
+    """A coordinate system by name; looking one up takes longer than reading a small file."""
+    return CRS.from_user_input(name)
+
+
 def extent_of(ground: Ground) -> tuple[float, float]:
     """Width and height of a ground in metres; of degrees, on a sphere at its middle."""
     left, bottom, right, top = ground.bounds
@@ -59,7 +75,7 @@ def check_together(one: Ground, other: Ground, where: str) -> None:
     """
     bounds = other.bounds
     try:
-        if other.crs != one.crs:
+        if other.crs is not one.crs and other.crs != one.crs:
             bounds = transform_bounds(other.crs, one.crs, *other.bounds)
     except RasterioError as error:
         raise RasterError(
