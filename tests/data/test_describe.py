@@ -556,7 +556,7 @@ def test_folders_of_one_kind_are_asked_for_and_others_are_modalities(tmp_path, c
 def test_a_tree_of_ben_ge_needs_no_description(tmp_path):
     tree = write_fake_tree(tmp_path / "ben-ge-fake", 3)
     for root in (tree, pack(tree, progress=False)):
-        with pytest.raises(DescriptionError, match="layout of ben-ge, which is known.*give it to pretrain"):
+        with pytest.raises(DescriptionError, match=r"layout of ben-ge, which is known.*give it to pretrain"):
             describe(root, progress=False)
         assert not (root / FILE_NAME).exists()
 

@@ -13,7 +13,7 @@ from bengelib.data.file_patterns import FilePattern
 from bengelib.data.geotiff import read_plain
 from bengelib.data.layers import Layout, find_layout, measured, read_stored
 from bengelib.errors import MissingModalityError, RasterError
-from tests.described_folders import write_picture, write_tif
+from tests.described_folders import pixels_of, write_picture, write_tif
 
 WHERE = "dataset.toml: [modalities.x]"
 
@@ -311,7 +311,7 @@ def test_a_sample_without_any_data_is_refused(tmp_path, value):
 
 def test_bands_in_files_of_their_own_at_several_resolutions(tmp_path):
     for band, side in (("B2", 24), ("B5", 12), ("B1", 4), ("B3", 24)):
-        write_tif(tmp_path / "1" / f"1_{band}.tif", ramp("uint16", 1, side) + side, nodata=0)
+        write_tif(tmp_path / "1" / f"1_{band}.tif", ramp("uint16", 1, side) + side, nodata=0, **pixels_of(240 / side))
     source = image(tmp_path, "{id}/{id}_{band}.tif", ("B1", "B2", "B3", "B5"))
     layout = find_layout(source, {"id": "1"})
     assert layout.arrays == {
@@ -479,3 +479,24 @@ def test_what_is_measured():
     values = np.array([1.0, np.nan, np.inf, -9999])
     np.testing.assert_array_equal(measured(values, (-9999.0,)), [True, False, False, False])
     np.testing.assert_array_equal(measured(np.array([0, 3], np.uint8), (0.0, 300.0)), [False, True])
+
+
+@pytest.mark.parametrize("compress", [{}, {"compress": "deflate"}])
+def test_files_of_another_resolution_need_a_rule(tmp_path, compress):
+    """Of as many pixels, which is why nothing else shows it; of one file alone, and of one band of a sample."""
+    for name, step in (("1", 10), ("2", 60)):
+        for stem in (name, f"3_{name}"):
+            write_tif(tmp_path / f"{stem}.tif", ramp("uint16", 1), **pixels_of(step), **compress)
+    source = image(tmp_path, "{id}.tif", ("a",))
+    with pytest.raises(RasterError, match=r"2\.tif shows 1920 x 1920 m of ground, the first sample 320 x 320 m.*size"):
+        read(source, "2")
+    assert read(replace(source, size=32), "2")[1].shape == (1, 32, 32)
+    with pytest.raises(RasterError, match=r"3_2\.tif shows 1920 x 1920 m of ground, and .*3_1\.tif of the same sample"):
+        find_layout(image(tmp_path, "{id}_{band}.tif", ("1", "2")), {"id": "3"})
+
+
+def test_degrees_are_the_same_resolution_at_every_latitude(tmp_path):
+    for name, latitude in (("1", 0), ("2", 60)):
+        transform = rasterio.transform.from_origin(8, latitude, 1e-4, 1e-4)
+        write_tif(tmp_path / f"{name}.tif", ramp("uint16", 1), crs="EPSG:4326", transform=transform)
+    assert read(image(tmp_path, "{id}.tif", ("a",)), "2")[1].shape == (1, 32, 32)
