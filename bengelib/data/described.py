@@ -16,6 +16,7 @@ from bengelib.bands import IGNORE_INDEX
 from bengelib.data.account import Account, tell_once
 from bengelib.data.decode_layers import decode_image, decode_map
 from bengelib.data.description import Source, read_description
+from bengelib.data.ground import pixel_of
 from bengelib.data.patches import Sample, StoredDataset
 from bengelib.data.samples import groups_of, read_column, read_samples, sides_of
 from bengelib.data.splits import SPLITS
@@ -248,12 +249,18 @@ class DescribedDataset(StoredDataset):
 
     @property
     def stored(self) -> dict[str, dict[str, list[float]]]:
-        """Conversion of stored values to units: `scale` and `offset` of each image by band, and `no_data` of all."""
+        """Facts about the files that a model keeps, by modality.
+
+        `scale` and `offset` of each image by band, `no_data` of images and maps, and, if they say where they lie, the
+        size of a `pixel` on the ground, see `pixel_of`.
+        """
         found: dict[str, dict[str, list[float]]] = {}
         for key, layout in self.store.layouts.items():
             if key not in self.modalities:
                 continue
             source, found[key] = self.description.source(key), {"no_data": list(layout.no_data)}
+            if layout.extent:
+                found[key]["pixel"] = list(pixel_of(layout.extent, layout.shape))
             if source.kind == "image":
                 scale, offset = (each or (1.0 - n,) * len(source.bands) for n, each in enumerate(layout.scales(source)))
                 indices = [source.bands.index(band) for band in self.bands[key]]

@@ -67,6 +67,11 @@ def extent_of(ground: Ground) -> tuple[float, ...]:
     return width * _DEGREE * math.cos(math.radians((bottom + top) / 2)), height * _DEGREE, width, height
 
 
+def pixel_of(extent: Sequence[float], shape: tuple[int, int]) -> tuple[float, ...]:
+    """Width and height of a pixel in metres, and in degrees if the extent has them; see `extent_of`."""
+    return tuple(length / count for length, count in zip(extent, (shape[1], shape[0]) * 2, strict=False))
+
+
 def same_extent(one: Sequence[float], other: Sequence[float]) -> bool:
     """True if two extents, or sizes of pixels, agree within a tenth: in degrees if both have them, else in metres."""
     both = min(len(one), len(other))

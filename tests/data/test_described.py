@@ -1,6 +1,6 @@
 import pickle
-import shutil
 import re
+import shutil
 import warnings
 from pathlib import Path
 
