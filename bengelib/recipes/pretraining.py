@@ -350,9 +350,8 @@ def pretext_targets(encoder: ConvNeXtEncoder, data: Dataset[Any]) -> dict[str, M
     """
     known = {**getattr(source_dataset(data), "inputs", {}), **encoder.inputs}
     sample = data[0]
-    return {
-        key: known.get(key, PRETEXTS.get(key, ())) for key in {**encoder.inputs, **PRETEXTS, **known} if key in sample
-    }
+    order = dict.fromkeys((*(key for key in known if key in encoder.inputs), *PRETEXTS, *known))
+    return {key: known.get(key, PRETEXTS.get(key, ())) for key in order if key in sample}
 
 
 def on_two_dates(data: Dataset[Any]) -> Pairs:
