@@ -198,6 +198,9 @@ COMPARISONS = (
     *(("chips", "pcgrad", target, "equal", target, 1.0) for target in TARGETS),
 )
 """Named before any run: study, model and condition (of the chips: target), those compared with, share of labels."""
+AFTERWARDS = tuple(("ombria", DECISION, f"vote {share:g} of s1", "S2", "clear", 1.0) for share in (0.1, 0.2, 0.3, 0.4))
+"""Asked when the equal vote had gained nothing, to find out why. They were tried on what is tested, so they explain and
+decide nothing."""
 
 
 # ------------------------------------------------------------------------------------------------------------ the data
@@ -669,12 +672,17 @@ class Scores:
         return said
 
     def _decided(self, data: InMemory, folds: np.ndarray, condition: str) -> np.ndarray | None:
-        """Confusions of the mean of the probabilities of both sensors, or those of the one that is left."""
-        alone = {key: self._over_folds("ombria", key.upper(), "probability", folds) for key in ("s1", "s2")}
-        votes = [vote for key, vote in alone.items() if condition != f"{key} missing"]
-        if any(vote is None for vote in votes):
+        """Confusions of the mean of the probabilities of both sensors, or those of the one that is left.
+
+        Both have half of the vote, unless the condition says `vote S of s1`.
+        """
+        share = float(condition.split()[1]) if condition.startswith("vote ") else 0.5
+        shares = {key: part for key, part in (("s1", share), ("s2", 1 - share)) if condition != f"{key} missing"}
+        alone = [self._over_folds("ombria", key.upper(), "probability", folds) for key in shares]
+        if any(vote is None for vote in alone):
             return None
-        mean = np.mean([np.asarray(vote, np.float32) for vote in votes], axis=0)
+        votes = np.stack([np.asarray(vote, np.float32) for vote in alone])
+        mean = np.average(votes, axis=0, weights=list(shares.values()))
         return confusion_by_patch((mean > 0.5).astype(np.uint8), data.batch["flood"].numpy(), 2)
 
 
@@ -703,7 +711,7 @@ def tabulate(runs: Sequence[Run]) -> list[dict[str, Any]]:
     scores, rows = Scores(runs), []
     for question in asked(runs):
         rows += _rows(question, scores.of(*question), None)
-    for study, model, condition, other, other_condition, share in COMPARISONS:
+    for study, model, condition, other, other_condition, share in (*COMPARISONS, *AFTERWARDS):
         of, against = scores.of(study, model, condition, share), scores.of(study, other, other_condition, share)
         rows += _rows((study, model, condition, share), of if against is not None else None, against, other)
     for run in scores.runs:
