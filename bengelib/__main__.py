@@ -216,13 +216,17 @@ def _parser() -> argparse.ArgumentParser:
 
     add_predict(commands, _path)
 
-    command = commands.add_parser("bench", help="measure the speed of loading, training, augmentation and methods")
-    command.add_argument("what", choices=("loader", "train", "views", "pretrain", "methods", "gpu"))
+    command = commands.add_parser(
+        "bench", help="measure the speed of loading, packing, training, augmentation and methods"
+    )
+    command.add_argument("what", choices=("loader", "pack", "train", "views", "pretrain", "methods", "gpu"))
     command.add_argument(
         "--peers", action="store_true", help="for pretrain: compare a first epoch with other libraries"
     )
     command.add_argument(
-        "--root", type=_path, help="for loader, optionally for train and gpu: a dataset of 800 patches or more"
+        "--root",
+        type=_path,
+        help="for loader: a dataset, best of 800 samples or more; optionally for train and gpu, then of ben-ge",
     )
     command.add_argument("--rounds", type=int, help="timings of each method (default: 7, with --peers 3, for gpu 20)")
     command.add_argument(
@@ -410,6 +414,7 @@ def _bench(options: argparse.Namespace) -> None:
     from bengelib.cli.bench import bench_loader, describe
     from bengelib.cli.bench_gpu import bench_gpu
     from bengelib.cli.bench_methods import bench_methods
+    from bengelib.cli.bench_pack import bench_pack
     from bengelib.cli.bench_peers import bench_peers
     from bengelib.cli.bench_pretrain import bench_pretrain
     from bengelib.cli.bench_train import bench_train
@@ -417,7 +422,7 @@ def _bench(options: argparse.Namespace) -> None:
     from bengelib.cores import limit_threads
 
     limit_threads()
-    measures: dict[str, Any] = {"loader": bench_loader, "train": bench_train}
+    measures: dict[str, Any] = {"loader": bench_loader, "pack": bench_pack, "train": bench_train}
     measures |= {"views": bench_views, "pretrain": bench_pretrain, "methods": bench_methods, "gpu": bench_gpu}
     if options.peers:
         measures = {"pretrain": bench_peers}

@@ -1,6 +1,6 @@
 """Satellite, date and location of a patch, from its ids. Needs neither torch nor pandas.
 
-The ids of BigEarthNet are
+The ids of BigEarthNet are::
 
     S2A_MSIL2A_<date>T<time>_<column>_<row>                     (the time may have five digits)
     S1A_IW_GRDH_1SDV_<date>T<time>_<tile>_<column>_<row>        (the tile is a 100 km square of MGRS)

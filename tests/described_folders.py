@@ -81,6 +81,11 @@ def write_tif(
     return path
 
 
+def pixels_of(step: float) -> dict[str, Any]:
+    """The profile of a file at the usual place whose pixels are so many metres wide."""
+    return {"transform": from_origin(400_000, 5_000_000, step, step)}
+
+
 def write_picture(path: Path, pixels: np.ndarray) -> Path:
     """Write pixels (h, w) or (h, w, 3) as PNG or JPEG, whatever the suffix says."""
     from PIL import Image

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -22,6 +23,7 @@ import pandas as pd
 import rasterio
 import torch
 from safetensors.torch import load, save
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import default_collate
 from tqdm import tqdm
@@ -30,9 +32,14 @@ from bengelib.arguments import whole_number
 from bengelib.bands import S1_BANDS, S2, S2_BANDS
 from bengelib.data.dataset import BENGE
 from bengelib.data.decode import decode, one_thread
+from bengelib.data.described import DescribedDataset
+from bengelib.data.description import is_described
 from bengelib.data.packed import PackedBENGE
 from bengelib.data.packing import pack
-from bengelib.files import work_folder
+from bengelib.data.samples import read_samples
+from bengelib.data.stores import FileStore
+from bengelib.errors import ArgumentError, DescriptionError
+from bengelib.files import tree_folder, work_folder
 from bengelib.transforms import Batch
 from bengelib.transforms import statistics as statistics_of
 
@@ -84,22 +91,28 @@ def bench_loader(root: str | Path, *, batch_size: int = 32, rounds: int = 7, pro
 
     Each method reads the same random order of patches in batches: all of them once a round, or the first 64 of them
     where it takes milliseconds a sample. The peers litdata and LMDB with safetensors are measured where they are
-    installed; they get the same stored integers as the pack.
+    installed; they get the same stored integers as the pack. Of a dataset with a `dataset.toml`, all modalities and
+    targets are read, from the files and from the pack.
 
     Args:
-        root: a ben-ge tree; packed first if it is not.
+        root: a ben-ge tree or a folder with a `dataset.toml`; packed first if it is not.
         batch_size: samples a batch.
         rounds: how often each method is timed.
         progress: whether to show progress bars.
 
     Returns:
         A row a method: `samples/s` (median), `lowest` and `highest` of the rounds, `CPU ms/sample` (median),
-        `bytes/sample` of what is handed over, `x band by band`, and `of memory copy` (rate over the rate at which
-        memory copies as many bytes).
+        `bytes/sample` of what is handed over, `x band by band` (of a described dataset `x files`), and `of memory copy`
+        (rate over the rate at which memory copies as many bytes).
+
+    Raises:
+        DescriptionError: a described dataset has all its values in the table, so that there is nothing to read.
     """
-    rounds, batch_size = whole_number("rounds", rounds), whole_number("batch_size", batch_size)
+    rounds, batch_size, root = whole_number("rounds", rounds), whole_number("batch_size", batch_size), tree_folder(root)
+    described = is_described(root)
     with one_thread(), ExitStack() as stack:
-        methods = _methods(Path(root), batch_size, stack, progress)
+        pack(root, progress=progress)
+        methods = _described(root, batch_size) if described else _methods(root, batch_size, stack)
         _measure(methods, batch_size, rounds, progress)
     base = methods[0].rate
     copies = next(method for method in methods if method.name == COPY)
@@ -112,18 +125,65 @@ def bench_loader(root: str | Path, *, batch_size: int = 32, rounds: int = 7, pro
             "highest": [1 / min(m.wall) for m in methods],
             "CPU ms/sample": [1000 * statistics.median(m.cpu) for m in methods],
             "bytes/sample": [m.bytes_per_sample for m in methods],
-            "x band by band": [m.rate / base for m in methods],
+            "x files" if described else "x band by band": [m.rate / base for m in methods],
             "of memory copy": [m.rate * m.bytes_per_sample / copied_bytes_per_second for m in methods],
         }
     ).set_index("method")
 
 
-COPY = "memory copy of those integers"
+COPY = "memory copy of the same bytes"
 
 
-def _methods(root: Path, batch_size: int, stack: ExitStack, progress: bool) -> list[Method]:
-    """What is measured: the yardstick first."""
-    pack(root, progress=progress)
+def refuse_described(root: str | Path) -> None:
+    """Refuse a dataset with a `dataset.toml` where Sentinel-2 of ben-ge is timed.
+
+    Raises:
+        ArgumentError: naming it, and the benchmark that takes it.
+    """
+    if is_described(root):
+        raise ArgumentError(
+            f"{root} has a dataset.toml, and this benchmark reads Sentinel-2 in the layout of ben-ge alone; `bench "
+            "loader` measures how fast described data are read, or leave --root out"
+        )
+
+
+def _described(root: Path, batch_size: int) -> list[Method]:
+    """What is measured of a described dataset: the files first."""
+    packed = DescribedDataset(root, progress=False)
+    if not packed.store.layouts:
+        raise DescriptionError(
+            f"{packed.description.path} has all values in its table, which is read once, when opened"
+        )
+    files = copy(packed)
+    files.store = FileStore(packed.description, read_samples(packed.description))
+    stored = {key: value for key, value in packed.read_batch(range(len(packed))).items() if isinstance(value, Tensor)}
+    small, large, count = _size(packed.read_batch([0])), _size(packed.decode(packed.read_batch([0]))), len(packed)
+    return [
+        Method("files, as stored", files.read_batch, small, min(256, count)),
+        Method("pack, as stored", packed.read_batch, small, count),
+        Method(COPY, _copying(stored, batch_size), small, count),
+        Method("pack, decoded on the CPU", lambda i: packed.decode(packed.read_batch(i)), large, count),
+    ]
+
+
+def _copying(stored: Mapping[str, Tensor], batch_size: int) -> Reader:
+    """A copy of as many samples as are asked for, of those that lie in memory, one batch after the other."""
+    count = len(next(iter(stored.values())))
+    buffers = {key: torch.empty_like(value[:batch_size]) for key, value in stored.items()}
+    place = 0
+
+    def read(indices: Sequence[int]) -> None:
+        nonlocal place
+        place = place if place + len(indices) <= count else 0
+        for key, values in stored.items():
+            buffers[key][: len(indices)].copy_(values[place : place + len(indices)])
+        place += len(indices)
+
+    return read
+
+
+def _methods(root: Path, batch_size: int, stack: ExitStack) -> list[Method]:
+    """What is measured of a ben-ge tree: the yardstick first."""
     tree, packed = BENGE(root), PackedBENGE(root)
     ids = tree.patch_ids
     everything = packed.read_batch(range(len(packed)))
@@ -137,16 +197,6 @@ def _methods(root: Path, batch_size: int, stack: ExitStack, progress: bool) -> l
     def from_tree(indices: Sequence[int]) -> Any:
         return default_collate(list(tree.__getitems__(indices)))
 
-    buffers = {key: torch.empty_like(value[:batch_size]) for key, value in stored.items()}
-    place = 0
-
-    def copy(indices: Sequence[int]) -> None:
-        nonlocal place
-        place = place if place + len(indices) <= len(ids) else 0
-        for key, values in stored.items():
-            buffers[key][: len(indices)].copy_(values[place : place + len(indices)])
-        place += len(indices)
-
     def to_floats(indices: Sequence[int]) -> Batch:
         return decode(packed.read_batch(indices), packed.s2_bands, packed.s1_bands, normalized=True)
 
@@ -155,7 +205,7 @@ def _methods(root: Path, batch_size: int, stack: ExitStack, progress: bool) -> l
         Method("GeoTIFF, band by band (tutorials)", band_by_band, large, slow),
         Method("BENGE (GeoTIFF)", from_tree, large, min(256, count)),
         Method("PackedBENGE, integers", packed.read_batch, small, count),
-        Method(COPY, copy, small, count),
+        Method(COPY, _copying(stored, batch_size), small, count),
         Method("PackedBENGE, decoded and normalised on the CPU", to_floats, large, count),
     ]
     folder = stack.enter_context(work_folder(Path(tempfile.gettempdir(), "bengelib-bench")))
@@ -315,6 +365,9 @@ def describe(table: pd.DataFrame) -> str:
         "CPU ms/sample": "{:.3f}",
         "bytes/sample": "{:,.0f}",
         "x band by band": "{:,.1f}",
+        "x files": "{:,.1f}",
+        "ms/100 samples": "{:,.0f}",
+        "of ben-ge": "{:.2f}",
         "x one process": "{:,.2f}",
         "x lightly": "{:,.2f}",
         "seconds": "{:,.2f}",

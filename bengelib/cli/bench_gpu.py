@@ -21,6 +21,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from bengelib.arguments import whole_number
+from bengelib.cli.bench import refuse_described
 from bengelib.cli.bench_pretrain import INPUTS
 from bengelib.cores import device_name
 from bengelib.data.loading import load
@@ -84,7 +85,12 @@ def bench_gpu(
         A row for each kind of network: `in memory` and `from the pack` (samples per second), `of memory` (the ratio),
         `waits/step` (how often Python waits for the GPU) and `GB` (the most memory that was taken); and in
         `attrs["notes"]` the card, what did not run for want of time, and how far a resumed training is from a whole.
+
+    Raises:
+        ArgumentError: a dataset with a `dataset.toml`.
     """
+    if root is not None:
+        refuse_described(root)
     on_gpu, began = torch.cuda.is_available(), time.monotonic()
     batch_size = whole_number("batch_size", (256 if on_gpu else 4) if batch_size is None else batch_size, 2)
     rounds, patches = whole_number("rounds", rounds if on_gpu else 2, 2), patches if on_gpu else min(patches, 8)

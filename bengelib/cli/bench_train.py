@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from bengelib.arguments import whole_number
 from bengelib.bands import S2_BANDS
-from bengelib.cli.bench import noise_patches, tabulate
+from bengelib.cli.bench import noise_patches, refuse_described, tabulate
 from bengelib.data.batches import steps_per_epoch
 from bengelib.data.decode import decode, one_thread
 from bengelib.data.packed import PackedBENGE
@@ -61,12 +61,16 @@ def bench_train(
     Returns:
         A row a loop: `ms/step` (median), `lowest`, `highest`, and `of the plain loop`, the median over the turns of the
         ratio to the plain step of the same turn.
+
+    Raises:
+        ArgumentError: a dataset with a `dataset.toml`.
     """
     rounds, batch_size = whole_number("rounds", rounds), whole_number("batch_size", batch_size, 2)
     device = make_accelerator("no").device
     patches = noise_patches(2 * batch_size)
     sources: dict[str, Any] = {}
     if root is not None:
+        refuse_described(root)
         packed = PackedBENGE(pack(root, progress=progress), modalities=("s2",))
         first = range(min(2 * batch_size, len(packed)))
         patches = decode(packed.read_batch(first), S2_BANDS)["s2"]

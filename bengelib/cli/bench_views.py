@@ -1,5 +1,7 @@
 """Measures what the views of self-supervised learning cost beside the step that they are made for.
 
+Run it with::
+
     python -m bengelib bench views
 
 Both run in turn on the same device, on images made of noise, so no dataset is needed.

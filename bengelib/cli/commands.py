@@ -19,12 +19,12 @@ from bengelib.bands import IGNORE_INDEX
 from bengelib.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, saved_inputs
 from bengelib.cli.outputs import check_writable
 from bengelib.data.account import shown
-from bengelib.data.description import is_described, read_description
+from bengelib.data.contents import contents_of
+from bengelib.data.description import FILE_NAME
 from bengelib.data.image_files import file_hash, read_bytes
 from bengelib.data.image_listing import class_of, hold_out, list_images, picture_hashes, same_names
 from bengelib.data.images import ImageFolder
 from bengelib.data.loading import load, prepare
-from bengelib.data.rasters import RASTER_KEYS, tree_folders
 from bengelib.data.several import SeveralDatasets
 from bengelib.engine import History, seed_everything
 from bengelib.errors import BandError, CheckpointError, DataWarning
@@ -32,8 +32,7 @@ from bengelib.files import absolute
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network
 from bengelib.methods import MASKED, TABLE
-from bengelib.methods.multi_pretext import PRETEXTS
-from bengelib.modalities import TARGETS, Modality, Target
+from bengelib.modalities import Modality, Target
 from bengelib.processes import is_first_process
 from bengelib.recipes.compatible import check_inputs
 from bengelib.recipes.finetuning import FINE_TUNING, FROM_SCRATCH
@@ -157,9 +156,8 @@ def pretrain_dataset(
     modalities = modalities or images_of(roots[0])
     if target is not None:
         check_target(roots[0], target)
-    besides = _besides(roots[0], settings.method, modalities)
-    keys = ((*modalities, *besides), ()) if is_described(roots[0]) else (modalities, besides)
-    open_ = partial(_open, roots, *keys, settings.fold, on_error, progress)
+    keys = (*modalities, *_besides(roots[0], settings.method, modalities))
+    open_ = partial(_open, roots, keys, (), settings.fold, on_error, progress)
     data, held = open_("train"), open_("test")
     check_sizes(data, "early")
     seed_everything(settings.seed)
@@ -187,13 +185,22 @@ def pretrain_dataset(
 
 
 def _besides(root: Path, method: str, modalities: Sequence[str]) -> tuple[str, ...]:
-    """Keys besides the images that a method learns from, as far as a dataset has them."""
-    if method != "multi-pretext":
-        return tuple(key for key in TABLE[method].needs if key == "lonlat")
-    if is_described(root):
-        return tuple(key for key in read_description(root).modalities if key not in modalities)
-    rasters = tree_folders(root) or RASTER_KEYS
-    return tuple(key for key in PRETEXTS if key not in modalities and (key in rasters or key not in RASTER_KEYS))
+    """Keys besides the images that a method learns from.
+
+    Raises:
+        BandError: it needs longitude and latitude, and the dataset has none.
+    """
+    known = contents_of(root)
+    if method == "multi-pretext":
+        return tuple(key for key in known.others if key not in modalities)
+    if "lonlat" not in TABLE[method].needs:
+        return ()
+    if not known.places:
+        raise BandError(
+            f"{method} learns from where images lie, which {root / FILE_NAME} does not give as a modality; add "
+            '[modalities.place] with kind = "vector", columns of longitude and latitude, and bands = ["lon", "lat"]'
+        )
+    return known.places[:1]
 
 
 def view_size(settings: Pretraining, encoder: nn.Module) -> int:
@@ -357,9 +364,8 @@ def probe_dataset(
 def probe_options(steps: int | None = None, seeds: Sequence[int] = (0,), tta: int = 8, **others: Any) -> dict[str, Any]:
     """Options of `label_efficiency` from those of the command line; `steps` applies to both kinds of training."""
     settings = {"finetune_settings": FINE_TUNING, "scratch_settings": FROM_SCRATCH}
-    if steps is not None:
-        settings = {name: replace(value, steps=steps, epochs=0) for name, value in settings.items()}
-    return {"seeds": tuple(seeds), "tta": tta, **settings, **others}
+    given = {} if steps is None else {name: replace(each, steps=steps, epochs=0) for name, each in settings.items()}
+    return {"seeds": tuple(seeds), "tta": tta, **given, **others}
 
 
 def images_of(root: Path) -> tuple[str, ...]:
@@ -368,12 +374,9 @@ def images_of(root: Path) -> tuple[str, ...]:
     Raises:
         BandError: a described dataset has no images.
     """
-    if not is_described(root):
-        return ("s2", "s1")
-    description = read_description(root)
-    if images := tuple(key for key, source in description.modalities.items() if source.kind in ("image", "map")):
+    if images := contents_of(root).images:
         return images
-    raise BandError(f"{description.path} describes no image, and pretraining makes views of images; use train instead")
+    raise BandError(f"{root} describes no image, and pretraining makes views of images; use train instead")
 
 
 def check_target(root: Path, target: str | None) -> Target:
@@ -382,14 +385,11 @@ def check_target(root: Path, target: str | None) -> Target:
     Raises:
         BandError: no target, or one without classes.
     """
-    known = dict(TARGETS)
-    if is_described(root):
-        known = {key: source.target for key, source in read_description(root).targets.items()}
-    fit = {key: each for key, each in known.items() if each.kind in ("class", "labels")}
+    fit = {key: each for key, each in contents_of(root).targets.items() if each.kind in ("class", "labels")}
     if target is None and len(fit) == 1:
         return next(iter(fit.values()))
     if target not in fit:
-        raise BandError(f"cannot draw a label curve for the target {target!r}; choose one of {list(fit)}")
+        raise BandError(f"cannot draw a label curve for the target {target!r} of {root}; choose one of {list(fit)}")
     return fit[target]
 
 
@@ -408,12 +408,11 @@ def _open(
     progress: bool,
     split: str,
 ) -> Any:
-    """One part of the default split of each dataset, which is the blocked split for ben-ge."""
+    """One part of each dataset, in the split under which test samples have no neighbours in the training."""
     parts = []
     for root in roots:
-        scheme: dict[str, Any] = {} if is_described(root) else {"scheme": "blocked"}
-        options = {"fold": fold, "on_error": on_error, "progress": progress, **scheme}
-        parts.append(load(root, split, modalities, targets, **options))
+        options: dict[str, Any] = {"fold": fold, "on_error": on_error, "scheme": contents_of(root).scheme}
+        parts.append(load(root, split, modalities, targets, progress=progress, **options))
     return parts[0] if len(parts) == 1 else SeveralDatasets(parts)
 
 

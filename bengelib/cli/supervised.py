@@ -8,12 +8,13 @@ from typing import Any
 
 from bengelib.checkpoint import read_checkpoint, saved_inputs
 from bengelib.cli.outputs import check_writable
+from bengelib.data.contents import contents_of
 from bengelib.data.describe import describe
-from bengelib.data.description import FILE_NAME, is_described, read_description
+from bengelib.data.description import FILE_NAME
 from bengelib.data.loading import load, prepare
 from bengelib.errors import BandError, DataWarning, SplitError
 from bengelib.intervals import Interval
-from bengelib.modalities import Target, is_place
+from bengelib.modalities import Target
 from bengelib.recipes.pretraining import FULL_WIDTH
 from bengelib.recipes.supervised import (
     Training,
@@ -148,18 +149,9 @@ def train_on(
     return found, data.outputs
 
 
-def inputs_of(root: Path, start: str | Path | None = None) -> tuple[str, ...] | None:
-    """Default inputs of a network for a dataset; None for the default of `load`.
-
-    These are the inputs of the encoder that it starts from, otherwise all modalities but longitude and latitude, from
-    which a network memorises the map of the training data, unless there is no other modality.
-    """
-    if start is not None:
-        return tuple(saved_inputs(read_checkpoint(start)[0]))
-    if not is_described(root):
-        return None
-    known = read_description(root).modalities
-    return tuple(key for key, source in known.items() if not is_place(source.bands)) or tuple(known)
+def inputs_of(root: Path, start: str | Path | None = None) -> tuple[str, ...]:
+    """Default inputs of a network for a dataset: those of the encoder that it starts from, else see `Contents`."""
+    return contents_of(root).inputs if start is None else tuple(saved_inputs(read_checkpoint(start)[0]))
 
 
 def _open(root: str | Path, split: str | None, config: dict[str, Any], on_error: str, progress: bool = True) -> Any:

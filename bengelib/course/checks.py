@@ -1,5 +1,7 @@
 """Checks of the exercises in the labs: every check prints one line of text, never a traceback.
 
+There are three kinds of lines::
+
     [ok] Exercise 1.1: ...       correct for all inputs tried
     [todo] Exercise 1.1: ...     not implemented yet
     [not yet] Exercise 1.1: ...  a hint that names the mistake

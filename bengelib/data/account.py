@@ -3,6 +3,7 @@
 import sys
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from tqdm import tqdm
@@ -95,6 +96,16 @@ class Account:
 
     def _count_left_out(self) -> int:
         return sum(len(names) for names in self.left_out.values())
+
+
+@cache
+def tell_once(text: str) -> None:
+    """Warn of something that holds for a whole dataset, once in a process: its parts are opened one after the other.
+
+    Warns:
+        DataWarning: the text.
+    """
+    warnings.warn(text, DataWarning, stacklevel=2)
 
 
 def shown(name: str) -> str:

@@ -17,12 +17,13 @@ from bengelib.data.description import FILE_NAME
 from bengelib.data.guess import Guess
 from bengelib.data.guess_columns import guess_columns
 from bengelib.data.guess_files import Files, guess_files
-from bengelib.data.guess_layout import SUFFIXES, Found, find_images, find_layout
+from bengelib.data.guess_layout import MOST, SUFFIXES, Found, are_alike, find_images, find_layout
+from bengelib.data.manifest import read_manifest
 from bengelib.data.samples import read_text_table, sides_of
 from bengelib.data.splits import SPLITS
 from bengelib.data.statistics import as_modality
 from bengelib.errors import BengeError, DatasetNotFoundError, DescriptionError
-from bengelib.files import discard, put_in_place, tree_folder, writing
+from bengelib.files import discard, find, put_in_place, tree_folder, writing
 
 _CORINE_CODES = (111, 112, 121, 122, 123, 124, 131, 132, 133, 141, 142, 211, 212, 213, 221, 222, 223, 231, 241, 242,
                  243, 244, 311, 312, 313, 321, 322, 323, 324, 331, 332, 333, 334, 411, 412, 421, 422, 423, 511, 512,
@@ -46,7 +47,8 @@ def describe(root: str | Path, *, overwrite: bool = False, progress: bool = True
 
     Raises:
         DatasetNotFoundError: there is no such folder, or it has neither images nor tables.
-        DescriptionError: a `dataset.toml` exists, no file of some kind can be read, or the layout is unknown.
+        DescriptionError: a `dataset.toml` exists, no file of some kind can be read, or the layout is unknown, or that
+            of ben-ge, which needs no description.
         TableError: a table cannot be read.
         DiskError: the folder cannot be read or written.
     """
@@ -56,6 +58,11 @@ def describe(root: str | Path, *, overwrite: bool = False, progress: bool = True
     path = root / FILE_NAME
     if path.exists() and not overwrite:
         raise DescriptionError(f"{path} exists already; edit it, or give --overwrite to replace it")
+    if find(root / f"{root.name}_meta.csv").is_file() or read_manifest(root) is not None:
+        raise DescriptionError(
+            f"{root} has the layout of ben-ge, which is known and read without a {FILE_NAME}: give it to pretrain, "
+            "train and the other commands as it is"
+        )
     guess = _guess(root)
     with writing(root, "call describe again"):
         partial = path.with_name(f".{FILE_NAME}.part")
@@ -115,7 +122,8 @@ def _guess(root: Path) -> Guess:
         raise DatasetNotFoundError(f"{root} holds neither images ({', '.join(SUFFIXES)}) nor a table .csv or .parquet")
     apart = find_layout(Guess(""), folders, alike=False) if folders else []
     found = []
-    if len({_column_of(table, part)[0] for table in tables.values() for part in apart} - {""}) > 1:
+    columns = {_column_of(table, part)[0] for table in tables.values() for part in apart} - {""}
+    if len(columns) > 1 and len(apart) <= MOST:
         found = apart  # a column for each folder: the table joins their files
     elif folders:
         found = find_layout(guess, folders)
@@ -184,11 +192,13 @@ def _write(guess: Guess, found: Sequence[Found]) -> None:
             guess.add("targets", guess.key("label"), facts, {"column": "the folder"})
         guess_files(guess, Files(part.name, part.pattern, part.files, part.bands, only_images="class" in part.folders))
     ids = [set(part.ids) for part in found]
-    if len(found) > 2 and all(own == ids[0] for own in ids) and all(name.isdecimal() for name in ids[0]):
+    alike = len(found) > 1 and are_alike([part.files[0][0] for part in found])
+    if alike or (len(found) > 2 and all(own == ids[0] for own in ids) and all(name.isdecimal() for name in ids[0])):
+        what = "files of one kind" if alike else "files of the same numbers"
         guess.decide(
-            f"the {len(found)} folders hold files of the same numbers, and are taken for modalities of the same "
-            "samples; if they are classes, write one modality with files = "
-            f'"{{class}}/{found[0].pattern.rpartition("/")[2]}" and a target of kind "class" with column = "class"'
+            f"the {len(found)} folders hold {what}, and are taken for modalities of the same samples; if they are "
+            f'classes, write one modality with files = "{{class}}/{found[0].pattern.rpartition("/")[2]}" and a target '
+            'of kind "class" with column = "class"'
         )
     for part, own in zip(found[1:], ids[1:], strict=True):
         if not own & ids[0]:

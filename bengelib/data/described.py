@@ -1,7 +1,6 @@
 """`DescribedDataset`: any dataset with a `dataset.toml`, with samples in the form of `BENGE`."""
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,16 +13,16 @@ from torch import Tensor
 
 from bengelib.arguments import as_indices, check_names
 from bengelib.bands import IGNORE_INDEX
-from bengelib.data.account import Account
+from bengelib.data.account import Account, tell_once
 from bengelib.data.decode_layers import decode_image, decode_map
 from bengelib.data.description import Source, read_description
+from bengelib.data.ground import pixel_of
 from bengelib.data.patches import Sample, StoredDataset
 from bengelib.data.samples import groups_of, read_column, read_samples, sides_of
 from bengelib.data.splits import SPLITS
 from bengelib.data.statistics import Statistics, as_modality
 from bengelib.data.stores import BATCH, FileStore, PackStore, Wanted, open_store
 from bengelib.errors import (
-    DataWarning,
     DescriptionError,
     MissingModalityError,
     RasterError,
@@ -109,6 +108,7 @@ class DescribedDataset(StoredDataset):
         whole = read_samples(known)
         self.store: FileStore | PackStore = open_store(known, whole, self.keys)
         chosen = self._choose(whole, split, scheme, fold)
+        self._check_unlisted()
         self.skipped = self._check_samples(whole, chosen)
         used = chosen[~whole.index[chosen].isin(list(self.skipped))]
         if not len(used):
@@ -126,17 +126,37 @@ class DescribedDataset(StoredDataset):
         self._warn_of_given_answers()
         self.account = self._account(whole, chosen, split)
 
+    def _unlisted(self) -> dict[str, list[str]]:
+        """Files of no sample, by key."""
+        found = {key: self.store.strangers(key) for key in self.store.layouts if key in self.keys}
+        return {key: names for key, names in found.items() if names}
+
+    def _check_unlisted(self) -> None:
+        """Refuse files of no sample, or tell of them, unless the description says that there may be some."""
+        if "unlisted" in self.description.samples:
+            return
+        for key, names in self._unlisted().items():
+            first = self.description.samples.get("table") or f"the files of {next(iter(self.store.layouts))}"
+            what = (
+                f"{self.description.source(key).where} {len(names)} files of {key} belong to no sample of {first}, the "
+                f"first being {names[0]}"
+            )
+            if self.on_error == "raise":
+                raise DescriptionError(
+                    f"{what}. Add them there, correct the pattern or the names, or state unlisted = 'ignore' in "
+                    '[samples]; on_error="skip" leaves them out'
+                )
+            tell_once(f"{what}; left out")
+
     def _warn_of_given_answers(self) -> None:
         """Tell of columns that are read and are to be predicted too."""
         for key in self.targets:
             asked = set(self.description.source(key).columns)
             for other in self.modalities:
                 if both := sorted(asked & set(self.description.source(other).columns)):
-                    warnings.warn(
+                    tell_once(
                         f"{self.description.path}: [targets.{key}] asks for the column {both[0]!r}, which "
-                        f"[modalities.{other}] gives away; leave one of them out",
-                        DataWarning,
-                        stacklevel=3,
+                        f"[modalities.{other}] gives away; leave one of them out"
                     )
 
     def _choose(self, whole: pd.DataFrame, split: str | None, scheme: str | None, fold: int) -> np.ndarray:
@@ -187,12 +207,12 @@ class DescribedDataset(StoredDataset):
         for sample, reason in self.skipped.items():
             account.leave_out(f"have no {reason.partition(':')[0]} that can be used", sample, reason)
         account.put_aside(f"are not in split {split!r}", len(whole) - len(chosen))
+        for key, names in self._unlisted().items():
+            account.put_aside(f"files of {key} belong to no sample, the first being {names[0]}", len(names))
         for key in self.store.layouts:
-            if key in self.keys and (names := self.store.strangers(key)):
-                account.remarks.append(
-                    f"{len(names)} files of {key} belong to no sample of {self.description.samples['table']}, the "
-                    f"first being {names[0]}; left out"
-                )
+            infinite = set(self.store.infinite(key)) if key in self.keys else ()
+            for sample in (name for name in self.patch_ids if name in infinite):
+                account.note(f"have infinite pixels of {key}; they count as no data", sample)
         for key in self.targets:
             for sample in self._unlabelled(key):
                 account.note(f"have no {key} (that is allowed)", sample, harmless=True)
@@ -229,12 +249,18 @@ class DescribedDataset(StoredDataset):
 
     @property
     def stored(self) -> dict[str, dict[str, list[float]]]:
-        """Conversion of stored values to units: `scale` and `offset` of each image by band, and `no_data` of all."""
+        """Facts about the files that a model keeps, by modality.
+
+        `scale` and `offset` of each image by band, `no_data` of images and maps, and, if they say where they lie, the
+        size of a `pixel` on the ground, see `pixel_of`.
+        """
         found: dict[str, dict[str, list[float]]] = {}
         for key, layout in self.store.layouts.items():
             if key not in self.modalities:
                 continue
             source, found[key] = self.description.source(key), {"no_data": list(layout.no_data)}
+            if layout.extent:
+                found[key]["pixel"] = list(pixel_of(layout.extent, layout.shape))
             if source.kind == "image":
                 scale, offset = (each or (1.0 - n,) * len(source.bands) for n, each in enumerate(layout.scales(source)))
                 indices = [source.bands.index(band) for band in self.bands[key]]

@@ -129,13 +129,14 @@ def _write_pack(description: Description, table: pd.DataFrame, folder: Path, on_
         np.save(partial / "sources.npy", sources)
         for name, entry in arrays.items():  # sparse files
             np.lib.format.open_memmap(partial / f"{name}.npy", "w+", dtype=entry["dtype"], shape=tuple(entry["shape"]))
-        write_json(partial / "done.json", {"rows": 0, "skipped": {}})
+        write_json(partial / "done.json", {"rows": 0, "skipped": {}, "infinite": {}})
     done = _write_arrays(files, partial, arrays, on_error, progress)
     write_json(
         partial / "manifest.json",
         {
             **{name: value for name, value in plan.items() if name not in ("files", "on_error")},
             "skipped": done["skipped"],
+            "infinite": done["infinite"],
             "unlabelled": {key: files.unlabelled(key) for key in files.layouts if key in description.targets},
             "strangers": {key: files.strangers(key) for key in files.layouts},
         },
@@ -168,6 +169,9 @@ def _write_arrays(
                     part = np.zeros((len(rows), *arrays[name]["shape"][1:]), arrays[name]["dtype"])
                     if read:
                         part[good - start] = read[name]
+                    if part.dtype.kind == "f":
+                        found = np.isinf(part).reshape(len(rows), -1).any(axis=1)
+                        journal["infinite"].setdefault(key, []).extend(files.samples.index[rows[found]])
                     write_rows(partial / f"{name}.npy", start, part)
             journal["rows"] = int(rows[-1]) + 1
             write_json(partial / "done.json", journal)

@@ -12,6 +12,7 @@ group = "site"                         # optional: samples of a group stay on on
 longitude = "lon"                      # optional, with `latitude`: degrees; blocks of `block` degrees where no group is
 latitude = "lat"
 split = "split"                        # optional: column with train, val or test
+unlisted = "ignore"                    # optional: there may be files of no sample, which are an error otherwise
 
 [modalities.s2]
 kind = "image"                         # or "map", "vector", "scalar"
@@ -50,7 +51,7 @@ BLOCK = 0.25
 
 _TABLES = {
     "dataset": ("name", "licence", "citation"),
-    "samples": ("table", "id", "group", "longitude", "latitude", "block", "split"),
+    "samples": ("table", "id", "group", "longitude", "latitude", "block", "split", "unlisted"),
     "modalities": (),
     "targets": (),
 }
@@ -310,6 +311,8 @@ def _read_samples(table: _Table) -> dict[str, Any]:
         FilePattern(table.path.parent, samples["table"], f"{table.path}: [samples] table")  # checks the path
         if Path(samples["table"]).suffix.lower() not in (".csv", ".parquet"):
             raise table.fail("table", "a file .csv or .parquet")
+    if samples.get("unlisted") not in (None, "ignore"):
+        raise table.fail("unlisted", "'ignore', or no such key")
     samples.setdefault("id", "id")
     return samples
 

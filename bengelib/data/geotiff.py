@@ -49,6 +49,7 @@ class RasterHeader(NamedTuple):
         place: location, None if not stated.
         no_data: values of pixels without data.
         unit: unit of the pixels, `""` if not stated.
+        palette: True if the pixels are numbers of colours, as far as a plain file shows.
     """
 
     shape: tuple[int, int]
@@ -56,6 +57,7 @@ class RasterHeader(NamedTuple):
     place: Place | None
     no_data: tuple[float, ...]
     unit: str = ""
+    palette: bool = False
 
 
 def read_geotiff(path: str, *, companions: bool = False) -> tuple[np.ndarray, RasterHeader]:
@@ -85,16 +87,34 @@ def read_geotiff(path: str, *, companions: bool = False) -> tuple[np.ndarray, Ra
         raise RasterError(f"cannot read {path} ({error}).") from error
     if not data:
         raise RasterError(f"{path} is empty (0 bytes). {AGAIN}")
-    plain = _met.get(len(data))
-    if plain is None or not data.startswith(plain.start):
-        directories = read_directories(data, path)
-        if directories:
-            _check_directories(directories, path)
-        plain = _plain(data, directories, path)
+    plain = _layout_of(data, path)
     if plain is None or companions:
         return _read_with_rasterio(path, data)
-    pixels = np.frombuffer(data, plain.dtype, plain.pixels, plain.offset).reshape(plain.header.shape)
-    return pixels, plain.header
+    return plain.pixels_of(data), plain.header
+
+
+def read_plain(path: str | os.PathLike[str]) -> tuple[np.ndarray, RasterHeader] | None:
+    """The pixels, (H, W) and read-only, and the header of a small plain file; None for any other, or one with sidecars.
+
+    For readers that have rules of their own for what `read_geotiff` refuses: those files are read by rasterio, as are
+    large ones, where the time to open a file does not matter.
+    """
+    name = os.fspath(path)
+    try:
+        if os.stat(name).st_size > _LARGE or has_sidecars(name):
+            return None
+        with open(name, "rb", buffering=0) as file:
+            data = file.readall()
+        plain = _layout_of(data, name)
+    except (OSError, RasterError):
+        return None
+    return None if plain is None else (plain.pixels_of(data), plain.header)
+
+
+def has_sidecars(path: str) -> bool:
+    """True if a file has sidecar files with further metadata: those of GDAL, a mask, a world file."""
+    stem = os.path.splitext(path)[0]
+    return any(map(os.path.exists, (*(path + end for end in _OF_FILE), *(stem + end for end in _OF_STEM))))
 
 
 def missing_hint(path: str, otherwise: str = "Add it, or remove the patch from the meta CSV.") -> str:
@@ -122,9 +142,9 @@ def _spelling(name: str) -> str:
 
 _HARMLESS = {
     *HEEDED,
-    *(262, 269, 270, 271, 272, 278, 280, 281, 282, 283, 284, 285, 296, 305, 306, 315, 316, 320, 33432, 34736, 34737),
+    *(269, 270, 271, 272, 278, 280, 281, 282, 283, 284, 285, 296, 305, 306, 315, 316, 33432, 34736, 34737),
 }
-"""Tags that are handled here, or do not affect values: names, dates, software, a palette. A file with any other tag is
+"""Tags that are handled here, or do not affect values: names, dates, software. A file with any other tag is
 read through rasterio."""
 
 _DTYPES = {(1, 8): "<u1", (1, 16): "<u2", (2, 16): "<i2", (1, 32): "<u4", (2, 32): "<i4", (3, 32): "<f4"}
@@ -229,6 +249,12 @@ _TELLING = re.compile(rb"scal|gain|mult|slope|offset|bias|add|intercept|unit|fil
 """Names in GDAL's metadata that require rasterio."""
 
 
+_LARGE = 2**20
+"""Bytes of a file above which opening it takes little of the time."""
+_OF_FILE, _OF_STEM = (".aux.xml", ".msk", ".aux"), (".aux.xml", ".aux", ".tab", ".tfw", ".wld")
+"""Endings of sidecar files, after the name of a file and in place of its suffix."""
+
+
 class _Plain(NamedTuple):
     """The layout of files whose bytes begin with `start`: `pixels` of type `dtype` from `offset`."""
 
@@ -238,9 +264,28 @@ class _Plain(NamedTuple):
     pixels: int
     offset: int
 
+    def pixels_of(self, data: bytes) -> np.ndarray:
+        """The pixels of a file with this layout, (H, W), read-only."""
+        return np.frombuffer(data, self.dtype, self.pixels, self.offset).reshape(self.header.shape)
+
 
 _met: dict[int, _Plain] = {}
 """The last plain layout by number of bytes: the files of a patch share a few headers."""
+
+
+def _layout_of(data: bytes, path: str) -> _Plain | None:
+    """The layout of a plain file, None for other files; remembered, since many files have the same.
+
+    Raises:
+        RasterError: see `_check_directories` and `_plain`.
+    """
+    plain = _met.get(len(data))
+    if plain is None or not data.startswith(plain.start):
+        directories = read_directories(data, path)
+        if directories:
+            _check_directories(directories, path)
+        plain = _plain(data, directories, path)
+    return plain
 
 
 def _plain(data: bytes, directories: list[Directory], path: str) -> _Plain | None:
@@ -282,7 +327,8 @@ def _plain(data: bytes, directories: list[Directory], path: str) -> _Plain | Non
     place = None if matrix is None else _place(path, crs, matrix, shape)
     pixel = np.dtype(dtype)
     has_no_data = Tag.NO_DATA in directories[0].entries
-    header = RasterHeader(shape, pixel.name, place, (no_data,) if has_no_data else ())
+    has_palette = Tag.PALETTE in directories[0].entries or get(Tag.PHOTOMETRIC) == (3,)
+    header = RasterHeader(shape, pixel.name, place, (no_data,) if has_no_data else (), palette=has_palette)
     plain = _Plain(data[: offsets[0]], header, pixel, shape[0] * shape[1], offsets[0])
     if directories[0].end <= offsets[0]:  # the header precedes the pixels, so it can be cached
         if len(_met) >= 64:

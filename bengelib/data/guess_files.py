@@ -299,6 +299,15 @@ class _Draft:
         return (name or "image",) if count == 1 else tuple(f"band_{number}" for number in range(1, count + 1))
 
 
+def form_of(path: Path) -> tuple[int, str, tuple[str, ...]] | None:
+    """Number of layers of a file, their type and names, by which classes differ from modalities; None if unreadable."""
+    try:
+        look = _read(path)
+    except DescriptionError:
+        return None
+    return len(look.layers), look.layers[0].dtype.name, look.names
+
+
 def _may_be_codes(found: set[int]) -> bool:
     return 1 <= len(found) <= FEW and min(found) >= 0
 

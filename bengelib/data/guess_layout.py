@@ -3,21 +3,23 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bengelib.data.file_patterns import PACK
 from bengelib.data.guess import Guess
 from bengelib.data.guess_columns import SIDES
+from bengelib.data.guess_files import form_of
 from bengelib.errors import DescriptionError
 from bengelib.files import disk_error
 
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".npy")
-_MOST = 24
+MOST = 24
 """Maximum number of kinds of files; with more, the layout was not understood."""
 _BAND = re.compile(r"(?:(.*)[_.-])?(B(?:0?[1-9]|1[0-2]|8A)|VV|VH|HH|HV)")
 """A name that ends in a band of Sentinel-2 or Sentinel-1, for full matches."""
+_COUNTED = re.compile(r"(\D*)\d+")
 _IN_PATTERNS = re.compile(r"[{}*\\]|^~|^[A-Za-z]:")
 
 Folder = tuple[str, ...]
@@ -94,7 +96,7 @@ def find_layout(guess: Guess, folders: Mapping[Folder, list[Path]], *, alike: bo
         files = together
     found = _of_alike_folders(guess, files) if alike else []
     found = found or [_of_paths(guess, where, _name(where), paths) for where, paths in files.items()]
-    if len(found) > _MOST and alike:
+    if len(found) > MOST and alike:
         raise DescriptionError(
             f"the images lie in {len(files)} folders, such as {'/'.join(next(iter(files)))}, that are neither classes "
             "(the same names in no two of them) nor samples (the same names in all); bring them into a folder a "
@@ -176,20 +178,36 @@ def _of_sample_folders(
 def _of_class_folders(
     guess: Guess, before: Folder, after: Folder, by_class: Mapping[str, Sequence[Path]]
 ) -> list[Found]:
-    """A folder for each class: no name occurs in two of them, or all number their files and differ in size."""
+    """A folder for each class: no name occurs in two, or all number files of one kind alike and differ in size."""
     stems = [{path.stem for path in paths} for paths in by_class.values()]
     shared = sum(count > 1 for count in Counter(stem for each in stems for stem in each).values())
-    is_numbered = min(map(len, stems)) < 0.9 * max(map(len, stems)) and all(
-        s.isdecimal() for each in stems for s in each
-    )
-    if shared > 0.1 * sum(map(len, stems)) and not is_numbered:
-        return []
     classes = sorted(by_class)
+    if shared > 0.1 * sum(map(len, stems)):
+        differ = min(map(len, stems)) < 0.9 * max(map(len, stems))
+        if not (differ and is_numbered(set().union(*stems)) and are_alike([each[0] for each in by_class.values()])):
+            return []
+        guess.decide(
+            f"the {len(classes)} folders hold different numbers of files that are numbered alike, and are taken for "
+            "classes; if they are modalities, write one for each, with files = "
+            f'"{"/".join((*before, classes[0], *after))}/{{id}}{next(iter(by_class.values()))[0].suffix}"'
+        )
     guess.say(f"{len(classes)} folders are taken for classes: {', '.join(classes[:12])}{', ...' * (len(classes) > 12)}")
     every = [path for paths in by_class.values() for path in paths]
     found = _of_paths(guess, (*before, "{class}", *after), "image", every)
     found.folders = {"class": classes}
     return [found]
+
+
+def is_numbered(stems: Iterable[str]) -> bool:
+    """True if names are one word, or none, and a number, such as `img_0`: they say nothing of a sample."""
+    words = {match[1] if (match := _COUNTED.fullmatch(stem)) else None for stem in stems}
+    return len(words) == 1 and None not in words
+
+
+def are_alike(paths: Sequence[Path]) -> bool:
+    """True if files have the same number of layers, of the same type and names."""
+    forms = {form_of(path) for path in paths}
+    return len(forms) == 1 and None not in forms
 
 
 def _of_paths(guess: Guess, where: Folder, name: str, paths: Sequence[Path]) -> Found:

@@ -19,7 +19,17 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from bengelib.bands import IGNORE_INDEX
 from bengelib.data.description import Source
-from bengelib.data.ground import Ground, check_together, extent_of, ground_of
+from bengelib.data.geotiff import read_plain
+from bengelib.data.ground import (
+    Ground,
+    check_alike,
+    check_together,
+    extent_of,
+    ground_at,
+    ground_of,
+    same_extent,
+    shown_metres,
+)
 from bengelib.data.value_tags import changing_tags, no_data_tags
 from bengelib.errors import MissingModalityError, RasterError
 
@@ -68,7 +78,8 @@ class Layout:
         offset: of each band; empty for 0.
         no_data: stored values that are not measurements, from the description or the tags.
         shape: pixels of a sample, rows and columns.
-        extent: metres of a sample, width and height; empty if its files do not say where they lie.
+        extent: metres of a sample, width and height, and degrees if its files are in degrees, see `extent_of`; empty if
+            they do not say where they lie.
     """
 
     arrays: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
@@ -117,6 +128,7 @@ def find_layout(source: Source, row: Mapping[str, str]) -> Layout:
             f"{source.where} the files of a sample have {odd[0][0]} x {odd[0][1]} and {rows} x {columns} pixels, such "
             f"as {layers[0].path}; state the size of the samples, such as size = {rows}"
         )
+    check_alike([layer.ground for layer in layers if layer.ground is not None], source.where)
     names = {each: f"{source.key}.{each[0]}x{each[1]}" for each in by_shape}  # with a full stop, which keys cannot have
     no_data = source.no_data or layers[0].no_data
     extent = extent_of(layers[0].ground) if layers[0].ground else ()
@@ -162,7 +174,9 @@ def read_stored(
     """
     layers = _read_files(source, row, layout)
     grounds = [] if grounds is None else grounds
-    for ground in (layer.ground for layer in layers if layer.ground is not None):
+    mine = [layer.ground for layer in layers if layer.ground is not None]
+    check_alike(mine, source.where)
+    for ground in mine:
         if not grounds:
             grounds.append(ground)
         check_together(grounds[0], ground, source.where)
@@ -250,6 +264,13 @@ def _compare(source: Source, layout: Layout, layer: Layer, shape: Sequence[int])
             f"{layer.path} has {height} x {width} pixels, the first sample {shape[0]} x {shape[1]}; state the size "
             f"of the samples, such as size = {shape[0]}, in {source.where}"
         )
+    extent = extent_of(layer.ground) if layer.ground and layout.extent and not source.size else layout.extent
+    if not same_extent(extent, layout.extent):
+        raise RasterError(
+            f"{layer.path} shows {shown_metres(extent)} of ground, the first sample {shown_metres(layout.extent)}, in "
+            f"as many pixels: the files of {source.where} are of different resolution. Resample them to one pixel size "
+            f"(gdalwarp -tr), or state size = {shape[0]} there if that is meant"
+        )
     if source.kind == "map":
         return
     if _TYPES[layer.pixels.dtype.name] != layout.dtype:
@@ -279,6 +300,8 @@ def _no_data_differs(source: Source, layer: Layer, other: str, no_data: Sequence
 def _read_raster(source: Source, path: Path, places: tuple[int, ...], shape: Sequence[int] | None) -> Layer:
     """Bands of a GeoTIFF, PNG or JPEG, read by GDAL at `shape` (h, w) if given."""
     is_tiff = path.suffix.lower() in (".tif", ".tiff")
+    if is_tiff and (layer := _read_plain(source, path, places, shape)) is not None:
+        return layer
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with nullcontext() if is_tiff else rasterio.Env(**_STRICT), rasterio.open(path) as file:
@@ -301,6 +324,29 @@ def _read_raster(source: Source, path: Path, places: tuple[int, ...], shape: Seq
             no_data = [file.nodatavals[chosen[0] - 1], *no_data_tags(str(path), tags)]
             finite = dict.fromkeys(float(value) for value in no_data if value is not None and math.isfinite(value))
             return Layer(path, places, pixels, tuple(finite), scale, offset, ground_of(path, file))
+
+
+def _read_plain(source: Source, path: Path, places: tuple[int, ...], shape: Sequence[int] | None) -> Layer | None:
+    """A plain single-band GeoTIFF, read without rasterio, which takes ten times as long; None if there is more to it.
+
+    More is whatever could make the values others, or be refused.
+    """
+    if len(places) != 1 or source.layers not in ((), (1,)) or (read := read_plain(path)) is None:
+        return None
+    pixels, header = read
+    no_data = tuple(value for value in header.no_data if math.isfinite(value))
+    if (header.palette and source.kind == "image") or (shape is not None and pixels.shape != tuple(shape)):
+        return None
+    if any(not _is_exact(value, pixels.dtype) for value in no_data):
+        return None
+    return Layer(path, places, pixels[None], no_data, (1.0,), (0.0,), ground_at(path, header.place))
+
+
+def _is_exact(value: float, dtype: np.dtype[Any]) -> bool:
+    """True if a type has exactly this value."""
+    if dtype.kind == "f":
+        return abs(value) <= np.finfo(dtype).max and float(dtype.type(value)) == value
+    return float(np.iinfo(dtype).min) <= value <= float(np.iinfo(dtype).max) and value == int(value)
 
 
 def _check_meaning(source: Source, path: Path, file: Any, layer: int) -> None:

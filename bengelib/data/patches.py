@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from bengelib.arguments import as_index, check_names
-from bengelib.bands import S1_BANDS, S2_BANDS
+from bengelib.bands import PATCH_SIZE, S1_BANDS, S2_BANDS
 from bengelib.data.account import Account
 from bengelib.data.decode import decode
 from bengelib.data.index import PatchIds, PatchIndex
@@ -20,6 +20,7 @@ from bengelib.data.splits import mgrs_tile
 from bengelib.data.tables import TABLE_KEYS
 from bengelib.errors import RasterError, SplitError
 from bengelib.files import folded, tree_folder
+from bengelib.identity import PATCH_METRES
 from bengelib.modalities import MODALITIES, TARGETS, Modality, Target, as_modality
 from bengelib.sim.simulate import read_marker
 
@@ -289,6 +290,11 @@ class PatchDataset(StoredDataset):
         """The modalities, for encoders: `EarlyFusion(dataset.inputs)`."""
         bands = {"s2": self.s2_bands, "s1": self.s1_bands}
         return {key: as_modality(key, bands.get(key, ())) for key in self.modalities if key in MODALITIES}
+
+    @property
+    def stored(self) -> dict[str, dict[str, list[float]]]:
+        """Facts about the files that a model keeps: the size of a `pixel` in metres of each raster."""
+        return {key: {"pixel": [PATCH_METRES / PATCH_SIZE] * 2} for key in self.modalities if key in RASTER_KEYS}
 
     @property
     def outputs(self) -> dict[str, Target]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from bengelib.bands import IGNORE_INDEX, LAND_COVER, LAND_COVER_NO_DATA_CODE, PATCH_SIZE, S1_BANDS, S2, S2_BANDS
-from bengelib.data.geotiff import Place, centre_in, missing_hint, read_geotiff, same_ground
+from bengelib.data.geotiff import Place, centre_in, has_sidecars, missing_hint, read_geotiff, same_ground
 from bengelib.data.plausible import check_values
 from bengelib.errors import DataWarning, MissingModalityError, RasterError
 from bengelib.identity import PATCH_METRES, patch_corner
@@ -223,8 +223,7 @@ def _read_bands(key: str, paths: Sequence[str], size: int, locations: dict[str, 
 def _with_sidecars(key: str, paths: Sequence[str]) -> list[str]:
     """Those of some files in one folder that have sidecar files: `.aux.xml`, `.msk`, `.tfw`."""
     if key in ("dem", "land_cover"):  # the folder holds the files of all patches, which are too many to list
-        endings = (".tif.aux.xml", ".tif.msk", ".aux.xml", ".tfw", ".wld")
-        return [path for path in paths if any(os.path.exists(f"{path[:-4]}{ending}") for ending in endings)]
+        return [path for path in paths if has_sidecars(path)]
     try:
         names = os.listdir(os.path.dirname(paths[0]))
     except OSError:  # the files are missing too, which reading them reports

@@ -1,7 +1,6 @@
 """The samples of a described dataset, from its table or its files, and the split of each."""
 
 import re
-import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +11,11 @@ import pandas as pd
 
 from bengelib.arguments import whole_number
 from bengelib.bands import IGNORE_INDEX
+from bengelib.data.account import tell_once
 from bengelib.data.csv_text import read_rows, read_text, what_number
 from bengelib.data.description import BLOCK, Description, Source
 from bengelib.data.splits import FOLDS, SCHEMES, SPLITS, study_split, unit_hash
-from bengelib.errors import DataWarning, DescriptionError, SplitError, TableError
+from bengelib.errors import DescriptionError, SplitError, TableError
 
 _SIDES = {"validation": "val", "valid": "val", "dev": "val", "training": "train", "testing": "test"}
 _NONE = "[]"
@@ -343,12 +343,10 @@ def _warn_of_cut_groups(description: Description, table: pd.DataFrame, sides: "p
     groups = table[description.samples["group"]][named]
     counts = sides[named].groupby(groups).nunique()
     if cut := sorted(counts.index[counts > 1]):
-        warnings.warn(
+        tell_once(
             f"{description.path}: the split {description.samples['split']!r} has samples of {len(cut)} groups on "
             f"several sides, the first being {cut[0]!r}, so that test samples have neighbours in the training; leave "
-            "`split` out for a blocked split, or `group` if these are no neighbours",
-            DataWarning,
-            stacklevel=3,
+            "`split` out for a blocked split, or `group` if these are no neighbours"
         )
 
 

@@ -7,6 +7,7 @@ by position, and data that contradict the model are refused before any computati
 
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from rasterio.windows import Window
 
 from bengelib.bands import REFLECTANCE_SCALE
 from bengelib.data.geotiff import place_of, value_tags
+from bengelib.data.ground import Ground, extent_of, ground_at, pixel_of, same_extent, shown_metres
 from bengelib.data.plausible import check_together, check_values
 from bengelib.data.scene_files import Files, find_bands, open_raster, sort_files
 from bengelib.data.tiff import AGAIN
@@ -86,12 +88,13 @@ class Scene:
             scale: factor from the numbers in the files to the unit of the model, by modality; replaces that of the
                 files or of `stored`, and the default of 0.0001 for reflectance in whole numbers.
             offset: added after scaling, by modality, in the unit of the model.
-            stored: `scale` and `offset` of each band and `no_data` of the training files, by modality, for files
-                without such tags.
+            stored: facts about the training files, by modality: `scale` and `offset` of each band and `no_data`, for
+                files without such tags, and the size of a `pixel` on the ground; see `DescribedDataset.stored`.
 
         Raises:
             RasterError: a file is missing or unreadable, has no coordinate system, has another one or another grid than
-                the first, or its values are not in the unit of the model; or no pixel has data in all files.
+                the first, pixels of another size than those of the training, or values that are not in the unit of the
+                model; or no pixel has data in all files.
             BandError: a band is in no file or in two, or the number of names differs from that of the bands.
             MissingModalityError: a modality that is not an image was not given.
             ArgumentError: an unknown modality in `scale`, `offset` or `files`, or no file at all.
@@ -224,6 +227,30 @@ class Scene:
                     "-tr), or map them one after the other."
                 )
             self._factors.append(factor)
+        self._check_pixels(ground_at(Path(self.paths[finest]), where))
+
+    def _check_pixels(self, ground: Ground | None) -> None:
+        """Refuse pixels of another size than the finest of the training.
+
+        Raises:
+            RasterError: naming both.
+        """
+        trained = [stored["pixel"] for stored in self._stored.values() if stored.get("pixel")]
+        if ground is None or not trained:
+            return
+        known, pixel = min(trained, key=lambda each: each[0]), pixel_of(extent_of(ground), self.shape)
+        if same_extent(pixel, known):
+            return
+        if len(known) > 2:
+            fix = f"gdalwarp -t_srs EPSG:4326 -tr {known[2]:.6g} {known[3]:.6g}"
+        else:
+            fix = f"gdalwarp -tr {known[0]:.4g} {known[1]:.4g}"
+            fix += ", with the -t_srs of a system in metres, such as that of the UTM zone" if len(pixel) > 2 else ""
+        raise RasterError(
+            f"{ground.path} has pixels of {shown_metres(pixel)}, and the model was trained with pixels of "
+            f"{shown_metres(known)}: what it knows would have another size. Resample the scene ({fix}), or train on "
+            "images of that pixel size."
+        )
 
     # ------------------------------------------------------------------------------------------------------- the values
 

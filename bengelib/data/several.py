@@ -64,6 +64,12 @@ class SeveralDatasets(ConcatDataset[Any]):
         groups = [data.groups for data in self.datasets]  # type: ignore[attr-defined]
         return None if any(each is None for each in groups) else np.concatenate(groups)
 
+    @property
+    def stored(self) -> dict[str, dict[str, list[float]]]:
+        """Facts about the files that a model keeps, of the first dataset."""
+        found: dict[str, dict[str, list[float]]] = self.datasets[0].stored  # type: ignore[attr-defined]
+        return found
+
     def table(self, key: str) -> np.ndarray:
         """Values of all samples, (N, ...), of a key in a table."""
         return np.concatenate([data.table(key) for data in self.datasets])  # type: ignore[attr-defined]

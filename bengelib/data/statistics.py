@@ -1,6 +1,5 @@
 """Mean, standard deviation and range of each band of a described dataset, and checks of its stated units."""
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -8,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from bengelib.bands import S1, S2
+from bengelib.data.account import tell_once
 from bengelib.data.description import Source
-from bengelib.errors import DataWarning, DescriptionError
+from bengelib.errors import DescriptionError
 from bengelib.modalities import Modality
 
 _PERCENTILES = tuple(place + 0.5 for place in range(100))
@@ -209,9 +209,7 @@ def _check_fills(source: Source, found: Statistics) -> None:
             )
         stored = (low - (source.offset or {place: 0.0})[place]) / (source.scale or {place: 1.0})[place]
         if round(stored, 3) in _FILLS:
-            warnings.warn(
+            tell_once(
                 f"{source.where} band {band} goes down to {stored:g}: state no_data = {stored:g} if that is a fill "
-                "value; it is taken for a measurement now",
-                DataWarning,
-                stacklevel=4,
+                "value; it is taken for a measurement now"
             )

@@ -6,7 +6,7 @@ A pack is the folder `packed/` beside `dataset.toml`:
 |---|---|
 | `KEY.HxW.npy` | (N, k, H, W) of an image as it is stored, an array for each size; (N, H, W) uint8 indices of a map |
 | `sources.npy` | (N, keys) int64: digests of names, sizes and times of the files of each sample |
-| `manifest.json` | origin, layouts, arrays; samples left out or without a label; files of no sample |
+| `manifest.json` | origin, layouts, arrays; samples left out, infinite or without a label; files of no sample |
 
 The table is not packed, and neither are scales, offsets and units, which may change without a new pack.
 """
@@ -45,7 +45,7 @@ _TRIALS = 16
 """Number of samples with damaged files after which the whole modality is taken to be damaged."""
 _COMPARED = 4096
 """Maximum number of samples whose files are compared with a pack when it is opened."""
-_MANIFEST = ("schema", "samples", "sources", "layouts", "arrays", "skipped", "unlabelled", "strangers")
+_MANIFEST = ("schema", "samples", "sources", "layouts", "arrays", "skipped", "infinite", "unlabelled", "strangers")
 
 
 class FileStore:
@@ -149,6 +149,10 @@ class FileStore:
         rows = zip(self.samples.index, self._records, strict=True)
         return [sample for sample, row in rows if not all(path.is_file() for path in paths_of(source, row))]
 
+    def infinite(self, key: str) -> list[str]:
+        """Samples with infinite pixels, as far as they are known without reading all files."""
+        return []
+
     def strangers(self, key: str) -> list[str]:
         """Files on disk, relative to the folder, that match the pattern of an image or map but belong to no sample.
 
@@ -156,11 +160,12 @@ class FileStore:
         kinds, and those of other images and maps, do not count.
         """
         source = self.description.source(key)
-        if source.files is None or "table" not in self.description.samples:
+        if source.files is None:
             return []
         root = self.description.root
         own = {os.fspath(source.files.path(row, *source.bands[: source.per_band])) for row in self._records}
-        known = own | {os.path.join(root, name) for name in (FILE_NAME, CACHE, self.description.samples["table"])}
+        ours = (FILE_NAME, CACHE, self.description.samples.get("table", FILE_NAME))
+        known = own | {os.path.join(root, name) for name in ours}
         suffixes = None
         if source.files.is_named:
             suffixes = {os.path.splitext(path)[1] for path in own}
@@ -282,6 +287,11 @@ class PackStore(FileStore):
     def unlabelled(self, key: str) -> list[str]:
         """Samples without a file of a target at the time of packing."""
         found: list[str] = self.manifest["unlabelled"].get(key, [])
+        return found
+
+    def infinite(self, key: str) -> list[str]:
+        """Samples with infinite pixels."""
+        found: list[str] = self.manifest["infinite"].get(key, [])
         return found
 
     def strangers(self, key: str) -> list[str]:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Subset
 
 from bengelib.arguments import as_indices, whole_number
 from bengelib.errors import ArgumentError, MissingModalityError
+from bengelib.modalities import MODALITIES, Modality
 from bengelib.tasks import Classification
 
 
@@ -72,12 +73,18 @@ def place_clusters(lonlat: np.ndarray | Tensor, clusters: int = 20, seed: int = 
     return PlaceClusters(np.rad2deg(np.stack([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))], axis=1)))
 
 
+def place_of(data: Dataset[Any]) -> Modality:
+    """The longitude and latitude among the inputs of a dataset, by their names; else `lonlat` of ben-ge."""
+    inputs: Mapping[str, Modality] = getattr(data, "inputs", {})
+    return next((each for each in inputs.values() if each.is_place), MODALITIES["lonlat"])
+
+
 def lonlat_of(data: Dataset[Any]) -> np.ndarray:
-    """Degrees (N, 2) of all samples of a dataset: its table `lonlat`, `lon` and `lat` in `meta`, or an array.
+    """Degrees (N, 2) of all samples of a dataset: `lon` and `lat` in `meta`, its table of places, or an array.
 
     Raises:
         MissingModalityError: the dataset has none of them.
-        BandError: a described dataset has no `lonlat`.
+        BandError: a described dataset has no place, see `place_of`.
     """
     if isinstance(data, Subset):
         whole = lonlat_of(data.dataset)
@@ -86,7 +93,7 @@ def lonlat_of(data: Dataset[Any]) -> np.ndarray:
     if meta is not None and {"lon", "lat"} <= set(meta.columns):
         return np.array(meta[["lon", "lat"]], dtype=float)
     if hasattr(data, "table"):
-        return np.asarray(data.table("lonlat"), dtype=float)
+        return np.asarray(data.table(place_of(data).name), dtype=float)
     if hasattr(data, "lonlat"):
         return np.asarray(torch.as_tensor(data.lonlat).cpu(), dtype=float)
     raise MissingModalityError(
@@ -106,22 +113,24 @@ def _exact(values: Tensor) -> torch.dtype:
 
 
 class Geolocation(Classification):
-    """Geolocation task: the class is the region of the batch's `lonlat`, for a `Network` with such a head."""
+    """Geolocation task: the class is the region of the batch's locations, for a `Network` with such a head."""
 
-    def __init__(self, clusters: PlaceClusters, target: str = "place") -> None:
-        """Predict `target`, an index into `clusters`."""
+    def __init__(self, clusters: PlaceClusters, target: str = "place", key: str = "lonlat") -> None:
+        """Predict `target`, an index into `clusters`, from longitude and latitude under `key`."""
         super().__init__(target, clusters.names)
-        self.clusters = clusters
+        self.clusters, self.key = clusters, key
 
     def labelled(self, batch: Mapping[str, Any]) -> Tensor:
         """Number of samples of a batch, (), all of which have a location."""
-        return torch.tensor(len(batch["lonlat"]))
+        return torch.tensor(len(batch[self.key]))
 
     def check(self, batch: Mapping[str, Any]) -> None:
         """Do nothing: every location has a nearest centre."""
 
     def _pair(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        if "lonlat" not in batch:
-            raise MissingModalityError(f"no 'lonlat' in a batch of {sorted(batch)}; add it to the dataset's targets")
-        labels = self.clusters.nearest(batch["lonlat"])
+        if self.key not in batch:
+            raise MissingModalityError(
+                f"no {self.key!r} in a batch of {sorted(batch)}; add it to the dataset's targets"
+            )
+        labels = self.clusters.nearest(batch[self.key])
         return super()._pair(outputs, {**batch, self.target: labels})

@@ -71,12 +71,12 @@ def siren(
 
 
 class LocationEncoder(nn.Module):
-    """Spherical harmonics and a SIREN over the `lonlat` of a batch.
+    """Spherical harmonics and a SIREN over the locations of a batch.
 
     An encoder like those of `fusion`, for heads (`Network`), probes, and `JoinedEncoders` with an image encoder.
 
     Attributes:
-        inputs: `lonlat`, a `Modality` by key.
+        inputs: longitude and latitude, a `Modality` by key.
         feature_dim: length of the features.
     """
 
@@ -89,6 +89,7 @@ class LocationEncoder(nn.Module):
         falloff: float = 2.0,
         frequency: float = 30.0,
         dropout: float = 0.0,
+        place: Modality = MODALITIES["lonlat"],
     ) -> None:
         """Build the encoder with random weights.
 
@@ -102,12 +103,16 @@ class LocationEncoder(nn.Module):
                 ones; 0, as in the papers, gives equal weights.
             frequency: see `siren`.
             dropout: see `siren`; SatCLIP has 0.5.
+            place: longitude and latitude, by whose name they stand in a batch.
 
         Raises:
             ArgumentError: naming the argument that is out of range.
+            BandError: `place` is something else.
         """
         super().__init__()
-        self.inputs = {"lonlat": MODALITIES["lonlat"]}
+        if not place.is_place:
+            raise BandError(f"{place.name!r} has the bands {place.bands}; expected longitude and latitude, by name")
+        self.inputs, self.key = {place.name: place}, place.name
         self.degrees = whole_number("degrees", degrees, 0, MOST_DEGREES)
         for name, value in (("hidden", hidden), ("layers", layers), ("feature_dim", feature_dim)):
             whole_number(name, value)
@@ -133,14 +138,15 @@ class LocationEncoder(nn.Module):
         """Features (B, feature_dim).
 
         Raises:
-            MissingModalityError: the batch has no `lonlat`, or some of its samples have none.
+            MissingModalityError: the batch has no locations, or some of its samples have none.
             ArgumentError: invalid locations; see `harmonics.check_lonlat`.
         """
-        if "lonlat" not in batch:
-            raise MissingModalityError(f"no 'lonlat' in a batch of {sorted(batch)}; add it to the dataset's modalities")
-        if not bool(batch.get("lonlat_available", torch.tensor(True)).all()):
-            raise MissingModalityError("'lonlat' is missing for some samples; join the encoder to others with dropout")
-        features: Tensor = self.net(self.codes(batch["lonlat"]).to(self.net[0].weight.dtype))  # type: ignore[arg-type]
+        key = self.key
+        if key not in batch:
+            raise MissingModalityError(f"no {key!r} in a batch of {sorted(batch)}; add it to the dataset's modalities")
+        if not bool(batch.get(f"{key}_available", torch.tensor(True)).all()):
+            raise MissingModalityError(f"{key!r} is missing for some samples; join the encoder to others with dropout")
+        features: Tensor = self.net(self.codes(batch[key]).to(self.net[0].weight.dtype))  # type: ignore[arg-type]
         return features
 
 
@@ -168,8 +174,8 @@ class PlaceImage(nn.Module):
         """
         super().__init__()
         self.inputs: dict[str, Modality] = {**getattr(encoder, "inputs", {}), **place.inputs}
-        if "lonlat" in getattr(encoder, "inputs", {}):
-            raise BandError("the image encoder reads 'lonlat', which would reveal the answer")
+        if place.key in getattr(encoder, "inputs", {}):
+            raise BandError(f"the image encoder reads {place.key!r}, which would reveal the answer")
         self.encoder, self.place = encoder, place
         self.to_shared = nn.Linear(feature_dim(encoder), place.feature_dim)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(real_number("temperature", temperature, above=0))))

@@ -1,5 +1,6 @@
 """Compatibility of a trained encoder with data, by bands, order, units and scale, and with further training."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from bengelib.checkpoint import read_checkpoint, saved_inputs
-from bengelib.errors import BandError, CheckpointError
+from bengelib.data.ground import same_extent, shown_metres
+from bengelib.errors import BandError, CheckpointError, DataWarning
 from bengelib.methods import MASKED, TABLE
 from bengelib.modalities import InputSpec, Modality, as_modalities, require_same
 
@@ -18,7 +20,7 @@ _ALIKE = 1.25
 """Factor within which means and standard deviations of two datasets agree so well that they are the same numbers."""
 
 Stored = Mapping[str, Mapping[str, Sequence[float]]]
-"""By image, `scale` and `offset` of each band from the numbers in the files; see `DescribedDataset.stored`."""
+"""By modality, facts about the files, such as `scale` and `offset` of each band; see `DescribedDataset.stored`."""
 
 
 def check_inputs(
@@ -37,9 +39,21 @@ def check_inputs(
 
     Raises:
         BandError: naming both.
+
+    Warns:
+        DataWarning: pixels are of another size on the ground, naming both.
     """
     require_same(trained, given)
     for key, known in as_modalities(trained).items():
+        pixel, other_pixel = ((each or {}).get(key, {}).get("pixel", ()) for each in (stored, given_stored))
+        if not same_extent(pixel, other_pixel):
+            warnings.warn(
+                f"the model was trained with {key} of pixels of {shown_metres(pixel)}, and the dataset has "
+                f"{shown_metres(other_pixel)}: what it knows has another size there. Resample the files if that is not "
+                "meant",
+                DataWarning,
+                stacklevel=2,
+            )
         data = given[key].take(known.bands)
         for band, mean, std, other_mean, other_std in zip(
             known.bands, known.mean, known.std, data.mean, data.std, strict=True

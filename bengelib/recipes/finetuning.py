@@ -41,6 +41,7 @@ class FineTuning:
         stages: stages of the ResNets whose features the head reads beside the last, as `extract_features` does for a
             probe; without them a warm head would begin with less than the probe knows.
         texture: let the head read the standard deviations over the image of these stages too, see `MultiStageEncoder`.
+        enlarge: factor by which the network enlarges images first, likewise; a step takes its square as long.
         head_factor: learning rate of the head, as a multiple of that of the encoder.
         tuning_steps: steps of the runs that choose the learning rate, at most.
         weight_decay: of AdamW.
@@ -56,6 +57,7 @@ class FineTuning:
     lrs: tuple[float, ...] = (5e-4,)
     stages: tuple[int, ...] = (2, 3)
     texture: bool = False
+    enlarge: int = 1
     head_factor: float = 1.0
     tuning_steps: int = 600
     weight_decay: float = 0.05
@@ -69,7 +71,7 @@ class FineTuning:
         Raises:
             ValueError: naming the setting, its value and its range.
         """
-        for name, least in (("steps", 1), ("batch_size", 2), ("tuning_steps", 1)):
+        for name, least in (("steps", 1), ("batch_size", 2), ("tuning_steps", 1), ("enlarge", 1)):
             whole_number(name, getattr(self, name), least)
         for name in ("epochs", "weight_decay"):
             real_number(name, getattr(self, name), least=0)
@@ -90,6 +92,13 @@ class FineTuning:
 def for_random_weights(settings: FineTuning) -> FineTuning:
     """The same settings without what only pretrained weights have: features worth probing."""
     return replace(settings, warm_head=False)
+
+
+def for_enlarged(settings: FineTuning, factor: int) -> FineTuning:
+    """The same settings for images `factor` times as large, in fewer steps, which take as long."""
+    pixels = factor**2
+    fewer = {name: max(1, getattr(settings, name) // pixels) for name in ("steps", "tuning_steps")}
+    return replace(settings, enlarge=factor, **fewer)
 
 
 FINE_TUNING = FineTuning()
@@ -267,7 +276,7 @@ class _Run:
         settings, target = self.settings, self.target
         torch.manual_seed(self.seed)
         encoder: nn.Module = deepcopy(self.encoder).requires_grad_(True)
-        encoder = with_stages(encoder, settings.stages, settings.texture)
+        encoder = with_stages(encoder, settings.stages, settings.texture, settings.enlarge)
         head = ScaledHead(int(encoder.feature_dim), self.classes, settings.head_factor)  # type: ignore[arg-type]
         if settings.warm_head:
             features = extract_features(encoder, Subset(self.data, chosen.tolist()), precision=self.precision)

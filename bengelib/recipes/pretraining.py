@@ -21,7 +21,7 @@ from bengelib.methods.byol import BYOL, byol
 from bengelib.methods.convnext import SIZES, ConvNeXtEncoder
 from bengelib.methods.decur import DeCUR, decur
 from bengelib.methods.gassl import GASSL
-from bengelib.methods.geolocation import Geolocation, lonlat_of, place_clusters
+from bengelib.methods.geolocation import Geolocation, lonlat_of, place_clusters, place_of
 from bengelib.methods.location import LocationEncoder, PlaceImage, place_image
 from bengelib.methods.moco import MoCo, moco
 from bengelib.methods.moco_v3 import MoCoV3, moco_v3
@@ -238,7 +238,7 @@ def pretext(
             return Pretext(hiding, hiding.tasks(), data, views, weighting)
         case "place-image":
             lonlat_of(data)  # says so if there are none
-            place = PlaceImage(encoder, LocationEncoder(), settings.temperature or 0.07)
+            place = PlaceImage(encoder, LocationEncoder(place=place_of(data)), settings.temperature or 0.07)
             return Pretext(place, [Contrast(place_image)], data, views)
         case "byol":
             model, task = BYOL(encoder, **slow), Contrast(byol)
@@ -250,8 +250,11 @@ def pretext(
             lonlat = lonlat_of(data)
             places = len(np.unique(lonlat, axis=0))
             clusters = place_clusters(lonlat, settings.regions or min(REGIONS, places), settings.seed)
-            model = GASSL(encoder, len(clusters.centres), **slow)
-            return Pretext(model, [Contrast(moco, **options), Geolocation(clusters)], data, TwoViews(views))
+            model, regions = (
+                GASSL(encoder, len(clusters.centres), **slow),
+                Geolocation(clusters, key=place_of(data).name),
+            )
+            return Pretext(model, [Contrast(moco, **options), regions], data, TwoViews(views))
         case "seco":
             if not isinstance(views, Views):
                 raise ArgumentError(f"seco makes views with fewer changes of a Views(...), not of {views!r}")
@@ -291,9 +294,10 @@ def pretrain_encoder(
     Args:
         encoder: takes a dict batch, returns (B, feature_dim); a `ViTEncoder` for `"mae"`, a `ConvNeXtEncoder` for
             `"multi-pretext"`.
-        data: samples that are dicts. For `"gassl"` and `"place-image"` they have `lonlat`, and the dataset says where
-            they lie, see `lonlat_of`; for `"multi-pretext"`, see `pretext_targets`; for `"seco"` it is one of `Pairs`,
-            or has a table `meta` by which `on_two_dates` makes one.
+        data: samples that are dicts. For `"gassl"` and `"place-image"` they have longitude and latitude, see
+            `place_of`, and the dataset says where they lie, see `lonlat_of`; for `"multi-pretext"`, see
+            `pretext_targets`; for `"seco"` it is one of `Pairs`, or has a table `meta` by which `on_two_dates` makes
+            one.
         views: changes of each view, for example `strong_views(64)`; a `Views` for `"seco"`.
         settings: see `Pretraining`.
         encoder_2: of the second sensor, for `"cross-modal"` and `"decur"`.
@@ -346,7 +350,8 @@ def pretext_targets(encoder: ConvNeXtEncoder, data: Dataset[Any]) -> dict[str, M
     """
     known = {**getattr(source_dataset(data), "inputs", {}), **encoder.inputs}
     sample = data[0]
-    return {key: known.get(key, PRETEXTS.get(key, ())) for key in {**known, **PRETEXTS} if key in sample}
+    order = dict.fromkeys((*(key for key in known if key in encoder.inputs), *PRETEXTS, *known))
+    return {key: known.get(key, PRETEXTS.get(key, ())) for key in order if key in sample}
 
 
 def on_two_dates(data: Dataset[Any]) -> Pairs:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from bengelib.arguments import check_share, real_number, whole_number
 from bengelib.bands import IGNORE_INDEX
 from bengelib.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, saved_inputs
+from bengelib.data.ground import same_extent, shown_metres
 from bengelib.engine import History, Trainer, predict, seed_everything
 from bengelib.errors import ArgumentError, BandError, CheckpointError, DataWarning, DescriptionError, SplitError
 from bengelib.fusion import DecisionFusion, EarlyFusion, FeatureFusion, FiLMFusion, LateFusion
@@ -40,10 +41,6 @@ FUSIONS: dict[str, Callable[..., nn.Module]] = {
     "film": FiLMFusion,
 }
 """Fusion encoders by name; `"decision"` fuses independent networks instead."""
-
-
-_SAME_GROUND = 1.1
-"""Factor between the extents of two images from which their pixels do not match."""
 
 
 @dataclass(frozen=True)
@@ -243,12 +240,11 @@ def _check_extents(data: Any, joined: Sequence[str], late: str) -> None:
     extents = {key: extent for key, extent in extents.items() if extent}
     for key, extent in extents.items():
         first, other = next(iter(extents.items()))
-        if any(not 1 / _SAME_GROUND < one / two < _SAME_GROUND for one, two in zip(extent, other, strict=True)):
-            sizes = ["{:.0f} x {:.0f} m".format(*each) for each in (other, extent)]
+        if not same_extent(extent, other):
             raise DescriptionError(
-                f"a sample of {first} shows {sizes[0]} of ground and one of {key} {sizes[1]}, in as many pixels, and a "
-                f"network takes them pixel by pixel; cut and resample the files to the same ground (gdalwarp -te -tr)"
-                f"{late}"
+                f"{data.root}: a sample of {first} shows {shown_metres(other)} of ground and one of {key} "
+                f"{shown_metres(extent)}, in as many pixels, and a network takes them pixel by pixel; cut and resample "
+                f"the files to the same ground (gdalwarp -te -tr){late}"
             )
 
 

@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from bengelib.cli import bench, bench_pretrain
+from bengelib.cli import bench, bench_gpu, bench_pretrain, bench_train
 from bengelib.cli.bench import bench_loader, describe
 from bengelib.data.dataset import BENGE
 from bengelib.data.tables import read_meta
-from bengelib.errors import ArgumentError, BengeError
+from bengelib.errors import ArgumentError, BengeError, DescriptionError
 from bengelib.recipes.pretraining import build_encoder
 from tests import fake_tree as fake
+from tests.described_folders import write_crops
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,26 @@ def test_every_way_of_reading_is_in_the_table(tree):
     assert table["x band by band"].iloc[0] == 1
     assert table.loc["PackedBENGE, integers", "bytes/sample"] == 217_600 + 8
     assert table.loc[bench.COPY, "of memory copy"] == 1
+
+
+def test_described_data_are_read_from_files_and_pack(tmp_path):
+    crops = write_crops(tmp_path / "crops", 8)
+    table = bench_loader(crops, batch_size=4, rounds=1, progress=False)
+    assert list(table.index) == ["files, as stored", "pack, as stored", bench.COPY, "pack, decoded on the CPU"]
+    assert table["x files"].iloc[0] == 1 and (table["CPU ms/sample"] > 0).all()
+    assert table["bytes/sample"].iloc[0] == 4 * 16 * 16 * 2 + 16 * 16 + 2 * 4 + 8 + 4  # images, map, table
+    assert "x files" in describe(table)
+    (crops / "dataset.toml").write_text(
+        '[samples]\ntable = "samples.csv"\n[modalities.weather]\nkind = "vector"\ncolumns = ["rain", "heat"]\n'
+    )
+    with pytest.raises(DescriptionError, match="all values in its table"):
+        bench_loader(crops, progress=False)
+
+
+@pytest.mark.parametrize("measure", [bench_train.bench_train, bench_gpu.bench_gpu])
+def test_benchmarks_of_ben_ge_refuse_described_data(tmp_path, measure):
+    with pytest.raises(ArgumentError, match=r"crops has a dataset\.toml.*bench loader"):
+        measure(write_crops(tmp_path / "crops", 2), progress=False)
 
 
 def test_an_idea_of_a_layout_holds_the_same_numbers(tree, tmp_path):

@@ -209,7 +209,7 @@ def test_places_are_read_only_where_they_are_named_or_alone(tmp_path):
     assert inputs_of(root) == ("s2",)  # whatever its name
     (root / "dataset.toml").write_text(toml.partition("[modalities.s2]")[0] + toml[toml.index("[modalities.w") :])
     assert inputs_of(root) == ("weather",)
-    assert inputs_of(tmp_path) is None
+    assert inputs_of(tmp_path) == ("s2", "s1")  # of ben-ge
 
 
 def test_scores_are_printed_with_their_unit(capsys):

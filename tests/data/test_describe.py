@@ -13,8 +13,10 @@ from bengelib.bands import S2_BANDS
 from bengelib.data.describe import describe
 from bengelib.data.described import DescribedDataset
 from bengelib.data.description import FILE_NAME, read_description
+from bengelib.data.packing import pack
 from bengelib.errors import DatasetNotFoundError, DescriptionError, DiskError, TableError
 from tests.described_folders import write_picture, write_tif
+from tests.fake_tree import write_fake_tree
 
 REAL = Path(__file__).parents[3] / "shared" / "real-eo"
 SIDE = 8
@@ -524,6 +526,39 @@ def test_numbered_folders_that_may_be_classes_are_asked_for(tmp_path):
             write_tif(tmp_path / "x" / folder / f"{number:03d}.tif", pixels(4, number))
     guess, _ = described(tmp_path / "x")
     assert any("if they are classes" in problem and '"{class}/{id}.tif"' in problem for problem in guess.problems)
+
+
+@pytest.mark.parametrize("name", ["img_{}", "{:04d}"])
+def test_classes_of_different_sizes_whose_files_are_numbered_alike(tmp_path, name):
+    root = tmp_path / "x"
+    for folder, count in (("Crop", 12), ("Forest", 18), ("Lake", 24)):
+        for number in range(count):
+            write_tif(root / folder / f"{name.format(number)}.tif", pixels(4, number))
+    guess, description = described(root)
+    assert description.targets["label"].classes == ("Crop", "Forest", "Lake")
+    assert len(DescribedDataset(root, progress=False)) == 54
+    assert any('if they are modalities, write one for each, with files = "Crop/{id}.tif"' in p for p in guess.problems)
+
+
+@pytest.mark.parametrize("counts", [(6, 6), (6, 12)])
+def test_folders_of_one_kind_are_asked_for_and_others_are_modalities(tmp_path, counts):
+    for (folder, bands), count in zip((("a", 4), ("b", 4)), counts, strict=True):
+        for number in range(count):
+            write_tif(tmp_path / "x" / folder / f"site{number}{'x' * (number % 2)}.tif", pixels(bands, number))
+            write_tif(tmp_path / "y" / folder / f"{number}.tif", pixels(bands + (folder == "b"), number))
+    guess, description = described(tmp_path / "x")
+    assert list(description.modalities) == ["a", "b"]
+    assert any("the 2 folders hold files of one kind" in problem for problem in guess.problems)
+    guess, description = described(tmp_path / "y")
+    assert list(description.modalities) == ["a", "b"] and not any("classes" in each for each in guess.problems)
+
+
+def test_a_tree_of_ben_ge_needs_no_description(tmp_path):
+    tree = write_fake_tree(tmp_path / "ben-ge-fake", 3)
+    for root in (tree, pack(tree, progress=False)):
+        with pytest.raises(DescriptionError, match=r"layout of ben-ge, which is known.*give it to pretrain"):
+            describe(root, progress=False)
+        assert not (root / FILE_NAME).exists()
 
 
 def test_arrays_whose_last_axis_may_be_that_of_the_bands(tmp_path):

@@ -1,4 +1,5 @@
 import pickle
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -29,6 +30,7 @@ from tests.described_folders import (
     CROPS,
     SIDE,
     cover_pixels,
+    pixels_of,
     rewrite,
     s2_pixels,
     write_crops,
@@ -188,7 +190,7 @@ def write_rich(root: Path, count: int = 6) -> Path:
     for n in range(count):
         for band, side in (("B01", 4), ("B02", 24), ("B05", 12), ("B03", 24)):
             pixels = rng.integers(0, 4000, (side, side)).astype(np.uint16)
-            write_tif(root / "s2" / f"{n}_{band}.tif", pixels, nodata=0)
+            write_tif(root / "s2" / f"{n}_{band}.tif", pixels, nodata=0, **pixels_of(240 / side))
         radar = rng.normal(-12, 3, (2, 24, 24)).astype(np.float32)
         radar[0, :2] = np.nan
         (root / "s1").mkdir(exist_ok=True)
@@ -318,13 +320,50 @@ def test_a_value_of_an_input_that_is_missing(tmp_path):
     assert len(DescribedDataset(root, modalities=("s2",))) == 4
 
 
-def test_files_of_no_sample_are_told(tmp_path):
-    root = write_crops(tmp_path, 4)
-    write_tif(root / "images/extra.tif", s2_pixels(9), BANDS)
-    with pytest.warns(
-        DataWarning, match=r"1 files of s2 belong to no sample of samples.csv, the first being images/extra"
-    ):
-        DescribedDataset(root)
+def test_files_of_no_sample_are_refused_or_told_once(tmp_path):
+    root = write_crops(tmp_path)
+    write_tif(root / "images/extra.tif", s2_pixels(99), BANDS)
+    words = r"1 files of s2 belong to no sample of samples\.csv, the first being images/extra\.tif"
+    with pytest.raises(DescriptionError, match=rf"\[modalities.s2\] {words}.* unlisted = 'ignore' in \[samples\]"):
+        DescribedDataset(root, progress=False)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for split in ("train", "val", "test"):
+            data = DescribedDataset(root, split, on_error="skip", progress=False)
+            assert "1 files of s2 belong to no sample" in str(data.account)
+    assert [bool(re.search(words, str(each.message))) for each in told] == [True]
+    rewrite(root, 'group = "site"', 'group = "site"\nunlisted = "ignore"')
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pack(root)
+        assert "1 files of s2 belong to no sample" in str(DescribedDataset(root, progress=False).account)
+    rewrite(root, 'unlisted = "ignore"', 'unlisted = "yes"')
+    with pytest.raises(DescriptionError, match="unlisted = 'yes'; expected 'ignore'"):
+        DescribedDataset(root, progress=False)
+
+
+def test_files_of_no_sample_are_refused_without_a_table_too(tmp_path):
+    for number in range(6):
+        write_tif(tmp_path / "hi" / f"{number}.tif", s2_pixels(number))
+        write_tif(tmp_path / "lo" / f"{number}.tif", s2_pixels(number)[:2])
+    write_tif(tmp_path / "lo" / "other.tif", s2_pixels(9)[:2])
+    write_toml(
+        tmp_path,
+        """
+        [modalities.hi]
+        kind = "image"
+        files = "hi/{id}.tif"
+        bands = ["a", "b", "c", "d"]
+
+        [modalities.lo]
+        kind = "image"
+        files = "lo/{id}.tif"
+        bands = ["a", "b"]
+        """,
+    )
+    with pytest.raises(DescriptionError, match=r"1 files of lo belong to no sample of the files of hi.*lo/other\.tif"):
+        DescribedDataset(tmp_path, progress=False)
+    assert len(DescribedDataset(tmp_path, modalities=("hi",), progress=False)) == 6
 
 
 def test_the_files_of_the_description_itself_are_no_samples(tmp_path):
@@ -427,7 +466,12 @@ def write_bigearthnet(root: Path, table: str) -> Path:
         patch, radar = f"{tile}_{n}_43", f"{orbit}_33UUP_{n}_48"
         for band, size in (("B01", 2), ("B02", 12), ("B8A", 6)):
             pixels = rng.integers(1, 5000, (size, size)).astype(np.uint16)
-            write_tif(root / "BigEarthNet-S2" / tile / patch / f"{patch}_{band}.tif", pixels, nodata=0)
+            write_tif(
+                root / "BigEarthNet-S2" / tile / patch / f"{patch}_{band}.tif",
+                pixels,
+                nodata=0,
+                **pixels_of(120 / size),
+            )
         for band in ("VV", "VH"):
             pixels = rng.normal(-12, 3, (12, 12)).astype(np.float32)
             write_tif(root / "BigEarthNet-S1" / orbit / radar / f"{radar}_{band}.tif", pixels)
@@ -498,6 +542,7 @@ def test_the_table_may_name_the_files_by_their_paths(tmp_path):
     assert data.patch_ids == [str(number) for number in range(1, 11)] and "belong to no sample" not in str(data.account)
     for number in (0, 7):
         np.testing.assert_allclose(data[number]["s2"], s2_pixels(number) * 1e-4, rtol=1e-6)
+    rewrite(root, 'group = "site"', 'group = "site"\nunlisted = "ignore"')
     write_tif(root / "more.tif", s2_pixels(0))
     assert data.store.strangers("s2") == ["more.tif"] and data.store.strangers("cover") == []
     pack(root)

@@ -1,16 +1,18 @@
 import os
 import signal
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bengelib.data import described_packing
+from bengelib.data.described import DescribedDataset
 from bengelib.data.described_packing import pack_described
 from bengelib.data.description import read_description
 from bengelib.data.samples import read_samples
 from bengelib.data.stores import PackStore, open_store
-from bengelib.errors import ChecksumError, DiskError, DiskSpaceError, MissingModalityError, RasterError
+from bengelib.errors import ChecksumError, DataWarning, DiskError, DiskSpaceError, MissingModalityError, RasterError
 from tests.described_folders import BANDS, rewrite, s2_pixels, write_crops, write_tif, write_toml
 from tests.forked import start
 
@@ -185,3 +187,18 @@ def test_a_full_disk_and_one_that_refuses(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", mkdir)
     with pytest.raises(DiskError, match=r"Read-only file system"):
         pack(root)
+
+
+def test_infinite_pixels_are_in_the_account(tmp_path):
+    root = write_crops(tmp_path, 10)
+    for sample in range(10):
+        pixels = s2_pixels(sample).astype(np.float32)
+        pixels[1, 3, 4] = np.inf if sample in (2, 7) else np.nan
+        write_tif(root / f"images/p{sample}.tif", pixels, BANDS)
+    pack(root)
+    with pytest.warns(DataWarning, match=r"2 of 10 samples have infinite pixels of s2, the first being p2; they count"):
+        data = DescribedDataset(root, progress=False)
+    assert bool(data.read_batch([2])["s2.16x16"].isinf().any()) and bool(data[2]["s2"].isfinite().all())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        DescribedDataset(root, modalities=("weather",), progress=False)

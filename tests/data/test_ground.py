@@ -1,10 +1,14 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import rasterio
 from rasterio.transform import from_origin
 
-from bengelib.data.ground import check_together, extent_of, ground_of
-from bengelib.errors import RasterError
+from bengelib.data.account import tell_once
+from bengelib.data.geotiff import read_geotiff
+from bengelib.data.ground import check_alike, check_together, extent_of, ground_at, ground_of, same_extent
+from bengelib.errors import DataWarning, RasterError
 from tests.described_folders import write_picture, write_tif
 
 
@@ -34,7 +38,39 @@ def test_the_extent_is_in_metres(tmp_path):
     feet = ground(tmp_path / "b.tif", 0, 0, "EPSG:2263")
     assert extent_of(feet) == pytest.approx((48.768, 48.768), abs=0.001)
     degrees = ground(tmp_path / "c.tif", 8, 60 + 8e-4, "EPSG:4326", 1e-4)
-    assert extent_of(degrees) == pytest.approx((88.96, 177.91), abs=0.02)  # cos 60 degrees is a half
+    assert extent_of(degrees) == pytest.approx((88.96, 177.91, 0.0016, 0.0016), abs=0.02)  # cos 60 degrees is a half
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ((160, 160), (165, 155), True),
+        ((160, 160), (160, 200), False),
+        ((89, 178, 1.6e-3, 1.6e-3), (150, 178, 1.6e-3, 1.6e-3), True),  # degrees at another latitude
+        ((89, 178, 1.6e-3, 1.6e-3), (89, 178, 1.6e-3, 2e-3), False),
+        ((89, 178, 1.6e-3, 1.6e-3), (178, 178), False),
+        ((177, 178, 1.6e-3, 1.6e-3), (178, 178), True),
+        ((), (178, 178), True),
+    ],
+)
+def test_extents_are_compared_in_degrees_if_both_have_them(one, other, same):
+    assert same_extent(one, other) == same_extent(other, one) == same
+
+
+def test_files_of_one_modality_have_one_grid(tmp_path):
+    one = ground(tmp_path / "one.tif", 400_000, 5_000_000)
+    check_alike([one, ground(tmp_path / "two.tif", 400_000, 5_000_000, step=20, side=8)], "x")
+    with pytest.raises(RasterError, match=r"wide\.tif shows 960 x 960 m of ground, and .*one\.tif .* 160 x 160 m"):
+        check_alike([one, ground(tmp_path / "wide.tif", 400_000, 5_000_000, step=60)], "x")
+    with pytest.raises(RasterError, match=r"zone\.tif is in EPSG:32633, and .*one\.tif .* EPSG:32632; warp .* of x"):
+        check_alike([one, ground(tmp_path / "zone.tif", 400_000, 5_000_000, "EPSG:32633")], "x")
+
+
+def test_the_ground_of_a_header_is_that_of_the_file(tmp_path):
+    one = ground(tmp_path / "one.tif", 400_000, 5_000_000)
+    assert ground_at(one.path, read_geotiff(str(one.path))[1].place) == one
+    ground(tmp_path / "two.tif", 0, 0, crs=None)
+    assert ground_at(one.path, read_geotiff(str(tmp_path / "two.tif"))[1].place) is None
 
 
 def test_files_over_the_same_ground_may_differ_in_grid_and_projection(tmp_path):
@@ -46,7 +82,14 @@ def test_files_over_the_same_ground_may_differ_in_grid_and_projection(tmp_path):
             (7.7265, 45.147, "EPSG:4326", 0.0005),
         )
     ):
-        check_together(one, ground(tmp_path / f"{number}.tif", *other), "x")
+        tell_once.cache_clear()
+        expected = (
+            pytest.warns(DataWarning, match="x has files in EPSG:4326 where other files .* EPSG:32632.*late fusion")
+            if "EPSG:4326" in other
+            else nullcontext()
+        )
+        with expected:
+            check_together(one, ground(tmp_path / f"{number}.tif", *other), "x")
 
 
 @pytest.mark.parametrize(

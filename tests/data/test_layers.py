@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import rasterio
 
+from bengelib.data import layers
 from bengelib.data.description import Source
 from bengelib.data.file_patterns import FilePattern
+from bengelib.data.geotiff import read_plain
 from bengelib.data.layers import Layout, find_layout, measured, read_stored
 from bengelib.errors import MissingModalityError, RasterError
-from tests.described_folders import write_picture, write_tif
+from tests.described_folders import pixels_of, write_picture, write_tif
 
 WHERE = "dataset.toml: [modalities.x]"
 
@@ -81,6 +83,77 @@ def test_cloud_optimised_geotiff_with_overviews(tmp_path):
     np.testing.assert_array_equal(read(image(tmp_path, "{id}.tif", ("a", "b", "c")))[1], pixels)
     smaller = read(image(tmp_path, "{id}.tif", ("a", "b", "c"), size=64))[1]
     assert smaller.shape == (3, 64, 64) and abs(float(smaller.mean()) - float(pixels.mean())) < 200
+
+
+PLAIN = {
+    "the lowest number": {"dtype": "float32", "nodata": -3.4028234663852886e38},
+    "unsigned": {"dtype": "uint16"},
+    "signed": {"dtype": "int16", "nodata": -9999},
+    "real": {"dtype": "float32", "nodata": -9999},
+    "not a number": {"dtype": "float32", "nodata": float("nan")},
+    "bytes": {"dtype": "uint8"},
+    "without coordinates": {"dtype": "uint16", "crs": None},
+    "degrees": {"dtype": "uint16", "crs": "EPSG:4326", "transform": rasterio.transform.from_origin(8, 50, 1e-4, 1e-4)},
+    "software": {"dtype": "uint16", "tags": {"TIFFTAG_SOFTWARE": "any", "DATE": "today"}},
+}
+NOT_PLAIN = {
+    "without a grid": {"dtype": "uint16", "transform": rasterio.Affine.identity()},
+    "compressed": {"dtype": "uint16", "compress": "deflate"},
+    "tiled": {"dtype": "uint16", "tiled": True, "blockxsize": 16, "blockysize": 16},
+    "eight bytes": {"dtype": "float64"},
+    "big endian": {"dtype": "uint16", "ENDIANNESS": "BIG"},
+    "a fill that the type rounds": {"dtype": "float32", "nodata": 0.1},
+    "from the south": {"dtype": "uint16", "transform": rasterio.Affine(10, 0, 4e5, 0, 10, 5e6)},
+    "scaled": {"dtype": "uint16", "scales": (0.5,), "offsets": (1.0,)},
+    "a name": {"dtype": "uint16", "names": ("offset",)},
+}
+
+
+@pytest.mark.parametrize(("name", "facts"), [*PLAIN.items(), *NOT_PLAIN.items()], ids=lambda each: str(each)[:20])
+@pytest.mark.parametrize("size", [0, 16])
+def test_a_plain_geotiff_is_read_as_by_rasterio_and_without_it(tmp_path, monkeypatch, name, facts, size):
+    profile = {key: value for key, value in facts.items() if key != "dtype"}
+    write_tif(tmp_path / "1.tif", ramp(facts["dtype"], bands=1), **profile)
+    source = image(tmp_path, "{id}.tif", ("a",), size=size)
+    opened, rasterio_open = [], rasterio.open
+    monkeypatch.setattr(rasterio, "open", lambda path: opened.append(path) or rasterio_open(path))
+
+    def both() -> tuple[Layout, np.ndarray, list]:
+        layout, grounds = find_layout(source, {"id": "1"}), []
+        (array,) = read_stored(source, layout, {"id": "1"}, grounds).values()
+        return layout, array, grounds
+
+    layout, array, grounds = both()
+    assert len(opened) == (size > 0 if name in PLAIN else 2)  # the size of the samples takes rasterio
+    monkeypatch.setattr(layers, "read_plain", lambda path: None)
+    other, expected, other_grounds = both()
+    assert layout == other and grounds == other_grounds and array.dtype == expected.dtype
+    np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize("suffix", [".tif.aux.xml", ".aux.xml"])
+def test_a_plain_geotiff_with_a_sidecar_file_is_read_with_it(tmp_path, suffix):
+    write_tif(tmp_path / "1.tif", ramp("uint16", bands=1))
+    assert read_plain(tmp_path / "1.tif")
+    (tmp_path / f"1{suffix}").write_text(
+        "<PAMDataset><PAMRasterBand band='1'><Scale>0.5</Scale></PAMRasterBand></PAMDataset>"
+    )
+    assert read_plain(tmp_path / "1.tif") is None
+    assert find_layout(image(tmp_path, "{id}.tif", ("a",)), {"id": "1"}).scale == ((0.5,) if "tif" in suffix else ())
+
+
+def test_what_is_refused_of_a_geotiff_is_refused_of_a_plain_one(tmp_path):
+    with rasterio.open(write_tif(tmp_path / "1.tif", ramp("uint8", bands=1), photometric="palette"), "r+") as file:
+        file.write_colormap(1, {0: (0, 0, 0), 9: (200, 0, 0)})
+    with pytest.raises(RasterError, match="colours in a palette"):
+        read(image(tmp_path, "{id}.tif", ("a",)))
+    write_tif(tmp_path / "2.tif", ramp("uint16", bands=1), tags={"scale_factor": "0.1"})
+    with pytest.raises(RasterError, match=r"scale or shift its values \(scale_factor 0.1\)"):
+        find_layout(image(tmp_path, "{id}.tif", ("a",)), {"id": "2"})
+    write_tif(tmp_path / "3.tif", ramp("uint16", bands=1))
+    for facts, words in (({"layers": (2,)}, "has 1 layers, but"), ({}, "has 1 layers")):
+        with pytest.raises(RasterError, match=words):
+            find_layout(image(tmp_path, "{id}.tif", ("a",) if facts else ("a", "b"), **facts), {"id": "3"})
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int8", "uint16", ">u2", "int32", "float16", "float32", ">f8"])
@@ -238,7 +311,7 @@ def test_a_sample_without_any_data_is_refused(tmp_path, value):
 
 def test_bands_in_files_of_their_own_at_several_resolutions(tmp_path):
     for band, side in (("B2", 24), ("B5", 12), ("B1", 4), ("B3", 24)):
-        write_tif(tmp_path / "1" / f"1_{band}.tif", ramp("uint16", 1, side) + side, nodata=0)
+        write_tif(tmp_path / "1" / f"1_{band}.tif", ramp("uint16", 1, side) + side, nodata=0, **pixels_of(240 / side))
     source = image(tmp_path, "{id}/{id}_{band}.tif", ("B1", "B2", "B3", "B5"))
     layout = find_layout(source, {"id": "1"})
     assert layout.arrays == {
@@ -406,3 +479,24 @@ def test_what_is_measured():
     values = np.array([1.0, np.nan, np.inf, -9999])
     np.testing.assert_array_equal(measured(values, (-9999.0,)), [True, False, False, False])
     np.testing.assert_array_equal(measured(np.array([0, 3], np.uint8), (0.0, 300.0)), [False, True])
+
+
+@pytest.mark.parametrize("compress", [{}, {"compress": "deflate"}])
+def test_files_of_another_resolution_need_a_rule(tmp_path, compress):
+    """Of as many pixels, which is why nothing else shows it; of one file alone, and of one band of a sample."""
+    for name, step in (("1", 10), ("2", 60)):
+        for stem in (name, f"3_{name}"):
+            write_tif(tmp_path / f"{stem}.tif", ramp("uint16", 1), **pixels_of(step), **compress)
+    source = image(tmp_path, "{id}.tif", ("a",))
+    with pytest.raises(RasterError, match=r"2\.tif shows 1920 x 1920 m of ground, the first sample 320 x 320 m.*size"):
+        read(source, "2")
+    assert read(replace(source, size=32), "2")[1].shape == (1, 32, 32)
+    with pytest.raises(RasterError, match=r"3_2\.tif shows 1920 x 1920 m of ground, and .*3_1\.tif of the same sample"):
+        find_layout(image(tmp_path, "{id}_{band}.tif", ("1", "2")), {"id": "3"})
+
+
+def test_degrees_are_the_same_resolution_at_every_latitude(tmp_path):
+    for name, latitude in (("1", 0), ("2", 60)):
+        transform = rasterio.transform.from_origin(8, latitude, 1e-4, 1e-4)
+        write_tif(tmp_path / f"{name}.tif", ramp("uint16", 1), crs="EPSG:4326", transform=transform)
+    assert read(image(tmp_path, "{id}.tif", ("a",)), "2")[1].shape == (1, 32, 32)

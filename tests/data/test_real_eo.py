@@ -17,7 +17,6 @@ from tests.described_folders import rewrite, write_toml
 REAL = Path(__file__).parents[3] / "shared" / "real-eo"
 pytestmark = [
     pytest.mark.skipif(not REAL.is_dir(), reason="the real imagery is not beside this checkout"),
-    pytest.mark.filterwarnings("ignore:.*belong to no sample of samples.csv:bengelib.errors.DataWarning"),
 ]
 
 
@@ -52,6 +51,7 @@ def same_from_a_pack(root: Path) -> DescribedDataset:
 OMBRIA = """
 [samples]
 table = "samples.csv"
+unlisted = "ignore"
 
 [modalities.s1_before]
 kind = "image"
@@ -88,6 +88,7 @@ def test_floods_before_and_after(tmp_path):
 CHIPS = """
 [samples]
 table = "samples.csv"
+unlisted = "ignore"
 id = "chip"
 group = "site_group"
 
@@ -222,6 +223,7 @@ S1_PATCH = "S1A_IW_GRDH_1SDV_20170613T165043_33UUP_70_48"
 BIGEARTHNET = """
 [samples]
 table = "samples.csv"
+unlisted = "ignore"
 id = "patch_id"
 
 [modalities.s2]

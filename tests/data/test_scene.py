@@ -298,7 +298,46 @@ def test_a_described_dataset_says_how_its_files_are_stored(tmp_path):
         "scale = [0.0002, 0.0001, 0.0003]\noffset = 0.001\nno_data = 0\n"
     )
     data = DescribedDataset(tmp_path, bands={"s2": ("B04", "B02")}, progress=False)
-    assert data.stored == {"s2": {"scale": [0.0003, 0.0002], "offset": [0.001, 0.001], "no_data": [0.0]}}
+    facts = {"scale": [0.0003, 0.0002], "offset": [0.001, 0.001], "no_data": [0.0], "pixel": [10.0, 10.0]}
+    assert data.stored == {"s2": facts}
+
+
+@pytest.mark.parametrize(
+    ("trained", "profile", "words"),
+    [
+        ([10.0, 10.0], {"resolution": 60}, r"pixels of 60 x 60 m, and .* of 10 x 10 m.*gdalwarp -tr 10 10\)"),
+        (
+            [10.0, 10.0],
+            {"crs": "EPSG:4326", "transform": from_origin(8, 60, 1e-4, 1e-4)},
+            r"pixels of 5\.56 x 11\.12 m.*gdalwarp -tr 10 10, with the -t_srs of a system in metres",
+        ),
+        (
+            [5.6, 11.1, 1e-4, 1e-4],
+            {},
+            r"pixels of 10 x 10 m, and .* 5\.6 x 11\.1 m.*-t_srs EPSG:4326 -tr 0\.0001 0\.0001",
+        ),
+    ],
+)
+def test_pixels_of_another_size_than_those_of_the_training_are_refused(tmp_path, pixels, trained, profile, words):
+    path = write_scene(tmp_path / "a.tif", pixels, **profile)
+    with pytest.raises(RasterError, match=rf"a\.tif has {words}"):
+        opened(path, stored={"s2": {"pixel": trained}})
+    with opened(path), opened(path, stored={"s2": {}}):  # unknown
+        pass
+
+
+def test_pixels_of_the_training_are_compared_with_the_finest_file_and_in_degrees_at_any_latitude(tmp_path, pixels):
+    fine, coarse = (
+        write_scene(tmp_path / "a.tif", pixels),
+        write_scene(tmp_path / "b.tif", pixels[:, ::2, ::2], resolution=20),
+    )
+    both = {"s2": S2, "other": Modality("other", "image", S2.bands, S2.mean, S2.std, S2.unit)}
+    stored = {"s2": {"pixel": [10.0, 10.0]}, "other": {"pixel": [20.0, 20.0]}}
+    with Scene({"s2": fine, "other": coarse}, both, stored=stored):
+        pass
+    degrees = {"crs": "EPSG:4326", "transform": from_origin(8, 10, 1e-4, 1e-4)}
+    with opened(write_scene(tmp_path / "c.tif", pixels, **degrees), stored={"s2": {"pixel": [5.6, 11.1, 1e-4, 1e-4]}}):
+        pass
 
 
 # ------------------------------------------------------------------------------------------------------ maps of classes

@@ -1,7 +1,9 @@
+import warnings
+
 import pytest
 
 from bengelib.checkpoint import save_checkpoint
-from bengelib.errors import BandError, CheckpointError
+from bengelib.errors import BandError, CheckpointError, DataWarning
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network
 from bengelib.modalities import Modality
@@ -40,6 +42,16 @@ def test_other_numbers_with_another_scale_are_the_same_reflectance():
         check_inputs({"s2": S2}, {"s2": changed(2)}, one, other)
     with pytest.raises(BandError, match="state the scale and the offset as they were in the training"):
         check_inputs({"s2": S2}, {"s2": changed(9)})
+
+
+def test_pixels_of_another_size_are_told():
+    fine, coarse = ({"s2": {"pixel": [side, side]}} for side in (10.0, 60.0))
+    with pytest.warns(DataWarning, match="s2 of pixels of 10 x 10 m, and the dataset has 60 x 60 m"):
+        check_inputs({"s2": S2}, {"s2": S2}, fine, coarse)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for other in (fine, {}, None, stored(1e-4)):
+            check_inputs({"s2": S2}, {"s2": S2}, fine, other)
 
 
 @pytest.mark.parametrize(
