@@ -170,11 +170,11 @@ def configurations() -> list[Run]:
         "chips", "", dataset="chips", inputs=("optical",), epochs=20, batch_size=16, crop=64, lr=2e-3, width=0.25
     )
     chips = [replace(chip, model=NAMES[target], targets=(target,)) for target in TARGETS]
-    chips += [replace(chip, model=f"{NAMES[a]} + {NAMES[b]}", targets=(a, b)) for a, b in combinations(TARGETS, 2)]
     chips += [
         replace(chip, model=weighting, targets=TARGETS, weighting=weighting)
         for weighting in ("equal", "pcgrad", "uncertainty", "gradnorm")
     ]
+    chips += [replace(chip, model=f"{NAMES[a]} + {NAMES[b]}", targets=(a, b)) for a, b in combinations(TARGETS, 2)]
     runs += [replace(run, fold=fold, seed=fold) for run in (*floods, *chips) for fold in FOLDS]
     return runs
 
@@ -198,6 +198,9 @@ COMPARISONS = (
     *(("chips", "pcgrad", target, "equal", target, 1.0) for target in TARGETS),
 )
 """Named before any run: study, model and condition (of the chips: target), those compared with, share of labels."""
+AFTERWARDS = tuple(("ombria", DECISION, f"vote {share:g} of s1", "S2", "clear", 1.0) for share in (0.1, 0.2, 0.3, 0.4))
+"""Asked when the equal vote had gained nothing, to find out why. They were tried on what is tested, so they explain and
+decide nothing."""
 
 
 # ------------------------------------------------------------------------------------------------------------ the data
@@ -501,7 +504,7 @@ def carry_out_labels(run: Run) -> dict[str, np.ndarray]:
     if run.mode == "finetune":
         load_checkpoint(weights(run.start), Network(encoder, {}), heads=False)
     settings = replace(settings, steps=run.steps, tuning_steps=run.steps // 2, epochs=3, batch_size=run.batch_size,
-                       stages=STAGES, texture=True)  # fmt: skip
+                       stages=STAGES, texture=True, enlarge=enlargement(64))  # fmt: skip
     arrays = {}
     for draw in range(LABEL_DRAWS if run.label_fraction < 1 else 1):
         seed_everything(draw)
@@ -669,12 +672,17 @@ class Scores:
         return said
 
     def _decided(self, data: InMemory, folds: np.ndarray, condition: str) -> np.ndarray | None:
-        """Confusions of the mean of the probabilities of both sensors, or those of the one that is left."""
-        alone = {key: self._over_folds("ombria", key.upper(), "probability", folds) for key in ("s1", "s2")}
-        votes = [vote for key, vote in alone.items() if condition != f"{key} missing"]
-        if any(vote is None for vote in votes):
+        """Confusions of the mean of the probabilities of both sensors, or those of the one that is left.
+
+        Both have half of the vote, unless the condition says `vote S of s1`.
+        """
+        share = float(condition.split()[1]) if condition.startswith("vote ") else 0.5
+        shares = {key: part for key, part in (("s1", share), ("s2", 1 - share)) if condition != f"{key} missing"}
+        alone = [self._over_folds("ombria", key.upper(), "probability", folds) for key in shares]
+        if any(vote is None for vote in alone):
             return None
-        mean = np.mean([np.asarray(vote, np.float32) for vote in votes], axis=0)
+        votes = np.stack([np.asarray(vote, np.float32) for vote in alone])
+        mean = np.average(votes, axis=0, weights=list(shares.values()))
         return confusion_by_patch((mean > 0.5).astype(np.uint8), data.batch["flood"].numpy(), 2)
 
 
@@ -703,7 +711,7 @@ def tabulate(runs: Sequence[Run]) -> list[dict[str, Any]]:
     scores, rows = Scores(runs), []
     for question in asked(runs):
         rows += _rows(question, scores.of(*question), None)
-    for study, model, condition, other, other_condition, share in COMPARISONS:
+    for study, model, condition, other, other_condition, share in (*COMPARISONS, *AFTERWARDS):
         of, against = scores.of(study, model, condition, share), scores.of(study, other, other_condition, share)
         rows += _rows((study, model, condition, share), of if against is not None else None, against, other)
     for run in scores.runs:

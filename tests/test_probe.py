@@ -20,16 +20,19 @@ from bengelib.heads import ClassificationHead, Network
 from bengelib.mae import ViTEncoder
 from bengelib.probe import MultiStageEncoder, extract_features, fit_logistic, knn_probe
 from bengelib.recipes.finetuning import (
+    FINE_TUNING,
+    FROM_SCRATCH,
     AveragedNetwork,
     FineTuning,
     ScaledHead,
     finetune,
+    for_enlarged,
     for_random_weights,
     logits_of,
     repeat_to,
     with_chosen_lr,
 )
-from bengelib.recipes.label_efficiency import curves, enlargement, label_efficiency
+from bengelib.recipes.label_efficiency import STAGES, curves, enlargement, label_efficiency
 
 CLASSES = ("red", "green", "blue")
 QUICK = FineTuning(steps=12, epochs=0, batch_size=8, lrs=(3e-3,), average=0.5)
@@ -345,15 +348,21 @@ def test_a_warm_head_begins_with_what_the_probe_says(data, encoder):
     chosen = np.arange(12)
     settings = FineTuning(steps=1, epochs=0, batch_size=8, lrs=(1e-12,), weight_decay=0, average=0.0)
     options = dict(chosen=chosen, precision="no", progress=False)
-    for stages in ((), (2, 3)):
-        settings = replace(settings, stages=stages)
+    for stages, enlarge in (((), 1), ((2, 3), 1), ((2, 3), 2)):
+        settings = replace(settings, stages=stages, enlarge=enlarge)
         network = finetune(encoder, data, "label", CLASSES, data.labels, settings=settings, **options)
         inner = network.encoder.encoder if stages else network.encoder
         inner.load_state_dict(inner.state_dict() | dict(encoder.named_buffers()))  # the step has moved statistics
-        features = extract_features(encoder, data, stages=stages, precision="no")
+        features = extract_features(encoder, data, stages=stages, enlarge=enlarge, precision="no")
         known = fit_logistic(features[chosen], data.labels[chosen], 3).scores(features)
         logits = logits_of(network, data, "label", precision="no")
         assert np.allclose(logits, known, atol=0.01 * np.abs(known).max())
+
+
+def test_larger_images_take_fewer_steps():
+    settings = for_enlarged(FineTuning(steps=800, tuning_steps=600), 2)
+    assert (settings.enlarge, settings.steps, settings.tuning_steps) == (2, 200, 150)
+    assert for_enlarged(FineTuning(steps=3), 2).steps == 1 and for_enlarged(FineTuning(), 1) == FineTuning()
 
 
 def test_random_weights_begin_with_no_probe(data, encoder, monkeypatch):
@@ -508,6 +517,15 @@ def test_rows_have_every_mode_fraction_and_seed(data, encoder):
     of = {(row["mode"], row["fraction"], row["seed"]): row["accuracy"] for row in rows}
     assert of["frozen", 0.2, "all"] == pytest.approx((of["frozen", 0.2, 0] + of["frozen", 0.2, 1]) / 2, abs=1e-5)
     assert curves(rows)["scratch"][1.0].value == of["scratch", 1.0, "all"]
+
+
+def test_all_modes_see_images_as_large(data, encoder, monkeypatch):
+    seen, module = [], "bengelib.recipes.label_efficiency"
+    monkeypatch.setattr(f"{module}.finetune", lambda *_, settings, **__: seen.append(settings) or encoder)
+    monkeypatch.setattr(f"{module}.with_chosen_lr", lambda *_, settings, **__: settings)
+    monkeypatch.setattr(f"{module}.logits_of", lambda *_, **__: np.zeros((18, 3)))
+    efficiency(encoder, data, fractions=(1.0,), enlarge=2, finetune_settings=None, scratch_settings=None)
+    assert seen == [replace(for_enlarged(each, 2), stages=STAGES, texture=True) for each in (FINE_TUNING, FROM_SCRATCH)]
 
 
 def test_rows_of_several_labels_have_the_mean_average_precision(data, encoder):

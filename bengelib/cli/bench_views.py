@@ -1,4 +1,6 @@
-"""Measures what the views of self-supervised learning cost beside the step that they are made for::
+"""Measures what the views of self-supervised learning cost beside the step that they are made for.
+
+Run it with::
 
     python -m bengelib bench views
 

@@ -365,9 +365,8 @@ def probe_dataset(
 def probe_options(steps: int | None = None, seeds: Sequence[int] = (0,), tta: int = 8, **others: Any) -> dict[str, Any]:
     """Options of `label_efficiency` from those of the command line; `steps` applies to both kinds of training."""
     settings = {"finetune_settings": FINE_TUNING, "scratch_settings": FROM_SCRATCH}
-    if steps is not None:
-        settings = {name: replace(value, steps=steps, epochs=0) for name, value in settings.items()}
-    return {"seeds": tuple(seeds), "tta": tta, **settings, **others}
+    given = {} if steps is None else {name: replace(each, steps=steps, epochs=0) for name, each in settings.items()}
+    return {"seeds": tuple(seeds), "tta": tta, **given, **others}
 
 
 def images_of(root: Path) -> tuple[str, ...]:

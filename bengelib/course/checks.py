@@ -1,4 +1,6 @@
-"""Checks of the exercises in the labs: every check prints one line of text, never a traceback::
+"""Checks of the exercises in the labs: every check prints one line of text, never a traceback.
+
+There are three kinds of lines::
 
     [ok] Exercise 1.1: ...       correct for all inputs tried
     [todo] Exercise 1.1: ...     not implemented yet

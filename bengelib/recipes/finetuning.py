@@ -94,6 +94,13 @@ def for_random_weights(settings: FineTuning) -> FineTuning:
     return replace(settings, warm_head=False)
 
 
+def for_enlarged(settings: FineTuning, factor: int) -> FineTuning:
+    """The same settings for images `factor` times as large, in fewer steps, which take as long."""
+    pixels = factor**2
+    fewer = {name: max(1, getattr(settings, name) // pixels) for name in ("steps", "tuning_steps")}
+    return replace(settings, enlarge=factor, **fewer)
+
+
 FINE_TUNING = FineTuning()
 FROM_SCRATCH = for_random_weights(FineTuning(lrs=(3e-4, 1e-3, 3e-3)))
 """Random weights take larger steps, and the best size differs from data to data: so it is chosen among three."""

@@ -636,7 +636,7 @@ def test_settings_that_train_nothing_are_refused(wrong):
 def test_steps_hold_for_both_ways_of_training():
     options = probe_options(steps=7)
     assert options["finetune_settings"].steps_for(10_000) == options["scratch_settings"].steps_for(10_000) == 7
-    assert probe_options()["scratch_settings"].steps_for(216) >= 600
+    assert not {"finetune_settings", "scratch_settings"} & set(probe_options())  # those of `label_efficiency` hold
 
 
 def test_load_encoder_gives_what_was_trained(pretrained):
