@@ -388,10 +388,18 @@ def test_land_cover_without_any_label_is_all_ignored(tree):
 
 def test_the_table_of_faults_names_tests_and_cases_that_exist():
     here = Path(__file__).parent
-    text = (here.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    pages = {name: (here.parent / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in FAULTS}
     tests = "\n".join(path.read_text(encoding="utf-8") for path in here.rglob("test_*.py"))
-    named = set(re.findall(r"`(test_\w+)`", text))
-    assert len(named) > 30
-    assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
-    patch_table = text.partition("### A patch")[2].partition("###")[0]
+    for name, text in pages.items():
+        named = set(re.findall(r"`(test_\w+)`", text))
+        assert len(named) > 15
+        assert [test for test in sorted(named) if f"def {test}(" not in tests] == []
+        if heading := FAULTS[name]:
+            table = text[text.index(heading) :].partition("|---|---|---|\n")[2].partition("\n\n")[0].splitlines()
+            assert len(table) > 10 and [row for row in table if "`test_" not in row] == []
+    patch_table = pages["data"].partition("### A patch")[2].partition("###")[0]
     assert [name for name in DAMAGES if name not in patch_table] == []
+
+
+FAULTS = {"data": "", "own-data": "### With a dataset.toml", "maps": "## What is refused"}
+"""Pages with tables of faults, and the heading of that of which each row names its tests."""

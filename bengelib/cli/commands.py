@@ -34,7 +34,7 @@ from bengelib.heads import Network
 from bengelib.methods import MASKED, TABLE
 from bengelib.modalities import Modality, Target
 from bengelib.processes import is_first_process
-from bengelib.recipes.compatible import check_inputs
+from bengelib.recipes.compatible import check_inputs, name_of
 from bengelib.recipes.finetuning import FINE_TUNING, FROM_SCRATCH
 from bengelib.recipes.label_efficiency import enlargement, label_efficiency
 from bengelib.recipes.pretraining import (
@@ -331,7 +331,8 @@ def probe_dataset(
     chosen = check_target(roots[0], target or config["target"])
     open_ = partial(_open, roots, reads, (chosen.name,), config["fold"], on_error, progress)
     train, test = open_("train"), open_("test")
-    check_inputs(encoder.inputs, train.inputs, config.get("stored"), getattr(train, "stored", None))  # type: ignore[arg-type]
+    stored = config.get("stored"), getattr(train, "stored", None)
+    check_inputs(encoder.inputs, train.inputs, *stored, name_of(train))  # type: ignore[arg-type]
     index_of = {patch_id: place for place, patch_id in enumerate(test.patch_ids)}
     if gone := [patch_id for patch_id in config["holdout"] if patch_id not in index_of]:
         raise CheckpointError(

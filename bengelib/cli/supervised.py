@@ -129,7 +129,7 @@ def train_on(
     }
     data = _open(root, "train", config, on_error, progress)
     if other := [name for name in targets if name not in data.outputs]:
-        raise BandError(f"no model can predict {other}; choose from the targets {list(data.outputs)}")
+        raise BandError(f"no model can predict {other} of {root}; choose from the targets {list(data.outputs)}")
     test = _open(root, "test", config, on_error, progress)
     check_labels(test, "test")
     warn_of_classes(data, test)

@@ -23,6 +23,7 @@ from bengelib.data.splits import SPLITS
 from bengelib.data.statistics import Statistics, as_modality
 from bengelib.data.stores import BATCH, FileStore, PackStore, Wanted, open_store
 from bengelib.errors import (
+    BandError,
     DescriptionError,
     MissingModalityError,
     RasterError,
@@ -93,38 +94,58 @@ class DescribedDataset(StoredDataset):
         """
         self.description = read_description(root)
         self.root = self.description.root
-        known = self.description
-        self.modalities = check_names(_or_all(modalities, known.modalities), tuple(known.modalities), "modalities")
-        self.targets = check_names(_or_all(targets, known.targets), tuple(known.targets), "targets")
         check_names((on_error,), ("raise", "skip"), "on_error")
-        self.keys = (*self.modalities, *self.targets)
-        self.bands = {key: known.modalities[key].bands for key in self.modalities}
-        for key, names in (bands or {}).items():
-            check_names((key,), self.modalities, "modalities with bands")
-            self.bands[key] = check_names(names, known.modalities[key].bands, f"bands of {key}", empty=False)
+        try:
+            self._choose_keys(modalities, targets, bands or {})
+        except BandError as error:
+            raise BandError(f"{self.description.path}: {error}") from None
         self.transform, self.decoded, self.on_error, self.progress = transform, decoded, on_error, progress
         if taken := [key for key in self.keys if hasattr(torch.nn.ModuleDict(), key)]:
-            raise DescriptionError(f"{known.path}: {taken} are names that a network cannot have; give them others")
-        whole = read_samples(known)
-        self.store: FileStore | PackStore = open_store(known, whole, self.keys)
+            raise DescriptionError(
+                f"{self.description.path}: {taken} are names that a network cannot have; give them others"
+            )
+        whole = read_samples(self.description)
+        self.store: FileStore | PackStore = open_store(self.description, whole, self.keys)
         chosen = self._choose(whole, split, scheme, fold)
         self._check_unlisted()
         self.skipped = self._check_samples(whole, chosen)
         used = chosen[~whole.index[chosen].isin(list(self.skipped))]
         if not len(used):
             first, reason = next(iter(self.skipped.items()))
-            raise SplitError(f"none of the {len(chosen)} samples can be used, the first being {first} ({reason})")
+            raise SplitError(
+                f"{self.root}: none of the {len(chosen)} samples can be used, the first being {first} ({reason})"
+            )
         self._rows = used
         self._wanted = {key: self._arrays_of(key) for key in self.store.layouts if key in self.keys}
         self.meta: pd.DataFrame = whole.iloc[used]
         self.patch_ids: list[str] = list(self.meta.index)
-        groups = groups_of(known, whole)
+        groups = groups_of(self.description, whole)
         self.groups = None if groups is None else groups[used]
         self._tables = {
             key: torch.from_numpy(read_column(source, self.meta)) for key, source in self._columns().items()
         }
         self._warn_of_given_answers()
         self.account = self._account(whole, chosen, split)
+
+    def _choose_keys(
+        self,
+        modalities: Sequence[str] | None,
+        targets: Sequence[str] | None,
+        bands: Mapping[str, Sequence[str]],
+    ) -> None:
+        """Set modalities, targets and bands; see `__init__`.
+
+        Raises:
+            BandError: one of them is unknown, or there twice.
+        """
+        known = self.description
+        self.modalities = check_names(_or_all(modalities, known.modalities), tuple(known.modalities), "modalities")
+        self.targets = check_names(_or_all(targets, known.targets), tuple(known.targets), "targets")
+        self.keys = (*self.modalities, *self.targets)
+        self.bands = {key: known.modalities[key].bands for key in self.modalities}
+        for key, names in bands.items():
+            check_names((key,), self.modalities, "modalities with bands")
+            self.bands[key] = check_names(names, known.modalities[key].bands, f"bands of {key}", empty=False)
 
     def _unlisted(self) -> dict[str, list[str]]:
         """Files of no sample, by key."""
@@ -294,7 +315,7 @@ class DescribedDataset(StoredDataset):
         Raises:
             BandError: the key is not in the table.
         """
-        check_names((key,), tuple(self._columns()), "keys in the table")
+        check_names((key,), tuple(self._columns()), f"keys in the table of {self.root}")
         return self._tables[key].numpy()
 
     def classes_seen(self, key: str, enough: int = IGNORE_INDEX) -> set[int]:

@@ -24,7 +24,11 @@ Stored = Mapping[str, Mapping[str, Sequence[float]]]
 
 
 def check_inputs(
-    trained: InputSpec, given: Mapping[str, Modality], stored: Stored | None = None, given_stored: Stored | None = None
+    trained: InputSpec,
+    given: Mapping[str, Modality],
+    stored: Stored | None = None,
+    given_stored: Stored | None = None,
+    name: str = "the dataset",
 ) -> None:
     """Refuse data whose bands, order, units or scale are not those that an encoder was trained with.
 
@@ -36,6 +40,7 @@ def check_inputs(
         given: those of the data.
         stored: conversion of the training files.
         given_stored: conversion of the files of the data.
+        name: of the data in messages, such as their folder.
 
     Raises:
         BandError: naming both.
@@ -43,12 +48,12 @@ def check_inputs(
     Warns:
         DataWarning: pixels are of another size on the ground, naming both.
     """
-    require_same(trained, given)
+    require_same(trained, given, name)
     for key, known in as_modalities(trained).items():
         pixel, other_pixel = ((each or {}).get(key, {}).get("pixel", ()) for each in (stored, given_stored))
         if not same_extent(pixel, other_pixel):
             warnings.warn(
-                f"the model was trained with {key} of pixels of {shown_metres(pixel)}, and the dataset has "
+                f"the model was trained with {key} of pixels of {shown_metres(pixel)}, and {name} has "
                 f"{shown_metres(other_pixel)}: what it knows has another size there. Resample the files if that is not "
                 "meant",
                 DataWarning,
@@ -60,15 +65,16 @@ def check_inputs(
         ):
             if not 1 / _WIDER < other_std / std < _WIDER or abs(other_mean - mean) > _FAR * std:
                 raise BandError(
-                    f"the model was trained with {key} {band} of {mean:.3g} +- {std:.3g}, and the dataset has "
+                    f"the model was trained with {key} {band} of {mean:.3g} +- {std:.3g}, and {name} has "
                     f"{other_mean:.3g} +- {other_std:.3g}; state the scale and the offset as they were in the training"
                 )
         scales = [(each or {}).get(key, {}).get("scale", ()) for each in (stored, given_stored)]
         if all(len(scale) == len(known.bands) for scale in scales):
-            _check_scale(known, data, *scales, *(each[key]["offset"] for each in (stored, given_stored)))  # type: ignore[index]
+            _check_scale(name, known, data, *scales, *(each[key]["offset"] for each in (stored, given_stored)))  # type: ignore[index]
 
 
 def _check_scale(
+    name: str,
     trained: Modality,
     given: Modality,
     scale: Sequence[float],
@@ -87,11 +93,16 @@ def _check_scale(
     same = all(_alike(float(np.median(ratio)) / factor) for ratio in (stds, means))
     if not _alike(factor) and same and not _alike(float(np.median(stds))):
         raise BandError(
-            f"the model was trained with {trained.name} of scale {scale[0]:g}, and the dataset states "
+            f"the model was trained with {trained.name} of scale {scale[0]:g}, and {name} states "
             f"{given_scale[0]:g} for numbers in its files that are like those of the training: values would be "
             f"{factor:.3g} times as large. State the scale of the training if it is that of these files; if both are "
             "right, store the files with the scale of the training"
         )
+
+
+def name_of(data: Any) -> str:
+    """The folder of a dataset, for messages."""
+    return str(getattr(data, "root", "the dataset"))
 
 
 def _alike(ratio: float) -> bool:
@@ -109,10 +120,10 @@ def inputs_of_encoder(start: str | Path, data: Any) -> dict[str, Modality]:
     saved = saved_inputs(header)
     if list(saved) != list(given):
         raise CheckpointError(
-            f"{start} does not fit the data: its encoder reads {list(saved)}, and the inputs are {list(given)}; name "
-            f"those of the encoder (--modalities {' '.join(saved)})"
+            f"{start} does not fit {name_of(data)}: its encoder reads {list(saved)}, and the inputs are {list(given)}; "
+            f"name those of the encoder (--modalities {' '.join(saved)})"
         )
-    check_inputs(saved, given, header["config"].get("stored"), getattr(data, "stored", None))
+    check_inputs(saved, given, header["config"].get("stored"), getattr(data, "stored", None), name_of(data))
     return {key: replace(each, size=given[key].size) for key, each in saved.items()}
 
 

@@ -30,7 +30,7 @@ from bengelib.metrics import (
     mean_average_precision,
 )
 from bengelib.modalities import InputSpec, Target, as_modalities
-from bengelib.recipes.compatible import check_inputs, check_start, inputs_of_encoder
+from bengelib.recipes.compatible import check_inputs, check_start, inputs_of_encoder, name_of
 from bengelib.tasks import Classification, MultiLabel, Regression, Segmentation, Task
 from bengelib.transforms import Augment
 
@@ -169,13 +169,13 @@ def check_labels(data: Any, side: str) -> None:
             found, what = len(np.unique(labels[_known(target, labels)], axis=0)), "labels"
         if not found:
             raise SplitError(
-                f"none of the {len(data)} samples of the {side} side has a label of {name}; give another split, or "
-                "leave that target out"
+                f"{name_of(data)}: none of the {len(data)} samples of the {side} side has a label of {name}; give "
+                "another split, or leave that target out"
             )
         if side == "train" and found < 2:
             raise SplitError(
-                f"the training {what} of {name} are all the same; there is nothing to learn. Give another split, or "
-                "leave that target out"
+                f"{name_of(data)}: the training {what} of {name} are all the same; there is nothing to learn. "
+                "Give another split, or leave that target out"
             )
 
 
@@ -190,8 +190,9 @@ def warn_of_classes(data: Any, test: Any) -> None:
             learnt, asked = (set(np.asarray(each.table(name)).tolist()) - {IGNORE_INDEX} for each in (data, test))
             if absent := [target.classes[index] for index in sorted(asked - learnt)]:
                 warnings.warn(
-                    f"no training sample has the {name} {', '.join(absent)}, and test samples have: a model can only "
-                    "get them wrong. Give another split, or leave the cells of classes that are too rare empty",
+                    f"{name_of(data)}: no training sample has the {name} {', '.join(absent)}, and test samples "
+                    "have: a model can only get them wrong. Give another split, or leave the cells of classes that are "
+                    "too rare empty",
                     DataWarning,
                     stacklevel=2,
                 )
@@ -225,8 +226,8 @@ def check_sizes(data: Any, fusion: str, crop: int | None = None) -> None:
     sizes = {key: f"{shapes[key][0]} x {shapes[key][1]} pixels" for key in (other, largest)}
     part = "targets" if other in maps else "modalities"
     raise DescriptionError(
-        f"{other} has {sizes[other]} and {largest} {sizes[largest]}, and the network takes them pixel by pixel; state "
-        f"size = {shapes[largest][0]} in [{part}.{other}] of dataset.toml{late}"
+        f"{name_of(data)}: {other} has {sizes[other]} and {largest} {sizes[largest]}, and the network takes them pixel "
+        f"by pixel; state size = {shapes[largest][0]} in [{part}.{other}] of dataset.toml{late}"
     )
 
 
@@ -242,7 +243,7 @@ def _check_extents(data: Any, joined: Sequence[str], late: str) -> None:
         first, other = next(iter(extents.items()))
         if not same_extent(extent, other):
             raise DescriptionError(
-                f"{data.root}: a sample of {first} shows {shown_metres(other)} of ground and one of {key} "
+                f"{name_of(data)}: a sample of {first} shows {shown_metres(other)} of ground and one of {key} "
                 f"{shown_metres(extent)}, in as many pixels, and a network takes them pixel by pixel; cut and resample "
                 f"the files to the same ground (gdalwarp -te -tr){late}"
             )
@@ -349,13 +350,13 @@ def check_data(network: Any, config: Mapping[str, Any], data: Any) -> None:
         BandError: bands, their order or unit differ; values have another scale; or a target has another kind, unit,
             classes or order of classes. Naming both.
     """
-    check_inputs(network.inputs, data.inputs, config.get("stored"), getattr(data, "stored", None))
+    check_inputs(network.inputs, data.inputs, config.get("stored"), getattr(data, "stored", None), name_of(data))
     for name, saved in saved_targets(config).items():
         target = data.outputs[name]
         for what in ("kind", "classes", "unit"):
             if getattr(saved, what) != getattr(target, what):
                 raise BandError(
-                    f"the model predicts {name} with the {what} {getattr(saved, what)!r}, and the dataset has "
+                    f"the model predicts {name} with the {what} {getattr(saved, what)!r}, and {name_of(data)} has "
                     f"{getattr(target, what)!r}; describe the target as it was in the training"
                 )
 
@@ -388,7 +389,7 @@ def scores(
         predicted, truth = found.outputs[name], found.labels[name]
         known = _known(target, truth)
         if not known.any():
-            raise SplitError(f"none of the {len(known)} test samples has a label of {name}")
+            raise SplitError(f"{name_of(data)}: none of the {len(known)} test samples has a label of {name}")
         together = None if groups is None else groups[known].tolist()
         predicted, truth = predicted[known], truth[known]
         if target.kind == "class":

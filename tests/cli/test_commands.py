@@ -433,7 +433,9 @@ def test_the_commands_of_the_page_are_understood():
 
 
 def test_the_dataset_of_the_page_is_understood(tmp_path):
-    (toml,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    toml, guessed = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (tmp_path / "dataset.toml").write_text(guessed)
+    assert len(read_description(tmp_path).modalities["image"].bands) == 13
     (tmp_path / "dataset.toml").write_text(toml)
     description = read_description(tmp_path)
     assert list(description.modalities) == ["s2", "weather"] and list(description.targets) == ["crop", "cover"]

@@ -303,10 +303,11 @@ def test_a_model_is_not_tested_with_other_data(fields, tmp_path, capsys):
     ):
         if words:
             rewrite(root, old, new)
-            fails(capsys, "evaluate", "--root", root, "--checkpoint", model, words=words)
+            fails(capsys, "evaluate", "--root", root, "--checkpoint", model, words=(*words, str(root)))
             rewrite(root, new, old)
     rewrite(root, "modalities.weather", "modalities.climate")
-    fails(capsys, "evaluate", "--root", root, "--checkpoint", model, words=("BandError", "'weather'"))
+    words = ("BandError", f"{root / 'dataset.toml'}: unknown modalities ['weather']")
+    fails(capsys, "evaluate", "--root", root, "--checkpoint", model, words=words)
     fails(capsys, "evaluate", "--root", fields, "--checkpoint", fields / "samples.csv", words=("CheckpointError",))
     fails(capsys, "evaluate", "--root", fields, "--checkpoint", tmp_path / "none", words=("no checkpoint",))
 

@@ -395,6 +395,8 @@ def test_real_eurosat(real):
     assert description.modalities["image"].bands == EUROSAT
     assert description.targets["label"].classes == ("AnnualCrop", "Pasture", "SeaLake")
     assert not [problem for problem in guess.problems if "side" not in problem]  # three samples are too few for a split
+    page = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")
+    assert f"```toml\n{guess.text.strip()}\n```" in page
 
 
 def test_real_chips_of_many_layers(real):

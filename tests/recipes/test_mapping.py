@@ -493,21 +493,19 @@ def test_a_map_of_2000_pixels_takes_less_than_a_gigabyte_and_no_more_than_one_of
 def test_mapping_takes_little_longer_than_the_network_on_tensors(tmp_path):
     encoder = EarlyFusion({"s2": S2_BANDS}, width=0.5)
     model = Network(encoder, {"land_cover": SegmentationHead(encoder.channels, LAND_COVER_NAMES)}).eval()
-    scene = write_scene(tmp_path / "scene.tif", reflectances(1000, 1000, 12), S2_BANDS, tiled=True)
-    tiles = overlapping(1000, 384, 32)
+    scene = write_scene(tmp_path / "scene.tif", reflectances(2000, 2000, 12), S2_BANDS, tiled=True)
+    tiles = overlapping(2000, 384, 32)
     tensors = {"s2": torch.rand(1, 12, tiles.size, tiles.size)}
-    seconds = {"tensors": [], "map": []}
-    for _ in range(5):
-        start = time.perf_counter()
+    ratios = []
+    for _ in range(5):  # of processor time, since another process on the core would count otherwise
+        start = time.process_time()
         with torch.inference_mode():
             for _ in range(len(tiles.starts) ** 2):
                 model(tensors)
-        seconds["tensors"].append(time.perf_counter() - start)
-        start = time.perf_counter()
+        middle = time.process_time()
         predict_map(model, scene, tmp_path / "map.tif", **QUIET)
-        seconds["map"].append(time.perf_counter() - start)
-    ratio = statistics.median(seconds["tensors"]) / statistics.median(seconds["map"])
-    assert ratio > 0.75, seconds  # 0.9 on a quiet machine, see docs/maps.md
+        ratios.append((middle - start) / (time.process_time() - middle))
+    assert statistics.median(ratios) >= 0.9, ratios
 
 
 def test_reading_goes_one_batch_ahead():

@@ -199,7 +199,7 @@ def test_all_that_is_known_of_a_place_is_asked_for():
     assert made.augment.turn and made.augment.noise == made.augment.gain == 0 and made.augment.scale == (0.2, 1.0)
     data.dem = torch.zeros(16, 1, 32, 32)
     asked = pretext_targets(encoder, _With(data, "dem"))
-    assert asked["dem"].mean == (7.0,) and list(asked) == ["s1", "dem", "s2", "lonlat"]
+    assert asked["dem"].mean == (7.0,) and list(asked) == ["s1", "s2", "dem", "lonlat"]
 
 
 class _With(Dataset):

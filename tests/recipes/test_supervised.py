@@ -217,14 +217,16 @@ def test_sides_without_labels(tmp_path):
             row[2] = row[3] = row[6] = ""
     (root / "samples.csv").write_text("\n".join(map(",".join, rows)))
     for target in ("crop", "harvest", "tags"):
-        with pytest.raises(SplitError, match=f"none of the 12 samples of the test side has a label of {target}"):
+        with pytest.raises(
+            SplitError, match=f"fields: none of the 12 samples of the test side has a label of {target}"
+        ):
             check_labels(DescribedDataset(root, "test", targets=(target,), progress=False), "test")
     for row in rows[1:]:
         row[2], row[3], row[6] = "maize", "1.5", "dry"
     (root / "samples.csv").write_text("\n".join(map(",".join, rows)))
     for target in ("crop", "harvest", "tags"):
         data, val, _ = sides(root, (target,))
-        with pytest.raises(SplitError, match=f"training labels of {target} are all the same"):
+        with pytest.raises(SplitError, match=f"fields: the training labels of {target} are all the same"):
             train(data, val, QUICK, progress=False)
 
 
@@ -382,7 +384,8 @@ def test_pixels_of_different_size_on_the_ground_are_not_joined_one_by_one(tmp_pa
             load(root, progress=False)
         data = DescribedDataset(root, None, ("s2", "s1"), ("crop",), progress=False)
         with pytest.raises(
-            DescriptionError, match=r"s2 shows 160 x 160 m .* one of s1 480 x 480 m.*choose late fusion"
+            DescriptionError,
+            match=r"crops: a sample of s2 shows 160 x 160 m .* one of s1 480 x 480 m.*choose late fusion",
         ):
             check_sizes(data, "early")
         check_sizes(data, "late")
