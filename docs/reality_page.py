@@ -194,13 +194,20 @@ def conclusions(real: pd.DataFrame, dataset: str = "ben-ge-800") -> str:
         course = lookup(own[each.lab], each.simulated)
         last = NOT_HAD if course is None else shown(course, str(each.simulated["metric"]))
         lines.append("| " + " | ".join((str(each.lab), each.text, *words, each.why, last)) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", census([words[-1] for words in answers(real).values()])])
+
+
+def census(verdicts: Sequence[str]) -> str:
+    """How many conclusions have which verdict, in a sentence."""
+    tried = [verdict for verdict in verdicts if verdict in ("same", "opposite", "undecided")]
+    counts = ", ".join(f"{tried.count(word)} {word}" for word in ("same", "undecided", "opposite"))
+    return f"Conclusions tried on real images: {len(tried)} of {len(verdicts)}; verdicts: {counts}."
 
 
 def box(real: pd.DataFrame, lab: int) -> str:
     """The conclusions of one lab that were tried on real images, as a short table for its notebook.
 
-    Below it stands how many more were named and not run; without a row there is that sentence alone.
+    Below it stands how many of those named were run, and how they came out; without a row there is that alone.
     """
     named = {each: words for each, words in answers(real).items() if each.lab == lab and each.real is not None}
     rows = ["| " + " | ".join((each.text, *words)) + " |" for each, words in named.items() if NOT_RUN not in words]
@@ -208,12 +215,10 @@ def box(real: pd.DataFrame, lab: int) -> str:
         "| conclusion, gain in points or in the unit of an error | simulator | real images | verdict |",
         "|---" * 4 + "|",
     ]
-    missing = len(named) - len(rows)
     if not rows:
-        return f"None of the {missing} comparisons named for this lab has been run on real images yet."
-    more = f"Named for this lab, and not run on real images: {missing} more."
-    below = [more] * bool(missing) + [_random_weights(real)] * (lab == 3)
-    return "\n".join([*head, *rows, *([""] if below else []), *([" ".join(below)] if below else [])])
+        return f"None of the {len(named)} comparisons named for this lab has been run on real images yet."
+    below = [census([words[-1] for words in named.values()])] + [_random_weights(real)] * (lab == 3)
+    return "\n".join([*head, *rows, "", " ".join(below)])
 
 
 def _random_weights(real: pd.DataFrame) -> str:
