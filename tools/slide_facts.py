@@ -25,7 +25,7 @@ SHORT = {FUSED[1]: "S2 + S1, gated", BALANCED: "with the others, maps in half of
 
 
 def sections(folder: str) -> str:
-    """Table of the sections of a lab and their minutes, as its source has it, remarks on the minutes left out.
+    """Table of the sections of a lab and the minutes of a student, as its source has them; computing is left out.
 
     Raises:
         ValueError: the source has no such table.
@@ -34,7 +34,7 @@ def sections(folder: str) -> str:
     found = re.search(r"^\| section \|.*\n(?:\|.*\n)+", source.read_text(encoding="utf-8"), re.MULTILINE)
     if not found:
         raise ValueError(f"{source.name} has no table that begins with `| section |`")
-    return re.sub(r"^(\|[^|]+\| [^|,]+),[^|]*\|$", r"\1 |", found.group().rstrip(), flags=re.MULTILINE)
+    return re.sub(r"^((?:\|[^|]*){3})\|[^|]*\|$", r"\1|", found.group().rstrip(), flags=re.MULTILINE)
 
 
 def verdict(each: Comparison) -> str:
