@@ -19,7 +19,7 @@ from bengelib.bands import IGNORE_INDEX
 from bengelib.checkpoint import load_checkpoint, read_checkpoint, save_checkpoint, saved_inputs
 from bengelib.cli.outputs import check_writable
 from bengelib.data.account import shown
-from bengelib.data.contents import contents_of
+from bengelib.data.contents import read_contents
 from bengelib.data.description import FILE_NAME
 from bengelib.data.image_files import file_hash, read_bytes
 from bengelib.data.image_listing import class_of, hold_out, list_images, picture_hashes, same_names
@@ -190,7 +190,7 @@ def _besides(root: Path, method: str, modalities: Sequence[str]) -> tuple[str, .
     Raises:
         BandError: it needs longitude and latitude, and the dataset has none.
     """
-    known = contents_of(root)
+    known = read_contents(root)
     if method == "multi-pretext":
         return tuple(key for key in known.others if key not in modalities)
     if "lonlat" not in TABLE[method].needs:
@@ -375,7 +375,7 @@ def images_of(root: Path) -> tuple[str, ...]:
     Raises:
         BandError: a described dataset has no images.
     """
-    if images := contents_of(root).images:
+    if images := read_contents(root).images:
         return images
     raise BandError(f"{root} describes no image, and pretraining makes views of images; use train instead")
 
@@ -386,7 +386,7 @@ def check_target(root: Path, target: str | None) -> Target:
     Raises:
         BandError: no target, or one without classes.
     """
-    fit = {key: each for key, each in contents_of(root).targets.items() if each.kind in ("class", "labels")}
+    fit = {key: each for key, each in read_contents(root).targets.items() if each.kind in ("class", "labels")}
     if target is None and len(fit) == 1:
         return next(iter(fit.values()))
     if target not in fit:
@@ -412,7 +412,7 @@ def _open(
     """One part of each dataset, in the split under which test samples have no neighbours in the training."""
     parts = []
     for root in roots:
-        options: dict[str, Any] = {"fold": fold, "on_error": on_error, "scheme": contents_of(root).scheme}
+        options: dict[str, Any] = {"fold": fold, "on_error": on_error, "scheme": read_contents(root).scheme}
         parts.append(load(root, split, modalities, targets, progress=progress, **options))
     return parts[0] if len(parts) == 1 else SeveralDatasets(parts)
 

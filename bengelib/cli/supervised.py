@@ -8,7 +8,7 @@ from typing import Any
 
 from bengelib.checkpoint import read_checkpoint, saved_inputs
 from bengelib.cli.outputs import check_writable
-from bengelib.data.contents import contents_of
+from bengelib.data.contents import read_contents
 from bengelib.data.describe import describe
 from bengelib.data.description import FILE_NAME
 from bengelib.data.loading import load, prepare
@@ -151,7 +151,7 @@ def train_on(
 
 def inputs_of(root: Path, start: str | Path | None = None) -> tuple[str, ...]:
     """Default inputs of a network for a dataset: those of the encoder that it starts from, else see `Contents`."""
-    return contents_of(root).inputs if start is None else tuple(saved_inputs(read_checkpoint(start)[0]))
+    return read_contents(root).inputs if start is None else tuple(saved_inputs(read_checkpoint(start)[0]))
 
 
 def _open(root: str | Path, split: str | None, config: dict[str, Any], on_error: str, progress: bool = True) -> Any:

@@ -31,7 +31,7 @@ class Contents:
     scheme: str
 
 
-def contents_of(root: Path) -> Contents:
+def read_contents(root: Path) -> Contents:
     """The contents of a dataset.
 
     Args:
