@@ -185,6 +185,14 @@ def test_a_line_that_never_gets_so_high(capsys):
     assert "[ok] Exercise 3.3" in shown and "the answer is None" in shown
 
 
+def test_lines_that_nearly_meet_at_the_right_edge(capsys):
+    near = {0.1: Interval(0.2, 0, 1), 1.0: Interval(BETTER[0.1].value - 0.005, 0, 1)}
+    for answer in (None, 1.0, 0.3):
+        check_share_needed(answer, BETTER, near, 0.1)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.count("both fair readings") == 2 and "[not yet]" in shown
+
+
 @pytest.mark.parametrize(
     ("function", "words"),
     [
