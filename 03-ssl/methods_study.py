@@ -73,10 +73,10 @@ from bengelib.recipes.pretraining import (  # noqa: E402
     HIDDEN,
     Pretext,
     Pretraining,
-    as_measured,
     mild_views,
     pretext,
     strong_views,
+    without_gain_offset,
 )
 from bengelib.ssl import Contrast, SiameseNetwork, effective_rank, spread  # noqa: E402
 from bengelib.transforms import Batch  # noqa: E402
@@ -255,7 +255,7 @@ def prepare(run: Run, encoder: nn.Module, train: Any, inputs: InputSpec) -> Pret
     )
     views = strong_views(run.size if run.method in MASKED else run.view, inputs)
     if run.method == "cross-modal":
-        views = as_measured(views)
+        views = without_gain_offset(views)
     second = EarlyFusion({"s1": S1_BANDS}, width=run.width) if TABLE[settings.method].two_sensors else None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*show a place that no other patch shows")
@@ -339,7 +339,7 @@ def train_on_labels(run: Run, train: Any, test: Any, inputs: InputSpec) -> dict[
             seed_everything(draw)
             chosen = subsets(train.labels, (fraction,), draw)[fraction]
             arguments = (EarlyFusion(inputs, width=run.width), train, TARGET, train.classes, train.labels)
-            views = as_measured(mild_views(run.view, inputs))
+            views = without_gain_offset(mild_views(run.view, inputs))
             common: dict[str, Any] = {"chosen": chosen, "augment": views, "precision": run.precision, "seed": draw}
             settings = with_chosen_lr(*arguments, settings=settings, progress=False, **common)
             network = finetune(*arguments, settings=settings, progress=False, **common)

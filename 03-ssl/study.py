@@ -68,7 +68,7 @@ from bengelib.methods.geolocation import Geolocation, place_clusters  # noqa: E4
 from bengelib.metrics import accuracy, mean_average_precision  # noqa: E402
 from bengelib.probe import extract_features, fit_logistic, knn_probe  # noqa: E402
 from bengelib.recipes.finetuning import FROM_SCRATCH, FineTuning, finetune, logits_of, with_chosen_lr  # noqa: E402
-from bengelib.recipes.pretraining import Pretraining, as_measured, mild_views, pretrain_encoder, strong_views  # noqa: E402
+from bengelib.recipes.pretraining import Pretraining, mild_views, pretrain_encoder, strong_views, without_gain_offset  # noqa: E402
 from bengelib.ssl import Contrast, SiameseNetwork, retrieval  # noqa: E402
 from bengelib.transforms import Batch  # noqa: E402
 from bengelib.views import TwoViews, Views, pair_modalities  # noqa: E402
@@ -478,7 +478,7 @@ def carry_out_training(run: Run) -> dict[str, np.ndarray]:
         arguments = (started(run, begun), train, run.target, train.classes[run.target], labels)
         common: dict[str, Any] = {
             "chosen": chosen,
-            "augment": as_measured(mild_views(run.size)),
+            "augment": without_gain_offset(mild_views(run.size)),
             "precision": run.precision,
             "seed": draw,
             "progress": False,

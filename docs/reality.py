@@ -67,12 +67,12 @@ from bengelib.recipes.finetuning import FINE_TUNING, FROM_SCRATCH, finetune, log
 from bengelib.recipes.label_efficiency import STAGES, enlargement  # noqa: E402
 from bengelib.recipes.pretraining import (  # noqa: E402
     Pretraining,
-    as_measured,
     build_encoder,
     in_shared_light,
     mild_views,
     pretrain_encoder,
     strong_views,
+    without_gain_offset,
 )
 from bengelib.tasks import Regression, Segmentation, Task  # noqa: E402
 from bengelib.transforms import Augment, Batch  # noqa: E402
@@ -447,7 +447,7 @@ def make_views(run: Run) -> Any:
     """The views of a pretraining: those of the command `pretrain`, or with one thing changed."""
     views = strong_views(run.crop, tiles("train").inputs)
     lit = in_shared_light(views)
-    changed = {"shared light": lit, "light of each band": views, "no light": as_measured(views)}
+    changed = {"shared light": lit, "light of each band": views, "no light": without_gain_offset(views)}
     changed["no crop"] = replace(lit, scale=(1.0, 1.0))
     return changed[run.views]
 
@@ -511,7 +511,7 @@ def carry_out_labels(run: Run) -> dict[str, np.ndarray]:
         arguments = (encoder, train, "label", train.outputs["label"].classes, train.table("label"))
         common: dict[str, Any] = {
             "chosen": drawn(run.label_fraction, draw),
-            "augment": as_measured(mild_views(48, train.inputs)),
+            "augment": without_gain_offset(mild_views(48, train.inputs)),
             "precision": "no",
             "seed": draw,
             "progress": False,

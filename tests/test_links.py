@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+import nbformat
 import pytest
 
 from tools import links
@@ -122,6 +123,15 @@ def anchors(page: Path) -> set[str]:
     """Anchors that GitHub makes of the titles of a page."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_notebook_needs_no_other_file_for_its_links_and_pictures(path):
+    """It is opened alone on Colab, and its copy with solutions lies in another folder."""
+    text = "\n".join(cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "markdown")
+    assert not [address for address in MARKDOWN_LINK.findall(text) if not address.startswith("#")]
+    for picture in links.OWN_PICTURE.findall(text):
+        assert (ROOT / picture).is_file(), picture
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -27,7 +27,7 @@ from bengelib.recipes.finetuning import (
     ScaledHead,
     finetune,
     for_enlarged,
-    for_random_weights,
+    for_scratch,
     logits_of,
     repeat_to,
     with_chosen_lr,
@@ -369,7 +369,7 @@ def test_random_weights_begin_with_no_probe(data, encoder, monkeypatch):
     monkeypatch.setattr(
         "bengelib.recipes.finetuning.fit_logistic", lambda *_, **__: pytest.fail("there is nothing to probe")
     )
-    settings = for_random_weights(QUICK)
+    settings = for_scratch(QUICK)
     finetune(encoder, data, "label", CLASSES, data.labels, settings=settings, precision="no", progress=False)
 
 

@@ -413,3 +413,9 @@ def test_a_page_describes_its_figures_and_the_notebook_stays_as_it_is():
     assert "No description" not in page
     assert f'<img alt="Bars: S2 &lt; S1." src="data:image/png;base64,{image}"' in page
     assert notebook.cells[0].outputs[0].data == {"image/png": image}
+
+
+def test_a_picture_of_the_project_is_within_the_page():
+    picture = "https://raw.githubusercontent.com/owner/name/main/docs/images/simulator.png"
+    page = run_labs.to_page(new_notebook(cells=[new_markdown_cell(f"![Patches.]({picture})")]), Path("lab_test.ipynb"))
+    assert picture not in page and 'src="data:image/png;base64,' in page

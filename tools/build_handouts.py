@@ -11,7 +11,6 @@ Notebooks and pages are nbconvert's. Chromium prints; MathJax comes from npm, in
 """
 
 import argparse
-import base64
 import copy
 import functools
 import http.server
@@ -38,7 +37,6 @@ OUTPUT = ROOT / "build" / "handouts"
 SCRIPT = re.compile(r"<script[^>]*\bsrc=\"https?://[^\"]*[Mm]ath[Jj]ax[^\"]*\"[^>]*>\s*</script>")
 MERMAID = re.compile(r"<script type=\"module\">.*?mermaid.*?</script>", re.DOTALL)
 BADGES = re.compile(r"<p><a[^>]*><img[^>]*badge[^>]*>.*?</p>", re.DOTALL)
-OWN_PICTURE = re.compile(r"\bsrc=\"https://raw\.githubusercontent\.com/[^/\"]+/[^/\"]+/main/([^\"]+\.png)\"")
 PRINT_STYLE = """<style>
 @page { size: A4; margin: 15mm 14mm; }
 @media print {
@@ -97,18 +95,12 @@ def print_page(notebook: nbformat.NotebookNode, path: Path, mathjax: str, unfold
     page = to_page(notebook, path)
     page = SCRIPT.sub(f'<script src="{mathjax}"></script>', page)
     page = MERMAID.sub("", page)  # no lab draws with it, and it comes from the web
-    page = OWN_PICTURE.sub(_embedded, page)
     page = BADGES.sub("", page)  # badges open a browser, which paper cannot
     if unfold:
         page = page.replace("<details>", "<details open>")
     page = page.replace("</head>", f"{PRINT_STYLE}</head>", 1)
     check_offline(page.replace(mathjax, ""))
     return page
-
-
-def _embedded(match: re.Match[str]) -> str:
-    """A picture of the project that a page shows from the web, from the file that it is made of."""
-    return f'src="data:image/png;base64,{base64.b64encode((ROOT / match[1]).read_bytes()).decode()}"'
 
 
 @contextmanager

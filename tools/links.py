@@ -20,6 +20,8 @@ OWN_ADDRESS = re.compile(
     r"|raw\.githubusercontent\.com)/)"
     r"([A-Za-z0-9-]+/[A-Za-z0-9._-]+?)(?=\.git\b|[^A-Za-z0-9._-]|$)"
 )
+# A picture of the project, as a notebook shows it on Colab, where no other file is at hand; the group is its path.
+OWN_PICTURE = re.compile(r"https://raw\.githubusercontent\.com/[^/\s\"]+/[^/\s\"]+/main/([^\s\"()]+\.png)")
 PATTERNS = (
     "*.md",
     "*.cff",

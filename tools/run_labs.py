@@ -14,6 +14,7 @@ With --study it is the study notebook of the lab that runs.
 
 import argparse
 import ast
+import base64
 import copy
 import html
 import os
@@ -35,7 +36,7 @@ from bengelib.files import absolute, find, work_folder
 from tools import clean_outputs
 from tools.arithmetic import arithmetic_of_kernels, changed, difference
 from tools.kernel_memory import MemoryWatch
-from tools.links import ROOT
+from tools.links import OWN_PICTURE, ROOT
 from tools.progress import Progress
 
 LAB_PATTERN = "[0-9][0-9]-*/lab_*.ipynb"
@@ -211,7 +212,12 @@ def to_page(notebook: nbformat.NotebookNode, path: Path) -> str:
     exporter = HTMLExporter(config=config, template_name="lab")
     resources = {"metadata": {"name": path.stem, "path": str(path.parent)}}
     page, _ = exporter.from_notebook_node(_with_alternative_texts(notebook), resources=resources)
-    return str(page).replace('<script src=""></script>\n', "")
+    return OWN_PICTURE.sub(_embedded, str(page).replace('<script src=""></script>\n', ""))
+
+
+def _embedded(match: re.Match[str]) -> str:
+    """A picture of the project that a notebook shows from the web, from the file that it is made of."""
+    return f"data:image/png;base64,{base64.b64encode((ROOT / match[1]).read_bytes()).decode()}"
 
 
 def _with_alternative_texts(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

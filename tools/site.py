@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from tools.house import rooms
-from tools.links import ROOT, declared_repository
+from tools.links import OWN_PICTURE, ROOT, declared_repository
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -181,7 +181,8 @@ def address(page: str, target: str, folder: bool) -> str:
 
 
 def _fill_in(app: Sphinx, page: str, source: list[str]) -> None:
-    """Write contents, modules and studies into the pages that are for them."""
+    """Write contents, modules and studies into the pages that are for them; take the project's pictures from here."""
+    source[0] = OWN_PICTURE.sub(r"/\1", source[0])
     if page == app.config.root_doc:
         source[0] += f"\n{contents(app.env.found_docs, page)}"
     elif page.startswith(API) and page != f"{API}index":

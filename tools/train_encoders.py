@@ -22,7 +22,7 @@ from bengelib.data.loading import load
 from bengelib.engine import Trainer, seed_everything
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network, SegmentationHead
-from bengelib.recipes.pretraining import as_measured, strong_views
+from bengelib.recipes.pretraining import strong_views, without_gain_offset
 from bengelib.ssl import Contrast, SiameseNetwork
 from bengelib.tasks import Segmentation
 from bengelib.transforms import Augment
@@ -77,7 +77,7 @@ TRAININGS = {
     ),
     "cross-modal": Training(
         "03-ssl", "contrast of Sentinel-1 and Sentinel-2", ("s1", "s2"), "blocked", two_sensors,
-        Contrast("cross-modal"), pair_modalities(as_measured(VIEWS)),
+        Contrast("cross-modal"), pair_modalities(without_gain_offset(VIEWS)),
         lambda model: {
             "cross_modal_s1": Network(model.encoder, {"view_1": model.projector}),
             "cross_modal_s2": Network(model.encoder_2, {"view_2": model.projector_2}),

@@ -40,13 +40,13 @@ from bengelib.recipes.label_efficiency import enlargement, label_efficiency
 from bengelib.recipes.pretraining import (
     FULL_WIDTH,
     Pretraining,
-    as_measured,
     build_encoder,
     in_shared_light,
     mild_views,
     pretrain_encoder,
     side_by_side,
     strong_views,
+    without_gain_offset,
 )
 from bengelib.recipes.supervised import check_sizes
 
@@ -164,7 +164,7 @@ def pretrain_dataset(
     inputs = {key: data.inputs[key] for key in modalities}
     encoder = build_encoder(inputs, settings.method, settings.depth, settings.width)
     views = strong_views(view_size(settings, encoder), inputs)
-    views = as_measured(views) if settings.method == "cross-modal" else in_shared_light(views)
+    views = without_gain_offset(views) if settings.method == "cross-modal" else in_shared_light(views)
     if TABLE[settings.method].two_sensors:
         width = settings.width / FULL_WIDTH
         first, second = (EarlyFusion({key: modality}, settings.depth, width) for key, modality in inputs.items())
@@ -287,7 +287,7 @@ def _fill_in(options: dict[str, Any], config: dict[str, Any], size: int, encoder
     masked = settings.method in MASKED
     options.setdefault("enlarge", 1 if masked else enlargement(size))
     view = view_size(settings, encoder) if masked else max(1, min(settings.size, round(0.75 * size)))
-    options.setdefault("augment", as_measured(mild_views(view, encoder.inputs)))  # type: ignore[arg-type]
+    options.setdefault("augment", without_gain_offset(mild_views(view, encoder.inputs)))  # type: ignore[arg-type]
 
 
 def probe_dataset(

@@ -31,7 +31,7 @@ from bengelib.transforms import Batch
 
 @dataclass(frozen=True)
 class FineTuning:
-    """Settings of training with few labels; `for_random_weights` adapts them to random weights.
+    """Settings of training with few labels; `for_scratch` adapts them to random weights.
 
     Attributes:
         steps: least number of optimisation steps.
@@ -89,7 +89,7 @@ class FineTuning:
         return max(self.steps, round(self.epochs * samples / self.batch_size))
 
 
-def for_random_weights(settings: FineTuning) -> FineTuning:
+def for_scratch(settings: FineTuning) -> FineTuning:
     """The same settings without what only pretrained weights have: features worth probing."""
     return replace(settings, warm_head=False)
 
@@ -102,7 +102,7 @@ def for_enlarged(settings: FineTuning, factor: int) -> FineTuning:
 
 
 FINE_TUNING = FineTuning()
-FROM_SCRATCH = for_random_weights(FineTuning(lrs=(3e-4, 1e-3, 3e-3)))
+FROM_SCRATCH = for_scratch(FineTuning(lrs=(3e-4, 1e-3, 3e-3)))
 """Random weights take larger steps, and the best size differs from data to data: so it is chosen among three."""
 
 

@@ -29,7 +29,7 @@ from bengelib.recipes.finetuning import (
     FineTuning,
     finetune,
     for_enlarged,
-    for_random_weights,
+    for_scratch,
     logits_of,
     with_chosen_lr,
 )
@@ -109,7 +109,7 @@ def label_efficiency(
         tta: see `extract_features`.
         finetune_settings: see `FineTuning`; `stages`, `texture` and `enlarge` above hold. By default `FINE_TUNING`,
             with fewer steps where images are enlarged, see `for_enlarged`.
-        scratch_settings: likewise, taken `for_random_weights`; by default `FROM_SCRATCH`.
+        scratch_settings: likewise, changed by `for_scratch`; by default `FROM_SCRATCH`.
         groups: of the test samples, such as tiles, drawn as wholes for the intervals.
         precision: see `bengelib.devices.choose_precision`.
         progress: show bars, and each result when it is there.
@@ -142,7 +142,7 @@ def label_efficiency(
     reads = {"stages": tuple(stages), "texture": texture, "enlarge": enlarge, "tta": tta}
     trained = {
         "finetune": finetune_settings or for_enlarged(FINE_TUNING, enlarge),
-        "scratch": for_random_weights(scratch_settings or for_enlarged(FROM_SCRATCH, enlarge)),
+        "scratch": for_scratch(scratch_settings or for_enlarged(FROM_SCRATCH, enlarge)),
     }
     features = _Frozen(encoder, train, test, subsets, reads, precision) if "frozen" in modes else None
     rows: list[dict[str, Any]] = []

@@ -162,7 +162,7 @@ def _facts(inputs: InputSpec | None) -> dict[str, Any]:
     }
 
 
-def as_measured(views: Views) -> Views:
+def without_gain_offset(views: Views) -> Views:
     """The same views without light, gains and offsets.
 
     For calibrated images, in which how bright a band is tells one land cover from another: in training with labels, and
