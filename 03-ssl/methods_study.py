@@ -19,9 +19,9 @@ What this can decide: whether a method collapses, and what keeps it from it (`co
 target, negatives and variance taken away); whether pretraining beats random weights and training from scratch with few
 labels; and whether what is learned from places holds where no place is near (`leakage`: the same methods where
 neighbours of the test patches were seen, a random split, and where whole tiles are held out). What it cannot decide is
-which method is best. In the literature these methods lie one to three points apart, after hundreds of epochs at batches
-in the hundreds or thousands; here each ran once, for minutes, at one setting. EuroSAT's tiles come from few scenes and
-are held out at random, which flatters everybody there.
+which method is best. After hundreds of epochs at large batches, these methods often lie close together; here each ran
+once, for minutes, at one setting. EuroSAT's tiles come from few scenes and are held out at random, which flatters
+everybody there.
 
 Intervals are over draws of labels and test images (of ben-ge-sim: test tiles, drawn as wholes), not over pretraining
 runs, of which there is one each. Runs are kept in build/studies/family, never repeated.

@@ -12,11 +12,10 @@ from functools import partial
 from typing import Any
 
 from bengelib.cli.maps import add_predict
+from bengelib.cli.options import ARITHMETIC, DEPTHS, FUSIONS, PRECISIONS
 from bengelib.errors import BengeError
 from bengelib.methods import METHODS, TABLE
 
-FUSIONS = ("early", "feature", "late", "film", "decision")
-PRECISIONS = ("auto", "no", "bf16", "fp16")
 FAILED = 2
 """Exit status after an error."""
 
@@ -79,7 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--root", type=_path, required=True, help="dataset to write, such as data/ben-ge-sim")
     command.add_argument("--patches", type=int, default=1000, help="number of patches (default: 1000)")
     command.add_argument("--seed", type=int, default=0, help="random seed of the patches (default: 0)")
-    command.add_argument("--sampling", choices=("balanced", "natural"), default="balanced")
+    command.add_argument(
+        "--sampling",
+        choices=("balanced", "natural"),
+        default="balanced",
+        help="kinds of land in equal numbers or as in nature (default: balanced)",
+    )
     command.set_defaults(run=_simulate)
 
     command = commands.add_parser("fetch", help="download a dataset, check and unpack it")
@@ -90,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_fetch)
 
     command = commands.add_parser("pack", help="convert a dataset to arrays that load hundreds of times faster")
-    command.add_argument("--root", type=_path, required=True, help="folder of the dataset")
+    command.add_argument("--root", type=_path, required=True, help="folder or name of the dataset")
     command.add_argument(
         "--destination", type=_path, help="folder of the pack (default: packed/ in the folder of the dataset)"
     )
@@ -112,9 +116,12 @@ def _parser() -> argparse.ArgumentParser:
         "--width", type=int, default=32, help="channels of the first layer; 64 is the usual ResNet-18 (default: 32)"
     )
     command.add_argument("--epochs", type=int, default=40, help="passes over the images (default: 40)")
-    command.add_argument("--depth", type=int, choices=(18, 34, 50), default=18, help="layers of the ResNet")
+    command.add_argument("--depth", type=int, choices=DEPTHS, default=18, help="layers of the ResNet (default: 18)")
     command.add_argument(
-        "--size", type=int, default=64, help="pixels along a side of an image, with --root of a view (default: 64)"
+        "--size",
+        type=int,
+        default=64,
+        help="pixels along a side: of an image with --images, of a view with --root (default: 64)",
     )
     command.add_argument("--view", type=int, help="with --images: pixels of a view (default: half of --size)")
     command.add_argument("--batch-size", type=int, default=256, help="images per step and process (default: 256)")
@@ -131,25 +138,30 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--log-folder", type=_path, help="folder for figures by step, as log.jsonl and TensorBoard")
     command.add_argument("--lr", type=float, default=2e-3, help="highest learning rate (default: 0.002)")
     for name, kind, text in (
-        ("temperature", float, "of the loss (default: 0.2)"),
-        ("momentum", float, "of the target network (default: 0.99, less in short runs)"),
+        ("temperature", float, "temperature of the loss (default: 0.2)"),
+        ("momentum", float, "momentum of the target network (default: 0.99, less in short runs)"),
         (
             "queue",
             int,
             "keys in the queue, a multiple of --batch-size (default: up to 4096, a quarter of the images)",
         ),
-        ("regions", int, "of the earth to distinguish (default: 20)"),
+        ("regions", int, "regions of the Earth to tell apart (default: 20)"),
     ):
         having = ", ".join(method for method, facts in TABLE.items() if name in facts.settings)
         command.add_argument(f"--{name}", type=kind, help=f"{text}; for {having}")
-    command.add_argument("--seed", type=int, default=0, help="of the weights, views and hold-out (default: 0)")
+    command.add_argument("--seed", type=int, default=0, help="random seed of weights, views and hold-out (default: 0)")
     command.set_defaults(run=_pretrain)
 
     command = commands.add_parser("probe", help="evaluate an encoder with few and many labels")
     _add_data(command)
     command.add_argument("--checkpoint", type=_path, required=True, help="checkpoint written by pretrain")
     command.add_argument("--out", type=_path, required=True, help="file to write, such as rows.json")
-    command.add_argument("--mode", nargs="+", choices=("frozen", "finetune", "scratch"), default=None)
+    command.add_argument(
+        "--modes",
+        nargs="+",
+        choices=("frozen", "finetune", "scratch"),
+        help="probe of the frozen encoder, fine-tuning, training from random weights (default: all three)",
+    )
     command.add_argument(
         "--fractions",
         nargs="+",
@@ -161,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds", nargs="+", type=int, default=(0,), help="random seeds of the labelled subsets (default: 0)"
     )
     command.add_argument(
-        "--steps", type=int, help="of fine-tuning and from scratch (default: 800, more for many labels)"
+        "--steps", type=int, help="training steps, fine-tuned and from scratch (default: 800, more for many labels)"
     )
     command.add_argument(
         "--tta", type=int, default=8, help="test-time augmentation: flips and rotations of each image (default: 8)"
@@ -178,7 +190,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_root(command)
     command.add_argument("--target", nargs="+", required=True, help="target to predict; several are learned jointly")
     command.add_argument(
-        "--modalities", nargs="+", help="inputs of the network (default: all but the place; for ben-ge: s2 s1)"
+        "--modalities", nargs="+", help="inputs of the network (default: all but the location; for ben-ge: s2 s1)"
     )
     command.add_argument("--out", type=_path, required=True, help="model to write, such as model.safetensors")
     command.add_argument(
@@ -186,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--checkpoint", type=_path, help="start from an encoder written by pretrain")
     of_start = "default: as in --checkpoint, without one"
-    command.add_argument("--depth", type=int, choices=(18, 34, 50), help=f"layers of the ResNets ({of_start} 18)")
+    command.add_argument("--depth", type=int, choices=DEPTHS, help=f"layers of the ResNets ({of_start} 18)")
     command.add_argument(
         "--width", type=int, help=f"channels of the first layer; 64 is the usual ResNet-18 ({of_start} 32)"
     )
@@ -200,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
         "--scheme", choices=("official", "study", "blocked"), help="split (default: what suits the data)"
     )
     command.add_argument("--fold", type=int, default=0, help="test fold of a blocked split (default: 0)")
-    command.add_argument("--seed", type=int, default=0, help="of weights, order and crops (default: 0)")
+    command.add_argument("--seed", type=int, default=0, help="random seed of weights, order and crops (default: 0)")
     command.set_defaults(run=_train)
 
     command = commands.add_parser("evaluate", help="score a trained model on test samples, with intervals")
@@ -219,7 +231,12 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "bench", help="measure the speed of loading, packing, training, augmentation and methods"
     )
-    command.add_argument("what", choices=("loader", "pack", "train", "views", "pretrain", "methods", "gpu"))
+    command.add_argument(
+        "what",
+        metavar="BENCHMARK",
+        choices=("loader", "pack", "train", "views", "pretrain", "methods", "gpu"),
+        help="one of %(choices)s",
+    )
     command.add_argument(
         "--peers", action="store_true", help="for pretrain: compare a first epoch with other libraries"
     )
@@ -228,11 +245,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_path,
         help="for loader: a dataset, best of 800 samples or more; optionally for train and gpu, then of ben-ge",
     )
-    command.add_argument("--rounds", type=int, help="timings of each method (default: 7, with --peers 3, for gpu 20)")
+    command.add_argument("--rounds", type=int, help="timings of each method (default: 7; methods 5, gpu 20, --peers 3)")
     command.add_argument(
         "--batch-size",
         type=int,
-        help="samples per batch (default: loader and methods 32, train 128, views 256, pretrain 64)",
+        help="samples per batch (default: loader and methods 32, train 128, views 256, pretrain 64, --peers 128, "
+        "gpu 256, or 4 without one)",
     )
     command.add_argument("--precision", choices=PRECISIONS, help="for views, pretrain and methods (default: auto)")
     command.add_argument("--processes", type=int, help="for pretrain: number to compare with a single one (default: 2)")
@@ -247,9 +265,9 @@ def _path(text: str) -> str:
 
 def _add_root(command: argparse.ArgumentParser) -> None:
     """The arguments of the commands that learn from labels or test with them."""
-    command.add_argument("--root", type=_path, required=True, help="folder or name of a dataset")
+    command.add_argument("--root", type=_path, required=True, help="folder or name of the dataset")
     command.add_argument("--batch-size", type=int, default=32, help="samples per step (default: 32)")
-    command.add_argument("--precision", choices=PRECISIONS, default="auto")
+    command.add_argument("--precision", choices=PRECISIONS, default="auto", help=ARITHMETIC)
     command.add_argument("--skip", action="store_true", help="leave damaged samples out instead of stopping")
 
 
@@ -270,7 +288,7 @@ def _add_data(command: argparse.ArgumentParser) -> None:
     source = command.add_mutually_exclusive_group(required=True)
     source.add_argument("--images", type=_path, help="folder of class folders with JPEG or PNG images")
     source.add_argument(
-        "--root", type=_path, nargs="+", help="folder or name of a dataset, of ben-ge or with dataset.toml, or several"
+        "--root", type=_path, nargs="+", help="folder or name of a dataset, of ben-ge or with dataset.toml; or several"
     )
     command.add_argument(
         "--modalities", nargs="+", help="with --root: inputs of the encoder (default: all images; for ben-ge: s2 s1)"
@@ -279,7 +297,7 @@ def _add_data(command: argparse.ArgumentParser) -> None:
         "--target",
         help="with --root: target of the probe; for ben-ge climate_zone, land_cover_top or corine",
     )
-    command.add_argument("--precision", choices=PRECISIONS, default="auto")
+    command.add_argument("--precision", choices=PRECISIONS, default="auto", help=ARITHMETIC)
     command.add_argument("--skip", action="store_true", help="leave damaged images out instead of stopping")
 
 
@@ -373,7 +391,7 @@ def _probe(options: argparse.Namespace) -> None:
     check_writable(options.out)
     others: dict[str, Any] = _of_benge(options)
     others |= probe_options(options.steps, options.seeds, options.tta)
-    others |= {"modes": options.mode} if options.mode else {}
+    others |= {"modes": options.modes} if options.modes else {}
     others |= {"fractions": options.fractions, "precision": options.precision}
     others["after_each"] = partial(write_rows, options.out)
     if options.figure is not None:

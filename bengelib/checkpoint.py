@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bengelib.errors import CheckpointError
-from bengelib.files import put_in_place
+from bengelib.files import replacing
 from bengelib.heads import Network
 from bengelib.modalities import Modality, as_modalities
 
@@ -43,9 +43,8 @@ def save_checkpoint(
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     if half:
         state = {name: value.half() if value.ndim > 1 else value for name, value in state.items()}
-    partial = path.with_name(path.name + ".part")
-    save_file(state, partial, metadata={FORMAT: json.dumps(header, sort_keys=True)})
-    put_in_place(partial, path)
+    with replacing(path) as partial:
+        save_file(state, partial, metadata={FORMAT: json.dumps(header, sort_keys=True)})
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -4,6 +4,7 @@ Everything here that only protects (a lock, a flush, an atomic move, a clean-up)
 """
 
 import errno
+import json
 import math
 import os
 import secrets
@@ -17,6 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -361,6 +363,34 @@ def put_in_place(source: Path, target: Path) -> None:
             raise
         shutil.copyfile(source, target)
         discard(source)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Path to write a new version of a file to: it takes the place of `path` if the block ends without an error.
+
+    Raises:
+        OSError: the file cannot be put there.
+    """
+    partial = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield partial
+        put_in_place(partial, path)
+    finally:
+        discard(partial)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; None if it cannot be read."""
+    with suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return None
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write or replace a JSON file atomically."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def flush(path: Path) -> None:

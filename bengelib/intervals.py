@@ -12,6 +12,9 @@ import numpy as np
 from bengelib.arguments import check_share, whole_number
 from bengelib.metrics import Score, accuracy
 
+POOLED = "all"
+"""Stands in the column `seed` of a table of results where a value is pooled over the seeds."""
+
 
 class Interval(NamedTuple):
     """A value and the bounds of its interval."""

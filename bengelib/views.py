@@ -280,15 +280,14 @@ def pair_modalities(
     views: Augmentation | None = None,
     first: Sequence[str] = ("s1",),
     second: Sequence[str] = ("s2",),
-    same_geometry: bool = True,
 ) -> Augmentation:
     """Pairs of sensors as views, such as Sentinel-1 and Sentinel-2 of the same ground, for `fit(augment=...)`.
 
     Args:
-        views: further augmentation, for example `Views(64)`; by default none.
+        views: further augmentation, for example `Views(64)`, with the same crop, flip and rotation for both; by default
+            none.
         first: images of `view_1`; keys that are not images are in both views.
         second: images of `view_2`.
-        same_geometry: whether both views share crop, flip and rotation.
 
     Raises:
         BandError: a modality would be in both views.
@@ -299,11 +298,10 @@ def pair_modalities(
     def both(batch: Batch, generator: torch.Generator) -> Batch:
         if missing := [key for key in (*first, *second) if key not in batch]:
             raise MissingModalityError(f"no {missing} for the views in a batch of {sorted(batch)}; load them as well")
-        changed = views(batch, generator) if views and same_geometry else batch
+        changed = views(batch, generator) if views else batch
         made: Batch = dict(batch)
         for name, keys in (("view_1", first), ("view_2", second)):
-            own = {key: value for key, value in changed.items() if key in keys or not _is_image(value)}
-            made[name] = views(own, generator) if views and not same_geometry else own
+            made[name] = {key: value for key, value in changed.items() if key in keys or not _is_image(value)}
         return made
 
     return both

@@ -218,7 +218,7 @@ class PCGrad(EqualWeights):
         return {**super().get_extra_state(), "orders": self._random.get_state()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take both."""
+        """Restore both."""
         self._random.set_state(state["orders"].cpu())
         self.values = state["values"]
 

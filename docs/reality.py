@@ -49,7 +49,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bengelib.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from bengelib.course.results import COLUMNS, POOLED, Arrays, interval_rows, read_results, run_path, write_results  # noqa: E402
+from bengelib.course.results import COLUMNS, Arrays, interval_rows, read_results, run_path, write_results  # noqa: E402
 from bengelib.course.results import Run as BaseRun  # noqa: E402
 from bengelib.course.studies import carry_out_all  # noqa: E402
 from bengelib.data.image_listing import hold_out, list_images, picture_hashes  # noqa: E402
@@ -58,7 +58,7 @@ from bengelib.data.loading import load  # noqa: E402
 from bengelib.engine import History, Trainer, predict, seed_everything  # noqa: E402
 from bengelib.fusion import EarlyFusion, FeatureFusion, LateFusion  # noqa: E402
 from bengelib.heads import Network, RegressionHead, SegmentationHead, hard_maps  # noqa: E402
-from bengelib.intervals import draw_patches, pool, score_runs  # noqa: E402
+from bengelib.intervals import POOLED, draw_patches, pool, score_runs  # noqa: E402
 from bengelib.methods import MASKED  # noqa: E402
 from bengelib.metrics import accuracy, confusion_by_patch, drawn_mean_iou, mean_absolute_error  # noqa: E402
 from bengelib.modalities import Modality  # noqa: E402

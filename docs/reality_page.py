@@ -17,9 +17,9 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bengelib.course.results import POOLED, read_results  # noqa: E402
+from bengelib.course.results import read_results  # noqa: E402
 from bengelib.course.verdicts import as_gain  # noqa: E402
-from bengelib.intervals import Interval  # noqa: E402
+from bengelib.intervals import POOLED, Interval  # noqa: E402
 from bengelib.metrics import LOWER_IS_BETTER  # noqa: E402
 
 PAGE = Path(__file__).with_name("reality.md")

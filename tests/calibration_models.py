@@ -98,7 +98,7 @@ def block(before: int, after: int) -> nn.Sequential:
 
 
 def load_images(tree: Tree, names: tuple[str, ...]) -> torch.Tensor:
-    """(N, C, 120, 120) float16, standardised with the data set's own statistics."""
+    """(N, C, 120, 120) float16, standardised with the dataset's own statistics."""
     images = torch.empty(len(tree.meta), len(names), 120, 120, dtype=torch.float16)
     for i, row in enumerate(tree.meta):
         for j, name in enumerate(names):

@@ -107,5 +107,13 @@ def test_a_module_that_nobody_imported_is_no_attribute():
     assert python("from bengelib import bands; import bengelib; print(bengelib.bands is bands)") == "True"
 
 
+def test_docstrings_begin_with_a_verb_or_a_noun():
+    """As in CONTRIBUTING.md: "True if ..." and "Reason why ..." rather than a question."""
+    asking = re.compile(r'^ *"""(?:What|Which|Where|How|Whether|Why|Who|When) .*', re.MULTILINE)
+    modules = sorted((ROOT / "bengelib").rglob("*.py"))
+    assert len(modules) > 100
+    assert not [f"{path.name}: {line}" for path in modules for line in asking.findall(path.read_text("utf-8"))]
+
+
 def test_version_is_a_version():
     assert re.fullmatch(r"\d+\.\d+\.\d+", bengelib.__version__)

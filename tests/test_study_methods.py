@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from bengelib.bands import S2_BANDS
-from bengelib.course.results import COLUMNS, POOLED, run_path
+from bengelib.course.results import COLUMNS, run_path
 from bengelib.course.studies import keep
+from bengelib.intervals import POOLED
 from bengelib.methods import TABLE
 from bengelib.methods.byol import BYOL
 from tests.recipes.test_pretraining import Patches

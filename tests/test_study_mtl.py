@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bengelib.course.results import COLUMNS, POOLED, run_path
+from bengelib.course.results import COLUMNS, run_path
 from bengelib.course.studies import keep
+from bengelib.intervals import POOLED
 from tests.study_module import load_study
 
 PATCHES = 30

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
-from bengelib.course.results import COLUMNS, POOLED, run_path
+from bengelib.course.results import COLUMNS, run_path
 from bengelib.course.studies import keep
+from bengelib.intervals import POOLED
 from tests.study_module import load_study
 
 

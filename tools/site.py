@@ -142,24 +142,24 @@ def house_table(drawing: str) -> str:
 
 
 def study_table(rows: Iterable[Mapping[str, str]]) -> str:
-    """Every pooled score of a study that has an interval, as Markdown: a table for each experiment.
+    """Every pooled score of a study that has an interval, as Markdown: a table for each experiment and dataset.
 
     Args:
-        rows: of a `results.csv`.
+        rows: of a table of results.
     """
-    keys = ("experiment", "model", "target", "split", "label_fraction", "condition")
+    keys = ("experiment", "dataset", "model", "target", "split", "label_fraction", "condition")
     scores: dict[tuple[str, ...], dict[str, str]] = {}
     for row in rows:
         if row["seed"] == "all":
             scores.setdefault(tuple(row[key] for key in keys), {})[row["metric"]] = row["value"]
     tables: dict[str, list[str]] = {}
-    for (experiment, *what), values in scores.items():
+    for (experiment, dataset, *what), values in scores.items():
         for metric in values:
             if f"{metric}_low" in values and f"{metric}_high" in values:
                 shown = [f"{float(values[name]):.3f}" for name in (metric, f"{metric}_low", f"{metric}_high")]
                 cells = [*what, metric, f"{shown[0]} [{shown[1]}, {shown[2]}]"]
                 line = f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
-                tables.setdefault(experiment, []).append(line)
+                tables.setdefault(f"{experiment}, {dataset}", []).append(line)
     names = ("model", "target", "split", "labels", "condition", "score", "value [95 %]")
     head = f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
     return "\n\n".join("\n".join([f"### {name}\n", head, *lines]) for name, lines in tables.items())
@@ -191,8 +191,8 @@ def _fill_in(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = STUDY.sub(lambda found: _study(found[1]), source[0])
 
 
-def _study(folder: str) -> str:
-    with (ROOT / folder / "results.csv").open(encoding="utf-8", newline="") as file:
+def _study(path: str) -> str:
+    with (ROOT / path).open(encoding="utf-8", newline="") as file:
         return study_table(csv.DictReader(file))
 
 

@@ -67,7 +67,7 @@ class Method:
 def read_band_by_band(root: Path, meta: pd.DataFrame, patch_id: str) -> dict[str, Any]:
     """One sample as tutorials on these data read it: a GeoTIFF after the other, each opened, read and upsampled.
 
-    The yardstick of the benchmark; nothing else uses it.
+    The baseline of the benchmark; nothing else uses it.
     """
     row = meta[meta["patch_id"] == patch_id].iloc[0]
     bands = []
@@ -90,18 +90,18 @@ def bench_loader(root: str | Path, *, batch_size: int = 32, rounds: int = 7, pro
     """Time every way of reading Sentinel-2, Sentinel-1 and the climate zone of the patches of a tree.
 
     Each method reads the same random order of patches in batches: all of them once a round, or the first 64 of them
-    where it takes milliseconds a sample. The peers litdata and LMDB with safetensors are measured where they are
+    where it takes milliseconds per sample. The peers litdata and LMDB with safetensors are measured where they are
     installed; they get the same stored integers as the pack. Of a dataset with a `dataset.toml`, all modalities and
     targets are read, from the files and from the pack.
 
     Args:
         root: a ben-ge tree or a folder with a `dataset.toml`; packed first if it is not.
-        batch_size: samples a batch.
+        batch_size: samples per batch.
         rounds: how often each method is timed.
         progress: whether to show progress bars.
 
     Returns:
-        A row a method: `samples/s` (median), `lowest` and `highest` of the rounds, `CPU ms/sample` (median),
+        One row per method: `samples/s` (median), `lowest` and `highest` of the rounds, `CPU ms/sample` (median),
         `bytes/sample` of what is handed over, `x band by band` (of a described dataset `x files`), and `of memory copy`
         (rate over the rate at which memory copies as many bytes).
 
@@ -148,7 +148,7 @@ def refuse_described(root: str | Path) -> None:
 
 
 def _described(root: Path, batch_size: int) -> list[Method]:
-    """What is measured of a described dataset: the files first."""
+    """Methods measured on a described dataset, the files first."""
     packed = DescribedDataset(root, progress=False)
     if not packed.store.layouts:
         raise DescriptionError(
@@ -183,7 +183,7 @@ def _copying(stored: Mapping[str, Tensor], batch_size: int) -> Reader:
 
 
 def _methods(root: Path, batch_size: int, stack: ExitStack) -> list[Method]:
-    """What is measured of a ben-ge tree: the yardstick first."""
+    """Methods measured on a ben-ge tree, the baseline first."""
     tree, packed = BENGE(root), PackedBENGE(root)
     ids = tree.patch_ids
     everything = packed.read_batch(range(len(packed)))
@@ -320,7 +320,7 @@ def _named(key: str, bands: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _litdata(packed: PackedBENGE, folder: Path, batch_size: int, shuffle: bool) -> Reader:
-    """The stored integers of a patch as one sample of a litdata set on the local disk, read in an order of its own."""
+    """The stored integers of a patch as one sample of a litdataset on the local disk, read in an order of its own."""
     litdata = import_module("litdata")
     cache = import_module("litdata.streaming").Cache(str(folder), chunk_bytes="64MB")
     for index in range(len(packed)):
@@ -432,7 +432,7 @@ def compare(seconds: Mapping[str, Sequence[float]], base: str) -> dict[str, list
 def tabulate(
     seconds: Mapping[str, Sequence[float]], unit: str, ratios: Mapping[str, Sequence[float]], ratio: str, title: str
 ) -> pd.DataFrame:
-    """A row a job: its median time, in a column `unit` of milliseconds, the range, and the median of its ratios."""
+    """One row per job: its median time, in a column `unit` of milliseconds, the range, and the median of its ratios."""
     return pd.DataFrame(
         {
             unit: {name: 1000 * statistics.median(each) for name, each in seconds.items()},

@@ -59,19 +59,19 @@ def bench_pretrain(
 
     Args:
         processes: how many the second run has.
-        batch_size: patches a step and a process.
+        batch_size: patches per step and process.
         precision: see `bengelib.devices.choose_precision`.
         rounds: how many steps are timed.
         progress: whether to show a progress bar.
 
     Returns:
-        A row for each run: `samples/s` of all its processes together (median over the steps), `lowest`, `highest`,
+        One row per run: `samples/s` of all its processes together (median over the steps), `lowest`, `highest`,
         `x one process`, and of a checkpoint its `seconds` and their share `of 10 minutes`, the time between two of
         them.
 
     Raises:
-        BengeError: a run failed; the message is the last line that it has said.
-        ValueError: no steps, a batch with nothing to compare, or no several processes.
+        BengeError: a run failed; the message is the last line of its output.
+        ValueError: no steps, a batch with nothing to compare, or fewer than two processes.
     """
     rounds, batch_size = whole_number("rounds", rounds), whole_number("batch_size", batch_size, 2)
     count = whole_number("processes", processes, 2)
@@ -129,7 +129,7 @@ def _rates(processes: int, batch_size: int, precision: str, rounds: int, kept: b
 
 
 def _train(folder: str, batch_size: int, precision: str, rounds: int, kept: bool = False) -> None:
-    """What each process of a run does; a line of the log is one step."""
+    """One process of a run; each line of the log is one step."""
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     settings = Pretraining(epochs=1, batch_size=batch_size, precision=precision)
     seed_everything(0)

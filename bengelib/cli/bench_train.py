@@ -46,21 +46,21 @@ def bench_train(
 ) -> pd.DataFrame:
     """Time the step of SimCLR in `fit` beside the same step in a plain PyTorch loop.
 
-    On a CPU the time is that of the processor, a step a turn; on a GPU that of the clock, 20 steps a turn, since copies
-    and Python run beside computation there.
+    On a CPU it is processor time, one step per turn; on a GPU wall-clock time, 20 steps per turn, since copies and
+    Python run beside computation there.
 
     Args:
         root: a ben-ge tree, packed first if it is not; `fit` is then timed with patches from the pack as well, beside
             the plain loop on patches that lie in memory. Without it all are noise in memory.
-        batch_size: patches a step, with two views of each.
+        batch_size: patches per step, with two views of each.
         size: pixels along a side of a view.
         width: of the ResNet-18; 1 is the usual one.
         rounds: a quarter of the turns that are timed.
         progress: whether to show progress bars.
 
     Returns:
-        A row a loop: `ms/step` (median), `lowest`, `highest`, and `of the plain loop`, the median over the turns of the
-        ratio to the plain step of the same turn.
+        One row per loop: `ms/step` (median), `lowest`, `highest`, and `of the plain loop`, the median over the turns of
+        the ratio to the plain step of the same turn.
 
     Raises:
         ArgumentError: a dataset with a `dataset.toml`.

@@ -86,7 +86,7 @@ def pretrain_images(
     if needs := TABLE[settings.method].needs:
         others = [method for method, facts in TABLE.items() if not facts.needs]
         raise ValueError(
-            f"{settings.method} needs {', '.join(needs)}, which a folder of images has not; choose --method "
+            f"{settings.method} needs {', '.join(needs)}, which a folder of images lacks; choose --method "
             f"{', '.join(others[:-1])} or {others[-1]}"
         )
     check_writable(out)

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bengelib.cli.options import ARITHMETIC, PRECISIONS
 from bengelib.errors import RasterError
 
 
@@ -31,7 +32,7 @@ def add_predict(commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     command.add_argument("--tile", type=int, help="pixels along a side of a tile (default: 384, for classifiers 120)")
     command.add_argument("--overlap", type=int, help="pixels that tiles share (default: 32)")
     command.add_argument("--stride", type=int, help="for classifiers: pixels along a side of a cell (default: a tile)")
-    command.add_argument("--precision", choices=("auto", "no", "bf16", "fp16"), default="auto")
+    command.add_argument("--precision", choices=PRECISIONS, default="auto", help=ARITHMETIC)
     command.set_defaults(run=_predict)
 
 

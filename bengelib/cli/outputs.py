@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from bengelib.errors import ArgumentError, CheckpointError, DataWarning
-from bengelib.files import absolute, put_in_place
+from bengelib.files import absolute, replacing
 from bengelib.recipes.label_efficiency import curves
 
 
 def write_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write rows of `label_efficiency` as JSON, a list of objects, one per line; null for missing values."""
     path = Path(path)
-    beside = path.with_name(path.name + ".part")
     lines = [json.dumps({key: _finite(value) for key, value in row.items()}) for row in rows]
-    beside.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
-    put_in_place(beside, path)
+    with replacing(path) as partial:
+        partial.write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
 
 
 def draw_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -35,9 +34,8 @@ def draw_rows(path: str | Path, rows: Sequence[dict[str, Any]]) -> None:
     )
     if figure is None:
         return
-    beside = path.with_name(f".{path.name}.part")
-    figure.savefig(beside, format=path.suffix[1:])
-    put_in_place(beside, path)
+    with replacing(path) as partial:
+        figure.savefig(partial, format=path.suffix[1:])
 
 
 def check_figure(path: str | Path) -> None:

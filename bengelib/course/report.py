@@ -15,12 +15,12 @@ import numpy as np
 import pandas as pd
 
 import bengelib
-from bengelib.course.results import COLUMNS, POOLED, read_results
+from bengelib.course.results import COLUMNS, read_results
 from bengelib.course.targets import MAIN_SCORES
 from bengelib.course.verdicts import Comparison, Comparisons, as_gain, lacking
 from bengelib.data.loading import is_simulated
 from bengelib.errors import TableError
-from bengelib.intervals import Interval
+from bengelib.intervals import POOLED, Interval
 
 _KEY = ["experiment", "model", "target", "split", "label_fraction", "condition", "config"]
 _NOTHING = "clear"

@@ -16,8 +16,8 @@ import pandas as pd
 
 from bengelib.data.loading import SIMULATED, load
 from bengelib.errors import TableError
-from bengelib.files import put_in_place
-from bengelib.intervals import Interval, pool
+from bengelib.files import replacing
+from bengelib.intervals import POOLED, Interval, pool
 
 COLUMNS = (
     "dataset",
@@ -33,7 +33,6 @@ COLUMNS = (
     "config",
 )
 """`seed` is a number, or `all` for values pooled over seeds; `config` is the fingerprint of the configuration."""
-POOLED = "all"
 CHOSEN = "BENGE_STUDY_DATASET"
 """Environment variable with the dataset of a study, if not the simulated one."""
 
@@ -213,9 +212,8 @@ def write_results(path: Path, rows: list[dict[str, Any]]) -> None:
     table["seed"] = table["seed"].astype(str)
     table["value"] = table["value"].astype(float).round(5)
     table = table.sort_values(list(COLUMNS[:-2]), kind="stable")
-    partial = path.with_name(path.name + ".part")
-    table.to_csv(partial, index=False, lineterminator="\n")
-    put_in_place(partial, path)
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False, lineterminator="\n")
 
 
 def interval_rows(row: Mapping[str, Any], interval: Interval) -> list[dict[str, Any]]:

@@ -25,15 +25,14 @@ from bengelib.arguments import whole_number
 from bengelib.cores import usable_cores
 from bengelib.course.results import CHOSEN, Run, fingerprint, run_path, study_dataset, write_results
 from bengelib.data.loading import SIMULATED
-from bengelib.files import put_in_place
+from bengelib.files import replacing
 
 
 def keep(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write named arrays to `path` (`.npz`) atomically, so that an interrupted run leaves no partial file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part.npz")
-    np.savez(partial, **arrays)  # type: ignore[arg-type]
-    put_in_place(partial, path)
+    with replacing(path) as partial:
+        np.savez(partial, **arrays)  # type: ignore[arg-type]
 
 
 def carry_out_all(

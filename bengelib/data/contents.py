@@ -1,4 +1,4 @@
-"""What a dataset offers to learn from, known before it is opened: of ben-ge, or of a `dataset.toml`. Needs no torch."""
+"""Contents of a dataset, of ben-ge or with a `dataset.toml`, that are known before it is opened. Needs no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -20,7 +20,7 @@ _NUMBERS = (
     (r"(?i)true|false", "a truth value: write a number"),
     (r"#.*", "an error of a spreadsheet: correct its formula"),
 )
-"""What is written instead of a number, by its form."""
+"""Text that stands in place of a number, by its form."""
 _KINDS = (
     (b"PK\x03\x04", f"an Excel workbook or another zip archive: open it and {_AS_CSV}"),
     (b"\xd0\xcf\x11\xe0", f"an old Excel workbook: open it and {_AS_CSV}"),
@@ -90,7 +90,7 @@ def read_rows(
 
 
 def what_number(text: str) -> str:
-    """Why a text is not a number, as a sentence after a space; empty if unknown."""
+    """Explain why a text is not a number, as a sentence after a space; empty if unknown."""
     for form, what in _NUMBERS:
         if re.fullmatch(form, text.strip()):
             return f" {text.strip()!r} looks like {what}{'' if what.endswith('?') else '.'}"

@@ -23,7 +23,7 @@ from bengelib.data.samples import read_text_table, sides_of
 from bengelib.data.splits import SPLITS
 from bengelib.data.statistics import as_modality
 from bengelib.errors import BengeError, DatasetNotFoundError, DescriptionError
-from bengelib.files import discard, find, put_in_place, tree_folder, writing
+from bengelib.files import discard, find, replacing, tree_folder, writing
 
 _CORINE_CODES = (111, 112, 121, 122, 123, 124, 131, 132, 133, 141, 142, 211, 212, 213, 221, 222, 223, 231, 241, 242,
                  243, 244, 311, 312, 313, 321, 322, 323, 324, 331, 332, 333, 334, 411, 412, 421, 422, 423, 511, 512,
@@ -64,13 +64,8 @@ def describe(root: str | Path, *, overwrite: bool = False, progress: bool = True
             "train and the other commands as it is"
         )
     guess = _guess(root)
-    with writing(root, "call describe again"):
-        partial = path.with_name(f".{FILE_NAME}.part")
-        try:
-            partial.write_text(guess.text, encoding="utf-8")
-            put_in_place(partial, path)
-        finally:
-            discard(partial)
+    with writing(root, "call describe again"), replacing(path) as partial:
+        partial.write_text(guess.text, encoding="utf-8")
     try:
         _check(root, guess, progress)
     except KeyboardInterrupt:

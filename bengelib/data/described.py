@@ -153,7 +153,7 @@ class DescribedDataset(StoredDataset):
         return {key: names for key, names in found.items() if names}
 
     def _check_unlisted(self) -> None:
-        """Refuse files of no sample, or tell of them, unless the description says that there may be some."""
+        """Refuse files of no sample, or warn about them, unless the description says that there may be some."""
         if "unlisted" in self.description.samples:
             return
         for key, names in self._unlisted().items():
@@ -170,7 +170,7 @@ class DescribedDataset(StoredDataset):
             tell_once(f"{what}; left out")
 
     def _warn_of_given_answers(self) -> None:
-        """Tell of columns that are read and are to be predicted too."""
+        """Warn about columns that are read and are to be predicted too."""
         for key in self.targets:
             asked = set(self.description.source(key).columns)
             for other in self.modalities:

@@ -21,13 +21,11 @@ from bengelib.data.stores import (
     PackStore,
     open_store,
     pack_identity,
-    read_json,
     read_pack,
     with_files,
-    write_json,
 )
 from bengelib.errors import ChecksumError, DiskSpaceError
-from bengelib.files import discard, flush, free_bytes, locked, sweep_lock, writing
+from bengelib.files import discard, flush, free_bytes, locked, read_json, sweep_lock, write_json, writing
 
 _SYSTEM = ("thumbs.db", "desktop.ini")
 

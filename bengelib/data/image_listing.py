@@ -285,7 +285,7 @@ def _is_image(name: str) -> bool:
 
 
 def _reason(entry: os.DirEntry[str]) -> str:
-    """Why an entry that is neither a folder nor an image is left out."""
+    """Reason for leaving out an entry that is neither a folder nor an image."""
     if not entry.is_file():
         return "are links that lead nowhere" if entry.is_symlink() else "are no files"
     suffix = Path(entry.name).suffix.lower()

@@ -41,7 +41,7 @@ from bengelib.errors import (
     RasterError,
     TableError,
 )
-from bengelib.files import absolute, find, put_in_place, same_name, tree_folder
+from bengelib.files import absolute, find, replacing, same_name, tree_folder, write_json
 from bengelib.sim.simulate import MARKER
 
 SCHEMA = 2
@@ -67,7 +67,7 @@ DONE = "chunks.jsonl"
 """Journal: one line a chunk that is written, with the hash of its part of each array and what was left out of it."""
 
 FILES = ("plan.json", "manifest.json", DONE, "meta.csv", "splits", INDEX, "sources.npy", MARKER)
-"""What lies in a pack, or in one that is being written, besides the arrays of rasters and tables."""
+"""Files of a pack, finished or not, other than the arrays of rasters and tables."""
 _SYSTEM = ("thumbs.db", "desktop.ini")
 _KEYS = ("name", "ids", "modalities", "table_sources", "chunk", "arrays", "skipped")
 
@@ -78,9 +78,9 @@ _FOLDERS = 4096
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of the pack in `folder`; None if `folder` is none, for other programs write manifests too.
+    """The manifest of the pack in `folder`; None if it is not a pack, for other programs write manifests too.
 
-    A folder with a manifest that is not one of `pack`, and with files that `pack` does not write, is none.
+    A folder with a manifest that is not one of `pack`, and with files that `pack` does not write, is not a pack.
 
     Raises:
         ChecksumError: it is unreadable, or written by a later version of `pack`.
@@ -129,7 +129,7 @@ def pack_anew(folder: Path) -> str:
 
 
 def reason_stale(root: Path, folder: Path, manifest: Mapping[str, Any], *, thorough: bool) -> str | None:
-    """Why the pack is out of date with the dataset at `root`, in a few words, or None if it is current.
+    """Reason why the pack is out of date with the dataset at `root`, in a few words, or None if it is current.
 
     Names, sizes, times and inodes are compared first, and where these differ, the content: a tree that was copied has
     other times and the same pixels. What was found equal is noted in the pack, so that it is not read again. Where
@@ -144,7 +144,7 @@ def reason_stale(root: Path, folder: Path, manifest: Mapping[str, Any], *, thoro
             those of hundreds of patches have, the pixels of some.
 
     Raises:
-        DatasetNotFoundError: the tree is none.
+        DatasetNotFoundError: there is no dataset at `root`.
         TableError: its meta CSV has changed and is malformed.
     """
     then = manifest["table_sources"]
@@ -153,7 +153,7 @@ def reason_stale(root: Path, folder: Path, manifest: Mapping[str, Any], *, thoro
         meta_name = find_meta(root).name
         if meta_name in changed and identity(root, read_meta(root))["ids"] != manifest["ids"]:
             return "the meta CSV names other patches"
-        return f"{changed[0]} has changed, come or gone"
+        return f"{changed[0]} was changed, added or removed"
     folders = tree_folders(root)
     if added := [key for key in folders if key not in manifest["modalities"]]:
         return f"{', '.join(added)} was added"
@@ -255,7 +255,7 @@ def _holds(
     folders: Mapping[str, Path],
     key: str,
 ) -> bool:
-    """Whether a row of a pack is what the files of a modality hold: the same pixels, and labels, or the same lack."""
+    """True if a row of a pack holds what the files of a modality do: the same pixels and labels, or the same lack."""
     patch_id = patch[0]
     try:
         stored = read_patch(folders, *patch, keys=(key,))
@@ -277,15 +277,11 @@ def _holds(
 
 def _note(folder: Path, manifest: Mapping[str, Any], sources: np.ndarray | None) -> None:
     """Note other times of the same content in a pack, if it can be written."""
-    contents = {"manifest.json": manifest} if sources is None else {"sources.npy": sources, "manifest.json": manifest}
     with contextlib.suppress(OSError):
-        for name, content in contents.items():
-            partial = folder / f".{os.getpid()}-{name}"
-            if isinstance(content, np.ndarray):
-                np.save(partial, content)
-            else:
-                partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-            put_in_place(partial, folder / name)
+        if sources is not None:
+            with replacing(folder / "sources.npy") as partial:
+                np.save(partial, sources)
+        write_json(folder / "manifest.json", manifest)
 
 
 def verify(folder: str | Path, root: str | Path | None = None) -> None:

@@ -17,7 +17,7 @@ from rasterio.shutil import copy
 from rasterio.windows import Window
 
 from bengelib.errors import DiskSpaceError
-from bengelib.files import discard, flush, free_bytes, put_in_place
+from bengelib.files import discard, flush, free_bytes, put_in_place, write_json
 
 NO_DATA = 255
 """The no-data value of all these rasters, which have eight bits."""
@@ -169,11 +169,8 @@ class MapStore:
         before, self._state = self._state, f"state-{self.done}.npy"
         np.save(self.folder / self._state, state)
         flush(self.folder / self._state)
-        beside = self.folder / f"{_PROGRESS}.part"
-        beside.write_text(
-            json.dumps({"identity": self._identity, "done": self.done, "state": self._state}), encoding="utf-8"
-        )
-        put_in_place(beside, self.folder / _PROGRESS)
+        progress = {"identity": self._identity, "done": self.done, "state": self._state}
+        write_json(self.folder / _PROGRESS, progress)
         if before:
             discard(self.folder / before)
 

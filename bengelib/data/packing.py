@@ -93,7 +93,7 @@ def pack(
     """Write a ben-ge tree into arrays that `PackedBENGE` maps into memory; do nothing where that is done already.
 
     All modalities that the tree has are packed. Memory does not grow with the number of patches, save for the tables.
-    An interrupted call is taken up by the next one; the pack appears under its name only when complete; a second
+    An interrupted call is continued by the next one; the pack appears under its name only when complete; a second
     process that packs the same tree waits for the first.
 
     Args:
@@ -114,7 +114,7 @@ def pack(
         RasterError: a raster is missing or damaged (with `on_error="raise"`).
         TableError: a malformed CSV or JSON.
         ChecksumError: `destination` exists and is not a pack of this tree, or not a current one and holds other files.
-        DiskSpaceError: there is too little room.
+        DiskSpaceError: there is too little space.
         DiskError: nothing can be written there.
     """
     if on_error not in ("raise", "skip"):
@@ -181,7 +181,7 @@ def _write(root: Path, folder: Path, meta: pd.DataFrame, processes: int | None, 
 
 
 def _is_current(root: Path, folder: Path, on_error: str, thorough: bool) -> bool:
-    """Whether `folder` already holds what `pack` would write.
+    """True if `folder` already holds what `pack` would write.
 
     Raises:
         ChecksumError: the folder holds something else, which is not to be overwritten.
@@ -201,7 +201,7 @@ def _is_current(root: Path, folder: Path, on_error: str, thorough: bool) -> bool
             "belongs, or give another destination."
         )
     if on_error == "raise" and any(manifest["skipped"].values()):
-        reason: str | None = "it has holes"
+        reason: str | None = "it lacks damaged patches"
     else:
         reason = reason_stale(root, folder, manifest, thorough=thorough)
     if reason is None:
@@ -315,7 +315,7 @@ def _write_rasters(
 
 
 def _write_chunk(partial: Path, chunk: _Chunk, modality_folders: Mapping[str, Path], on_error: str) -> dict[str, Any]:
-    """Read the rasters of a run of patches, write them to their rows, and answer the entry for the journal."""
+    """Read the rasters of a run of patches, write them to their rows, and return the entry for the journal."""
     names = array_names(modality_folders)
     values = {name: np.zeros((len(chunk.ids), *ARRAYS[name][1]), dtype=ARRAYS[name][2]) for name in names}
     sources = np.empty((len(chunk.ids), len(RASTER_KEYS), 2), dtype=np.int64)
@@ -341,7 +341,7 @@ def _write_chunk(partial: Path, chunk: _Chunk, modality_folders: Mapping[str, Pa
 def _still_good(
     partial: Path, chunk: _Chunk, entry: dict[str, Any], modality_folders: Mapping[str, Path], on_error: str
 ) -> bool:
-    """Whether the rows of a chunk are what an interrupted call wrote there, from files that have not changed since."""
+    """True if the rows of a chunk are those of an interrupted call, from files that have not changed since."""
     if on_error == "raise" and entry["skipped"]:
         return False
     sources = np.stack([stat_patch(modality_folders, *ids) for ids in zip(chunk.ids, chunk.ids_s1, strict=True)])
@@ -361,7 +361,7 @@ def _read_plan(path: Path) -> Any:
 
 
 def _is_pack(folder: Path) -> bool:
-    """Whether a folder holds a pack and nothing else."""
+    """True if a folder holds a pack and nothing else."""
     return all((folder / name).is_file() for name in ("manifest.json", "sources.npy")) and not foreign_files(folder)
 
 

@@ -338,7 +338,7 @@ def sides_of(
 
 
 def _warn_of_cut_groups(description: Description, table: pd.DataFrame, sides: "pd.Series[str]") -> None:
-    """Tell of groups whose samples a split of the dataset has on several sides."""
+    """Warn about groups whose samples a split of the dataset has on several sides."""
     named = sides != ""
     groups = table[description.samples["group"]][named]
     counts = sides[named].groupby(groups).nunique()

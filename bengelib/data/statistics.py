@@ -18,7 +18,7 @@ _ODD_SHARE = 0.2
 _FILLS = {-9999.0, -99999.0, -32768.0, -32767.0}
 """Numbers that stand for no data more often than for a measurement."""
 _LOWEST = {"reflectance": -0.5, "dB": -100.0}
-"""What no measurement lies below, by unit; reflectance of dark ground can be a little below 0."""
+"""Lowest possible measurement by unit; reflectance of dark ground can be a little below 0."""
 _S2_BANDS = {*S2, "B10"}
 _RADAR_BANDS = {*S1, "HH", "HV"}
 

@@ -33,7 +33,7 @@ from bengelib.data.manifest import digest, map_array
 from bengelib.data.samples import read_column
 from bengelib.data.statistics import Statistics, measure
 from bengelib.errors import ChecksumError, MissingModalityError, RasterError
-from bengelib.files import discard, put_in_place
+from bengelib.files import read_json, write_json
 
 Wanted = Mapping[str, list[int] | None]
 """Names of arrays, each with the indices of the bands to read; None for all of them."""
@@ -390,20 +390,3 @@ def open_store(
     except (OSError, ValueError, IndexError):
         same = False
     return store if same else FileStore(description, table, keys)
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file; None if it cannot be read."""
-    with contextlib.suppress(OSError, ValueError):
-        return json.loads(path.read_text(encoding="utf-8"))
-    return None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write or replace a JSON file atomically."""
-    partial = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        partial.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        put_in_place(partial, path)
-    finally:
-        discard(partial)

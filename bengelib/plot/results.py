@@ -260,7 +260,7 @@ def _panels(
 def _curves_in_words(
     curves: Mapping[str, Mapping[float, Interval]], xlabel: str, ylabel: str, reference: tuple[str, float] | None
 ) -> str:
-    """Where each curve begins and where it ends, for those who do not see it."""
+    """First and last point of each curve in words, for those who do not see it."""
     ends = {name: (curve[min(curve)].value, curve[max(curve)].value) for name, curve in curves.items() if curve}
     runs = listed((f"{name} from {first:.3f} to {last:.3f}" for name, (first, last) in ends.items()), 12)
     level = f" A dashed line marks {reference[0]}, {reference[1]:.3g}." if reference else ""

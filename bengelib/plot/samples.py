@@ -141,7 +141,7 @@ def plot_patches(
 
     Args:
         samples: with `s2` (k, H, W), or with `s1`, of which the first band is shown.
-        titles: one a sample.
+        titles: one per sample.
         bands: of Sentinel-2, shown as red, green and blue.
         s2_bands: names of the k bands.
         note: printed in the lower corner.

@@ -139,7 +139,7 @@ def check_start(start: str | Path, fusion: str) -> None:
         resnets = [name for name in TABLE if name not in MASKED]
         raise CheckpointError(
             f"{start} holds the encoder of {method}, which is no ResNet, and train builds ResNets: give a model of "
-            f"train, or an encoder pretrained by one of {resnets}. The command probe with --mode finetune trains this "
+            f"train, or an encoder pretrained by one of {resnets}. The command probe with --modes finetune trains this "
             "one with labels"
         )
     made = ("late" if TABLE[method].two_sensors else "early") if method in TABLE else settings.get("fusion", fusion)

@@ -35,8 +35,8 @@ class FineTuning:
 
     Attributes:
         steps: least number of optimisation steps.
-        epochs: passes over the labelled samples, where they are so many that this takes more than `steps`.
-        batch_size: samples a step.
+        epochs: passes over the labelled samples, if this takes more than `steps`.
+        batch_size: samples per step.
         lrs: learning rates to choose from on a fifth of the labelled samples; a single one is taken as it is.
         stages: stages of the ResNets whose features the head reads beside the last, as `extract_features` does for a
             probe; without them a warm head would begin with less than the probe knows.
@@ -45,7 +45,7 @@ class FineTuning:
         head_factor: learning rate of the head, as a multiple of that of the encoder.
         tuning_steps: steps of the runs that choose the learning rate, at most.
         weight_decay: of AdamW.
-        smoothing: label smoothing (Szegedy et al. 2016, arXiv:1512.00567) for one class a sample.
+        smoothing: label smoothing (Szegedy et al. 2016, arXiv:1512.00567) for one class per sample.
         average: decay a step of the running average of the weights that is used in the end; 0 takes the last weights.
         warm_head: begin with the weights of a logistic probe on the labelled samples (linear probing, then fine-tuning:
             Kumar et al. 2022, arXiv:2202.10054); without it, and from scratch, the head begins with random weights.
@@ -85,7 +85,7 @@ class FineTuning:
         check_stages(self.stages)
 
     def steps_for(self, samples: int) -> int:
-        """Number of steps with so many labelled samples."""
+        """Number of steps with `samples` labelled samples."""
         return max(self.steps, round(self.epochs * samples / self.batch_size))
 
 
@@ -107,7 +107,7 @@ FROM_SCRATCH = for_scratch(FineTuning(lrs=(3e-4, 1e-3, 3e-3)))
 
 
 class SmoothedClassification(Classification):
-    """One class a sample, with label smoothing in the loss."""
+    """One class per sample, with label smoothing in the loss."""
 
     def __init__(self, target: str, classes: Sequence[str], smoothing: float = 0.1) -> None:
         """Predict `target` (B,) with the named `classes`."""
@@ -188,7 +188,7 @@ class AveragedNetwork(nn.Module):
         return torch.tensor(self.steps)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Go on from that step."""
+        """Restore the number of steps."""
         self.steps = int(state)
 
 
@@ -270,7 +270,7 @@ class _Run:
     progress: bool
 
     def train(self, lr: float, chosen: np.ndarray, steps: int) -> Network:
-        """A copy of the encoder and a head, trained for so many steps on the chosen samples."""
+        """A copy of the encoder and a head, trained for `steps` steps on the chosen samples."""
         if len(chosen) < 2:
             raise ValueError(f"{len(chosen)} labelled samples; fine-tuning needs two or more")
         settings, target = self.settings, self.target

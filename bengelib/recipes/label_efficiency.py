@@ -15,12 +15,11 @@ from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from bengelib.arguments import whole_number
-from bengelib.course.results import POOLED
 from bengelib.data.batches import contents_of
 from bengelib.data.labelled import label_subsets
 from bengelib.engine import Augmentation, seed_everything
 from bengelib.errors import BandError
-from bengelib.intervals import Interval, draw_patches, pool, score_runs
+from bengelib.intervals import POOLED, Interval, draw_patches, pool, score_runs
 from bengelib.metrics import accuracy, mean_average_precision
 from bengelib.probe import extract_features, fit_logistic
 from bengelib.recipes.finetuning import (

@@ -66,7 +66,7 @@ class Pretraining:
         view: pixels along a side of the views of a folder's images; None takes half of `size` (all of it for `"mae"`
             and `"multi-pretext"`, which need whole squares), and an epoch a quarter of the time. Probes then enlarge
             small images, see `bengelib.recipes.label_efficiency.enlargement`.
-        batch_size: images a step and a process; contrast is against all others of a step.
+        batch_size: images per step and process; contrast is against all others of a step.
         micro_batch: images that go through the network at a time, for batches larger than the memory; see `Trainer`.
         sync_batchnorm: in several processes, whether BatchNorm sees the batches of all of them.
         lr: highest learning rate, after a warm-up, before a cosine decay.
@@ -188,9 +188,9 @@ class Pretext(NamedTuple):
     """The arguments of `fit` to pretrain an encoder.
 
     Attributes:
-        model: the network around the encoder; it is thrown away afterwards.
-        tasks: what it learns.
-        data: what it learns from.
+        model: the network around the encoder; it is discarded afterwards.
+        tasks: its tasks.
+        data: its data.
         augment: makes the views of a batch.
         weighting: of the losses of several tasks; None adds them up.
     """
@@ -289,7 +289,7 @@ def pretrain_encoder(
 ) -> History:
     """Pretrain one encoder, or two of different sensors, in place on any dataset of dicts, with `fit`.
 
-    What is built around them is thrown away; to keep it, call `pretext` and `fit`.
+    The network built around them is discarded; to keep it, call `pretext` and `fit`.
 
     Args:
         encoder: takes a dict batch, returns (B, feature_dim); a `ViTEncoder` for `"mae"`, a `ConvNeXtEncoder` for
@@ -410,12 +410,12 @@ def build_encoder(inputs: InputSpec, method: str = "simclr", depth: int = 18, wi
         width: see `Pretraining`.
 
     Raises:
-        BandError: a modality that is no image, or not two of them for a method of two sensors.
+        BandError: a modality that is not an image, or not two of them for a method of two sensors.
         ArgumentError: images that do not divide into squares, or a ConvNeXt that is wider than there are any.
     """
     modalities = as_modalities(inputs)
     if other := [key for key, modality in modalities.items() if modality.kind != "image"]:
-        raise BandError(f"{other} are no images, and views are made of images alone; leave them out")
+        raise BandError(f"{other} are not images, and views are made of images alone; leave them out")
     if method == "mae":
         return ViTEncoder(modalities, dim=4 * width)
     if method == "multi-pretext":

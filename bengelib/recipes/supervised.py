@@ -180,7 +180,7 @@ def check_labels(data: Any, side: str) -> None:
 
 
 def warn_of_classes(data: Any, test: Any) -> None:
-    """Tell of classes that test samples have and no training sample.
+    """Warn about classes that test samples have and no training sample.
 
     Warns:
         DataWarning: naming them.

@@ -15,7 +15,7 @@ _SHORT, _LONG, _DOUBLE, _ASCII = 3, 4, 12, 2
 def geotiff(array: NDArray[Any], epsg: int, left: float, top: float, resolution: float) -> bytes:
     """Encode one band as an uncompressed, north-up GeoTIFF in UTM, like BigEarthNet's files.
 
-    Written by hand because opening a GDAL data set costs more than simulating its pixels.
+    Written by hand because opening a GDAL dataset costs more than simulating its pixels.
 
     Args:
         array: (H, W), any integer or float type.

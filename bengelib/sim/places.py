@@ -273,7 +273,7 @@ def _even(seed: int, index: int) -> float:
 
 
 def _kinship(seed: int, index: int) -> tuple[str, str] | None:
-    """Whether a patch is `beside` an earlier one or shows it `again` on another date, and the split of that one.
+    """Kinship of a patch with an earlier one (`beside` it, or it `again` on another date), and the split of that one.
 
     One of every ten patches is beside an earlier one. In 25 such tens, two test patches are beside a training patch and
     two training patches beside a test patch: 16 % of the test patches touch a training patch, as do 16 % of the

@@ -108,7 +108,7 @@ def simulate(
     settings = {"version": VERSION, "patches": patches, "seed": seed, "sampling": sampling}
     if any(same_name(name, real) for name in (root.name, place.name) for real in REAL_NAMES):
         raise SettingsError(
-            f"{root} has the name of a real data set, so simulated data in it could be taken for real. Choose another "
+            f"{root} has the name of a real dataset, so simulated data in it could be taken for real. Choose another "
             "name, for example ben-ge-sim."
         )
     if processes is None:

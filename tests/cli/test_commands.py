@@ -82,7 +82,7 @@ def refused(capsys, *words):
 def test_the_two_commands(pretrained, tmp_path, capsys):
     images, checkpoint = pretrained
     out = tmp_path / "new" / "rows.json"
-    status = probe(images, checkpoint, out, "--mode", "frozen", "finetune", "scratch", "--fractions", "0.25", "1")
+    status = probe(images, checkpoint, out, "--modes", "frozen", "finetune", "scratch", "--fractions", "0.25", "1")
     assert status == 0
     rows = json.loads(out.read_text())
     assert [(row["mode"], row["fraction"], row["n_labels"]) for row in rows] == [
@@ -155,7 +155,7 @@ def test_probe_tests_on_exactly_the_files_held_out_and_learns_from_the_others(pr
 
 def test_several_seeds_add_what_is_pooled(pretrained, tmp_path):
     images, checkpoint = pretrained
-    options = ("--mode", "frozen", "--fractions", "0.5", "--seeds", "0", "1")
+    options = ("--modes", "frozen", "--fractions", "0.5", "--seeds", "0", "1")
     assert probe(images, checkpoint, tmp_path / "rows.json", *options) == 0
     assert [row["seed"] for row in json.loads((tmp_path / "rows.json").read_text())] == [0, 1, "all"]
 
@@ -166,7 +166,7 @@ def test_every_method_pretrains_and_can_be_probed(pretrained, tmp_path, method):
     checkpoint = tmp_path / "encoder.safetensors"
     assert main(["pretrain", "--images", str(images), "--out", str(checkpoint), *SMALL, "--method", method]) == 0
     modes = ["frozen", "finetune"] if method == "mae" else ["frozen"]  # the others have the ResNet of `pretrained`
-    assert probe(images, checkpoint, tmp_path / "rows.json", "--mode", *modes, "--fractions", "1") == 0
+    assert probe(images, checkpoint, tmp_path / "rows.json", "--modes", *modes, "--fractions", "1") == 0
     assert len(json.loads((tmp_path / "rows.json").read_text())) == len(modes)
 
 
@@ -187,7 +187,7 @@ def test_the_same_commands_on_a_ben_ge_tree(tree, tmp_path, capsys):
     assert [row["mode"] for row in json.loads(out.read_text())] == ["frozen", "finetune", "scratch"]
 
     several = ["--root", str(tree), "--target", "corine", "--checkpoint", str(checkpoint), "--out", str(out), *QUICK]
-    assert main(["probe", *several, "--fractions", "1", "--mode", "frozen"]) == 0, capsys.readouterr().err
+    assert main(["probe", *several, "--fractions", "1", "--modes", "frozen"]) == 0, capsys.readouterr().err
     (row,) = json.loads(out.read_text())
     assert set(row) == {"mode", "fraction", "n_labels", "seed", "map", "ci95"}
 
@@ -204,7 +204,7 @@ def test_several_trees_are_one(tree, tmp_path, capsys):
     assert main(["pretrain", *given, "--out", str(checkpoint), *SMALL]) == 0, capsys.readouterr().err
     config = read_checkpoint(checkpoint)[0]["config"]
     assert len(config["holdout"]) == 4 + 2 and config["folder"] == "ben-ge-fake, ben-ge-other"
-    tested = ["--checkpoint", str(checkpoint), "--out", str(out), *QUICK, "--fractions", "1", "--mode", "frozen"]
+    tested = ["--checkpoint", str(checkpoint), "--out", str(out), *QUICK, "--fractions", "1", "--modes", "frozen"]
     assert main(["probe", *given, *tested]) == 0, capsys.readouterr().err
     assert json.loads(out.read_text())[0]["n_labels"] == 18
     assert main(["probe", "--root", str(tree), "--target", "climate_zone", *tested]) == 2
@@ -231,7 +231,7 @@ def test_two_sensors_of_a_tree_are_contrasted(tree, tmp_path, capsys, method):
     for key, before in build().encoders.items():  # both sensors were trained
         assert not torch.equal(before.conv1.weight, encoder.encoders[key].conv1.weight)
     tested = ["probe", "--root", str(tree), "--target", "climate_zone", "--checkpoint", str(checkpoint)]
-    assert main([*tested, "--out", str(out), *QUICK, "--fractions", "1", "--mode", "frozen", "finetune"]) == 0
+    assert main([*tested, "--out", str(out), *QUICK, "--fractions", "1", "--modes", "frozen", "finetune"]) == 0
     assert len(json.loads(out.read_text())) == 2
 
     assert main([*command, "--modalities", "s2"]) == 2
@@ -258,7 +258,7 @@ def test_the_same_commands_on_a_described_dataset(fields, tmp_path, capsys):
     known = DescribedDataset(fields, "train", progress=False).table("crop") != 255
     assert {row["n_labels"] for row in rows} == {known.sum()} and (tmp_path / "curve.png").is_file()
 
-    assert main([*given, "--target", "tags", "--fractions", "1", "--mode", "frozen"]) == 0, capsys.readouterr().err
+    assert main([*given, "--target", "tags", "--fractions", "1", "--modes", "frozen"]) == 0, capsys.readouterr().err
     assert set(json.loads(out.read_text())[0]) == {"mode", "fraction", "n_labels", "seed", "map", "ci95"}
     for wrong, words in (
         (["--target", "harvest"], ("BandError", "'harvest'", "'crop', 'tags'")),
@@ -353,7 +353,7 @@ def test_all_that_is_known_of_a_tree_is_learned_and_the_encoder_probed(tree, tmp
     encoder, _, _ = load_encoder(checkpoint)
     assert list(encoder.inputs) == ["s2"] and encoder.stride == 24
     tested = ["probe", "--root", str(tree), "--target", "climate_zone", "--checkpoint", str(checkpoint)]
-    assert main([*tested, "--out", str(out), *QUICK, "--fractions", "1", "--mode", "frozen"]) == 0
+    assert main([*tested, "--out", str(out), *QUICK, "--fractions", "1", "--modes", "frozen"]) == 0
     assert len(json.loads(out.read_text())) == 1
 
 
@@ -481,7 +481,7 @@ def test_a_broken_image_stops_the_pretraining_unless_it_is_to_be_skipped(copied,
     assert list(read_checkpoint(tmp_path / "x.safetensors")[0]["config"]["skipped"]) == [name]
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # the probe leaves the same file out, which it has been told of
-        options = ("--mode", "frozen", "--fractions", "1")
+        options = ("--modes", "frozen", "--fractions", "1")
         assert probe(images, tmp_path / "x.safetensors", tmp_path / "rows.json", *options) == 0
     assert json.loads((tmp_path / "rows.json").read_text())[0]["n_labels"] == 23
 
@@ -520,7 +520,7 @@ def test_a_folder_in_another_spelling_is_the_same_folder(tmp_path, capsys):
     decomposed.rename(composed)
     for path in list(composed.iterdir()):
         path.rename(composed / normalize("NFC", path.name))
-    status = probe(images, checkpoint, tmp_path / "rows.json", "--mode", "frozen", "--fractions", "1")
+    status = probe(images, checkpoint, tmp_path / "rows.json", "--modes", "frozen", "--fractions", "1")
     assert status == 0, capsys.readouterr().err
 
 
@@ -531,7 +531,7 @@ def test_names_that_are_no_utf_8(tmp_path, capsys):
     os.rename(images / "Water", os.fsencode(images) + b"/Rivi\xe8re")
     checkpoint = tmp_path / "encoder.safetensors"
     assert main(["pretrain", "--images", str(images), "--out", str(checkpoint), *SMALL]) == 0
-    status = probe(images, checkpoint, tmp_path / "rows.json", "--mode", "frozen", "finetune", "--fractions", "1")
+    status = probe(images, checkpoint, tmp_path / "rows.json", "--modes", "frozen", "finetune", "--fractions", "1")
     assert status == 0, capsys.readouterr().err
 
 

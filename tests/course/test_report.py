@@ -213,6 +213,12 @@ def test_a_lab_may_have_a_second_study(monkeypatch, tmp_path):
     assert not study and "no methods_results.csv yet" in str(study) and "03-ssl/methods_study.py" in str(study)
 
 
+def test_the_second_study_names_its_datasets(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = open_study("03-ssl", "https://example.org", results="methods_results.csv")
+    assert set(study.values("dataset")) == {"ben-ge-sim", "eurosat-rgb"}
+
+
 def test_a_lab_that_was_copied_alone_finds_its_study(monkeypatch, tmp_path):
     monkeypatch.setattr(bengelib, "__file__", str(tmp_path / "site-packages" / "bengelib" / "__init__.py"))
     (tmp_path / "solutions").mkdir()

@@ -504,7 +504,7 @@ def test_problems_name_what_has_to_be_decided(tmp_path):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     root = write_classes(tmp_path / "x", 3, ".png")
-    (root / f".{FILE_NAME}.part").mkdir()
+    (root / f".{os.getpid()}-{FILE_NAME}").mkdir()
     with pytest.raises(DiskError, match="refuses"):
         describe(root, progress=False)
 

@@ -57,7 +57,7 @@ def test_pixels_of_another_size_are_told():
 @pytest.mark.parametrize(
     ("settings", "fusion", "words"),
     [
-        ({"method": "mae"}, "early", r"the encoder of mae, which is no ResNet.*'simclr'.*probe with --mode finetune"),
+        ({"method": "mae"}, "early", r"the encoder of mae, which is no ResNet.*'simclr'.*probe with --modes finetune"),
         ({"method": "multi-pretext"}, "late", r"the encoder of multi-pretext, which is no ResNet"),
         (
             {"method": "cross-modal"},

@@ -446,7 +446,7 @@ def test_an_interrupted_run_leaves_nothing(
 
 @pytest.mark.parametrize("name", ["ben-ge", "ben-ge-800", "ben-ge-8k"])
 def test_a_name_of_real_data_is_refused(tmp_path, name):
-    with pytest.raises(SettingsError, match="name of a real data set"):
+    with pytest.raises(SettingsError, match="name of a real dataset"):
         simulate(tmp_path / name, patches=1)
     assert not list(tmp_path.iterdir())
 
@@ -528,7 +528,7 @@ def test_a_link_to_another_disk_is_written_through(tree: Path, tmp_path: Path, m
 def test_a_name_of_real_data_is_refused_in_any_case_and_behind_a_link(tmp_path: Path, name: str) -> None:
     (tmp_path / "mine").symlink_to(tmp_path / name)
     for root in (tmp_path / name, tmp_path / "mine"):
-        with pytest.raises(SettingsError, match="name of a real data set"):
+        with pytest.raises(SettingsError, match="name of a real dataset"):
             simulate(root, patches=1)
 
 
