@@ -80,6 +80,11 @@ def sentence(each: Comparison) -> str:
     return f"{said}, {verdict(each)}"
 
 
+def answer(each: Comparison, model: str, other: str) -> str:
+    """A main comparison as the answer to the question of a lab."""
+    return f"{model} against {other}, {each.title}: **{sentence(each)}**"
+
+
 def chance(found: Comparisons) -> str:
     """How many were decided, beside how many would be by chance."""
     return f"{found.tally()}."
@@ -172,6 +177,11 @@ def _changed(study: Study) -> str:
     return f"{len(changed)} of {len(sides)} verdicts against S2 change when tiles are held out"
 
 
+def _late_gain(study: Study) -> str:
+    (late,) = (each for each in _strategies(study) if (each.name, each.target) == (FUSED[2], "corine"))
+    return answer(late, "Joining late", "Sentinel-2 alone")
+
+
 FUSION: dict[str, Fact] = {
     "strategies": lambda study: table(_strategies(study), study),
     "strategies_tally": lambda study: chance(_strategies(study)),
@@ -186,6 +196,7 @@ FUSION: dict[str, Fact] = {
     "remedy": _remedy,
     "by_chance": _by_chance,
     "six_runs": _six_runs,
+    "answer": _late_gain,
     "main": lambda study: chance(_main_fusion(study)),
     "baseline": _baseline,
     "changed": _changed,
@@ -211,12 +222,12 @@ def _few_maps(study: Study) -> Comparisons:
 
 
 def _cost(study: Study) -> str:
-    said = []
-    for metric, what in (("parameters", "weights"), ("seconds_per_epoch", "time of an epoch")):
+    ratios = []
+    for metric in ("parameters", "seconds_per_epoch"):
         cost = study.numbers(("experiment", "model"), metric=metric)
         three = sum(cost[f"single, {title}"] for title in ("land cover", "climate zone", "season"))
-        said.append(f"{three / cost['weighting, equal']:.1f} times the {what}")
-    return " and ".join(said)
+        ratios.append(f"{three / cost['weighting, equal']:.1f} times")
+    return f"have {ratios[0]} the weights of one network for all three, and take {ratios[1]} as long per epoch"
 
 
 def _pixels(study: Study) -> str:
@@ -238,7 +249,8 @@ def _pair_cosines(study: Study) -> str:
     gains: dict[str, list[str]] = {}
     for each in pairs:
         gains.setdefault(each.name, []).append(f"{each.points.value:+.1f} ({verdict(each).split(',')[0]})")
-    lines = ["| pair in one network | mean cosine, range over seeds | gains, points |", "|---|---|---|"]
+    lines = ["| pair in one network | mean cosine, range over seeds | gain of the first; of the second, points |",
+             "|---|---|---|"]  # fmt: skip
     lines += [f"| {name} | {cosine[name]} | {'; '.join(said)} |" for name, said in gains.items()]
     return "\n".join(lines) + f"\n\n{data(study)}"
 
@@ -249,7 +261,7 @@ def _pair_sentence(study: Study) -> str:
 
 
 MULTITASK: dict[str, Fact] = {
-    "sharing": lambda study: table(_sharing(study), study, ("all in one",) * 3),
+    "sharing": lambda study: table(_sharing(study), study, ("shared",) * 3),
     "surgery": lambda study: table(_surgery(study), study, ("PCGrad",) * 3),
     "few_maps": lambda study: table(
         _few_maps(study) + study.compare("alone", only=(BALANCED,)), study,
@@ -260,6 +272,11 @@ MULTITASK: dict[str, Fact] = {
     "weightings": _decided_weightings,
     "pairs": _pair_cosines,
     "pair_gains": _pair_sentence,
+    "answer": lambda study: "One network for all against one each, gain in points: "
+    + "; ".join(
+        f"{each.title.split(',')[0]} **{each.points.value:+.1f}, {verdict(each).split(',')[0]}**"
+        for each in _sharing(study)
+    ),
     "main": lambda study: chance(_sharing(study) + _surgery(study) + _few_maps(study)),
     "test": lambda study: study.test_set(),
     "data": data,
@@ -333,18 +350,20 @@ def _collapse(study: Study) -> str:
 def _retrieval(study: Study) -> str:
     patches = study.numbers("metric", metric="test_patches", experiment="test")["test_patches"]
     share = study.numbers(metric="retrieval_top_1", experiment="methods", only=(MAIN,))[MAIN]
-    return f"{share:.1%} of {patches:.0f} radar images find their optical image; chance is {1 / patches:.1%}"
-
-
-def _order(study: Study) -> str:
-    ranks = study.numbers(metric="validation_rank")
-    return ", ".join(sorted(ranks, key=lambda name: ranks[name]))
+    return (
+        f"{share:.1%} of {patches:.0f} radar images are matched with their optical image; chance is {1 / patches:.1%}"
+    )
 
 
 def _both_sensors(study: Study) -> str:
     asked: dict[str, Any] = dict(experiment="earthpulse", model="S1 + S2", condition=("scratch", "frozen", "finetune"))
     found = study.compare("s2", ("condition", "label_fraction"), targets=("land_cover_top",), **asked)
     return f"S1 + S2 against S2 alone: {chance(found)}"
+
+
+def _frozen_gain(study: Study) -> str:
+    (frozen,) = (each for each in _all_folds(study) if "frozen" in each.name)
+    return answer(frozen, "Contrast of both sensors, frozen, 5 % of the labels", "training from scratch")
 
 
 SELF_SUPERVISED: dict[str, Fact] = {
@@ -355,8 +374,8 @@ SELF_SUPERVISED: dict[str, Fact] = {
     "views": _views,
     "collapse": _collapse,
     "retrieval": _retrieval,
-    "order": _order,
     "both_sensors": _both_sensors,
+    "answer": _frozen_gain,
     "main": lambda study: chance(_all_folds(study) + _all_labels(study) + _simclr(study)),
     "test": lambda study: study.test_set(experiment="test"),
     "folds": lambda study: study.test_set(experiment="folds"),

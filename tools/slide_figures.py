@@ -24,6 +24,7 @@ from bengelib.clouds import paint_clouds
 from bengelib.course.pixels import PixelClassifier
 from bengelib.course.report import Study
 from bengelib.course.shipped import load_shipped
+from bengelib.course.targets import WEIGHTINGS
 from bengelib.data.packed import PackedBENGE
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import Network, SegmentationHead
@@ -315,7 +316,7 @@ def _labels(study: Study) -> Figure | None:
 
 def _weightings(study: Study) -> Figure | None:
     found = study.compare("equal", targets=("land_cover",), experiment=("noise floor", "weighting"))
-    gains = {each.name: each.points for each in found}
+    gains = {each.name: each.points for each in found.renamed(WEIGHTINGS)}
     label = "land cover: gain over equal weights, points, 95 %"
     return enlarge(plot.plot_bars({"mean IoU": gains} if gains else {}, label, note=study.note))
 
