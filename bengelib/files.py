@@ -168,6 +168,26 @@ def locked(path: Path, waiting: str | None) -> Iterator[bool]:
                 os.close(handle)
 
 
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """True if no other process holds the lock file `path`, which is then held for the block; without waiting.
+
+    False as well where the disk has no locks or cannot be written to.
+    """
+    handle, held = None, False
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = _open(path)
+        held = _try_lock(handle) and _is_file_of(handle, path)
+    try:
+        yield held
+    finally:
+        if handle is not None:
+            os.close(handle)
+        if held:
+            _remove(path)
+
+
 def sweep_lock(path: Path) -> None:
     """Remove a lock file that a killed process left, if no process holds it."""
     with suppress(OSError):

@@ -1,12 +1,22 @@
-"""Settings of every lab: the amount of data, the number of runs, the note of its figures."""
+"""Settings of every lab (the amount of data, the number of runs, the note of its figures), and its trainings."""
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from torch import nn
+from torch.utils.data import Dataset
 
 from bengelib.data.loading import SIMULATED, is_simulated
+from bengelib.engine import History, Trainer
+from bengelib.errors import CheckpointError
+from bengelib.files import claimed, discard
+from bengelib.tasks import Task
+
+SECONDS_LOST = 30.0
+"""Seconds between checkpoints: the training that an ended kernel costs at most."""
 
 
 class LabSettings(NamedTuple):
@@ -38,6 +48,45 @@ def lab_settings(
     patches = (patches or (4000 if full else 1000)) if dataset == SIMULATED else None
     note = f"simulated data ({name}), not measurements" if simulated else name
     return LabSettings(patches, tuple(seeds or range(5 if full else 3)), note, simulated)
+
+
+def fit_or_resume(
+    trainer: Trainer,
+    model: nn.Module,
+    tasks: Sequence[Task],
+    train: Dataset[Any],
+    val: Dataset[Any] | None = None,
+    **options: Any,
+) -> History:
+    """Train like `trainer.fit`, and go on after an interruption if the same call is made again, also by a new kernel.
+
+    Checkpoints lie in `checkpoints/` of the current folder until the training is complete. What was left by a training
+    of other settings or data is removed. A second process with the same training keeps none.
+
+    Args:
+        trainer: see `Trainer.fit` for all arguments.
+        model: likewise.
+        tasks: likewise.
+        train: likewise.
+        val: likewise.
+        **options: likewise.
+    """
+    begin = [value.detach().flatten()[:4].tolist() for value in model.parameters()]
+    plain = {key: value for key, value in sorted(options.items()) if isinstance(value, int | float)}
+    named = f"{model}{begin}{[task.target for task in tasks]}{plain}"
+    folder = Path("checkpoints", f"unfinished-{sha256(named.encode()).hexdigest()[:12]}")
+    with claimed(folder.with_suffix(".lock")) as alone:
+        if not alone:
+            return trainer.fit(model, tasks, train, val, **options)
+        options = {**options, "checkpoint": folder, "checkpoint_every": SECONDS_LOST}
+        try:
+            history = trainer.fit(model, tasks, train, val, **options)
+        except CheckpointError as error:
+            print(f"An unfinished training is not this one, which begins anew: {error}")
+            discard(folder)
+            history = trainer.fit(model, tasks, train, val, **options)
+        discard(folder)
+        return history
 
 
 def describe_sample(sample: Mapping[str, Any], keys: Sequence[str]) -> pd.DataFrame:
