@@ -4,7 +4,8 @@
     python -m tools.check_site --page README docs/maps
 
 Reports what is wider than its window, what does not show, what is asked of another server, links that lead nowhere, an
-empty search, and what axe-core finds of serious or critical impact. Pictures go to build/site-pictures/.
+empty search, and what axe-core finds of serious or critical impact, or wrong with headings and the keyboard. Pictures go
+to build/site-pictures/.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from tools.links import ROOT
 
 WIDTHS = (360, 800, 1400)  # pixels: a phone, a tablet, a desktop
 GRAVE = ("serious", "critical")
+ASKED = ("heading-order", "page-has-heading-one", "empty-heading", "skip-link")  # by headings, by keyboard
 SEARCHED = "fusion"  # a word that the search has to find
 
 WIDE = """() => {
@@ -146,7 +148,7 @@ def faults_of(page: Any, address: str, name: str, pictures: Path | None, axe: Pa
             faults += [
                 f"{theme}: {each['id']} ({each['impact']}, {len(each['nodes'])}): {each['nodes'][0]['html'][:150]}"
                 for each in found["violations"]
-                if each["impact"] in GRAVE
+                if each["impact"] in GRAVE or each["id"] in ASKED
             ]
     return faults
 
