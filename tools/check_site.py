@@ -4,7 +4,7 @@
     python -m tools.check_site --page README docs/maps
 
 Reports what is wider than its window, what does not show, what is asked of another server, links that lead nowhere, an
-empty search, and what axe-core finds of serious or critical impact, or wrong with headings and the keyboard. Pictures go
+empty search, and what axe-core finds: serious or critical faults, wrong headings, no way for the keyboard. Pictures go
 to build/site-pictures/.
 """
 
