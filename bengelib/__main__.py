@@ -9,13 +9,14 @@ import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from bengelib.cli.maps import add_predict
 from bengelib.cli.options import ARITHMETIC, DEPTHS, FUSIONS, PRECISIONS
 from bengelib.errors import BengeError
 from bengelib.methods import METHODS, TABLE
 
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 FAILED = 2
 """Exit status after an error."""
 
@@ -73,7 +74,21 @@ def _one_line(message: Warning | str, category: type[Warning], *_: object, **__:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bengelib", description="Multi-modal satellite data, and encoders.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_simulate(commands)
+    _add_fetch(commands)
+    _add_pack(commands)
+    _add_methods(commands)
+    _add_pretrain(commands)
+    _add_probe(commands)
+    _add_describe(commands)
+    _add_train(commands)
+    _add_evaluate(commands)
+    add_predict(commands, _path)
+    _add_bench(commands)
+    return parser
 
+
+def _add_simulate(commands: Commands) -> None:
     command = commands.add_parser("simulate", help="write simulated data in the layout of ben-ge")
     command.add_argument("--root", type=_path, required=True, help="dataset to write, such as data/ben-ge-sim")
     command.add_argument("--patches", type=int, default=1000, help="number of patches (default: 1000)")
@@ -86,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_simulate)
 
+
+def _add_fetch(commands: Commands) -> None:
     command = commands.add_parser("fetch", help="download a dataset, check and unpack it")
     command.add_argument("name", help="ben-ge-800, ben-ge-8k or ben-ge")
     command.add_argument(
@@ -93,6 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_fetch)
 
+
+def _add_pack(commands: Commands) -> None:
     command = commands.add_parser("pack", help="convert a dataset to arrays that load hundreds of times faster")
     command.add_argument("--root", type=_path, required=True, help="folder or name of the dataset")
     command.add_argument(
@@ -103,9 +122,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--verify", action="store_true", help="check the finished pack against its hashes")
     command.set_defaults(run=_pack)
 
+
+def _add_methods(commands: Commands) -> None:
     command = commands.add_parser("methods", help="list the self-supervised methods of pretrain")
     command.set_defaults(run=_methods)
 
+
+def _add_pretrain(commands: Commands) -> None:
     command = commands.add_parser("pretrain", help="train an encoder on unlabelled images")
     _add_data(command)
     command.add_argument("--out", type=_path, required=True, help="checkpoint to write, such as encoder.safetensors")
@@ -152,6 +175,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, help="random seed of weights, views and hold-out (default: 0)")
     command.set_defaults(run=_pretrain)
 
+
+def _add_probe(commands: Commands) -> None:
     command = commands.add_parser("probe", help="evaluate an encoder with few and many labels")
     _add_data(command)
     command.add_argument("--checkpoint", type=_path, required=True, help="checkpoint written by pretrain")
@@ -181,11 +206,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--figure", type=_path, help="figure of the rows to write, such as curve.png")
     command.set_defaults(run=_probe)
 
+
+def _add_describe(commands: Commands) -> None:
     command = commands.add_parser("describe", help="write a first dataset.toml from the files in a folder")
     command.add_argument("--root", type=_path, required=True, help="folder of the data")
     command.add_argument("--overwrite", action="store_true", help="replace an existing dataset.toml")
     command.set_defaults(run=_describe)
 
+
+def _add_train(commands: Commands) -> None:
     command = commands.add_parser("train", help="train a network on labels and print its scores with intervals")
     _add_root(command)
     command.add_argument("--target", nargs="+", required=True, help="target to predict; several are learned jointly")
@@ -215,6 +244,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, help="random seed of weights, order and crops (default: 0)")
     command.set_defaults(run=_train)
 
+
+def _add_evaluate(commands: Commands) -> None:
     command = commands.add_parser("evaluate", help="score a trained model on test samples, with intervals")
     _add_root(command)
     command.add_argument("--checkpoint", type=_path, required=True, help="model written by train")
@@ -226,8 +257,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=_evaluate)
 
-    add_predict(commands, _path)
 
+def _add_bench(commands: Commands) -> None:
     command = commands.add_parser(
         "bench", help="measure the speed of loading, packing, training, augmentation and methods"
     )
@@ -255,7 +286,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--precision", choices=PRECISIONS, help="for views, pretrain and methods (default: auto)")
     command.add_argument("--processes", type=int, help="for pretrain: number to compare with a single one (default: 2)")
     command.set_defaults(run=_bench)
-    return parser
 
 
 def _path(text: str) -> str:
