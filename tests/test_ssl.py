@@ -227,8 +227,8 @@ def test_bad_places_are_refused():
         place_clusters(places, 7)
     with pytest.raises(ValueError, match="1 different"):
         place_clusters(np.zeros((6, 2)), 2)
-    for bad in (places[:, :1], np.full((6, 2), np.nan)):
-        with pytest.raises(ValueError, match="finite"):
+    for bad in (places[:, :1], np.full((6, 2), np.nan), np.tile([10.0, 120.0], (6, 1))):
+        with pytest.raises(ArgumentError, match="longitude"):
             place_clusters(bad, 2)
 
 

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, Subset
 
 from bengelib.arguments import as_indices, whole_number
 from bengelib.errors import ArgumentError, MissingModalityError
+from bengelib.methods.harmonics import check_lonlat
 from bengelib.modalities import MODALITIES, Modality
 from bengelib.tasks import Classification
 
@@ -58,13 +59,12 @@ def place_clusters(lonlat: np.ndarray | Tensor, clusters: int = 20, seed: int = 
         seed: of the initial centres.
 
     Raises:
-        ValueError: a wrong shape, coordinates that are not finite, or fewer distinct locations than clusters.
+        ArgumentError: invalid locations, see `harmonics.check_lonlat`, or fewer distinct ones than clusters.
     """
     from sklearn.cluster import KMeans  # slow to import, and only needed here
 
     points = np.asarray(torch.as_tensor(lonlat).cpu(), dtype=np.float64)
-    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-        raise ValueError(f"lonlat is (N, 2) degrees, all finite; got shape {points.shape}")
+    check_lonlat(torch.from_numpy(points))
     different = len(np.unique(points, axis=0))
     if whole_number("clusters", clusters) > different:
         raise ArgumentError(f"{clusters} clusters of {different} different places; choose from 1 to {different}")

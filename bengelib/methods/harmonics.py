@@ -8,7 +8,8 @@ where theta is the angle from the north pole, phi the longitude, and P the assoc
 the integral of Y^2 over the sphere is 1. The authors of the location encoder (Russwurm et al. 2024, arXiv:2310.06743)
 measure from the opposite point, which changes the sign of odd degrees. SatCLIP (Klemmer et al. 2025, arXiv:2311.17179)
 and its weights have the order m = 0 too large by a factor of pi, from a constant in that code: Y_00 is 0.886 there and
-0.282 here. To use those weights, multiply these features by pi.
+0.282 here. SatCLIP also shifts its coordinates, so that odd degrees change their sign. To use those weights, multiply
+the features of order 0 by pi and those of odd degrees by -1.
 
 Needs torch, `bengelib.arguments` and `bengelib.errors` only.
 """

@@ -5,7 +5,7 @@ are discarded afterwards, predict from its feature map the hidden squares of thi
 weather, season and location. None of this needs annotation.
 
 Each target is a separate task, and their losses can be combined by any class of `weighting`. MMEarth uses
-`UncertaintyWeights(targets, squared=targets)`, which is half the sum of exp(-s_i) L_i + s_i, with the same factor for
+the sum of exp(-s_i) L_i + s_i; `UncertaintyWeights(targets, squared=targets)` is half of it, with the same factor for
 squared errors and cross-entropies: s_i converges to log L_i.
 """
 

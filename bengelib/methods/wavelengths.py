@@ -100,10 +100,14 @@ def wavelengths_of(inputs: InputSpec, wavelengths: Mapping[str, float] | None = 
 
     Raises:
         BandError: a band has no wavelength.
-        ArgumentError: a wavelength is not in nanometres: numbers below 100 are probably in micrometres.
+        ArgumentError: a modality has wavelengths for another number of bands, or one is not in nanometres: numbers
+            below 100 are probably in micrometres.
     """
     found = []
     for key, modality in as_modalities(inputs).items():
+        if modality.wavelengths and len(modality.wavelengths) != len(modality.bands):
+            counts = f"{len(modality.wavelengths)} wavelengths for {len(modality.bands)} bands"
+            raise ArgumentError(f"{key!r} has {counts}; give one per band")
         known = {**dict(zip(modality.bands, modality.wavelengths, strict=False)), **(wavelengths or {})}
         for band in modality.bands:
             if band not in known:

@@ -363,7 +363,7 @@ def on_two_dates(data: Dataset[Any]) -> Pairs:
     if isinstance(data, Pairs):
         return data
     meta = getattr(data, "meta", None)
-    if meta is None:
+    if meta is None or not {"patch_id_s1", "lon", "lat", "timestamp_s2"} <= set(meta):
         raise MissingModalityError(
             f"seco needs to know places and dates, and {type(data).__name__} has no table `meta` of them; pair the "
             "samples yourself with bengelib.methods.pairs.Pairs"

@@ -147,9 +147,12 @@ def test_images_find_their_places():
     assert {"val/place/spread", "val/place/rank"} <= set(history.frame())
 
 
-def test_a_collapse_has_the_loss_log_b():
-    outputs = {"view_1": torch.ones(16, 4), "view_2": torch.ones(16, 4), "temperature": torch.full((16,), 0.07)}
-    assert float(place_image(outputs)) == pytest.approx(math.log(16), rel=1e-6)
+@pytest.mark.parametrize("count", [2, 16, 512])
+def test_a_collapse_has_the_loss_log_b(count):
+    """SatCLIP's batches hold 512: 6.238."""
+    same = torch.ones(count, 4)
+    outputs = {"view_1": same, "view_2": same, "temperature": torch.full((count,), 0.07)}
+    assert float(place_image(outputs)) == pytest.approx(math.log(count), rel=1e-6)
 
 
 def test_the_temperature_is_learned():

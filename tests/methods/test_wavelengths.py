@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -55,6 +57,12 @@ def test_wavelengths_are_those_of_the_bands():
     assert wavelengths_of({"image": image_modality()}, RGB_WAVELENGTHS).tolist() == [665, 560, 492]
     assert wavelengths_of({"s2": ("B02",)}, {"B02": 493}).tolist() == [493]
     assert wavelengths_of({"image": THIRTEEN})[10] == 1374
+
+
+def test_wavelengths_of_another_number_of_bands_are_refused():
+    image = replace(image_modality(), wavelengths=(665.0, 560.0))
+    with pytest.raises(ArgumentError, match="2 wavelengths for 3 bands"):
+        wavelengths_of({"image": image})
 
 
 def test_bands_have_no_order():
