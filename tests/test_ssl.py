@@ -5,7 +5,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from bengelib.engine import evaluate, seed_everything
-from bengelib.errors import BandError, MissingModalityError
+from bengelib.errors import ArgumentError, BandError, MissingModalityError
 from bengelib.fusion import EarlyFusion
 from bengelib.heads import ClassificationHead, Network
 from bengelib.methods.geolocation import Geolocation, place_clusters
