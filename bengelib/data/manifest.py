@@ -153,7 +153,7 @@ def reason_stale(root: Path, folder: Path, manifest: Mapping[str, Any], *, thoro
         meta_name = find_meta(root).name
         if meta_name in changed and identity(root, read_meta(root))["ids"] != manifest["ids"]:
             return "the meta CSV names other patches"
-        return f"{changed[0]} was changed, added or removed"
+        return f"{changed[0]} was changed, added or taken away"
     folders = tree_folders(root)
     if added := [key for key in folders if key not in manifest["modalities"]]:
         return f"{', '.join(added)} was added"
