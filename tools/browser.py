@@ -37,7 +37,8 @@ RUN_ALL = """() => {
         .then(() => { window.doorDone = 'saved'; }, error => { window.doorDone = String(error); });
 }"""
 LOOK = """() => {
-    const images = [...document.querySelectorAll('.jp-Notebook img')];
+    const near = each => !each.src.startsWith('http') || each.src.startsWith(location.origin);  // the web is not there
+    const images = [...document.querySelectorAll('.jp-Notebook img')].filter(near);
     const folded = [...document.querySelectorAll('.jp-MarkdownOutput details')];
     folded.filter(each => !each.open).forEach(each => each.querySelector('summary').click());
     return {
@@ -176,7 +177,8 @@ def run_all(page: Any, frontend: str, address: str, notebook: str, pictures: Pat
     stem = Path(notebook).stem
     places = page.query_selector_all(PICTURED)
     for number, place in enumerate(places[:: max(1, len(places) // 6)][:7]):
-        place.scroll_into_view_if_needed()
+        place.evaluate("each => each.scrollIntoView()")  # of Playwright's own, cells that are not drawn are invisible
+        page.wait_for_timeout(300)
         page.screenshot(path=pictures / f"{stem}-{number}.png")
     faults = [f"an image that does not show: {image}" for image in shown["broken"]]
     if shown["unfinished"]:
