@@ -165,7 +165,8 @@ def run_all(page: Any, frontend: str, address: str, notebook: str, pictures: Pat
         RuntimeError: the cells cannot be run or the file not be saved. A cell that fails is no error here: it stands
             in the saved file.
     """
-    page.goto(f"{address}/{FRONTENDS[frontend][2]}/{notebook}", timeout=START * 1e3)
+    # Without the notebooks of before: JupyterLab would open them again, and might run one of them instead.
+    page.goto(f"{address}/{FRONTENDS[frontend][2]}/{notebook}?reset", timeout=START * 1e3)
     page.wait_for_function(READY, timeout=START * 1e3)
     page.evaluate(RUN_ALL)
     page.wait_for_function("() => window.doorDone !== null", timeout=timeout * 1e3, polling=500)
