@@ -178,8 +178,7 @@ def run_all(page: Any, frontend: str, address: str, notebook: str, pictures: Pat
     stem = Path(notebook).stem
     places = page.query_selector_all(PICTURED)
     for number, place in enumerate(places[:: max(1, len(places) // 6)][:7]):
-        place.evaluate("each => each.scrollIntoView()")  # of Playwright's own, cells that are not drawn are invisible
-        page.wait_for_timeout(300)
+        place.scroll_into_view_if_needed()
         page.screenshot(path=pictures / f"{stem}-{number}.png")
     faults = [f"an image that does not show: {image}" for image in shown["broken"]]
     if shown["unfinished"]:
