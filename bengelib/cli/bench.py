@@ -367,14 +367,9 @@ def describe(table: pd.DataFrame) -> str:
         "x band by band": "{:,.1f}",
         "x files": "{:,.1f}",
         "ms/100 samples": "{:,.0f}",
-        "of ben-ge": "{:.2f}",
-        "x one process": "{:,.2f}",
-        "x lightly": "{:,.2f}",
-        "seconds": "{:,.2f}",
         "of 10 minutes": "{:.2%}",
         "in memory": "{:,.0f}",
         "from the pack": "{:,.0f}",
-        "of memory": "{:.2f}",
         "waits/step": "{:,.1f}",
         "GB": "{:,.1f}",
         "of memory copy": "{:.0%}",
@@ -385,7 +380,7 @@ def describe(table: pd.DataFrame) -> str:
     }
     text = table.reset_index()
     for name in text.columns[1:]:
-        text[name] = ["-" if value != value else formats[name].format(value) for value in text[name]]
+        text[name] = ["-" if value != value else formats.get(name, "{:,.2f}").format(value) for value in text[name]]
     rows = [list(text.columns), *text.to_numpy().tolist()]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [

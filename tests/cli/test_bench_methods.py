@@ -13,6 +13,7 @@ def test_every_method_is_timed_beside_simclr(monkeypatch):
     assert made == 3 * list(TABLE) and list(table.index) == list(TABLE)
     assert (table["ms/step"] == 1000).all() and (table["x SimCLR"] == 1).all()
     assert table["multiply-adds"].to_dict() == {name: facts.cost for name, facts in TABLE.items()}
+    assert "x SimCLR" in bench.describe(table)
 
 
 @pytest.mark.slow
