@@ -17,8 +17,8 @@ class MemoryWatch:
     What counts is memory that the machine cannot take back: anonymous and shared pages, without the pages of mapped
     files (libraries, `.npy` arrays), which the kernel drops when memory is short. Pages that several of the processes
     share are counted once for each, so the figure errs upwards. Where the system does not tell pages apart (no /proc),
-    the resident size counts instead. With a `limit`, a tree that holds more is ended, as a container of that size would
-    do; there resident pages count, mapped files included, which errs to the safe side.
+    the resident size counts instead. With a `limit`, a tree that holds more of such memory is ended, as a container of
+    that size would do: before that, its kernel drops pages of mapped files.
 
     Attributes:
         current: Bytes at the last sample; None before the first.
@@ -66,7 +66,7 @@ class MemoryWatch:
         self.peak = max(self.peak or 0, self.current)
         resident = sum(resident for _, resident in sizes)
         self.peak_resident = max(self.peak_resident or 0, resident)
-        if self._limit is not None and resident > self._limit:
+        if self._limit is not None and self.current > self._limit:
             for member in reversed(tree):
                 with suppress(psutil.Error):
                     member.kill()
