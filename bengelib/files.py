@@ -159,13 +159,7 @@ def locked(path: Path, waiting: str | None) -> Iterator[bool]:
         yield handle is not None
     finally:
         if handle is not None:
-            if sys.platform == "win32":  # an open file cannot be removed there
-                os.close(handle)
-                _remove(path)
-            else:
-                if _is_file_of(handle, path):
-                    _remove(path)
-                os.close(handle)
+            _release(handle, path)
 
 
 @contextmanager
@@ -182,10 +176,10 @@ def claimed(path: Path) -> Iterator[bool]:
     try:
         yield held
     finally:
-        if handle is not None:
+        if held and handle is not None:
+            _release(handle, path)
+        elif handle is not None:
             os.close(handle)
-        if held:
-            _remove(path)
 
 
 def sweep_lock(path: Path) -> None:
@@ -229,6 +223,17 @@ def _acquire(path: Path, waiting: str | None) -> int:
         os.close(handle)  # its former holder has removed it: the lock is on a deleted file
     _remove(path)
     raise OSError(errno.ENOLCK, "its files do not stay the same")
+
+
+def _release(handle: int, path: Path) -> None:
+    """Remove a lock file that is held, and give up the lock."""
+    if sys.platform == "win32":  # an open file cannot be removed there
+        os.close(handle)
+        _remove(path)
+    else:
+        if _is_file_of(handle, path):
+            _remove(path)
+        os.close(handle)
 
 
 def _open(path: Path) -> int:

@@ -320,7 +320,7 @@ def _named(key: str, bands: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _litdata(packed: PackedBENGE, folder: Path, batch_size: int, shuffle: bool) -> Reader:
-    """The stored integers of a patch as one sample of a litdataset on the local disk, read in an order of its own."""
+    """The stored integers of a patch as one sample of a litdata dataset on the local disk, read in its own order."""
     litdata = import_module("litdata")
     cache = import_module("litdata.streaming").Cache(str(folder), chunk_bytes="64MB")
     for index in range(len(packed)):

@@ -60,16 +60,17 @@ def fit_or_resume(
 ) -> History:
     """Train like `trainer.fit`, and go on after an interruption if the same call is made again, also by a new kernel.
 
-    Checkpoints lie in `checkpoints/` of the current folder until the training is complete. What was left by a training
-    of other settings or data is removed. A second process with the same training keeps none.
+    Checkpoints lie in `checkpoints/` of the current folder until the training is complete, under a name made of the
+    model, its first weights, the tasks and the numbers among `options`. If those found there are of other settings or
+    data, the training begins anew and says so. A second process with the same training keeps none.
 
     Args:
-        trainer: see `Trainer.fit` for all arguments.
-        model: likewise.
-        tasks: likewise.
-        train: likewise.
-        val: likewise.
-        **options: likewise.
+        trainer: its `fit` is called, and describes the other arguments.
+        model: as built, untrained.
+        tasks: see `Trainer.fit`.
+        train: see `Trainer.fit`.
+        val: see `Trainer.fit`.
+        **options: see `Trainer.fit`.
     """
     begin = [value.detach().flatten()[:4].tolist() for value in model.parameters()]
     plain = {key: value for key, value in sorted(options.items()) if isinstance(value, int | float)}
