@@ -56,6 +56,7 @@ def test_every_formula_becomes_mathml():
     assert len(formulas) > 50
     for formula in formulas:
         assert site.mathml(formula).startswith("<math")
+    assert "munder" not in site.mathml(r"\tilde r_i^{\,\alpha} + \hat{p}_i")  # the index stands behind the letter
     with pytest.raises(ValueError, match="nocommand"):
         site.mathml(r"\nocommand")
 

@@ -38,6 +38,7 @@ STUDY = re.compile(r"^<!-- study (\S+) -->$", re.MULTILINE)
 ROOM = re.compile(r'^\s+(\w+)\["<b>\w+</b><br/>(.*)"\]$', re.MULTILINE)
 ARROW = re.compile(r"^\s+(\w+) -\.?->\|(\d+)\| (\w+)$", re.MULTILINE)
 BIG = re.compile(r"\\(big|Big)(?=(\\?[)\]}|])|.)")
+ACCENT = re.compile(r"\\(?:tilde|hat|bar|vec)\s*(?:\{[^{}]*\}|\w)(?=\s*[_^])")
 CELL = re.compile(r"\|(?=(?:[^`]*`[^`]*`)*[^`]*$)")  # a bar that is not in backticks
 FORMULA = re.compile(r"(?<![\\$\w])\$([^$\n]+?)\$(?![\w$])")
 PARAMETERS = re.compile(r'<dl>\n((?:<dd><em class="sig-param">.*?</dd>\n)+)</dl>', re.DOTALL)
@@ -67,6 +68,7 @@ def mathml(latex: str, block: bool = False) -> str:
 
     # Sizes of brackets are given as those of an opening or a closing one, which is what the converter knows.
     sized = BIG.sub(lambda found: f"\\{found[1]}{'r' if found[2] else 'l'}", latex.strip())
+    sized = ACCENT.sub(r"\g<0>{}", sized)  # else an index stands below the letter and not behind it
     try:
         return str(tex2mathml(sized, as_block=block))
     except MathError as error:
