@@ -148,7 +148,7 @@ OPTICAL = ("coastal", "blue", "green", "red", "nir", "swir1", "swir2")
 def configurations() -> list[Run]:
     """Every run of the three studies."""
     tile = Run("eurosat", "SimCLR", dataset="eurosat", inputs=("image",), mode="pretrain", method="simclr")
-    tile = replace(tile, epochs=40, batch_size=128, lr=2e-3, crop=32)
+    tile = replace(tile, epochs=120, batch_size=128, lr=2e-3, crop=32)
     short = replace(tile, epochs=10, width=0.25)
     runs = [tile, replace(tile, model="random weights", method="", epochs=0)]
     runs += [replace(short, model=f"{name}, short", method=method) for name, method in METHODS.items()]

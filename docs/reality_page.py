@@ -84,7 +84,8 @@ CONCLUSIONS = (
             ("decision", "decision", "decision"),
         )
     ),
-    _lab1("late against early fusion, as many weights", "capacity", "S2 + S1, late, width-matched", "early",
+    _lab1("late against early fusion (as many weights in the simulator only)", "capacity",
+          "S2 + S1, late, width-matched", "early",
           ("S2 + S1, late", "S2 + S1, early", "clear"), f"{FLOOD}; there late fusion has more weights"),
     _lab1("late fusion against S2 alone, a tenth of the labels", "labels", "S2 + S1, late", "s2", None,
           "160 chips are too few to take a tenth of", share=0.1),

@@ -137,7 +137,7 @@ def draw_sensor_contrast() -> Figure:
     drawing.box(axis, left + 2 * side, 2.61, "optical encoder", S2_COLOUR, 2.2)
     right = left + 4 * side + 0.16
     for y, colour, words in (
-        (top - 1.0 * side, POSITIVE, "one ground,\none day:\npulled together"),
+        (top - 1.0 * side, POSITIVE, "same ground,\ndays apart\nat most:\npulled together"),
         (top - 3.0 * side, NEGATIVE, "another ground:\npushed apart"),
     ):
         axis.add_patch(Rectangle((right, y - 0.15), 0.3, 0.3, facecolor=colour, edgecolor="#9a9a9a"))

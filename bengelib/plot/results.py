@@ -219,7 +219,7 @@ def _panels(
     )
     for place, (axis, (name, curve)) in enumerate(zip(axes.flat, curves.items(), strict=False)):
         for other in curves.values():
-            _curve(axis, other, color="0.8", lw=1)
+            _curve(axis, other, color="0.5", lw=1.2, zorder=2.5)
         for style, (title, base) in zip(("--", ":", "-.", "-"), against.items(), strict=False):
             _curve(axis, base, color="black", ls=style, marker="*" if len(base) < 3 else "", label=title)
         if first := next(iter(against.values()), None):

@@ -83,7 +83,7 @@ class Pretraining:
 
     method: str = "simclr"
     width: int = 32
-    epochs: int = 40
+    epochs: int = 120
     depth: int = 18
     size: int = 64
     view: int | None = None
