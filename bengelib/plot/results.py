@@ -228,7 +228,7 @@ def _panels(
         if reference:
             axis.axhline(reference[1], color="black", ls="--", lw=1, label=reference[0])
         colour = OKABE_ITO[place % 6]
-        _curve(axis, curve, 0.2, color=colour, marker=MARKERS[place % 8], ms=5)
+        _curve(axis, curve, 0.2, color=colour, marker=MARKERS[place % 8], ms=5, zorder=3)
         if marks and name in marks:
             label, x, found = marks[name]
             axis.errorbar(
