@@ -256,9 +256,22 @@ def study(real: pd.DataFrame, name: str) -> str:
         count += 1
         lines.append(f"| {model} | {condition or target.replace('_', ' ')} | {share:.0%} | {words} | {value} |")
     tally = (
-        f"{count} of the {len(plain)} figures of this study have been run; the others stand in the table as not run."
+        f"All {count} figures of this study have been run."
+        if count == len(plain)
+        else f"{count} of the {len(plain)} figures of this study have been run; reality.csv marks the others."
     )
     return "\n".join([*(lines if count else ()), *([""] if count else ()), tally])
+
+
+def cosines(real: pd.DataFrame) -> str:
+    """Cosines between the gradients of two targets on the encoder as Markdown: mean and range of the trainings."""
+    rows = real[real["metric"] == "cosine"]
+    lines = ["| network of | gradients of | cosine, mean of the steps [range of the trainings] |", "|---" * 3 + "|"]
+    for (model, pair), values in rows.groupby(["model", "condition"], sort=False)["value"]:
+        name = "all four targets" if model == "equal" else model
+        words = pair.replace("~", "and").replace("_", " ").replace("occurrence", "water occurrence")
+        lines.append(f"| {name} | {words} | {values.mean():+.3f} [{values.min():+.3f}, {values.max():+.3f}] |")
+    return "\n".join(lines) if len(rows) else ""
 
 
 def written(page: str, tables: dict[str, str]) -> str:
@@ -279,7 +292,9 @@ def written(page: str, tables: dict[str, str]) -> str:
 def tables() -> dict[str, str]:
     """All tables of the page."""
     real = read_results(RESULTS)
-    return {"conclusions": conclusions(real), **{name: study(real, name) for name in ("eurosat", "ombria", "chips")}}
+    studies = {name: study(real, name) for name in ("eurosat", "ombria", "chips")}
+    studies["chips"] += f"\n\n{cosines(real)}"
+    return {"conclusions": conclusions(real), **studies}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -60,7 +60,9 @@ class Pretraining:
         width: channels of the first layer; 64 is the usual ResNet, 32 has a quarter of its weights and arithmetic. The
             tokens of the transformer are four times as long, and the ConvNeXt is the smallest with so many channels.
         epochs: passes over the images. Contrast gains from many more than training with labels does (Chen et al. 2020,
-            arXiv:2002.05709, figure 9); 40 of 7,000 images at `width` 32 take about half an hour on two cores.
+            arXiv:2002.05709, figure 9): on training tiles of EuroSAT kept aside, 120 in place of 40 raised a probe at
+            216 labels from .773 to .806, and fine-tuning from .767 to .803 (means of three draws). 120 of 7,000 images
+            at `width` 32 take a quarter of an hour on one core with AVX-512, and several times as long without.
         depth: layers of the ResNet, 18, 34 or 50; the transformer has four blocks, the ConvNeXt those of its size.
         size: pixels along a side: of the images of a folder as they are read, or of the views of ben-ge patches.
         view: pixels along a side of the views of a folder's images; None takes half of `size` (all of it for `"mae"`
