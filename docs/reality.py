@@ -668,16 +668,18 @@ class Scores:
     def _over_folds(self, study: str, model: str, key: str, folds: np.ndarray) -> np.ndarray | None:
         """What the runs of all folds say, put together, (S, N, ...): each of S trainings tests each sample once."""
         runs = [run for run in self.runs if (run.experiment, run.model) == (study, model)]
-        if not runs or len(runs) % len(FOLDS) or any(key not in self.stored[run].files for run in runs):
+        if any(key not in self.stored[run].files for run in runs):
             return None
         trained = []
         for first in sorted({run.seed - run.fold for run in runs}):
             parts = {run.fold: self.stored[run][key] for run in runs if run.seed - run.fold == first}
+            if len(parts) < len(FOLDS):
+                continue  # a training counts once all of its folds are done
             said = np.zeros((len(folds), *parts[0].shape[1:]), parts[0].dtype)
             for fold, part in parts.items():
                 said[folds == fold] = part
             trained.append(said)
-        return np.stack(trained)
+        return np.stack(trained) if trained else None
 
     def _decided(self, data: InMemory, folds: np.ndarray, condition: str) -> np.ndarray | None:
         """Confusions of the mean of the probabilities of both sensors, or those of the one that is left.
