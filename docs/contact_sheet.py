@@ -13,6 +13,7 @@ import rasterio
 from matplotlib.colors import to_rgb
 
 from bengelib.bands import LAND_COVER
+from bengelib.plot.samples import COVER_COLOURS
 from bengelib.sim.patch import Job, write_patch
 from bengelib.sim.places import Place, window_pixels
 from bengelib.sim.tiles import TILES
@@ -53,7 +54,7 @@ def main() -> None:
     real = Path(sys.argv[1])
     palette = np.zeros((256, 3))
     for cover in LAND_COVER:
-        palette[cover.code] = to_rgb(cover.colour)
+        palette[cover.code] = to_rgb(COVER_COLOURS[cover.name])
     figure, axes = plt.subplots(len(ROWS), len(PANELS), figsize=(len(PANELS) * 1.25, len(ROWS) * 1.33))
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

@@ -217,13 +217,13 @@ def check_share_needed(
             raise Untouched
         saved = labels_saved(curve, reference, share)
         edge = (1 if saved is None else share + saved) > 1 / 1.5
-        near = abs(max(each.value for each in reference.values()) - curve[share].value) < ON_THE_LINE
+        near = abs(reference[max(reference)].value - curve[share].value) < ON_THE_LINE
         if edge and near and (answer is None or (isinstance(answer, int | float) and 1 / 1.5 <= answer <= 1)):
             return "the lines come so close at the right edge that 1 and None are both fair readings."
         if answer is None or saved is None:
             never = "training from scratch never gets so high within the figure: the answer is None."
             expect(answer is saved, never if saved is None else "the line of training from scratch does get so high.")
-            return "the lines do not meet in this figure; the bands overlap, so no saving is decided."
+            return "the lines do not meet in this figure; single bands decide no saving, a paired comparison may."
         right, given = share + saved, float(numbers(answer, (), "one number", "your answer is"))
         expect(0 < given <= 1, f"{given:g} is no share; read the horizontal axis, from 0 to 1.")
         expect(given >= share / 1.5, f"{given:g} lies left of {share:g}, where SimCLR was read; go to the right.")
@@ -245,7 +245,7 @@ def check_equal_epochs(function: Callable[..., Any]) -> None:
     def examine() -> str:
         submission = Submission(function)
         for patches, views, epochs, other_patches, other_views in (
-            (600, 2, 12, 600, 1), (600, 2, 20, 500, 1), (400, 1, 9, 800, 2), (100, 1, 1, 900, 2)
+            (600, 2, 20, 500, 1), (600, 2, 12, 600, 1), (400, 1, 9, 800, 2), (100, 1, 1, 900, 2)
         ):  # fmt: skip
             asked = dict(
                 patches=patches, views=views, epochs=epochs, other_patches=other_patches, other_views=other_views

@@ -95,7 +95,7 @@ def saving(
         return f"{start}, no more than {against} with as many: it saves none here."
     return (
         f"{start}, as much as {against} with about {(share + saved) * labels:.0f} labels: "
-        f"it saves about {saved * labels:.0f} here."
+        f"it saves about {round((share + saved) * labels) - round(share * labels)} here."
     )
 
 

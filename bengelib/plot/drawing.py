@@ -23,7 +23,7 @@ TEXT, HEADING = 10.2, 12.0  # points; 10.2 at 100 dpi are the 14 pixels of a not
 # Of the ground: water, forest, meadow, field, bare field, town; as light, as radar brightness, as a WorldCover map.
 _LIGHT = ("#274b66", "#2f4d2a", "#7f9a4b", "#c9b36a", "#9a7350", "#a9a29c")
 _RADAR = (0.08, 0.62, 0.42, 0.36, 0.28, 0.92)
-_MAP = ("#0064C8", "#006400", "#FFFF4C", "#F096FF", "#F096FF", "#FA0000")
+_MAP = ("#0064C8", "#006400", "#FFFF4C", "#F096FF", "#F096FF", "#000000")
 
 
 def canvas(height: float, width: float = WIDTH) -> tuple[Picture, Axes]:

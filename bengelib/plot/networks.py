@@ -60,7 +60,7 @@ def draw_shared_encoder() -> Figure:
         drawing.text(axis, 5.3, 0.6 + shift, answer, ha="left")
     alt = (
         "Drawing of one network: a shared encoder makes an image coarser in four stages. A decoder makes its features "
-        "finer again, with a skip connection from each of the finer stages, and gives a map of land cover. The mean of the coarsest "
-        "features goes to two heads, for climate zone and season."
+        "finer again, with a skip connection from each of the finer stages, and gives a map of land cover. The mean of "
+        "the coarsest features goes to two heads, for climate zone and season."
     )
     return noted(figure, "", alt)

@@ -19,6 +19,9 @@ from bengelib.engine import History
 from bengelib.intervals import Interval
 from bengelib.plot.style import MARKERS, OKABE_ITO, count_of, in_words, listed, noted, plain, ranked, subplots
 
+OTHERS = "others"
+"""What grey lines are called in a legend."""
+
 
 def plot_history(histories: Mapping[str, History], metric: str, label: str, note: str = "") -> Figure:
     """Training (dashed) and validation loss, and a validation metric, over the epochs, one colour per model.
@@ -219,7 +222,7 @@ def _panels(
     )
     for place, (axis, (name, curve)) in enumerate(zip(axes.flat, curves.items(), strict=False)):
         for other in curves.values():
-            _curve(axis, other, color="0.5", lw=1.2, zorder=2.5)
+            _curve(axis, other, color="0.5", lw=1.2, zorder=2.5, label="_" if other is curve else OTHERS)
         for style, (title, base) in zip(("--", ":", "-.", "-"), against.items(), strict=False):
             _curve(axis, base, color="black", ls=style, marker="*" if len(base) < 3 else "", label=title)
         if first := next(iter(against.values()), None):
@@ -235,7 +238,7 @@ def _panels(
                 x, found.value, [[found.value - found.low], [found.high - found.value]],
                 color="black", fmt="*", ms=12, capsize=3, label=label,
             )  # fmt: skip
-        axis.set_title(name, fontsize=11, color=colour, fontweight="bold")
+        axis.set_title(name, fontsize=11, fontweight="bold")
         if log:
             _share_axis(axis, (*curves.values(), *against.values()))
         axis.grid(alpha=0.3)
@@ -244,6 +247,7 @@ def _panels(
     entries = (axis.get_legend_handles_labels() for axis in axes.flat)
     named = {label: handle for handles, labels in entries for handle, label in zip(handles, labels, strict=True)}
     if named:
+        named |= {OTHERS: named.pop(OTHERS)} if OTHERS in named else {}  # last
         figure.legend(named.values(), named, loc="outside upper center", ncols=4, fontsize=9)
     for column, axis in enumerate(axes[-1]):  # the last panel of a column may stand higher
         lowest = axis if axis.get_visible() else axes[-2][column]

@@ -31,7 +31,9 @@ from bengelib.plot.style import MARKERS, OKABE_ITO, count_of, in_words, listed, 
 
 FALSE_COLOUR_BANDS = ("B08", "B04", "B03")
 _SENSORS = {"s2": "Sentinel-2", "s1": "Sentinel-1", "dem": "elevation"}
-_LAND_COVER = (*((entry.label, entry.colour) for entry in LAND_COVER), ("no data", "white"))
+COVER_COLOURS = {entry.name: "#000000" if entry.name == "built-up" else entry.colour for entry in LAND_COVER}
+"""Colours of WorldCover's legend, but built-up black: to readers who see no red, its red is the green of trees."""
+_LAND_COVER = (*((entry.label, COVER_COLOURS[entry.name]) for entry in LAND_COVER), ("no data", "white"))
 _LAND_COVER_COLOURS = ListedColormap([colour for _, colour in _LAND_COVER])
 
 

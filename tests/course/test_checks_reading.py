@@ -200,7 +200,7 @@ def test_lines_that_nearly_meet_at_the_right_edge(capsys):
         (lambda p, v, e, q, w: e, "the same epochs are not the same images"),
         (lambda p, v, e, q, w: max(1, round(p * w * e / (q * v))), "upside down"),
         (lambda p, v, e, q, w: max(1, round(v * e / w)), "the patches differ too"),
-        (lambda p, v, e, q, w: max(1, round(p * e / q)), "the same epochs are not"),
+        (lambda p, v, e, q, w: max(1, round(p * e / q)), "the views differ too"),
         (lambda p, v, e, q, w: p * v * e, "this is a number of images"),
         (lambda p, v, e, q, w: round(p * v * e / (q * w)), "at least one"),
         (lambda p, v, e, q, w: max(1.0, p * v * e / (q * w)), "round to a whole number"),

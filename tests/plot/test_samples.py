@@ -170,8 +170,8 @@ def test_legend_has_the_classes_of_the_map_and_no_others(sample):
     assert "no data" in expected and [text.get_text() for text in legend.get_texts()] == expected
 
 
-def test_map_and_legend_have_the_published_colours():
-    """Each class is drawn in its own colour whichever others are there."""
+def test_map_and_legend_have_the_same_colours():
+    """Each class is drawn in its own colour whichever others are there: the published one, and built-up in black."""
     for classes in ([0, 7], [7], [4, 10, IGNORE_INDEX]):
         cover = torch.tensor(classes)[:, None].expand(-1, 4).repeat_interleave(4, dim=0)
         figure = plot.plot_sample({"land_cover": cover})
@@ -184,7 +184,9 @@ def test_map_and_legend_have_the_published_colours():
         }
         for row, index in enumerate(classes):
             label, colour = (
-                ("no data", "#FFFFFF") if index == IGNORE_INDEX else (LAND_COVER[index].label, LAND_COVER[index].colour)
+                ("no data", "#FFFFFF")
+                if index == IGNORE_INDEX
+                else (LAND_COVER[index].label, "#000000" if index == 4 else LAND_COVER[index].colour)
             )
             rgb = tuple(channel / 255 for channel in bytes.fromhex(colour[1:]))
             assert drawn.to_rgba(drawn.get_array())[4 * row, 0, :3] == pytest.approx(rgb, abs=1 / 255)
