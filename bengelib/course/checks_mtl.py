@@ -39,7 +39,8 @@ def check_masked_loss(function: Callable[..., Any]) -> None:
     def explain(message: str) -> str:
         if "out of bounds" in message:
             return (
-                "255 is the index of no class: leave such samples out, or tell `F.cross_entropy` with `ignore_index`."
+                "255 is the index of no class: leave such samples out, or give `nn.functional.cross_entropy` "
+                "`ignore_index=255`."
             )
         return ""
 
@@ -88,10 +89,10 @@ def _examine_masked_loss(submission: Submission, labels: Tensor) -> None:
         "this is the sum over the labelled samples: divide it by their number.": float(sums),
         "the samples without a label count as class 0: leave them out.": counted(0),
         "the samples without a label count as the last class: leave them out.": counted(2),
-        "the softmax is taken twice: `F.cross_entropy` takes the logits as they are.": float(
+        "the softmax is taken twice: `nn.functional.cross_entropy` takes the logits as they are.": float(
             F.cross_entropy(logits.softmax(dim=1)[known], labels[known])
         ),
-        "this is `nll_loss` of the logits, which wants log-probabilities: use `F.cross_entropy`.": float(
+        "this is `nll_loss` of the logits, which wants log-probabilities: use `nn.functional.cross_entropy`.": float(
             F.nll_loss(logits[known], labels[known])
         ),
         "the sign is reversed: a loss is the negative logarithm.": -float(sums / known.sum()),
