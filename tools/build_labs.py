@@ -4,7 +4,8 @@
     python -m tools.build_labs --check   # change nothing, fail if a notebook is not what its source says
 
 A source is a notebook as MyST Markdown, such as `01-data_fusion/lab_df.src.md`: a block that opens with ```{code-cell}
-is a code cell (`:tags: [a, b]` on its first lines), a line `+++` parts two text cells, everything else is text.
+is a code cell (`:tags: [a, b]` on its first lines; `hide-input` folds its code), a line `+++` parts two text cells,
+everything else is text.
 `{{badges}}` and `{{setup}}` stand for what every lab opens with. Between `### BEGIN SOLUTION` and `### END SOLUTION`
 stands what the solutions keep and learners write themselves. Outputs of cells that did not change are kept.
 """
@@ -79,6 +80,8 @@ def build(source: Path, target: Path, solutions: bool, root: Path = ROOT) -> nbf
         cell = make(body, id=identity if seen[identity] == 1 else f"{identity}-{seen[identity]}")
         if tags:
             cell.metadata["tags"] = tags
+        if "hide-input" in tags:  # for the site; folded in JupyterLab and Colab too, so that a picture comes first
+            cell.metadata |= {"jupyter": {"source_hidden": True}, "cellView": "form"}
         cells.append(cell)
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=NOTEBOOK_METADATA)
     notebook.nbformat_minor = 5

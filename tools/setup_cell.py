@@ -1,4 +1,5 @@
-# Setup: a clone and Binder have everything. On Colab this installs the package and what is missing, and holds torch at
+# @title Setup: run me first
+# A clone and Binder have everything. On Colab this installs the package and what is missing, and holds torch at
 # the installed version: another one would take minutes and might not fit the driver.
 import importlib.util
 import subprocess
