@@ -20,7 +20,7 @@ from bengelib.intervals import Interval
 from bengelib.plot.style import MARKERS, OKABE_ITO, count_of, in_words, listed, noted, plain, ranked, subplots
 
 OTHERS = "others"
-"""What grey lines are called in a legend."""
+"""Name of the grey lines in a legend."""
 
 
 def plot_history(histories: Mapping[str, History], metric: str, label: str, note: str = "") -> Figure:
