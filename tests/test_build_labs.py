@@ -246,6 +246,14 @@ def test_every_notebook_has_a_source(source):
     assert notebooks == set(build_labs.targets(source))
 
 
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_a_fold_that_opens_as_html_holds_no_markdown(source):
+    """Up to the first empty line, which notebooks show as it stands; what is code may hold any sign."""
+    for fold in re.findall(r"<details>.*?(?:</details>|\n\s*\n)", source.read_text(), flags=re.DOTALL):
+        words = re.sub(r"<code>.*?</code>", "", fold, flags=re.DOTALL)
+        assert not re.search(r"(?<![\w*])\*[^\s*][^*\n]*\*|`|\]\(", words), fold
+
+
 def test_there_are_no_other_notebooks():
     found = {path for path in ROOT.glob("[0-9][0-9]-*/**/*.ipynb") if ".ipynb_checkpoints" not in path.parts}
     assert found == {target for _, target, _ in BUILT}
